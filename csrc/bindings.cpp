@@ -1,0 +1,253 @@
+// Python bindings: validate, convert, release the GIL, compute. Nothing is computed here.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "rstpm_edge.h"
+
+namespace py = pybind11;
+
+namespace {
+
+const char* const kMapNames[RSTPM_MAPS] = {"stpm_a", "stpm_b", "stpm_c", "recon_a", "recon_b", "recon_c"};
+
+std::string kernel_names(const char* (*list)(size_t)) {
+    std::string names;
+    for (size_t i = 0; list(i) != nullptr; ++i) names += (i == 0 ? "" : ", ") + std::string(list(i));
+    return names;
+}
+
+std::string requested_kernel(const char* keyword) {
+    if (keyword != nullptr) return "kernel '" + std::string(keyword) + "'";
+    const char* variable = std::getenv("RSTPM_EDGE_KERNEL");
+    return "kernel '" + std::string(variable == nullptr ? "" : variable) +
+           "' (from the environment variable RSTPM_EDGE_KERNEL)";
+}
+
+void raise_on_error(rstpm_status status, const char* kernel = nullptr) {
+    switch (status) {
+        case RSTPM_OK: return;
+        case RSTPM_BAD_SIZE:
+            throw py::value_error("every map size and the output size must lie in 1.." +
+                                  std::to_string(static_cast<int>(RSTPM_MAX_SIDE)));
+        case RSTPM_BAD_STATISTICS:
+            throw py::value_error("mean, std and weights must be finite, and every std positive");
+        case RSTPM_BAD_SMOOTHING:
+            throw py::value_error(
+                "smoothing_sigma must be 0 (off) or a number of output pixels up to the output's size");
+        case RSTPM_UNKNOWN_KERNEL:
+            throw py::value_error("unknown " + requested_kernel(kernel) + "; kernels are " +
+                                  kernel_names(rstpm_known_kernel));
+        case RSTPM_UNSUPPORTED_KERNEL:
+            throw py::value_error(
+                requested_kernel(kernel) +
+                " does not run on this processor; available here: " + kernel_names(rstpm_available_kernel));
+        case RSTPM_NO_MEMORY: throw std::bad_alloc();
+        case RSTPM_BAD_ARGUMENT: break;
+    }
+    throw py::value_error("invalid argument");
+}
+
+std::string type_name(py::handle object) { return py::str(py::type::of(object).attr("__name__")); }
+
+std::string shape_text(const py::array& array) {
+    std::string text = "(";
+    for (py::ssize_t i = 0; i < array.ndim(); ++i)
+        text += (i == 0 ? "" : ", ") + std::to_string(array.shape(i));
+    return text + (array.ndim() == 1 ? ",)" : ")");
+}
+
+// A C-contiguous array of T with shape (batch, height, width); batch -1 takes any. `name` is only made into a
+// string when something is wrong.
+template <typename T>
+py::array require_array(py::handle object, const char* name, const char* dtype, py::ssize_t batch, int height,
+                        int width) {
+    if (!py::isinstance<py::array>(object))
+        throw py::type_error(std::string(name) + " must be a NumPy array of " + dtype + ", not " +
+                             type_name(object));
+    py::array array = py::reinterpret_borrow<py::array>(object);
+    static const int type_number = py::dtype::of<T>().num();
+    const bool native_order = array.dtype().byteorder() == '=' || array.dtype().byteorder() == '|';
+    if (array.dtype().num() != type_number || !native_order)
+        throw py::type_error(std::string(name) + " must have dtype " + dtype + ", not " +
+                             std::string(py::str(array.dtype())));
+    if (array.ndim() != 3 || (batch >= 0 && array.shape(0) != batch) || array.shape(1) != height ||
+        array.shape(2) != width)
+        throw py::value_error(std::string(name) + " must have shape (" +
+                              (batch < 0 ? std::string("N") : std::to_string(batch)) + ", " +
+                              std::to_string(height) + ", " + std::to_string(width) + "), not " +
+                              shape_text(array));
+    if (!(array.flags() & py::array::c_style))
+        throw py::value_error(std::string(name) + " must be C-contiguous");
+    if (!(array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_))
+        throw py::value_error(std::string(name) + " must be aligned to its items");
+    return array;
+}
+
+template <typename T>
+T* writable_data(py::array& array, const char* name) {
+    if (!array.writeable()) throw py::value_error(std::string(name) + " must be writable");
+    return static_cast<T*>(array.mutable_data());
+}
+
+// A new (batch, height, width) array that starts on a cache line: vector stores then never straddle two.
+py::array_t<float> new_output(py::ssize_t batch, int height, int width) {
+    const size_t bytes = std::max<size_t>(1, static_cast<size_t>(batch) * height * width) * sizeof(float);
+    void* memory = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+    if (memory == nullptr) throw std::bad_alloc();
+    py::capsule owner(memory, [](void* p) { std::free(p); });
+    return py::array_t<float>({batch, static_cast<py::ssize_t>(height), static_cast<py::ssize_t>(width)},
+                              static_cast<float*>(memory), owner);
+}
+
+void copy_six(const std::vector<float>& values, const char* name, float* to) {
+    if (values.size() != RSTPM_MAPS)
+        throw py::value_error(std::string(name) + " must have 6 values, one per map, not " +
+                              std::to_string(values.size()));
+    std::copy(values.begin(), values.end(), to);
+}
+
+class Fusion {
+  public:
+    Fusion(const std::vector<std::pair<int, int>>& map_sizes, std::pair<int, int> size,
+           const std::string& mode, const std::vector<float>& mean, const std::vector<float>& std,
+           const std::vector<float>& weights, double smoothing_sigma, const char* kernel) {
+        if (map_sizes.size() != RSTPM_LEVELS)
+            throw py::value_error("map_sizes must have 3 (height, width) pairs, one per level, not " +
+                                  std::to_string(map_sizes.size()));
+        for (int l = 0; l < RSTPM_LEVELS; ++l) {
+            config_.level_height[l] = map_sizes[l].first;
+            config_.level_width[l] = map_sizes[l].second;
+        }
+        config_.height = size.first;
+        config_.width = size.second;
+        if (mode != "normalized" && mode != "paper")
+            throw py::value_error("mode must be 'normalized' or 'paper', not '" + mode + "'");
+        config_.mode = mode == "paper" ? RSTPM_PAPER : RSTPM_NORMALIZED;
+        copy_six(mean, "mean", config_.mean);
+        copy_six(std, "std", config_.std);
+        copy_six(weights, "weights", config_.weight);
+        config_.smoothing_sigma = smoothing_sigma;
+        config_.kernel = kernel;
+        rstpm_fusion* plan = nullptr;
+        raise_on_error(rstpm_fusion_create(&config_, &plan), kernel);
+        plan_.reset(plan);
+        config_.kernel = nullptr;  // the string belongs to the caller
+    }
+
+    // Returns (anomaly_map, score, position, first image with a non-finite input or -1).
+    py::tuple run(const py::object& maps_object, const py::object& out, const py::object& mask,
+                  const py::object& threshold, int threads) {
+        if (!py::isinstance<py::sequence>(maps_object))
+            throw py::type_error("maps must be a sequence of 6 arrays, not " + type_name(maps_object));
+        const auto maps = py::reinterpret_borrow<py::sequence>(maps_object);
+        if (maps.size() != RSTPM_MAPS)
+            throw py::value_error(
+                "maps must hold 6 arrays (stpm_a, stpm_b, stpm_c, recon_a, recon_b, recon_c), not " +
+                std::to_string(maps.size()));
+        if (mask.is_none() != threshold.is_none())
+            throw py::value_error("mask and threshold must be given together");
+        if (threads < 1) throw py::value_error("threads must be at least 1, not " + std::to_string(threads));
+
+        py::array inputs[RSTPM_MAPS];  // keeps them alive while the GIL is released
+        const float* data[RSTPM_MAPS];
+        py::ssize_t batch = -1;
+        for (int i = 0; i < RSTPM_MAPS; ++i) {
+            const int level = i % RSTPM_LEVELS;
+            inputs[i] = require_array<float>(maps[i], kMapNames[i], "float32", batch,
+                                             config_.level_height[level], config_.level_width[level]);
+            batch = inputs[i].shape(0);
+            data[i] = static_cast<const float*>(inputs[i].data());
+        }
+        py::array output =
+            out.is_none() ? new_output(batch, config_.height, config_.width)
+                          : require_array<float>(out, "out", "float32", batch, config_.height, config_.width);
+        float* const output_data = writable_data<float>(output, "out");
+        py::array mask_array;
+        std::uint8_t* mask_data = nullptr;
+        float limit = 0.0f;
+        if (!mask.is_none()) {
+            mask_array =
+                require_array<std::uint8_t>(mask, "mask", "uint8", batch, config_.height, config_.width);
+            mask_data = writable_data<std::uint8_t>(mask_array, "mask");
+            limit = threshold.cast<float>();
+        }
+
+        py::array_t<float> score(batch);
+        py::array_t<std::int32_t> position({batch, py::ssize_t{2}});
+        rstpm_image_result on_stack[16];
+        std::unique_ptr<rstpm_image_result[]> on_heap;
+        rstpm_image_result* results = on_stack;
+        if (batch > 16) {
+            on_heap = std::make_unique<rstpm_image_result[]>(batch);
+            results = on_heap.get();
+        }
+        rstpm_status status;
+        {
+            const py::gil_scoped_release release;
+            status =
+                rstpm_fusion_run(plan_.get(), data, batch, output_data, results, mask_data, limit, threads);
+        }
+        raise_on_error(status);
+
+        py::ssize_t nonfinite = -1;
+        float* score_data = score.mutable_data();
+        std::int32_t* position_data = position.mutable_data();
+        for (py::ssize_t n = batch - 1; n >= 0; --n) {
+            score_data[n] = results[n].score;
+            position_data[2 * n] = results[n].row;
+            position_data[2 * n + 1] = results[n].column;
+            if (results[n].nonfinite) nonfinite = n;
+        }
+        return py::make_tuple(std::move(output), std::move(score), std::move(position), nonfinite);
+    }
+
+    const char* kernel() const { return rstpm_fusion_kernel(plan_.get()); }
+    const char* last_kernel() const { return rstpm_fusion_last_kernel(plan_.get()); }
+
+  private:
+    struct Destroy {
+        void operator()(rstpm_fusion* plan) const { rstpm_fusion_destroy(plan); }
+    };
+    rstpm_fusion_config config_{};
+    std::unique_ptr<rstpm_fusion, Destroy> plan_;
+};
+
+py::tuple available_kernels() {
+    py::list names;
+    for (size_t i = 0; rstpm_available_kernel(i) != nullptr; ++i) names.append(rstpm_available_kernel(i));
+    return py::tuple(names);
+}
+
+const char* default_kernel() {
+    const char* name = nullptr;
+    raise_on_error(rstpm_default_kernel(&name));
+    return name;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_native, module) {
+    module.doc() = "Fusion kernels; use rstpm_edge.fusion.";
+    module.def("available_kernels", &available_kernels);
+    module.def("default_kernel", &default_kernel);
+    py::class_<Fusion>(module, "Fusion")
+        .def(py::init<const std::vector<std::pair<int, int>>&, std::pair<int, int>, const std::string&,
+                      const std::vector<float>&, const std::vector<float>&, const std::vector<float>&, double,
+                      const char*>(),
+             py::arg("map_sizes"), py::arg("size"), py::arg("mode"), py::arg("mean"), py::arg("std"),
+             py::arg("weights"), py::arg("smoothing_sigma"), py::arg("kernel").none(true))
+        .def("run", &Fusion::run, py::arg("maps"), py::arg("out").none(true), py::arg("mask").none(true),
+             py::arg("threshold").none(true), py::arg("threads"))
+        .def_property_readonly("kernel", &Fusion::kernel)
+        .def_property_readonly("last_kernel", &Fusion::last_kernel);
+}

@@ -1,0 +1,60 @@
+// Any processor: the compiler's own four-wide vectors (SSE2, NEON, or scalars where there is neither).
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "kernel.hpp"
+
+namespace rstpm {
+namespace {
+
+struct V {
+    typedef float Reg __attribute__((vector_size(16)));
+    static constexpr int lanes = 4;
+    static constexpr const char* name = "generic";
+
+    static Reg load(const float* from) {
+        Reg value;
+        std::memcpy(&value, from, sizeof value);
+        return value;
+    }
+    static void store(float* to, Reg value) { std::memcpy(to, &value, sizeof value); }
+    static Reg broadcast(float x) { return Reg{x, x, x, x}; }
+    static Reg add(Reg a, Reg b) { return a + b; }
+    static Reg subtract(Reg a, Reg b) { return a - b; }
+    static Reg multiply(Reg a, Reg b) { return a * b; }
+    static Reg multiply_add(Reg a, Reg b, Reg c) { return a * b + c; }
+    static Reg maximum(Reg a, Reg b) { return a > b ? a : b; }  // b where a is NaN
+    static bool any_greater(Reg a, Reg b) {
+        const auto yes = a > b;
+        return (yes[0] | yes[1] | yes[2] | yes[3]) != 0;
+    }
+    static bool any_equal(Reg a, Reg b) {
+        const auto yes = a == b;
+        return (yes[0] | yes[1] | yes[2] | yes[3]) != 0;
+    }
+    // source[index[i]]
+    static Reg gather(const float* source, const std::int32_t* index) {
+        return Reg{source[index[0]], source[index[1]], source[index[2]], source[index[3]]};
+    }
+    // source[pick[i]] and source[pick[i] + 1], where every pick is below lanes - 1
+    typedef const std::int32_t* Pick;
+    static Pick load_pick(const std::int32_t* pick) { return pick; }
+    static void pick_pairs(const float* source, Pick pick, Reg* left, Reg* right) {
+        *left = gather(source, pick);
+        *right = gather(source + 1, pick);
+    }
+    static void store_greater(std::uint8_t* to, Reg a, Reg b) {
+        for (int i = 0; i < lanes; ++i) to[i] = a[i] > b[i];
+    }
+};
+
+#include "kernel_body.inl"
+
+bool always() { return true; }
+
+}  // namespace
+
+const Kernel kGenericKernel = {V::name, V::lanes, always, fuse_rows};
+
+}  // namespace rstpm

@@ -1,0 +1,32 @@
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+def available_kernels() -> tuple[str, ...]: ...
+def default_kernel() -> str: ...
+
+class Fusion:
+    def __init__(
+        self,
+        map_sizes: Sequence[tuple[int, int]],
+        size: tuple[int, int],
+        mode: str,
+        mean: Sequence[float],
+        std: Sequence[float],
+        weights: Sequence[float],
+        smoothing_sigma: float,
+        kernel: str | None,
+    ) -> None: ...
+    def run(
+        self,
+        maps: Sequence[NDArray[np.float32]],
+        out: NDArray[np.float32] | None,
+        mask: NDArray[np.uint8] | None,
+        threshold: float | None,
+        threads: int,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32], int]: ...
+    @property
+    def kernel(self) -> str: ...
+    @property
+    def last_kernel(self) -> str | None: ...

@@ -1,0 +1,26 @@
+"""Builds the C++ extension; everything else about the package is in pyproject.toml.
+
+No instruction-set flags here: kernels for wider vectors carry their own target attributes and are chosen at
+run time, so that one wheel runs on every processor.
+"""
+
+import os
+from glob import glob
+
+from pybind11.setup_helpers import Pybind11Extension, build_ext
+from setuptools import setup
+
+flags = ["-O3", "-Wall", "-Wextra"]
+if os.environ.get("RSTPM_EDGE_WERROR") == "1":
+    flags.append("-Werror")
+
+native = Pybind11Extension(
+    "rstpm_edge._native",
+    sorted(glob("csrc/*.cpp")),
+    depends=sorted(glob("csrc/*.h") + glob("csrc/*.hpp") + glob("csrc/*.inl")),
+    cxx_std=17,  # setup_helpers adds hidden visibility
+    extra_compile_args=flags,
+    extra_link_args=["-pthread"],
+)
+
+setup(ext_modules=[native], cmdclass={"build_ext": build_ext})
