@@ -1,0 +1,135 @@
+"""What a model file says about itself: one JSON document under one ONNX metadata key.
+
+The file is plain ONNX; everything that the runtime must know beyond the graph (input size, fusion statistics,
+calibration, where the weights came from) stands in that document, so there is never a second file.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+from rstpm_edge.calibration import Calibration
+from rstpm_edge.errors import ModelError, UsageError
+
+METADATA_KEY = "rstpm_edge"
+SCHEMA_VERSION = 1
+
+FusionMode = Literal["normalized", "paper"]
+ResizePolicy = Literal["stretch", "letterbox"]
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """How six maps become one (pair 1 at three levels, then pair 2 at three levels).
+
+    `mean` and `std` are each map's μ and σ over held-out good images. `smoothing_sigma` is the standard
+    deviation, in pixels of the model's input, of a Gaussian applied to the fused map; 0 means none.
+    """
+
+    mode: FusionMode = "normalized"
+    mean: tuple[float, ...] = (0.0,) * 6
+    std: tuple[float, ...] = (1.0,) * 6
+    weights: tuple[float, ...] = (1.0,) * 6
+    smoothing_sigma: float = 0.0
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A frozen backbone, and where its weights came from."""
+
+    name: str
+    source: str
+    sha256: str
+    license: str
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The document itself. `strides` are finest first; `training` is a summary for people."""
+
+    preset: str
+    height: int
+    width: int
+    resize: ResizePolicy
+    strides: tuple[int, int, int]
+    fusion: Fusion
+    calibration: Calibration
+    teachers: tuple[Teacher, Teacher]
+    package_version: str
+    training: Mapping[str, Any] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def map_names(self) -> tuple[str, ...]:
+        """Names of the six map outputs, in the order of every list of six: stpm_8 … recon_32."""
+        return map_names(self.strides)
+
+    def to_json(self) -> str:
+        """The document as JSON; NaN and infinity are refused (ValueError)."""
+        return json.dumps(asdict(self), allow_nan=False)
+
+
+def map_names(strides: tuple[int, int, int]) -> tuple[str, ...]:
+    """Output names of the six maps for these strides."""
+    return tuple(f"{pair}_{stride}" for pair in ("stpm", "recon") for stride in strides)
+
+
+def parse_bundle(document: str) -> Bundle:
+    """Read the document of a model file.
+
+    Raises ModelError when it is damaged, incomplete, or of a newer schema than this package knows.
+    """
+    try:
+        fields = json.loads(document)
+        version = fields["schema_version"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ModelError("The model's rstpm_edge metadata is damaged; export the model again.") from error
+    if not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
+        raise ModelError(
+            f"The model has schema version {version}, but this rstpm-edge reads up to {SCHEMA_VERSION}: "
+            "upgrade rstpm-edge, or export the model with this version."
+        )
+    try:
+        bundle = Bundle(
+            **{
+                **fields,
+                "strides": tuple(int(stride) for stride in fields["strides"]),
+                "fusion": _fusion(fields["fusion"]),
+                "calibration": Calibration(
+                    float(fields["calibration"]["alpha"]), tuple(map(float, fields["calibration"]["scores"]))
+                ),
+                "teachers": tuple(Teacher(**teacher) for teacher in fields["teachers"]),
+            }
+        )
+        _check(bundle)
+    except (KeyError, TypeError, ValueError, OverflowError, UsageError) as error:
+        raise ModelError(f"The model's rstpm_edge metadata is damaged ({error}); export the model again.") from error
+    return bundle
+
+
+def _fusion(fields: Mapping[str, Any]) -> Fusion:
+    numbers = {name: tuple(map(float, fields[name])) for name in ("mean", "std", "weights")}
+    return Fusion(fields["mode"], **numbers, smoothing_sigma=float(fields["smoothing_sigma"]))
+
+
+def _check(bundle: Bundle) -> None:
+    fusion = bundle.fusion
+    if fusion.mode not in get_args(FusionMode) or bundle.resize not in get_args(ResizePolicy):
+        raise ValueError(f"unknown fusion {fusion.mode!r} or resize policy {bundle.resize!r}")
+    if len(bundle.strides) != 3 or not 0 < bundle.strides[0] < bundle.strides[1] < bundle.strides[2]:
+        raise ValueError("the strides are not three positive numbers, finest first")
+    if len(bundle.teachers) != 2:
+        raise ValueError("not two teachers")
+    if not all(isinstance(side, int) and side > 0 for side in (bundle.height, bundle.width)):
+        raise ValueError("the input size is not two positive integers")
+    numbers = (fusion.mean, fusion.std, fusion.weights)
+    if any(len(six) != 6 or not all(map(math.isfinite, six)) for six in numbers) or min(fusion.std) <= 0:
+        raise ValueError("mean, std and weights must be six finite numbers each, std positive")
+    if not (math.isfinite(fusion.smoothing_sigma) and fusion.smoothing_sigma >= 0):
+        raise ValueError("the smoothing sigma is negative or not finite")
+    scores = bundle.calibration.scores
+    if list(scores) != sorted(scores) or not all(map(math.isfinite, scores)):
+        raise ValueError("the calibration scores are not ascending finite numbers")
+    _ = bundle.calibration.threshold

@@ -1,0 +1,83 @@
+"""From scores of good images that were not trained on to a threshold with a guarantee.
+
+Split conformal prediction (Vovk et al., "Algorithmic Learning in a Random World", 2005): when a new good
+image is exchangeable with the n held-out ones, its score exceeds the ⌈(n + 1)(1 − α)⌉-th smallest of theirs
+with probability at most α.
+"""
+
+import math
+import statistics
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rstpm_edge.errors import UsageError
+
+DEFAULT_ALPHA = 0.01
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Scores of the held-out good images, ascending, and the rate α of good parts that may be rejected."""
+
+    alpha: float
+    scores: tuple[float, ...]
+
+    @property
+    def threshold(self) -> float:
+        """The score above which an image is called anomalous."""
+        return conformal_threshold(self.scores, self.alpha)
+
+    @property
+    def median(self) -> float:
+        """The score of a typical good image."""
+        return statistics.median(self.scores)
+
+    def p_value(self, score: float) -> float:
+        """(1 + how many held-out good images score at least as high) / (n + 1), in (0, 1]."""
+        at_least = len(self.scores) - bisect_left(self.scores, score)
+        return (1 + at_least) / (len(self.scores) + 1)
+
+
+def calibrate(scores: Iterable[float], alpha: float | None = None) -> Calibration:
+    """Calibration from held-out scores; without `alpha`, 0.01 or the smallest that their number allows.
+
+    Raises UsageError when there are no scores, or too few of them for the α that was asked for.
+    """
+    ordered = tuple(sorted(float(score) for score in scores))
+    if not ordered or not all(math.isfinite(score) for score in ordered):
+        raise UsageError("Calibration needs finite scores of at least one held-out good image.")
+    if alpha is None:
+        alpha = max(DEFAULT_ALPHA, smallest_alpha(len(ordered)))
+    conformal_threshold(ordered, alpha)  # raises when n is too small for alpha
+    return Calibration(alpha, ordered)
+
+
+def conformal_threshold(scores: tuple[float, ...], alpha: float) -> float:
+    """The ⌈(n + 1)(1 − α)⌉-th smallest of the ascending `scores`.
+
+    Raises UsageError when α is not between 0 and 1, or when n is too small for it.
+    """
+    if not 0 < alpha < 1:
+        raise UsageError(f"alpha must lie between 0 and 1, but is {alpha:g}.")
+    n = len(scores)
+    # The tolerance keeps (n + 1)(1 − 1/(n + 1)), which is n, from being rounded up to n + 1.
+    rank = math.ceil((n + 1) * (1 - alpha) - 1e-9)
+    if rank > n:
+        needed = math.ceil(1 / alpha - 1e-9) - 1
+        raise UsageError(
+            f"A false-reject rate of {alpha:g} needs at least {needed} held-out good images, but there are "
+            f"{n}: give more images, a larger --holdout, or an --alpha of at least "
+            f"{_rounded_up(smallest_alpha(n))}."
+        )
+    return scores[max(rank, 1) - 1]
+
+
+def smallest_alpha(n: int) -> float:
+    """The smallest false-reject rate that n held-out images can vouch for."""
+    return 1 / (n + 1)
+
+
+def _rounded_up(alpha: float) -> str:
+    # Rounded to nearest, 1/3 would read 0.333, and the user who types that gets the same error again.
+    return f"{math.ceil(alpha * 10_000) / 10_000:g}"

@@ -1,0 +1,46 @@
+"""The command line: what all commands share. Each command stands in a module of its own."""
+
+from typing import Any
+
+import click
+
+from rstpm_edge import __version__
+from rstpm_edge.cli_common import discard_stdout, say_error
+from rstpm_edge.cli_demo import demo
+from rstpm_edge.cli_infer import infer
+from rstpm_edge.cli_info import info
+from rstpm_edge.cli_train import evaluate, export, train
+from rstpm_edge.errors import RstpmEdgeError
+
+WRONG_USE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # the last two as a shell reports the signals
+
+
+class _Group(click.Group):
+    """Turns what commands raise into one line and an exit code; 1 is free for `infer` to say "anomalous"."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RstpmEdgeError as error:
+            say_error(error)
+            ctx.exit(WRONG_USE)
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
+        except BrokenPipeError:  # the reader, `head` say, has seen enough
+            discard_stdout()
+            ctx.exit(BROKEN_PIPE)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="rstpm-edge")
+def main() -> None:
+    """Find defects in images of manufactured parts after learning from good parts only.
+
+    \b
+    Example:
+      rstpm-edge infer part.png --model model.onnx
+    """
+
+
+for command in (train, export, infer, evaluate, info, demo):
+    main.add_command(command)

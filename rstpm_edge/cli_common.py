@@ -1,0 +1,82 @@
+"""Options and output that several commands share."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from rstpm_edge.errors import OutputError, UsageError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def model_option(command: Command) -> Command:
+    """--model, or RSTPM_EDGE_MODEL, or model.onnx in the working directory."""
+    return click.option(
+        "--model",
+        type=click.Path(path_type=Path),
+        envvar="RSTPM_EDGE_MODEL",
+        default="model.onnx",
+        show_default=True,
+        show_envvar=True,
+        help="The model file that `rstpm-edge export` wrote.",
+    )(command)
+
+
+def session_options(command: Command) -> Command:
+    """--provider and --threads, as Detector takes them."""
+    command = click.option(
+        "--provider",
+        "providers",
+        multiple=True,
+        metavar="NAME",
+        help="Execution provider: cpu, cuda, tensorrt, openvino, …; repeat it for alternatives.  [default: cpu]",
+    )(command)
+    return click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="CPU threads.  [default: the physical cores]",
+    )(command)
+
+
+def training_module(name: str) -> Any:
+    """A module of rstpm_edge.training, imported when it is needed. Raises UsageError where its packages are missing."""
+    try:
+        return importlib.import_module(f"rstpm_edge.training.{name}")
+    except ImportError as error:
+        raise UsageError(
+            f"This command needs packages for training ({error.name or error} is missing): "
+            "pip install 'rstpm-edge[train]'"
+        ) from error
+
+
+def say(text: str) -> None:
+    """Print a line to standard output. Raises OutputError when that is a file on a full disk."""
+    try:
+        click.echo(printable(text))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        discard_stdout()
+        raise OutputError(f"Cannot write to standard output: {error.strerror or error}.") from error
+
+
+def say_error(message: object) -> None:
+    """Print `Error: …` as one line to standard error."""
+    click.echo("Error: " + " ".join(str(message).split()), err=True)
+
+
+def discard_stdout() -> None:
+    """Drop what is still buffered for standard output: Python's own flush at exit would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def printable(text: str) -> str:
+    """`text` with whatever the terminal cannot show (file names may hold any bytes) replaced."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding)

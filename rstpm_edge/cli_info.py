@@ -1,0 +1,78 @@
+"""`rstpm-edge info`: what a model file says about itself, and what this machine offers."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rstpm_edge.cli_common import model_option, say
+
+
+@click.command()
+@model_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def info(model: Path, as_json: bool) -> None:
+    """Show what a model was made from, how it decides, and what this machine can run it with.
+
+    \b
+    Example:
+      rstpm-edge info --model model.onnx
+    """
+    from rstpm_edge.detector import Detector
+    from rstpm_edge.fusion import kernels
+    from rstpm_edge.session import available_providers, usable_cores
+
+    bundle = Detector(model, threads=1).info  # all of it, so that what `info` accepts also runs
+    calibration = bundle.calibration
+    facts: dict[str, Any] = asdict(bundle)
+    facts["calibration"] = {
+        "alpha": calibration.alpha,
+        "images": len(calibration.scores),
+        "threshold": calibration.threshold,
+        "typical_score": calibration.median,
+    }
+    facts["runtime"] = {
+        "providers": available_providers(),
+        "kernels": list(kernels().available),
+        "kernel": kernels().active,
+        "threads": usable_cores(),
+    }
+    say(json.dumps(facts) if as_json else _table(model, facts))
+
+
+def _table(model: Path, facts: dict[str, Any]) -> str:
+    calibration, fusion, runtime = facts["calibration"], facts["fusion"], facts["runtime"]
+    rows = [
+        ("model", f"{model} (schema {facts['schema_version']}, rstpm-edge {facts['package_version']})"),
+        ("preset", f"{facts['preset']}, strides {', '.join(map(str, facts['strides']))}"),
+        ("input", f"{facts['width']} x {facts['height']} pixels, {facts['resize']}"),
+        *(
+            (f"teacher {number}", f"{teacher['name']}, {teacher['license']}, from {teacher['source']}")
+            for number, teacher in enumerate(facts["teachers"], 1)
+        ),
+        ("threshold", f"{calibration['threshold']:.4g}"),
+        (
+            "typical score",
+            f"{calibration['typical_score']:.4g}, median of {calibration['images']} good images",
+        ),
+        ("false rejects", f"at most {calibration['alpha']:.2%} of good parts"),
+        ("fusion", f"{fusion['mode']}, smoothing {fusion['smoothing_sigma']:g} px"),
+        *((name, _six(fusion[name])) for name in ("mean", "std", "weights")),
+        *((f"training: {key}", _short(value)) for key, value in facts["training"].items()),
+        ("providers", ", ".join(runtime["providers"])),
+        ("kernels", f"{', '.join(runtime['kernels'])}; {runtime['kernel']} in use"),
+        ("threads", str(runtime["threads"])),
+    ]
+    width = max(len(title) for title, _ in rows)
+    return "\n".join(f"{title:{width}}  {text}" for title, text in rows)
+
+
+def _six(values: list[float]) -> str:
+    return " ".join(f"{value:.4g}" for value in values)
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."

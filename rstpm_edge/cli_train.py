@@ -1,0 +1,221 @@
+"""`rstpm-edge train`, `export` and `evaluate`. They import torch only when they run."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rstpm_edge.cli_common import model_option, say, training_module
+from rstpm_edge.errors import UsageError
+from rstpm_edge.files import write_bytes
+
+if TYPE_CHECKING:
+    from rstpm_edge.training.evaluate import Evaluation, Metrics
+
+
+@click.command()
+@click.argument("data", required=False, type=click.Path(path_type=Path))
+@click.option("--preset", default="edge", show_default=True, help="edge, or paper (ResNet-18 and ResNet-50).")
+@click.option("--teacher1", metavar="NAME", help="Another backbone for pair 1: a name of timm or torchvision.")
+@click.option("--teacher2", metavar="NAME", help="Another backbone for pair 2; it must differ from teacher 1.")
+@click.option(
+    "--weights",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="A teacher's weights (.pth or .safetensors), or NAME=random to try things out; may be repeated.",
+)
+@click.option("--epochs", type=int, help="Passes over the images.  [default: the preset's]")
+@click.option("--max-minutes", type=float, help="Finish the schedule within this time, with fewer epochs.")
+@click.option("--size", default="256", show_default=True, metavar="HxW", help="Input size, multiples of 32.")
+@click.option("--resize", type=click.Choice(["stretch", "letterbox"]), default="stretch", show_default=True)
+@click.option("--holdout", default=0.2, show_default=True, help="Share of the images kept for calibration.")
+@click.option("--alpha", type=float, help="False-reject rate to promise.  [default: 0.01, or what holdout allows]")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--skip-unreadable", is_flag=True, help="Name damaged images and go on without them.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, mps or auto.")
+@click.option("--precision", default="32-true", show_default=True, help="As Lightning Fabric has it: bf16-mixed, …")
+@click.option("--processes", default=1, show_default=True, help="Processes or GPUs that share each batch.")
+@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with an interrupted run.")
+def train(data: Path | None, **options: Any) -> None:
+    """Learn a product from the good images in DATA; writes ./runs/<time>.
+
+    DATA is a folder of good images, or has the MVTec AD layout, of which train/good is taken.
+
+    \b
+    Examples:
+      rstpm-edge train photos/good
+      rstpm-edge train photos/good --max-minutes 10 --size 256x512
+      rstpm-edge train --resume runs/2026-01-31_12-00-00
+    """
+    module = training_module("train")
+    presets = training_module("presets")
+    machine = module.Machine(options["device"], options["precision"], options["processes"])
+    with progress_bars() as report:
+        if options["resume"] is not None:
+            if data is not None:
+                raise UsageError("Give either DATA or --resume RUN: a run knows its data.")
+            run = module.resume(options["resume"], machine, report=report)
+        elif data is None:
+            raise UsageError("Give DATA, a folder of good images, or --resume RUN.")
+        else:
+            preset = presets.preset_with_teachers(options["preset"], options["teacher1"], options["teacher2"])
+            chosen = {
+                name: options[name]
+                for name in ("epochs", "max_minutes", "seed", "resize", "holdout", "alpha", "skip_unreadable")
+            }
+            parsed = module.TrainingOptions(
+                preset=preset, size=_size(options["size"]), weights=_weights(options["weights"]), **chosen
+            )
+            run = module.train(data, parsed, machine, report=report)
+    say_run(run)
+
+
+def say_run(run: Path) -> None:
+    """What the quality manager asks: how often will it reject a good part, and how do you know?"""
+    module = training_module("run")
+    if not (run / "summary.json").exists():
+        return  # another process of a data-parallel training speaks
+    summary, config = module.load_summary(run), module.load_config(run)
+    calibration, held = summary.calibration, len(config.holdout)
+    say(
+        f"{run}: {summary.epochs} epochs on {len(config.train)} images in {summary.minutes:.1f} min; "
+        f"loss {summary.losses[-1][0]:.3f} (STPM pair), {summary.losses[-1][1]:.3f} (reconstruction pair)."
+    )
+    say(
+        f"A good part is rejected with probability at most {calibration.alpha:.3g}, for parts like the {held} "
+        f"held-out images, at the threshold {calibration.threshold:.4g}."
+    )
+    if calibration.alpha > 0.01 and config.alpha is None:
+        say(f"The {held} held-out images allow no smaller rate; 0.01 takes 99 of them.")
+
+
+@click.command()
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), default="model.onnx", show_default=True)
+@click.option("--fused", is_flag=True, help="Also give anomaly_map and score in the graph, for other runtimes.")
+def export(run: Path | None, output: Path, fused: bool) -> None:
+    """Write a finished RUN (the newest in ./runs by default) as one ONNX file, and check it on real images.
+
+    \b
+    Examples:
+      rstpm-edge export
+      rstpm-edge export runs/2026-01-31_12-00-00 -o bracket.onnx --fused
+    """
+    run = run or training_module("run").newest_run()
+    say_export(training_module("export").export(run, output, fused=fused))
+
+
+def say_export(report: Any) -> None:
+    """One line, and one more where a backbone brought operators that not every runtime takes."""
+    say(
+        f"{report.path} ({report.path.stat().st_size / 1e6:.1f} MB): agrees with PyTorch on {report.images} images; "
+        f"largest difference {report.map_difference:.1g} (maps), {report.score_difference:.1g} (score, relative)."
+    )
+    if report.unusual_operators:
+        say(f"Not every TensorRT or OpenVINO takes these operators: {', '.join(report.unusual_operators)}.")
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@model_option
+@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all figures there.")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
+def evaluate(data: Path, model: Path, json_file: Path | None, threads: int | None) -> None:
+    """Measure a model on the test images of DATA (MVTec AD layout: test/good, test/KIND, ground_truth/KIND).
+
+    The file itself is run, as it ships. AUROC, AP and best F1 of the images; AUROC, AP and AUPRO (to a
+    false-positive rate of 0.3) of the pixels, at the images' own resolution.
+
+    \b
+    Example:
+      rstpm-edge evaluate mvtec/bottle --model bottle.onnx --json bottle.json
+    """
+    module = training_module("evaluate")
+    with _bar("Testing") as advance:
+        result = module.evaluate(data, model, threads=threads, report=advance)
+    if json_file:
+        write_bytes(json_file, (json.dumps(result.to_json(), indent=2) + "\n").encode())
+    say(format_evaluation(result))
+
+
+def format_evaluation(result: "Evaluation") -> str:
+    """The table that people read."""
+    columns = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "aupro_30")
+
+    def row(name: str, metrics: "Metrics") -> str:
+        values = (getattr(metrics, column) for column in columns)
+        return f"{name:10}" + "".join("           –" if v is None else f"{v:12.4f}" for v in values)
+
+    rows = {"both": result.both, "stpm": result.stpm, "recon": result.recon, **result.maps}
+    lines = [f"{'':10}" + "".join(f"{column:>12}" for column in columns)]
+    lines += [row(name, metrics) for name, metrics in rows.items()]
+    lines += ["", f"{'':16}{'images':>8}{'anomalous':>11}{'rate':>8}   95 % interval   image_auroc"]
+    for kind, verdicts in result.verdicts.items():
+        low, high = verdicts.interval
+        auroc = f"{result.kinds[kind]:14.4f}" if kind in result.kinds else ""
+        lines.append(
+            f"{kind:16}{verdicts.images:8}{verdicts.anomalous:11}{verdicts.rate:8.3f}   {low:.3f} to {high:.3f}{auroc}"
+        )
+    return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def progress_bars() -> Iterator[Callable[[Any], None]]:
+    """Something that takes training's Progress and draws one bar a stage on standard error."""
+    with contextlib.ExitStack() as stack:
+        stages: dict[str, Callable[[int, int], None]] = {}
+        bars: list[Any] = []
+
+        def report(progress: Any) -> None:
+            if progress.warning is not None:
+                click.echo(f"Skipped: {progress.warning}", err=True)
+                return
+            if progress.stage not in stages:
+                stack.close()  # the stage before is done
+                bar: Any = click.progressbar(
+                    length=progress.total,
+                    label=f"{progress.stage.capitalize():11}",
+                    item_show_func=lambda loss: f"loss {loss[0]:.3f} {loss[1]:.3f}" if loss else "",
+                    file=sys.stderr,
+                )
+                bars[:] = [stack.enter_context(bar)]
+                stages[progress.stage] = _mover(bars[0])
+            bars[0].current_item = progress.loss
+            stages[progress.stage](progress.done, progress.total)
+
+        yield report
+
+
+@contextlib.contextmanager
+def _bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    with click.progressbar(length=1, label=f"{label:11}", file=sys.stderr) as bar:
+        yield _mover(bar)
+
+
+def _mover(bar: Any) -> Callable[[int, int], None]:
+    def move(done: int, total: int) -> None:
+        bar.length = total
+        bar.update(done - bar.pos, bar.current_item)
+
+    return move
+
+
+def _size(text: str) -> tuple[int, int]:
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.strip().isdigit() for part in parts):
+        raise UsageError(f"--size is a number of pixels or HEIGHTxWIDTH, such as 256 or 256x512, not {text!r}.")
+    return int(parts[0]), int(parts[-1])
+
+
+def _weights(pairs: tuple[str, ...]) -> dict[str, str]:
+    weights = {}
+    for pair in pairs:
+        name, equals, source = pair.partition("=")
+        if not (name and equals and source):
+            raise UsageError(f"--weights takes NAME=FILE, such as resnet18=resnet18.pth, not {pair!r}.")
+        weights[name] = source
+    return weights

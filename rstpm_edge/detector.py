@@ -1,0 +1,185 @@
+"""The detector: an image goes in, a verdict comes out."""
+
+import math
+import os
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from types import TracebackType
+from typing import Any, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rstpm_edge.bundle import Bundle
+from rstpm_edge.errors import UsageError
+from rstpm_edge.fusion import Fuser, kernels
+from rstpm_edge.image import Channels, read_image, to_input, to_rgb
+from rstpm_edge.regions import Grid, find_regions
+from rstpm_edge.result import Result
+from rstpm_edge.session import Provider, Session, open_session
+
+ImageLike: TypeAlias = NDArray[Any] | str | os.PathLike[str]
+
+
+class Detector:
+    """Judges images with a model that `rstpm-edge export` wrote.
+
+        detector = Detector("model.onnx")
+        result = detector(frame)
+
+    One detector may be shared by any number of threads. It writes no files and opens no connections.
+
+    model: path of the .onnx file.
+    providers: ONNX Runtime execution providers in order of preference: "cpu" (the default), "cuda",
+        "tensorrt", "openvino", ONNX Runtime's own names, or (name, options) tuples.
+    threads: CPU threads of one call; by default the physical cores that this process may use.
+    channels: order of the channels in arrays, "bgr" as OpenCV gives them, or "rgb". Files need no such hint.
+    threshold: score above which an image is anomalous; by default the calibrated one. It may be changed
+        later.
+
+    Raises ModelError, ProviderError or UsageError.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        providers: Sequence[Provider] | str | None = None,
+        threads: int | None = None,
+        channels: Channels = "bgr",
+        threshold: float | None = None,
+    ) -> None:
+        if channels not in get_args(Channels):
+            raise UsageError(f"channels must be one of {', '.join(get_args(Channels))}, but is {channels!r}.")
+        session = open_session(model, providers=providers, threads=threads)
+        self._channels = channels
+        self._info = session.bundle
+        self._providers = session.providers
+        self._size = (session.bundle.height, session.bundle.width)
+        try:
+            kernel = kernels().active
+        except ValueError as error:
+            raise UsageError(f"{error}.") from error
+        fusion = session.bundle.fusion
+        self._fuse = Fuser(
+            session.map_sizes,
+            self._size,
+            mode=fusion.mode,
+            mean=fusion.mean,
+            std=fusion.std,
+            weights=fusion.weights,
+            smoothing_sigma=fusion.smoothing_sigma,
+            kernel=kernel,
+        )
+        self._typical_score = session.bundle.calibration.median
+        self._open_session: Session | None = session
+        self.threshold = session.bundle.calibration.threshold if threshold is None else threshold
+
+    @property
+    def info(self) -> Bundle:
+        """What the model file says about itself."""
+        return self._info
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """The execution providers in use, ONNX Runtime's names."""
+        return self._providers
+
+    @property
+    def threshold(self) -> float:
+        """The score above which an image is called anomalous. UsageError when set to NaN or infinity."""
+        return self._threshold
+
+    @threshold.setter
+    def threshold(self, value: float) -> None:
+        if not math.isfinite(value):
+            raise UsageError(f"The threshold must be a finite number, but is {value}.")
+        self._threshold = float(value)
+
+    def __call__(self, image: ImageLike) -> Result:
+        """Judge one image: a path, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8 or uint16.
+
+        Raises ImageError for an image that cannot be read or judged, ModelError when the model gives
+        anything but finite numbers.
+        """
+        return self._judge([image])[0]
+
+    def predict_batch(self, images: Iterable[ImageLike], *, batch_size: int = 8) -> list[Result]:
+        """Judge many images of any mix of sizes, paths and arrays; `batch_size` of them at a time.
+
+        An iterator is read as it goes, so only one full-size image and one batch of inputs are held at once.
+        Raises ImageError at the first image that cannot be read or judged.
+        """
+        if batch_size < 1:
+            raise UsageError(f"The batch size must be at least 1, but is {batch_size}.")
+        source = iter(images)
+        results: list[Result] = []
+        while batch := self._judge(islice(source, batch_size)):
+            results += batch
+        return results
+
+    def warmup(self, runs: int = 1) -> None:
+        """Judge an empty image, so that the first real one does not pay for allocations."""
+        for _ in range(runs):
+            self(np.zeros((*self._size, 3), np.uint8))
+
+    def close(self) -> None:
+        """Release the model's memory once running calls have ended; later calls raise UsageError."""
+        self._open_session = None
+
+    def __enter__(self) -> "Detector":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _judge(self, images: Iterable[ImageLike]) -> list[Result]:
+        session = self._open_session  # kept until the end, so that close() in another thread does no harm
+        if session is None:
+            raise UsageError("The detector is closed; make a new one.")
+        inputs: list[NDArray[np.uint8]] = []
+        grids: list[Grid] = []
+        for image in images:
+            pixels, grid = self._prepare(image)
+            inputs.append(pixels)
+            grids.append(grid)
+        if not inputs:
+            return []
+        fused = self._fuse(session.run(np.stack(inputs)))
+        return [
+            self._result(anomaly_map, float(score), (int(row), int(column)), grid)
+            for anomaly_map, score, (row, column), grid in zip(
+                fused.anomaly_map, fused.score, fused.position, grids, strict=True
+            )
+        ]
+
+    def _prepare(self, image: ImageLike) -> tuple[NDArray[np.uint8], Grid]:
+        rgb = self._load(image)
+        pixels, placement = to_input(rgb, self._size, self._info.resize)
+        return pixels, Grid(placement, rgb.shape[0], rgb.shape[1])
+
+    def _load(self, image: ImageLike) -> NDArray[np.uint8]:
+        if isinstance(image, (str, os.PathLike)):
+            return read_image(image)
+        return to_rgb(image, self._channels)
+
+    def _result(self, anomaly_map: NDArray[np.float32], score: float, cell: tuple[int, int], grid: Grid) -> Result:
+        threshold = self._threshold  # read once: another thread may set it
+        return Result(
+            score=score,
+            p_value=self._info.calibration.p_value(score),
+            threshold=threshold,
+            typical_score=self._typical_score,
+            position=grid.pixel(*cell),
+            regions=find_regions(anomaly_map, threshold, grid) if score > threshold else (),
+            image_size=(grid.height, grid.width),
+            model_map=_read_only(anomaly_map[grid.placement.window]),
+        )
+
+
+def _read_only(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    copy = np.array(array)  # a view would keep the maps of the whole batch alive
+    copy.flags.writeable = False
+    return copy

@@ -1,0 +1,57 @@
+"""Files that are either written whole or not at all."""
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from rstpm_edge.errors import OutputError
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary name beside `path` to write to; rename it to `path` when the block ends well.
+
+    The rename is atomic, so a reader (or a crash, or a full disk) never sees half a file. Whatever goes
+    wrong, the temporary file is removed and an older `path` stays as it was.
+
+    Raises OutputError, with one clear sentence, for every OSError inside the block, and when `path` is a
+    folder or a device: a rename would replace /dev/null itself.
+    """
+    target = Path(path)
+    # Not tempfile.mkstemp: its files are for their owner only, and reading the umask to widen them would
+    # change it for a moment under the feet of other threads.
+    temporary = target.with_name(f".{uuid.uuid4().hex}{target.suffix}") if target.name else target
+    created = False
+    try:
+        if target.exists() and not target.is_file():
+            raise OSError("it is not a regular file")
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        created = True
+        yield temporary
+        os.replace(temporary, target)
+    except OSError as error:
+        raise OutputError(f"Cannot write {target}: {error.strerror or error}.") from error
+    finally:
+        if created:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write `content` to `path`, whole or not at all. Raises OutputError."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())  # a rename that overtakes its data leaves an empty file after a power cut
+
+
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """Create the folder and its parents where missing. Raises OutputError."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"Cannot create the folder {folder}: {error.strerror or error}.") from error
+    return folder

@@ -1,0 +1,76 @@
+"""What the detector says about one image."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Region:
+    """A connected part of the image whose anomaly is above the threshold. Pixels are those of the image.
+
+    `box` is (x, y, width, height); `area` counts pixels; `peak` is the highest anomaly inside and `position`
+    is where it is, (x, y). The model's grid is coarser than the image, so all of them are as exact as it is.
+    """
+
+    box: tuple[int, int, int, int]
+    area: int
+    peak: float
+    position: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Result:
+    """The verdict on one image.
+
+    `score` is the highest value of the anomaly map, in no unit and without bounds; compare it with
+    `threshold` and with `typical_score`, the median over the good images that the model was calibrated on.
+    `p_value`, in (0, 1], says how often a good image scores this high: (1 + how many calibration images do)
+    / (n + 1).
+    `position` (x, y) is the image pixel of the highest value. `regions` are sorted by peak, highest first.
+    `model_map` (h, w) float32 is the anomaly map of the image at the model's resolution, read-only.
+    """
+
+    score: float
+    p_value: float
+    threshold: float
+    typical_score: float
+    position: tuple[int, int]
+    regions: tuple[Region, ...]
+    image_size: tuple[int, int]  # (height, width)
+    model_map: NDArray[np.float32]
+
+    @property
+    def is_anomalous(self) -> bool:
+        """Whether the score is above the threshold."""
+        return self.score > self.threshold
+
+    @property
+    def span(self) -> float:
+        """How far the threshold lies above the typical score: the unit that maps are drawn and stored in."""
+        span = self.threshold - self.typical_score
+        # Not positive when the user set the threshold lower, or all calibration images score alike.
+        return span if span > 0 else max(abs(self.threshold), 1e-6)
+
+    @cached_property
+    def anomaly_map(self) -> NDArray[np.float32]:
+        """The anomaly map at the image's size, (H, W) float32.
+
+        Computed when first asked for: for a 20-megapixel image it takes 80 MB, which a verdict does not need.
+        """
+        return self.resized_map(*self.image_size)
+
+    def resized_map(self, height: int, width: int) -> NDArray[np.float32]:
+        """The anomaly map at any size, (height, width) float32, interpolated bilinearly."""
+        resized = cv2.resize(self.model_map, (width, height), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(resized, np.float32)
+
+    def __repr__(self) -> str:
+        verdict = "anomalous" if self.is_anomalous else "normal"
+        return (
+            f"<Result {verdict}: score {self.score:.4g}, threshold {self.threshold:.4g}, "
+            f"p-value {self.p_value:.3g}, {len(self.regions)} regions>"
+        )

@@ -1,0 +1,71 @@
+"""What importing the package costs, and what it leaves alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NEVER = {"torch", "torchvision", "timm", "sklearn", "scipy", "matplotlib", "onnx", "PIL", "pandas", "requests"}
+
+REPORT = """
+import json, os, sys
+{}
+print(json.dumps([sorted({{name.split(".")[0] for name in sys.modules}}), len(os.listdir("/proc/self/task"))]))
+"""
+
+
+def modules_after(code: str, folder: Path) -> tuple[set[str], int]:
+    """Top-level modules that `code` loads in a fresh interpreter, and how many threads there are then."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", REPORT.format(code)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stderr == ""
+    names, threads = eval(run.stdout)
+    return set(names), threads
+
+
+def test_the_package_alone_loads_nothing_but_the_standard_library(tmp_path: Path) -> None:
+    before, _ = modules_after("", tmp_path)
+    after, threads = modules_after("import rstpm_edge; rstpm_edge.RstpmEdgeError", tmp_path)
+    assert after - before <= {"rstpm_edge", *sys.stdlib_module_names}
+    assert threads == 1
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_command_line_alone_loads_click_and_no_engine(tmp_path: Path) -> None:
+    loaded, threads = modules_after("import rstpm_edge.cli", tmp_path)
+    assert "click" in loaded
+    assert not loaded & {"numpy", "cv2", "onnxruntime", *NEVER}
+    assert threads == 1
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_the_detector_loads_the_runtime_only(tmp_path: Path, model: Path, warm: bool) -> None:
+    code = "from rstpm_edge import Detector\n"
+    if warm:
+        code += f"detector = Detector({str(model)!r}); detector.warmup()"
+    loaded, _ = modules_after(code, tmp_path)
+    assert {"numpy", "cv2", "onnxruntime"} <= loaded
+    assert not loaded & NEVER
+    assert os.listdir(tmp_path) == ["model.onnx"]
+
+
+def test_opencv_keeps_the_threads_it_had(model: Path) -> None:
+    import cv2
+
+    from rstpm_edge import Detector
+
+    before = cv2.getNumThreads()
+    Detector(model, threads=1).warmup()
+    assert cv2.getNumThreads() == before
