@@ -1,0 +1,1 @@
+"""Training, export and evaluation; installed as `rstpm_edge.training`, and needs the extra `[train]`."""

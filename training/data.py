@@ -1,0 +1,149 @@
+"""Folders of images: which files there are, which are good, and where a defect's mask lies."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rstpm_edge.bundle import ResizePolicy
+from rstpm_edge.errors import DatasetError, ImageError
+from rstpm_edge.image import EXTENSIONS, read_image, to_input
+
+MINIMUM_IMAGES = 5  # four to learn from and one to calibrate on: enough to try, far too few to trust
+
+
+@dataclass(frozen=True)
+class TestImage:
+    """An image whose label is known. `mask` is None for a good image, and for a defect that was not outlined."""
+
+    __test__ = False  # not a pytest class
+
+    path: Path
+    kind: str  # "good", or the defect's name
+    mask: Path | None
+
+    @property
+    def is_defective(self) -> bool:
+        """Whether the image shows a defect."""
+        return self.kind != "good"
+
+
+def good_images(data: str | Path) -> list[Path]:
+    """The good training images of `data`, in natural order.
+
+    `data` is a flat folder of good images, or has the MVTec AD layout, of which `train/good` is taken.
+
+    Raises DatasetError when there is no such folder, or when it holds fewer than five images.
+    """
+    folder = _existing_folder(data)
+    mvtec = folder / "train" / "good"
+    if not mvtec.is_dir() and (folder / "test").is_dir():
+        raise DatasetError(f"{folder} has a test folder but no train/good; put the good training images there.")
+    source = mvtec if mvtec.is_dir() else folder
+    files = _images_in(source)
+    if len(files) < MINIMUM_IMAGES:
+        raise DatasetError(
+            f"{source} holds {len(files)} image(s) (PNG, JPEG, BMP or TIFF); training needs at least "
+            f"{MINIMUM_IMAGES} good ones, and 100 or more to be trusted."
+        )
+    return files
+
+
+def test_images(data: str | Path) -> list[TestImage]:
+    """The test images of a data set in the MVTec AD layout, with their masks.
+
+    `test/good/*` are good, `test/KIND/NAME.*` defective, `ground_truth/KIND/NAME_mask.*` (or `NAME.*`) the mask.
+
+    Raises DatasetError when good or defective images are missing, or when only some of a kind have masks.
+    """
+    folder = _existing_folder(data)
+    if not (folder / "test").is_dir():
+        raise DatasetError(f"{folder} has no test folder: evaluation needs test/good and test/KIND.")
+    images: list[TestImage] = []
+    for kind in sorted(path.name for path in (folder / "test").iterdir() if path.is_dir()):
+        files = _images_in(folder / "test" / kind)
+        if kind == "good":
+            images += [TestImage(path, kind, None) for path in files]
+            continue
+        masks = {_mask_owner(path): path for path in _images_in(folder / "ground_truth" / kind)}
+        found = [TestImage(path, kind, masks.get(path.stem)) for path in files]
+        without = [image.path.name for image in found if image.mask is None]
+        if masks and without:
+            raise DatasetError(f"{folder / 'ground_truth' / kind} has no mask for {_some(without)}.")
+        images += found
+    if not any(image.is_defective for image in images) or all(image.is_defective for image in images):
+        raise DatasetError(f"{folder / 'test'} must hold both good and defective images (test/good and test/KIND).")
+    return images
+
+
+def load_inputs(
+    paths: Sequence[Path], size: tuple[int, int], resize: ResizePolicy, *, skip_unreadable: bool = False
+) -> tuple[NDArray[np.uint8], list[Path], list[str]]:
+    """Read images and bring them to the model's input.
+
+    Returns the inputs (N, H, W, 3) uint8 RGB, the paths they came from, and a sentence for each file that was
+    skipped. Without `skip_unreadable`, one DatasetError lists every unreadable file at once.
+    """
+    inputs, kept, problems = [], [], []
+    for path in paths:
+        try:
+            inputs.append(to_input(read_image(path), size, resize)[0])
+            kept.append(path)
+        except ImageError as error:
+            problems.append(str(error))
+    if problems and not skip_unreadable:
+        raise DatasetError(
+            f"{len(problems)} of {len(paths)} images cannot be read; mend or remove them, or give "
+            "--skip-unreadable:\n  " + "\n  ".join(problems)
+        )
+    if len(kept) < MINIMUM_IMAGES:
+        raise DatasetError(f"Only {len(kept)} images can be read; training needs at least {MINIMUM_IMAGES}.")
+    return np.stack(inputs), kept, problems
+
+
+def read_mask(image: TestImage, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """The mask of a test image, (H, W) bool; all False for a good one.
+
+    Raises DatasetError when it cannot be read, or is not of the image's size.
+    """
+    if not image.is_defective:
+        return np.zeros(shape, bool)
+    if image.mask is None:
+        raise DatasetError(f"{image.path} has no mask in ground_truth; pixel metrics need one.")
+    mask = cv2.imread(str(image.mask), cv2.IMREAD_GRAYSCALE)
+    if mask is None or mask.shape != shape:
+        measures = "cannot be read" if mask is None else f"measures {mask.shape[1]}×{mask.shape[0]} pixels"
+        raise DatasetError(f"The mask {image.mask} {measures}; it must be an image of {shape[1]}×{shape[0]} pixels.")
+    return np.asarray(mask > 127)
+
+
+def natural_key(path: Path) -> list[tuple[int, int | str]]:
+    """Sort key by which part_9 comes before part_10."""
+    return [(0, int(piece)) if piece.isdigit() else (1, piece) for piece in re.split(r"(\d+)", str(path)) if piece]
+
+
+def _existing_folder(data: str | Path) -> Path:
+    folder = Path(data)
+    if not folder.is_dir():
+        raise DatasetError(f"{folder} is {'not a folder' if folder.exists() else 'missing'}; give a folder of images.")
+    return folder
+
+
+def _images_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    files = (path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS and path.is_file())
+    return sorted(files, key=natural_key)
+
+
+def _mask_owner(path: Path) -> str:
+    return path.stem.removesuffix("_mask")
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest

@@ -1,0 +1,160 @@
+"""The optimisation loop: both students, epoch by epoch, with a checkpoint after each."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from rstpm_edge.errors import TrainingError
+
+from .features import FeatureCache
+from .model import RSTPM, CosineDistance
+from .presets import Preset
+from .run import Checkpoint, RunConfig, load_trained_state, save_checkpoint, trained_state
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Told to the caller after each piece of work. `loss` is that of the last whole epoch, once there is one."""
+
+    stage: str
+    done: int
+    total: int
+    loss: tuple[float, float] | None = None
+    warning: str | None = None
+
+
+Report = Callable[[Progress], None]
+
+
+def fit(
+    fabric: Fabric,
+    folder: Path,
+    config: RunConfig,
+    model: RSTPM,
+    cache: FeatureCache,
+    checkpoint: Checkpoint | None,
+    started: float,
+    minutes_before: float,
+    report: Report,
+) -> list[tuple[float, float]]:
+    """Train the students of `model` to the end of their schedule; returns the (pair 1, pair 2) losses of each epoch.
+
+    `checkpoint` is where to go on. `started` (time.monotonic) and `minutes_before` count the time that --max-minutes
+    allows.
+
+    Raises TrainingError when a loss is not finite, OutputError when a checkpoint cannot be written.
+    """
+    preset, count = config.preset, len(cache.images)
+    optimizer = _optimizer(model.students, preset)
+    losses: list[tuple[float, float]] = []
+    schedule = 0.0  # how far along, 0 to 1: time may end a training before its epochs do
+    if checkpoint:
+        _restore(model, optimizer, checkpoint)
+        losses, schedule = list(checkpoint.losses), checkpoint.schedule
+    students, optimizer = fabric.setup(model.students, optimizer)
+    distance = CosineDistance()
+    batches = max(1, round(count / preset.batch_size))
+    first, fit_started = len(losses), time.monotonic()
+    while len(losses) < preset.epochs and schedule < 1:
+        epoch = len(losses)
+        minutes = minutes_before + (time.monotonic() - started) / 60
+        left = _epochs_left(preset.epochs - epoch, epoch - first, fit_started, minutes, config.max_minutes)
+        step = (1 - schedule) / left / batches
+        # Its own generator for each epoch: a resumed run draws what the uninterrupted one would have drawn.
+        order = np.random.default_rng((config.seed, epoch)).permutation(count)
+        students.train()
+        sums = torch.zeros(2, device=fabric.device)
+        for done, rows in enumerate(np.array_split(order, batches)):
+            for group in optimizer.param_groups:
+                group["lr"] = preset.learning_rate * _rate(preset, schedule + done * step)
+            mine = rows[fabric.global_rank :: fabric.world_size]
+            image, features1, features2 = cache.batch(model, mine, fabric.device)
+            outputs = students(image, features1[-1], features2)
+            targets = [*features1[:3], *features2]
+            levels = torch.stack([distance(s, t).mean() for s, t in zip(outputs, targets, strict=True)])
+            pairs = levels.view(2, 3).sum(1)  # (pair 1, pair 2); equation 1 of the paper, summed over levels
+            share = len(mine) * fabric.world_size / len(rows)  # processes may hold unequal parts of a batch
+            fabric.backward(pairs.sum() * share)
+            optimizer.step()
+            optimizer.zero_grad()
+            sums += pairs.detach() * len(rows) * share
+            report(
+                Progress(
+                    "students",
+                    epoch * batches + done + 1,
+                    (epoch + left) * batches,
+                    losses[-1] if losses else None,
+                )
+            )
+        total = cast(Tensor, fabric.all_reduce(sums, reduce_op="mean")) / count
+        loss = (float(total[0]), float(total[1]))
+        if not all(map(math.isfinite, loss)):
+            raise TrainingError(
+                f"The loss is not finite in epoch {epoch + 1}: the run keeps the epoch before; "
+                "train again in full precision, or with another --seed."
+            )
+        losses.append(loss)
+        schedule = 1.0 if left == 1 else schedule + step * batches
+        if fabric.is_global_zero:
+            minutes = minutes_before + (time.monotonic() - started) / 60
+            save_checkpoint(folder, _snapshot(model, optimizer, len(losses), schedule, minutes, losses))
+        fabric.barrier()
+    return losses
+
+
+def _epochs_left(by_count: int, done: int, since: float, minutes: float, max_minutes: float | None) -> int:
+    """How many more epochs fit into the time, at least one; the pace is that of the `done` epochs `since` then."""
+    if max_minutes is None or done == 0:
+        return by_count
+    pace = max((time.monotonic() - since) / 60 / done, 1e-9)
+    return max(1, min(by_count, int((max_minutes - minutes) / pace)))
+
+
+def _rate(preset: Preset, progress: float) -> float:
+    """Share of the peak learning rate: one-cycle (Smith, 2018) rises over three tenths, then falls, by cosines."""
+    if preset.schedule == "constant":
+        return 1.0
+    if progress < 0.3:
+        return 0.04 + 0.96 * (1 - math.cos(math.pi * progress / 0.3)) / 2
+    return (1 + math.cos(math.pi * (progress - 0.3) / 0.7)) / 2
+
+
+def _optimizer(students: nn.Module, preset: Preset) -> torch.optim.Optimizer:
+    trained = [parameter for parameter in students.parameters() if parameter.requires_grad]
+    if preset.optimizer == "sgd":
+        return torch.optim.SGD(trained, preset.learning_rate, momentum=0.9, weight_decay=preset.weight_decay)
+    return torch.optim.AdamW(trained, preset.learning_rate, weight_decay=preset.weight_decay)
+
+
+def _snapshot(
+    model: RSTPM,
+    optimizer: torch.optim.Optimizer,
+    epoch: int,
+    schedule: float,
+    minutes: float,
+    losses: Sequence[tuple[float, float]],
+) -> Checkpoint:
+    tensors = {f"model/{name}": value for name, value in trained_state(model).items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {
+            f"optimizer/{index}/{key}": torch.as_tensor(value) for key, value in state.items() if value is not None
+        }
+    return Checkpoint(epoch, schedule, minutes, tuple(losses), tensors)
+
+
+def _restore(model: RSTPM, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> None:
+    load_trained_state(model, checkpoint)
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in checkpoint.tensors.items():
+        if name.startswith("optimizer/"):
+            _, index, key = name.split("/")
+            state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

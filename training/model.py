@@ -1,0 +1,138 @@
+"""The whole of RSTPM as one module: images in, six anomaly maps out."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from rstpm_edge.bundle import map_names
+
+from .networks import EdgeReconstructionStudent, EdgeStudent, PaperReconstructionStudent
+from .presets import Preset
+from .teachers import BackboneStudent, Teacher, load_teacher
+
+DEEPEST = 32  # the stride of teacher 1 at which student 2 starts
+
+
+class RSTPM(nn.Module):
+    """Two frozen teachers, two students, and the six maps between them.
+
+    Teacher 1 gives its three levels and, for student 2, its stride 32; teacher 2 gives its three levels.
+    Submodules are named as their nodes appear in the exported graph.
+    """
+
+    def __init__(self, preset: Preset, weights: Mapping[str, str] | None = None) -> None:
+        super().__init__()
+        strides = preset.strides
+        self.preset = preset
+        self.map_names = map_names(strides)
+        self.teacher1 = load_teacher(preset.teacher1, sorted({*strides, DEEPEST}), weights)
+        self.teacher2 = load_teacher(preset.teacher2, strides, weights)
+        channels1 = self.teacher1.channels[:3]
+        deep_channels, channels2 = self.teacher1.channels[-1], self.teacher2.channels
+        if preset.students == "edge":
+            self.students = Students(
+                EdgeStudent(channels1, strides, preset.student1_widths),
+                EdgeReconstructionStudent(deep_channels, channels2, strides, preset.student2_widths),
+            )
+        else:
+            self.students = Students(
+                BackboneStudent(preset.teacher1, strides),
+                PaperReconstructionStudent(deep_channels, channels2, strides),
+            )
+        self.standardize1 = ChannelStatistics(self.teacher1.channels if preset.standardize else ())
+        self.standardize2 = ChannelStatistics(self.teacher2.channels if preset.standardize else ())
+        self.normalize1 = Normalization(self.teacher1)
+        self.normalize2 = Normalization(self.teacher2)
+        self.maps = nn.ModuleDict({name: CosineDistance() for name in self.map_names})
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """`image` (B, H, W, 3), uint8 RGB -> six maps (B, H/stride, W/stride) in the order of `map_names`."""
+        image1, features1, features2 = self.teachers(image)
+        students = self.students(image1, features1[-1], features2)
+        teachers = [*features1[:3], *features2]
+        return [distance(s, t) for distance, s, t in zip(self.maps.values(), students, teachers, strict=True)]
+
+    def teachers(self, image: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """`image` (B, H, W, 3), uint8 -> the image as teacher 1 takes it, and both teachers' standardised features."""
+        x = image.permute(0, 3, 1, 2).float()  # (B, 3, H, W)
+        image1 = self.normalize1(x)
+        same = (self.teacher1.mean, self.teacher1.std) == (self.teacher2.mean, self.teacher2.std)
+        image2 = image1 if same else self.normalize2(x)
+        return image1, self.standardize1(self.teacher1(image1)), self.standardize2(self.teacher2(image2))
+
+
+class Students(nn.Module):
+    """Both students: what is trained, and what a checkpoint holds."""
+
+    def __init__(self, student1: nn.Module, student2: nn.Module) -> None:
+        super().__init__()
+        self.student1 = student1
+        self.student2 = student2
+
+    def forward(self, image: Tensor, deep: Tensor, features2: Sequence[Tensor]) -> list[Tensor]:
+        """Six features: imitations of teacher 1's, then reconstructions of teacher 2's.
+
+        `image` (B, 3, H, W) as teacher 1 takes it; `deep` teacher 1's feature at stride 32, and `features2`
+        teacher 2's three levels, both standardised.
+        """
+        return [*self.student1(image), *self.student2(deep, features2)]
+
+
+class ChannelStatistics(nn.Module):
+    """Scales each channel of each level to mean 0 and deviation 1 over the training images.
+
+    The distance between two features is an angle; without this, a few loud channels decide it. Made for no
+    channels, it changes nothing.
+    """
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.active = len(channels) > 0
+        for i, count in enumerate(channels):
+            self.register_buffer(f"offset_{i}", torch.zeros(1, count, 1, 1))
+            self.register_buffer(f"scale_{i}", torch.ones(1, count, 1, 1))
+
+    def set(self, level: int, mean: Tensor, std: Tensor) -> None:
+        """Use these (C,) statistics; a channel that never varies keeps its scale."""
+        std = torch.where(std > 1e-6, std, torch.ones_like(std))
+        self.get_buffer(f"scale_{level}").copy_((1 / std)[None, :, None, None])
+        self.get_buffer(f"offset_{level}").copy_((-mean / std)[None, :, None, None])
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        if not self.active:
+            return list(features)
+        return [
+            feature * self.get_buffer(f"scale_{i}") + self.get_buffer(f"offset_{i}")
+            for i, feature in enumerate(features)
+        ]
+
+
+class Normalization(nn.Module):
+    """Brings an image (B, 3, H, W) from 0…255 to the range that a teacher was trained with."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, teacher: Teacher) -> None:
+        super().__init__()
+        # Not persistent: they belong to the teacher, not to what was trained.
+        self.register_buffer("mean", 255 * torch.tensor(teacher.mean)[:, None, None], persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(teacher.std)[:, None, None], persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return (image - self.mean) / self.std
+
+
+class CosineDistance(nn.Module):
+    """The anomaly map of one level: (B, C, h, w) of a student and its teacher -> (B, h, w), in [0, 2].
+
+    1 − cosine similarity over channels, which is ½‖n(F_S) − n(F_T)‖² with n the L2 norm over channels: the map
+    is also the loss at each position (equation 1 of the paper).
+    """
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        # Written out, in operators that every exporter and runtime takes.
+        product = (student * teacher).sum(1)
+        norms = (student * student).sum(1) * (teacher * teacher).sum(1)
+        return 1 - product / norms.clamp(min=1e-12).sqrt()

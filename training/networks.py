@@ -1,0 +1,206 @@
+"""The two students: one imitates its teacher from the image, one reconstructs its teacher's features.
+
+Both return one feature per pyramid level, finest first, with the channels of their teacher.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+from torch.nn import functional
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation over the whole batch of a data-parallel step.
+
+    PyTorch's SyncBatchNorm refuses CPU tensors; without synchronisation the result of a training would depend
+    on how many processes share its batches.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
+            return super().forward(x)
+        count = torch.full((1,), x.numel() / x.shape[1], device=x.device)
+        sums = torch.cat([x.sum((0, 2, 3)), x.square().sum((0, 2, 3)), count])  # (2C + 1,)
+        # Differentiable, so that each process's gradient sees the others' activations.
+        sums = cast(Tensor, all_reduce(sums))  # type: ignore[no-untyped-call]
+        mean, square = sums[:-1].div(sums[-1]).chunk(2)
+        variance = square - mean.square()  # biased, as the normalisation wants it
+        with torch.no_grad():
+            assert self.running_mean is not None
+            assert self.running_var is not None
+            assert self.num_batches_tracked is not None
+            momentum = self.momentum or 0.0
+            self.running_mean.lerp_(mean, momentum)
+            self.running_var.lerp_(variance * sums[-1] / (sums[-1] - 1), momentum)
+            self.num_batches_tracked += 1
+        scale = self.weight * (variance + self.eps).rsqrt()  # (C,)
+        return x * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
+
+
+def synchronize_batch_norm(module: nn.Module) -> None:
+    """Replace every plain BatchNorm2d inside `module` by a synchronised one with the same values."""
+    for name, child in module.named_children():
+        if type(child) is nn.BatchNorm2d:
+            replacement = BatchNorm(child.num_features, child.eps, child.momentum)
+            replacement.load_state_dict(child.state_dict())
+            setattr(module, name, replacement)
+        else:
+            synchronize_batch_norm(child)
+
+
+def conv(inputs: int, outputs: int, kernel: int = 3, *, stride: int = 1, relu: bool = True) -> nn.Sequential:
+    """Convolution, batch normalisation and, usually, ReLU."""
+    layers: list[nn.Module] = [
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
+        BatchNorm(outputs),
+    ]
+    return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3×3 convolutions beside a skip, as in ResNet-18; `final_relu` follows the sum there."""
+
+    def __init__(self, channels: int, *, final_relu: bool, projected_skip: bool = False) -> None:
+        super().__init__()
+        self.body = nn.Sequential(conv(channels, channels), conv(channels, channels, relu=False))
+        self.skip = conv(channels, channels, 1, relu=False) if projected_skip else nn.Identity()
+        self.final_relu = final_relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.skip(x) + self.body(x)
+        return functional.relu(x) if self.final_relu else x
+
+
+class AttentionGate(nn.Module):
+    """Where the decoder should look, from its teacher's feature: one value in (0, 1) per position.
+
+    Convolution, batch norm, ReLU, 1×1 convolution to one channel, sigmoid (RSTPM, section 3).
+    """
+
+    def __init__(self, channels: int, hidden: int, kernel: int = 3, *, skip: bool) -> None:
+        super().__init__()
+        self.reduce = conv(channels, hidden, kernel)
+        self.score = nn.Conv2d(hidden, 1, 1)
+        self.skip = skip
+
+    def forward(self, x: Tensor, teacher: Tensor) -> Tensor:
+        gate = torch.sigmoid(self.score(self.reduce(teacher)))  # (B, 1, h, w)
+        return x * gate + x if self.skip else x * gate
+
+
+class EdgeStudent(nn.Module):
+    """Student 1 of the `edge` preset: a small dense network and one 1×1 head for each teacher level.
+
+    Dense 3×3 convolutions, since on a CPU they train about four times faster than depthwise ones. `widths` are
+    the channels at strides 2, 4, 8, …
+    """
+
+    def __init__(self, teacher_channels: Sequence[int], strides: Sequence[int], widths: Sequence[int]) -> None:
+        super().__init__()
+        self.strides = tuple(strides)
+        self.stem = conv(3, widths[0], stride=2)
+        self.stages = nn.ModuleDict()  # by stride
+        for i, (before, after) in enumerate(pairwise(widths)):
+            stride = 4 << i
+            # Residual blocks only where a level is read off: at finer strides they cost more than the rest.
+            block = [ResidualBlock(after, final_relu=False)] if stride >= min(strides) else []
+            self.stages[str(stride)] = nn.Sequential(conv(before, after, stride=2), *block)
+        width_at = dict(zip((4 << i for i in range(len(widths) - 1)), widths[1:], strict=True))
+        self.heads = nn.ModuleDict(
+            {str(s): nn.Conv2d(width_at[s], c, 1) for s, c in zip(strides, teacher_channels, strict=True)}
+        )
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """`image` (B, 3, H, W), normalised -> three features (B, C_l, H/stride_l, W/stride_l)."""
+        x, levels = self.stem(image), []
+        for stride, stage in self.stages.items():
+            x = stage(x)
+            if stride in self.heads:
+                levels.append(self.heads[stride](x))
+        return levels
+
+
+class EdgeReconstructionStudent(nn.Module):
+    """Student 2 of the `edge` preset: a decoder from teacher 1's stride 32 to teacher 2's three levels.
+
+    `widths` are the decoder's channels, coarsest level first.
+    """
+
+    def __init__(
+        self,
+        deep_channels: int,
+        teacher_channels: Sequence[int],
+        strides: Sequence[int],
+        widths: Sequence[int],
+    ) -> None:
+        super().__init__()
+        self.entry = conv(deep_channels, widths[0], 1)
+        self.narrow, self.stages, self.heads, self.gates = (nn.ModuleDict() for _ in range(4))  # by stride
+        self.factors = {}
+        before, stride_before = widths[0], 32
+        for stride, channels, width in zip(strides[::-1], teacher_channels[::-1], widths, strict=True):
+            self.factors[str(stride)] = stride_before // stride
+            self.narrow[str(stride)] = conv(before, width, 1) if stride != 32 else nn.Identity()
+            self.stages[str(stride)] = nn.Sequential(
+                ResidualBlock(width, final_relu=False), ResidualBlock(width, final_relu=False)
+            )
+            self.heads[str(stride)] = nn.Conv2d(width, channels, 1)
+            if stride != strides[0]:  # after the finest level there is nothing left to decode
+                self.gates[str(stride)] = AttentionGate(channels, width, 1, skip=True)
+            before, stride_before = width, stride
+
+    def forward(self, deep: Tensor, teacher: Sequence[Tensor]) -> list[Tensor]:
+        """`deep` (B, C, H/32, W/32) and teacher 2's three features -> their reconstructions, finest first."""
+        x, levels = self.entry(deep), []
+        for (stride, stage), feature in zip(self.stages.items(), teacher[::-1], strict=True):
+            x = self.narrow[stride](x)  # before the upsampling, where it costs a quarter
+            if self.factors[stride] > 1:
+                x = functional.interpolate(x, scale_factor=self.factors[stride], mode="bilinear")
+            x = stage(x)
+            levels.append(self.heads[stride](x))
+            if stride in self.gates:
+                x = self.gates[stride](x, feature)
+        return levels[::-1]
+
+
+class PaperReconstructionStudent(nn.Module):
+    """Student 2 of the paper: from ResNet-18's layer4 to ResNet-50's layer3, layer2 and layer1.
+
+    512 → 1024 channels at stride 32, then 1024, 512 and 256 at strides 16, 8 and 4, by 3×3 transposed
+    convolutions and residual blocks. The first gate is x·a, the second x·a + x. With the three other networks
+    it makes 123 million parameters.
+    """
+
+    def __init__(self, deep_channels: int, teacher_channels: Sequence[int], strides: Sequence[int]) -> None:
+        super().__init__()
+        before = teacher_channels[-1]
+        self.entry = nn.Sequential(conv(deep_channels, before), ResidualBlock(before, final_relu=True))
+        self.upsample, self.stages, self.gates = (nn.ModuleDict() for _ in range(3))  # by stride
+        for i, (stride, width) in enumerate(zip(strides[::-1], teacher_channels[::-1], strict=True)):
+            self.upsample[str(stride)] = nn.Sequential(
+                nn.ConvTranspose2d(before, width, 3, stride=2, padding=1, output_padding=1, bias=False),
+                BatchNorm(width),
+                nn.ReLU(inplace=True),
+            )
+            self.stages[str(stride)] = nn.Sequential(
+                ResidualBlock(width, final_relu=True, projected_skip=i > 0),
+                ResidualBlock(width, final_relu=True),
+            )
+            if stride != strides[0]:
+                self.gates[str(stride)] = AttentionGate(width, width, skip=i > 0)
+            before = width
+
+    def forward(self, deep: Tensor, teacher: Sequence[Tensor]) -> list[Tensor]:
+        """`deep` (B, 512, H/32, W/32) and teacher 2's features -> their reconstructions, finest first."""
+        x, levels = self.entry(deep), []
+        for (stride, stage), feature in zip(self.stages.items(), teacher[::-1], strict=True):
+            x = stage(self.upsample[stride](x))
+            levels.append(x)
+            if stride in self.gates:
+                x = self.gates[stride](x, feature)
+        return levels[::-1]

@@ -1,0 +1,199 @@
+"""A run: the folder in which a training keeps everything that it needs to go on, and that export needs.
+
+config.json              what was asked for, and which files were learned from and held out
+checkpoint.safetensors   students, channel statistics and optimiser after the last whole epoch; losses in its header
+summary.json             written at the end: fusion statistics, calibration, duration
+samples/                 a few held-out images, on which an export checks itself
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from rstpm_edge.bundle import Fusion, ResizePolicy
+from rstpm_edge.calibration import Calibration
+from rstpm_edge.errors import TrainingError
+from rstpm_edge.files import make_folder, write_bytes
+
+from .model import RSTPM
+from .presets import Preset
+
+RUNS = Path("runs")
+SAMPLES = 8
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What a training was asked for. `train` and `holdout` are file names with their sizes in bytes."""
+
+    data: str
+    preset: Preset
+    height: int
+    width: int
+    resize: ResizePolicy
+    seed: int
+    alpha: float | None
+    max_minutes: float | None
+    weights: Mapping[str, str]
+    train: tuple[tuple[str, int], ...]
+    holdout: tuple[tuple[str, int], ...]
+    version: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the model's input."""
+        return self.height, self.width
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a finished training found. `teacher_sha256` guards an export against other weights."""
+
+    epochs: int
+    minutes: float
+    losses: tuple[tuple[float, float], ...]
+    fusion: Fusion
+    calibration: Calibration
+    teacher_sha256: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state after `epoch` whole epochs. `losses` holds (pair 1, pair 2) of each."""
+
+    epoch: int
+    schedule: float  # how far along its learning-rate schedule the training is, 0 to 1
+    minutes: float
+    losses: tuple[tuple[float, float], ...]
+    tensors: Mapping[str, Tensor] = field(repr=False)
+
+
+def new_run_folder() -> Path:
+    """runs/<time> below the working directory, with a suffix when that second already has one."""
+    name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    candidates = (RUNS / (name + (f"_{i}" if i else "")) for i in range(1000))
+    return next(folder for folder in candidates if not folder.exists())
+
+
+def newest_run() -> Path:
+    """The newest finished run below the working directory. Raises TrainingError when there is none."""
+    finished = sorted(RUNS.glob("*/summary.json"), key=lambda path: path.stat().st_mtime)
+    if not finished:
+        raise TrainingError("There is no finished run in ./runs: run `rstpm-edge train DATA` first, or name a RUN.")
+    return finished[-1].parent
+
+
+def save_config(folder: Path, config: RunConfig) -> None:
+    """Create the run's folder and write its config. Raises OutputError."""
+    make_folder(folder)
+    write_bytes(folder / "config.json", _json(asdict(config)))
+
+
+def load_config(folder: Path) -> RunConfig:
+    """Raises TrainingError when `folder` is no run, or its config is damaged."""
+    fields = _read_json(folder / "config.json", f"{folder} is not a run of rstpm-edge")
+    try:
+        preset: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in fields.pop("preset").items()
+        }
+        files: dict[str, Any] = {
+            key: tuple((str(n), int(s)) for n, s in fields.pop(key)) for key in ("train", "holdout")
+        }
+        return RunConfig(preset=Preset(**preset), **files, **fields)
+    except (KeyError, TypeError, ValueError) as error:
+        raise TrainingError(f"{folder / 'config.json'} is damaged or of another version ({error}).") from error
+
+
+def save_summary(folder: Path, summary: Summary) -> None:
+    """Raises OutputError."""
+    write_bytes(folder / "summary.json", _json(asdict(summary)))
+
+
+def load_summary(folder: Path) -> Summary:
+    """Raises TrainingError when the run has not finished, or the file is damaged."""
+    fields = _read_json(
+        folder / "summary.json",
+        f"The run {folder} has not finished; go on with `rstpm-edge train --resume {folder}`",
+    )
+    try:
+        fusion: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in fields["fusion"].items()}
+        calibration = Calibration(fields["calibration"]["alpha"], tuple(fields["calibration"]["scores"]))
+        return Summary(
+            epochs=int(fields["epochs"]),
+            minutes=float(fields["minutes"]),
+            losses=tuple((float(a), float(b)) for a, b in fields["losses"]),
+            fusion=Fusion(**fusion),
+            calibration=calibration,
+            teacher_sha256=(fields["teacher_sha256"][0], fields["teacher_sha256"][1]),
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise TrainingError(f"{folder / 'summary.json'} is damaged ({error}); train again.") from error
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Replace the run's checkpoint, whole or not at all. Raises OutputError."""
+    progress = {key: getattr(checkpoint, key) for key in ("epoch", "schedule", "minutes", "losses")}
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
+    write_bytes(folder / "checkpoint.safetensors", save(contiguous, {"progress": json.dumps(progress)}))
+
+
+def load_checkpoint(folder: Path) -> Checkpoint | None:
+    """The run's checkpoint, or None when it did not finish an epoch. Raises TrainingError when it is damaged."""
+    path = folder / "checkpoint.safetensors"
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            progress = json.loads(file.metadata()["progress"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        losses = tuple((float(a), float(b)) for a, b in progress.pop("losses"))
+        return Checkpoint(losses=losses, tensors=tensors, **progress)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise TrainingError(f"{path} is damaged ({error}); train again.") from error
+
+
+def trained_state(model: RSTPM) -> dict[str, Tensor]:
+    """Students and channel statistics: the model without its teachers."""
+    return {name: value for name, value in model.state_dict().items() if not name.startswith("teacher")}
+
+
+def load_trained_state(model: RSTPM, checkpoint: Checkpoint) -> None:
+    """Put a checkpoint's students and statistics into `model`. Raises TrainingError when they do not fit or are NaN."""
+    state = {name[6:]: value for name, value in checkpoint.tensors.items() if name.startswith("model/")}
+    expected = trained_state(model)
+    if state.keys() != expected.keys() or any(state[name].shape != expected[name].shape for name in state):
+        raise TrainingError("The run's checkpoint does not fit its preset; train again.")
+    if not all(bool(torch.isfinite(value).all()) for value in state.values()):
+        raise TrainingError("The run's checkpoint holds NaN or infinite values; train again.")
+    model.load_state_dict(state, strict=False)
+
+
+def save_samples(folder: Path, files: Sequence[Path]) -> None:
+    """Copy a few held-out images into the run, so that it can be exported without its data. Raises OutputError."""
+    samples = make_folder(folder / "samples")
+    for path in files[:SAMPLES]:
+        write_bytes(samples / path.name, path.read_bytes())
+
+
+def _json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
+
+
+def _read_json(path: Path, otherwise: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise TrainingError(f"{otherwise}.") from error
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path} cannot be read ({error}).") from error
+    if not isinstance(content, dict):
+        raise TrainingError(f"{path} is damaged; train again.")
+    return content

@@ -1,0 +1,248 @@
+"""Distil both pairs from good images, then calibrate on good images that were held out.
+
+rstpm-edge train DATA        # does all of this; see `rstpm-edge train --help`
+"""
+
+import ctypes
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+
+from rstpm_edge import __version__
+from rstpm_edge.bundle import ResizePolicy
+from rstpm_edge.calibration import calibrate, conformal_threshold
+from rstpm_edge.errors import TrainingError, UsageError
+
+from .calibrate import fusion_and_scores
+from .data import good_images, load_inputs
+from .features import compute_features, remove_features
+from .fit import Progress, Report, fit
+from .model import RSTPM
+from .presets import EDGE, Preset
+from .run import (
+    RunConfig,
+    Summary,
+    load_checkpoint,
+    load_config,
+    new_run_folder,
+    save_config,
+    save_samples,
+    save_summary,
+)
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What the user chooses. `holdout` is the share of good images that is never trained on."""
+
+    preset: Preset = EDGE
+    epochs: int | None = None  # None: the preset's
+    max_minutes: float | None = None
+    seed: int = 0
+    size: tuple[int, int] = (256, 256)  # height, width
+    resize: ResizePolicy = "stretch"
+    holdout: float = 0.2
+    alpha: float | None = None
+    skip_unreadable: bool = False
+    weights: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where to train: Fabric's accelerator, precision, and the number of processes that share each batch."""
+
+    device: str = "auto"
+    precision: str = "32-true"
+    processes: int = 1
+
+
+def train(
+    data: str | Path,
+    options: TrainingOptions | None = None,
+    machine: Machine | None = None,
+    *,
+    folder: Path | None = None,
+    report: Report = lambda progress: None,
+) -> Path:
+    """Train on the good images of `data` and return the run's folder (a new one in ./runs by default).
+
+    Raises DatasetError, UsageError and WeightsError before training starts, TrainingError when it diverges,
+    OutputError when the run cannot be written. Whole epochs are never lost: see `resume`.
+    """
+    options = options or TrainingOptions()
+    _check(options)
+    fabric = _launch(machine or Machine())
+    files = good_images(data)
+    inputs, kept, problems = load_inputs(files, options.size, options.resize, skip_unreadable=options.skip_unreadable)
+    if fabric.is_global_zero:
+        for problem in problems:
+            report(Progress("skipped", 0, 0, warning=problem))
+    held_out, learned = _split(len(kept), options.holdout, options.seed)
+    if options.alpha is not None:
+        conformal_threshold((0.0,) * len(held_out), options.alpha)  # too few images: say so before the work
+    preset = options.preset
+    if options.epochs is not None:
+        preset = replace(preset, epochs=options.epochs)
+    config = RunConfig(
+        data=os.path.abspath(data),
+        preset=preset,
+        height=options.size[0],
+        width=options.size[1],
+        resize=options.resize,
+        seed=options.seed,
+        alpha=options.alpha,
+        max_minutes=options.max_minutes,
+        weights={name: w if w == "random" else os.path.abspath(w) for name, w in options.weights.items()},
+        train=_names([kept[i] for i in learned]),
+        holdout=_names([kept[i] for i in held_out]),
+        version=__version__,
+    )
+    model = _build(config)
+    folder = Path(fabric.broadcast(str(folder or new_run_folder())))
+    if fabric.is_global_zero:
+        save_config(folder, config)
+        save_samples(folder, [kept[i] for i in held_out])
+    fabric.barrier()
+    _run(fabric, folder, config, model, inputs[learned], inputs[held_out], report)
+    return folder
+
+
+def resume(folder: Path, machine: Machine | None = None, *, report: Report = lambda progress: None) -> Path:
+    """Go on with a run after its last whole epoch; its losses are those of an uninterrupted run.
+
+    Raises TrainingError when `folder` is no run or its images have changed.
+    """
+    config = load_config(folder)
+    fabric = _launch(machine or Machine())
+    by_name = {path.name: path for path in good_images(config.data)}
+    paths = []
+    for name, size in (*config.train, *config.holdout):
+        path = by_name.get(name)
+        if path is None or path.stat().st_size != size:
+            raise TrainingError(
+                f"{name} in {config.data} is {'missing' if path is None else 'another file'} since the run began; "
+                "train again on the new images."
+            )
+        paths.append(path)
+    inputs, _, _ = load_inputs(paths, config.size, config.resize)
+    split = len(config.train)
+    _run(fabric, folder, config, _build(config), inputs[:split], inputs[split:], report)
+    return folder
+
+
+def _check(options: TrainingOptions) -> None:
+    if any(side < 64 or side % 32 for side in options.size):
+        raise UsageError(
+            f"The input size {options.size[0]}x{options.size[1]} does not work: "
+            "height and width must be multiples of 32, from 64 up."
+        )
+    if not 0 < options.holdout < 1:
+        raise UsageError(f"--holdout is a share between 0 and 1, not {options.holdout:g}.")
+    if options.epochs is not None and options.epochs < 1:
+        raise UsageError(f"--epochs must be at least 1, not {options.epochs}.")
+    if options.max_minutes is not None and not options.max_minutes > 0:
+        raise UsageError(f"--max-minutes must be positive, not {options.max_minutes:g}.")
+    unknown = set(options.weights) - {options.preset.teacher1, options.preset.teacher2}
+    if unknown:
+        raise UsageError(
+            f"--weights names {', '.join(sorted(unknown))}, but the teachers are "
+            f"{options.preset.teacher1} and {options.preset.teacher2}."
+        )
+
+
+def _launch(machine: Machine) -> Fabric:
+    strategy = "ddp" if machine.processes > 1 else "auto"
+    try:
+        fabric = Fabric(
+            accelerator=machine.device,
+            devices=machine.processes,
+            strategy=strategy,
+            precision=machine.precision,  # type: ignore[arg-type]
+        )
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise UsageError(f"Cannot train on {machine.device!r} ({error}); try --device cpu.") from error
+    if machine.processes > 1 and fabric.device.type == "cpu":
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // machine.processes))
+    fabric.launch()
+    return fabric
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep what a step frees; by default the kernel gets it back and every step faults it in again.
+
+    That takes a tenth to a half of the time on small boxes. glibc only: elsewhere nothing happens.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    m_trim_threshold, m_mmap_max = -1, -4  # malloc.h
+    mallopt(m_mmap_max, 0)
+    mallopt(m_trim_threshold, (1 << 31) - 1)
+
+
+def _split(count: int, holdout: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows that are held out, and rows that are learned from; each ascending, never empty."""
+    order = np.random.default_rng(seed).permutation(count)
+    held = min(max(1, round(count * holdout)), count - 2)
+    return np.sort(order[:held]), np.sort(order[held:])
+
+
+def _names(paths: Sequence[Path]) -> tuple[tuple[str, int], ...]:
+    return tuple((path.name, path.stat().st_size) for path in paths)
+
+
+def _build(config: RunConfig) -> RSTPM:
+    torch.manual_seed(config.seed)
+    return RSTPM(config.preset, config.weights)
+
+
+def _run(
+    fabric: Fabric,
+    folder: Path,
+    config: RunConfig,
+    model: RSTPM,
+    inputs: NDArray[np.uint8],
+    held_out: NDArray[np.uint8],
+    report: Report,
+) -> None:
+    if not fabric.is_global_zero:
+        report = lambda progress: None  # noqa: E731 (one voice is enough)
+    started = time.monotonic()
+    model.to(fabric.device)
+    model.students.to(memory_format=torch.channels_last)
+    if fabric.device.type == "cpu":
+        _keep_freed_memory()
+    checkpoint = load_checkpoint(folder)
+    minutes_before = checkpoint.minutes if checkpoint else 0.0
+    cache_folder = folder / "features" / str(fabric.global_rank)  # each process its own
+    try:
+        cache = compute_features(
+            model,
+            inputs,
+            cache_folder,
+            fabric.device,
+            progress=lambda done: report(Progress("teachers", done, len(inputs))),
+        )
+        losses = fit(fabric, folder, config, model, cache, checkpoint, started, minutes_before, report)
+    finally:
+        remove_features(cache_folder)
+    if fabric.is_global_zero:
+        fusion, scores = fusion_and_scores(
+            model,
+            held_out,
+            fabric.device,
+            progress=lambda done: report(Progress("calibration", done, len(held_out))),
+        )
+        minutes = minutes_before + (time.monotonic() - started) / 60
+        hashes = (model.teacher1.record.sha256, model.teacher2.record.sha256)
+        calibration = calibrate(scores, config.alpha)
+        save_summary(folder, Summary(len(losses), minutes, tuple(losses), fusion, calibration, hashes))
+    fabric.barrier()
