@@ -9,6 +9,7 @@
 
 PYTHON ?= python3
 PIP_FLAGS ?=
+PYTEST_FLAGS ?= -n 2
 BIN := .venv/bin
 CXX_FILES := $(wildcard csrc/*.h csrc/*.hpp csrc/*.cpp csrc/*.inl)
 

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from rstpm_edge import __version__
+from rstpm_edge.cli_bench import bench
 from rstpm_edge.cli_common import discard_stdout, say_error
 from rstpm_edge.cli_demo import demo
 from rstpm_edge.cli_infer import infer
@@ -42,5 +43,5 @@ def main() -> None:
     """
 
 
-for command in (train, export, infer, evaluate, info, demo):
+for command in (train, export, infer, evaluate, bench, info, demo):
     main.add_command(command)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option("--seed", default=0, show_default=True)
 @click.option("--skip-unreadable", is_flag=True, help="Name damaged images and go on without them.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, mps or auto.")
-@click.option("--precision", default="32-true", show_default=True, help="As Lightning Fabric has it: bf16-mixed, …")
+@click.option("--precision", default="auto", show_default=True, help="As Fabric has it: 32-true, bf16-mixed, …")
 @click.option("--processes", default=1, show_default=True, help="Processes or GPUs that share each batch.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with an interrupted run.")
 def train(data: Path | None, **options: Any) -> None:
@@ -71,14 +71,13 @@ def train(data: Path | None, **options: Any) -> None:
                 preset=preset, size=_size(options["size"]), weights=_weights(options["weights"]), **chosen
             )
             run = module.train(data, parsed, machine, report=report)
-    say_run(run)
+    if module.is_first_process():
+        say_run(run)
 
 
 def say_run(run: Path) -> None:
     """What the quality manager asks: how often will it reject a good part, and how do you know?"""
     module = training_module("run")
-    if not (run / "summary.json").exists():
-        return  # another process of a data-parallel training speaks
     summary, config = module.load_summary(run), module.load_config(run)
     calibration, held = summary.calibration, len(config.holdout)
     say(
@@ -206,7 +205,7 @@ def _mover(bar: Any) -> Callable[[int, int], None]:
 
 def _size(text: str) -> tuple[int, int]:
     parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.strip().isdigit() for part in parts):
+    if len(parts) > 2 or not all(part.strip().isdecimal() for part in parts):
         raise UsageError(f"--size is a number of pixels or HEIGHTxWIDTH, such as 256 or 256x512, not {text!r}.")
     return int(parts[0]), int(parts[-1])
 

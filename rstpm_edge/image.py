@@ -61,8 +61,8 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     return to_rgb(image, "bgr", name=str(path))
 
 
-def find_images(folder: str | os.PathLike[str]) -> list[Path]:
-    """Image files in a folder and the folders below it, in natural order: 2.png before 10.png.
+def find_images(folder: str | os.PathLike[str], *, recursive: bool = True) -> list[Path]:
+    """Image files in a folder and (`recursive`) the folders below it, in natural order: 2.png before 10.png.
 
     Judged by their extension; hidden files and folders are left out. Raises ImageError where a folder cannot
     be listed.
@@ -73,7 +73,7 @@ def find_images(folder: str | os.PathLike[str]) -> list[Path]:
         raise ImageError(f"Cannot list the folder {error.filename}: {error.strerror}.") from error
 
     for parent, folders, names in os.walk(folder, onerror=give_up):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
         found += [
             Path(parent, name) for name in names if Path(name).suffix.lower() in EXTENSIONS and not name.startswith(".")
         ]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import struct
 import zlib
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,23 @@ import numpy as np
 import pytest
 from bundles import Bundle, ModelFactory, make_bundle, write_model
 from numpy.typing import NDArray
+from workplace import Workplace, fill_workplace
 
 from rstpm_edge.detector import Detector
+
+# Before torch is imported, and for child processes too: small networks gain nothing from more threads, and test
+# processes that share the cores thrash.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where RSTPM_EDGE_NO_SKIPS is set, a test that is skipped fails with its reason."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("RSTPM_EDGE_NO_SKIPS"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome, report.longrepr = "failed", f"RSTPM_EDGE_NO_SKIPS is set, but this was skipped: {reason}"
+    return report
 
 
 @pytest.fixture
@@ -69,3 +87,37 @@ def huge_png() -> bytes:
     """The start of a PNG file that claims 60000×60000 pixels."""
     header = b"IHDR" + struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+
+
+def once(factory: pytest.TempPathFactory, name: str, fill: Callable[[Path], None]) -> Path:
+    """A folder that `fill` fills, once a session, even when pytest-xdist runs several processes."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # the one that the processes share
+    folder, done = base / name, base / f"{name}.done"
+    with open(base / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            folder.mkdir()  # fails where a process before has failed
+            fill(folder)
+            done.touch()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rendered parts in the MVTec AD layout: 12 to learn from, 4 good ones and one of each defect to test on."""
+
+    def fill(folder: Path) -> None:
+        from rstpm_edge.training.demo_product import write_dataset
+
+        write_dataset(folder, train=12, test_good=4, test_per_kind=1, size=(128, 128))
+
+    return once(tmp_path_factory, "parts", fill)
+
+
+@pytest.fixture(scope="session")
+def workplace(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """Two epochs at 64×96 on the rendered parts, exported, for every test that needs a real model."""
+    options = ["--epochs", "2", "--size", "64x96", "--holdout", "0.25", "--device", "cpu"]
+    return Workplace(once(tmp_path_factory, "workplace", lambda folder: fill_workplace(folder, parts, options)))

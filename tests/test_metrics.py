@@ -97,9 +97,7 @@ def brute_force_aupro(masks, maps, fpr_limit):
 @given(data_sets(), st.sampled_from([0.05, 0.25, 0.3, 0.5, 1.0]) | st.floats(0.001, 1.0))
 def test_aupro_equals_brute_force_with_ties(data, fpr_limit):
     masks, maps = data
-    assert aupro(masks, maps, fpr_limit=fpr_limit) == pytest.approx(
-        brute_force_aupro(masks, maps, fpr_limit), abs=1e-9
-    )
+    assert aupro(masks, maps, fpr_limit=fpr_limit) == pytest.approx(brute_force_aupro(masks, maps, fpr_limit), abs=1e-9)
 
 
 @pytest.mark.parametrize("fpr_limit", [0.05, 0.3, 1.0])

@@ -1,6 +1,5 @@
 """Folders of images: which files there are, which are good, and where a defect's mask lies."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from rstpm_edge.bundle import ResizePolicy
 from rstpm_edge.errors import DatasetError, ImageError
-from rstpm_edge.image import EXTENSIONS, read_image, to_input
+from rstpm_edge.image import find_images, read_image, to_input
 
 MINIMUM_IMAGES = 5  # four to learn from and one to calibrate on: enough to try, far too few to trust
 
@@ -121,11 +120,6 @@ def read_mask(image: TestImage, shape: tuple[int, int]) -> NDArray[np.bool_]:
     return np.asarray(mask > 127)
 
 
-def natural_key(path: Path) -> list[tuple[int, int | str]]:
-    """Sort key by which part_9 comes before part_10."""
-    return [(0, int(piece)) if piece.isdigit() else (1, piece) for piece in re.split(r"(\d+)", str(path)) if piece]
-
-
 def _existing_folder(data: str | Path) -> Path:
     folder = Path(data)
     if not folder.is_dir():
@@ -134,10 +128,7 @@ def _existing_folder(data: str | Path) -> Path:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    files = (path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS and path.is_file())
-    return sorted(files, key=natural_key)
+    return find_images(folder, recursive=False) if folder.is_dir() else []
 
 
 def _mask_owner(path: Path) -> str:

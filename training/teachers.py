@@ -144,6 +144,22 @@ def _timm_teacher(name: str, strides: Sequence[int], source: str | None, seed: i
         torch.manual_seed(seed)
         backbone: Any = timm.create_model(name, pretrained=False)
     cfg = backbone.default_cfg
+    levels = {info["reduction"]: (i, info["num_chs"]) for i, info in enumerate(backbone.feature_info)}
+    indices = [levels[stride][0] for stride in strides if stride in levels]
+
+    def extract(net: nn.Module, image: Tensor) -> list[Tensor]:
+        forward: Callable[..., list[Tensor]] = net.forward_intermediates  # type: ignore[assignment]
+        return list(forward(image, indices=indices, norm=False, stop_early=True, intermediates_only=True))
+
+    if (
+        len(indices) < len(strides)
+        or len(levels) != len(backbone.feature_info)
+        or not _takes_any_size(backbone, extract)
+    ):
+        raise UsageError(
+            f"{name} has no feature pyramid with strides {', '.join(map(str, strides))} for images of any size "
+            f"(it has {', '.join(map(str, sorted(levels)))}); choose a convolutional backbone."
+        )
     license_ = str(package.license if package else cfg.get("license") or "see the model's card")
     if source == RANDOM:
         record = TeacherRecord(name, RANDOM, "", "none")
@@ -161,22 +177,18 @@ def _timm_teacher(name: str, strides: Sequence[int], source: str | None, seed: i
                 f"--weights {name}=FILE."
             ) from error
         record = TeacherRecord(name, f"timm {cfg.get('hf_hub_id') or cfg.get('url')}", _digest(backbone), license_)
-
-    levels = {info["reduction"]: (i, info["num_chs"]) for i, info in enumerate(backbone.feature_info)}
-    missing = [stride for stride in strides if stride not in levels]
-    if missing or len(levels) != len(backbone.feature_info) or not hasattr(backbone, "forward_intermediates"):
-        raise UsageError(
-            f"{name} has no feature pyramid with strides {', '.join(map(str, strides))} "
-            f"(it has {', '.join(map(str, sorted(levels)))}); choose a convolutional backbone."
-        )
-    indices = [levels[stride][0] for stride in strides]
-
-    def extract(net: nn.Module, image: Tensor) -> list[Tensor]:
-        forward: Callable[..., list[Tensor]] = net.forward_intermediates  # type: ignore[assignment]
-        return list(forward(image, indices=indices, norm=False, stop_early=True, intermediates_only=True))
-
     mean, std = (package.mean, package.std) if package else (cfg["mean"], cfg["std"])
     return Teacher(backbone, record, extract, strides, [levels[s][1] for s in strides], mean, std)
+
+
+@torch.no_grad()
+def _takes_any_size(backbone: nn.Module, extract: Callable[[nn.Module, Tensor], list[Tensor]]) -> bool:
+    # Transformers often take the size of their training only, and say so in many ways.
+    try:
+        extract(backbone.eval(), torch.zeros(1, 3, 64, 96))
+    except Exception:
+        return False
+    return True
 
 
 def _torchvision_teacher(name: str, strides: Sequence[int], source: str | None, seed: int) -> Teacher:

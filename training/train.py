@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
@@ -56,10 +57,14 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where to train: Fabric's accelerator, precision, and the number of processes that share each batch."""
+    """Where to train: Fabric's accelerator, precision, and the number of processes that share each batch.
+
+    Precision "auto" is "bf16-mixed" on a CPU with bfloat16 instructions, where a step then takes half the time at the
+    same AUROC, and "32-true" elsewhere.
+    """
 
     device: str = "auto"
-    precision: str = "32-true"
+    precision: str = "auto"
     processes: int = 1
 
 
@@ -78,8 +83,8 @@ def train(
     """
     options = options or TrainingOptions()
     _check(options)
-    fabric = _launch(machine or Machine())
     files = good_images(data)
+    fabric = _launch(machine or Machine())
     inputs, kept, problems = load_inputs(files, options.size, options.resize, skip_unreadable=options.skip_unreadable)
     if fabric.is_global_zero:
         for problem in problems:
@@ -137,6 +142,11 @@ def resume(folder: Path, machine: Machine | None = None, *, report: Report = lam
     return folder
 
 
+def is_first_process() -> bool:
+    """Whether this process is the only one of a training, or the one that speaks for all."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
 def _check(options: TrainingOptions) -> None:
     if any(side < 64 or side % 32 for side in options.size):
         raise UsageError(
@@ -149,6 +159,8 @@ def _check(options: TrainingOptions) -> None:
         raise UsageError(f"--epochs must be at least 1, not {options.epochs}.")
     if options.max_minutes is not None and not options.max_minutes > 0:
         raise UsageError(f"--max-minutes must be positive, not {options.max_minutes:g}.")
+    if not 0 <= options.seed < 1 << 63:
+        raise UsageError(f"--seed must lie between 0 and 2^63 - 1, not {options.seed}.")
     unknown = set(options.weights) - {options.preset.teacher1, options.preset.teacher2}
     if unknown:
         raise UsageError(
@@ -159,12 +171,13 @@ def _check(options: TrainingOptions) -> None:
 
 def _launch(machine: Machine) -> Fabric:
     strategy = "ddp" if machine.processes > 1 else "auto"
+    precision = _auto_precision() if machine.precision == "auto" else machine.precision
     try:
         fabric = Fabric(
             accelerator=machine.device,
             devices=machine.processes,
             strategy=strategy,
-            precision=machine.precision,  # type: ignore[arg-type]
+            precision=precision,  # type: ignore[arg-type]
         )
     except (ValueError, RuntimeError, TypeError) as error:
         raise UsageError(f"Cannot train on {machine.device!r} ({error}); try --device cpu.") from error
@@ -172,6 +185,15 @@ def _launch(machine: Machine) -> Fabric:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // machine.processes))
     fabric.launch()
     return fabric
+
+
+def _auto_precision() -> str:
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        flags = ""
+    native = "avx512_bf16" in flags or "amx_bf16" in flags
+    return "bf16-mixed" if native and not torch.cuda.is_available() else "32-true"
 
 
 def _keep_freed_memory() -> None:

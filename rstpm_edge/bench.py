@@ -1,0 +1,255 @@
+"""How long each step of judging an image takes, measured inside the detector that users call."""
+
+import contextlib
+import itertools
+import math
+import os
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from rstpm_edge import __version__
+from rstpm_edge.detector import Detector, ImageLike
+from rstpm_edge.errors import UsageError
+from rstpm_edge.fusion import kernels
+from rstpm_edge.image import MAX_PIXELS
+from rstpm_edge.session import Provider, usable_cores
+
+WARM_UP_CALLS = 3  # at least; ONNX Runtime plans its memory in the first, caches and branch predictors take two more
+KERNEL_VARIABLE = "RSTPM_EDGE_KERNEL"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds of one step, over all calls that were timed."""
+
+    median: float
+    p95: float
+    p99: float
+    min: float
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What the figures depend on. `load` is the machine's load average before the measurement: 0 when idle."""
+
+    cpu: str
+    cores: int  # physical, that this process may use
+    load: float
+    os: str
+    python: str
+    numpy: str
+    opencv: str
+    onnxruntime: str
+    rstpm_edge: str
+    providers: tuple[str, ...]
+    threads: int
+    kernel: str
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One measurement. All times are of one call, which judges `batch` images.
+
+    `decode_ms` is reading a file up to RGB pixels in memory; None for frames, which are there already.
+    `preprocess_ms` is everything from there to ONNX Runtime, `network_ms` what ONNX Runtime itself takes, and
+    `postprocess_ms` everything after it: fusion, score, and regions where a score is above the threshold
+    (`anomalous` says for what share of the images). `overhead_ms` is preprocess and postprocess together.
+    `peak_memory_mb` (10⁶ bytes) is that of this process since it started, so loading the model is in it.
+    """
+
+    model: str
+    preset: str
+    input_size: tuple[int, int]  # (height, width)
+    frame_size: tuple[int, int] | None  # (height, width) of an image in memory; None for files
+    files: int
+    runs: int
+    batch: int
+    decode_ms: Timing | None
+    preprocess_ms: Timing
+    network_ms: Timing
+    postprocess_ms: Timing
+    total_ms: Timing
+    overhead_ms: Timing
+    anomalous: float
+    images_per_second: float
+    peak_memory_mb: float
+    environment: Environment
+
+
+def measure(
+    model: str | os.PathLike[str],
+    files: Sequence[Path] = (),
+    *,
+    frame_size: tuple[int, int] | None = None,
+    runs: int = 100,
+    batch: int = 1,
+    providers: Sequence[Provider] | None = None,
+    threads: int | None = None,
+    kernel: str | None = None,
+    threshold: float | None = None,
+) -> Benchmark:
+    """Time `runs` calls of a detector on `batch` images each, after calls that are not counted.
+
+    files: images that are read anew in each call, in turn; without any, a synthetic frame in memory, BGR as a
+        camera gives it, of `frame_size` (height, width), by default the model's input size.
+    kernel: one of `kernels().available`, by default the active one.
+
+    Raises UsageError, ProviderError, ModelError, or ImageError for an image that cannot be read or judged.
+    """
+    load = os.getloadavg()[0]
+    with _forced(kernel):
+        detector = _TimedDetector(model, providers=providers, threads=threads, threshold=threshold)
+    if not files:
+        frame_size = frame_size or (detector.info.height, detector.info.width)
+    images: Sequence[ImageLike] = files or [_frame(frame_size)]
+    source = itertools.cycle(images)
+    # Each image once, so that the disk is not what is measured.
+    for _ in range(max(WARM_UP_CALLS, math.ceil(min(len(images), runs * batch) / batch))):
+        detector.timed(list(itertools.islice(source, batch)))
+    calls = np.array([detector.timed(list(itertools.islice(source, batch))) for _ in range(runs)])  # (runs, 5)
+    decode, preprocess, network, postprocess, anomalous = calls.T
+    total = _timing(decode + preprocess + network + postprocess)
+    return Benchmark(
+        model=str(model),
+        preset=detector.info.preset,
+        input_size=(detector.info.height, detector.info.width),
+        frame_size=None if files else frame_size,
+        files=len(files),
+        runs=runs,
+        batch=batch,
+        decode_ms=_timing(decode) if files else None,
+        preprocess_ms=_timing(preprocess),
+        network_ms=_timing(network),
+        postprocess_ms=_timing(postprocess),
+        total_ms=total,
+        overhead_ms=_timing(preprocess + postprocess),
+        anomalous=float(anomalous.mean()) / batch,
+        images_per_second=1000 * batch / total.median,
+        peak_memory_mb=peak_memory() / 1e6,
+        environment=Environment(
+            cpu=_cpu_name(),
+            cores=usable_cores(),
+            load=load,
+            os=platform.platform(),
+            python=platform.python_version(),
+            numpy=np.__version__,
+            opencv=cv2.__version__,
+            onnxruntime=onnxruntime.__version__,
+            rstpm_edge=__version__,
+            providers=detector.providers,
+            threads=detector.threads,
+            kernel=detector.last_kernel,
+        ),
+    )
+
+
+def peak_memory() -> int:
+    """Most bytes of memory that this process ever held at once, its files that are mapped included."""
+    # Not getrusage, whose maximum is inherited from the process that started this one.
+    status = Path("/proc/self/status").read_text()
+    kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+    return 1024 * int(kilobytes)
+
+
+class _TimedDetector(Detector):
+    """The detector itself, with a clock where it reads files and where it hands over to ONNX Runtime."""
+
+    def __init__(self, model: str | os.PathLike[str], **options: Any) -> None:
+        super().__init__(model, **options)
+        session = self._open_session
+        assert session is not None
+        self.threads = session.threads
+        self._engine = _TimedEngine(session._inference)
+        self._open_session = replace(session, _inference=self._engine)
+        self._decode = 0.0
+
+    @property
+    def last_kernel(self) -> str:
+        """The fusion kernel that really ran."""
+        return self._fuse.last_kernel or self._fuse.kernel
+
+    def timed(self, images: list[ImageLike]) -> tuple[float, float, float, float, int]:
+        """Milliseconds of decoding, preprocessing, network and postprocessing; how many images were anomalous."""
+        self._decode = 0.0
+        start = time.perf_counter()
+        results = self._judge(images)
+        end = time.perf_counter()
+        engine = self._engine
+        return (
+            1000 * self._decode,
+            1000 * (engine.started - start - self._decode),
+            1000 * (engine.ended - engine.started),
+            1000 * (end - engine.ended),
+            sum(result.is_anomalous for result in results),
+        )
+
+    def _load(self, image: ImageLike) -> NDArray[np.uint8]:
+        start = time.perf_counter()
+        rgb = super()._load(image)
+        if not isinstance(image, np.ndarray):
+            self._decode += time.perf_counter() - start
+        return rgb
+
+
+class _TimedEngine:
+    """Stands in for ONNX Runtime's session, and notes when it ran last."""
+
+    def __init__(self, inference: Any) -> None:
+        self._inference = inference
+        self.started = self.ended = 0.0
+
+    def run(self, *arguments: Any) -> Any:
+        self.started = time.perf_counter()
+        outputs = self._inference.run(*arguments)
+        self.ended = time.perf_counter()
+        return outputs
+
+
+@contextlib.contextmanager
+def _forced(kernel: str | None) -> Iterator[None]:
+    """Detectors made inside use this kernel."""
+    if kernel is None:
+        yield
+        return
+    if kernel not in kernels().available:
+        raise UsageError(f"There is no kernel {kernel!r} here; choose one of {', '.join(kernels().available)}.")
+    before = os.environ.get(KERNEL_VARIABLE)
+    os.environ[KERNEL_VARIABLE] = kernel
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[KERNEL_VARIABLE]
+        else:
+            os.environ[KERNEL_VARIABLE] = before
+
+
+def _frame(size: tuple[int, int] | None) -> NDArray[np.uint8]:
+    height, width = size or (0, 0)
+    if not 0 < height * width <= MAX_PIXELS:
+        raise UsageError(f"A frame has at least one and at most {MAX_PIXELS:,} pixels, not {width}×{height}.")
+    return np.random.default_rng(0).integers(96, 160, (height, width, 3), np.uint8)
+
+
+def _timing(milliseconds: NDArray[np.float64]) -> Timing:
+    median, p95, p99 = np.percentile(milliseconds, (50, 95, 99)).tolist()
+    return Timing(median, p95, p99, float(milliseconds.min()))
+
+
+def _cpu_name() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    with contextlib.suppress(OSError):  # boards: "Raspberry Pi 5 Model B Rev 1.0"
+        return Path("/proc/device-tree/model").read_text().rstrip("\0\n")
+    return platform.processor() or platform.machine()

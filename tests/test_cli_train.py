@@ -1,0 +1,258 @@
+"""`rstpm-edge train`, `export` and `evaluate`, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import Result
+from workplace import Workplace, command_line, document
+
+from rstpm_edge import Detector
+from rstpm_edge.cli import main
+
+COMMANDS = ("train", "export", "evaluate", "demo")
+
+
+def sentence(result: Result) -> str:
+    """What a mistake gets: exit code 2, and one line on standard error."""
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("Error: ")
+    assert "Traceback" not in result.stderr
+    return lines[0].removeprefix("Error: ")
+
+
+# The whole way
+
+
+def test_training_says_what_it_promises(workplace: Workplace) -> None:
+    summary = document(workplace.run / "summary.json")
+    output, errors = workplace.said("train")
+    first, second, third = output.splitlines()
+    stpm, recon = summary["losses"][-1]
+    assert first.startswith(f"{workplace.run.relative_to(workplace.folder)}: 2 epochs on 9 images in ")
+    assert first.endswith(f"loss {stpm:.3f} (STPM pair), {recon:.3f} (reconstruction pair).")
+    assert second.startswith("A good part is rejected with probability at most 0.25, for parts like the 3 held-out")
+    assert third == "The 3 held-out images allow no smaller rate; 0.01 takes 99 of them."
+    assert "Students" in errors
+
+
+def test_exporting_says_how_well_it_agrees(workplace: Workplace) -> None:
+    size = workplace.model.stat().st_size / 1e6
+    output, errors = workplace.said("export")
+    assert output.startswith(f"model.onnx ({size:.1f} MB): agrees with PyTorch on 6 images; largest difference ")
+    assert errors == ""
+
+
+def test_nothing_else_is_written(workplace: Workplace) -> None:
+    assert {path.name for path in workplace.folder.iterdir()} == {"runs", "model.onnx"}
+
+
+def test_the_exported_model_judges_and_is_evaluated(
+    workplace: Workplace, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workplace.folder)  # where model.onnx is found by itself
+    monkeypatch.delenv("RSTPM_EDGE_MODEL", raising=False)
+    image = sorted((parts / "test" / "good").iterdir())[0]
+    judged = command_line("infer", image, "--json")
+    assert judged.exit_code in (0, 1)
+    line = json.loads(judged.stdout)
+    assert line["score"] == pytest.approx(Detector(workplace.model)(image).score, rel=1e-5)
+    assert judged.exit_code == int(line["is_anomalous"])
+
+    evaluated = command_line("evaluate", parts, "--json", tmp_path / "f.json")
+    assert evaluated.exit_code == 0
+    found = document(tmp_path / "f.json")
+    rows = {line.split()[0]: line.split()[1:] for line in evaluated.stdout.splitlines() if line.strip()}
+    columns = rows["image_auroc"]
+    assert ["image_auroc", *columns] == ["image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "aupro_30"]
+    for name in ("both", "stpm", "recon"):
+        assert rows[name] == [f"{found[name][column]:.4f}" for column in ["image_auroc", *columns]]
+    for name, metrics in found["maps"].items():
+        assert rows[name] == [f"{metrics[column]:.4f}" for column in ["image_auroc", *columns]]
+    assert rows["good"][:2] == ["4", str(found["verdicts"]["good"]["anomalous"])]
+
+    facts = json.loads(command_line("info", "--json").stdout)
+    assert facts["training"]["images"] == 9
+    assert (facts["width"], facts["height"]) == (96, 64)
+
+
+def test_a_run_may_be_named_and_the_newest_is_taken_otherwise(
+    workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rstpm_edge.training import export, run
+
+    asked: list[tuple[Path, Path, bool]] = []
+
+    def record(folder: Path, output: Path, *, fused: bool) -> Any:
+        asked.append((folder, output, fused))
+        return export.ExportReport(workplace.model, 1, 0.0, 0.0, ("Add",), ("Erf",))
+
+    monkeypatch.setattr(export, "export", record)
+    monkeypatch.chdir(tmp_path)
+    for age, name in ((30, "a"), (10, "c"), (20, "b")):
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        (folder / "summary.json").write_text("{}")
+        os.utime(folder / "summary.json", (1e9 - age, 1e9 - age))
+    (tmp_path / "runs" / "unfinished").mkdir()
+    assert run.newest_run() == Path("runs/c")
+    result = command_line("export")
+    assert "Not every TensorRT or OpenVINO takes these operators: Erf." in result.stdout
+    command_line("export", "runs/a", "-o", "other.onnx", "--fused")
+    assert asked == [
+        (Path("runs/c"), Path("model.onnx"), False),
+        (Path("runs/a"), Path("other.onnx"), True),
+    ]
+
+
+def test_two_runs_in_one_second_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rstpm_edge.training.run import new_run_folder
+
+    monkeypatch.chdir(tmp_path)
+    folders = set()
+    for _ in range(3):
+        folder = new_run_folder()
+        folder.mkdir(parents=True)
+        folders.add(folder)
+    assert len(folders) == 3
+
+
+# Help
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_has_an_example(command: str) -> None:
+    result = command_line(command, "--help")
+    assert result.exit_code == 0
+    assert f"rstpm-edge {command}" in result.stdout.split("Example")[1]
+    assert command in main.commands  # type: ignore[attr-defined]
+
+
+# Mistakes
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--weights", "foo"], "--weights takes NAME=FILE, such as resnet18=resnet18.pth, not 'foo'."),
+        (["--weights", "=foo"], "--weights takes NAME=FILE"),
+        (["--weights", "foo="], "--weights takes NAME=FILE"),
+        (["--weights", "foo=bar"], "--weights names foo, but the teachers are"),
+        (["--weights", "tf_efficientnet_lite0=none.pth"], "Cannot read the weights"),
+        (["--size", "abc"], "--size is a number of pixels or HEIGHTxWIDTH, such as 256 or 256x512, not 'abc'."),
+        (["--size", "64x64x64"], "--size is a number of pixels or HEIGHTxWIDTH"),
+        (["--size", ""], "--size is a number of pixels or HEIGHTxWIDTH"),
+        (["--size", "-64"], "--size is a number of pixels or HEIGHTxWIDTH"),
+        (["--size", "²"], "--size is a number of pixels or HEIGHTxWIDTH"),
+        (["--size", "100"], "The input size 100x100 does not work"),
+        (["--epochs", "0"], "--epochs must be at least 1"),
+        (["--holdout", "1"], "--holdout is a share between 0 and 1"),
+        (["--alpha", "0.001"], "A false-reject rate of 0.001 needs at least 999 held-out good images"),
+        (["--seed", "-1"], "--seed must lie between"),
+        (["--max-minutes", "-1"], "--max-minutes must be positive"),
+        (["--preset", "best"], "There is no preset 'best'; choose one of edge, paper."),
+        (["--teacher1", "resnet81"], "There is no backbone named 'resnet81': did you mean "),
+        (["--teacher1", "tf_efficientnet_lite1"], "Both teachers are tf_efficientnet_lite1"),
+        (["--device", "abacus"], "Cannot train on 'abacus'"),
+        (["--precision", "7-bit"], "Cannot train"),
+        (["--processes", "0"], "Cannot train"),
+        (["--resume", "runs/x"], "Give either DATA or --resume RUN: a run knows its data."),
+    ],
+)
+def test_wrong_options_of_train(parts: Path, options: list[str], says: str) -> None:
+    assert sentence(command_line("train", parts, "--device", "cpu", *options)).startswith(says)
+    assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train"], "Give DATA, a folder of good images, or --resume RUN."),
+        (["train", "missing"], "missing is missing; give a folder of images."),
+        (["train", "."], ". holds 0 image(s)"),
+        (["train", "--resume", "missing"], "missing is not a run of rstpm-edge."),
+        (["export"], "There is no finished run in ./runs: run `rstpm-edge train DATA` first, or name a RUN."),
+        (["export", "missing"], "missing is not a run of rstpm-edge."),
+        (["evaluate", "missing"], "missing is missing; give a folder of images."),
+        (["evaluate", "."], ". has no test folder"),
+    ],
+)
+def test_mistakes(arguments: list[str], says: str) -> None:
+    result = command_line(*arguments)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.stderr
+    assert result.stderr.splitlines()[-1].startswith(f"Error: {says}")
+
+
+@pytest.mark.parametrize("arguments", [["train", "--epochs", "x"], ["train", "--resize", "crop"], ["evaluate"]])
+def test_what_click_itself_refuses(arguments: list[str]) -> None:
+    result = command_line(*arguments)
+    assert result.exit_code == 2
+    assert "Error: " in result.stderr.splitlines()[-1]
+
+
+def test_unreadable_images_are_one_error_or_a_line_each(tmp_path: Path) -> None:
+    for i in range(6):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((70, 70, 3), 30 * i, np.uint8))
+    for name in ("1.png", "3.png"):
+        (tmp_path / name).write_bytes(b"")
+    said = sentence(command_line("train", tmp_path, "--size", 64, "--device", "cpu"))
+    assert said.startswith("2 of 6 images cannot be read; mend or remove them, or give --skip-unreadable:")
+    assert "1.png" in said
+    assert "3.png" in said
+    result = command_line("train", tmp_path, "--size", 64, "--device", "cpu", "--skip-unreadable")
+    assert result.exit_code == 2
+    assert result.stderr == "Error: Only 4 images can be read; training needs at least 5.\n"
+    cv2.imwrite(str(tmp_path / "1.png"), np.full((70, 70, 3), 99, np.uint8))
+    result = command_line("train", tmp_path, "--size", 64, "--device", "cpu", "--skip-unreadable", "--epochs", 1)
+    assert result.exit_code == 0
+    assert result.stderr.splitlines()[0].startswith(f"Skipped: Cannot read {tmp_path / '3.png'}")
+
+
+WITHOUT_TRAINING = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name in {"torch", "onnx", "sklearn", "timm", "lightning_fabric", "safetensors"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+from rstpm_edge.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("command", [["train", "x"], ["export"], ["evaluate", "x"], ["demo"]])
+def test_without_the_packages_for_training(command: list[str]) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TRAINING, *command], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("Error: This command needs packages for training (")
+    assert result.stderr.endswith("is missing): pip install 'rstpm-edge[train]'\n")
+
+
+def test_a_json_file_that_cannot_be_written(workplace: Workplace, parts: Path) -> None:
+    result = command_line("evaluate", parts, "--model", workplace.model, "--json", "missing/f.json")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1].startswith("Error: Cannot write missing/f.json: ")

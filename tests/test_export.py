@@ -1,0 +1,365 @@
+"""The exported file: its graph, what it says about itself, and that nothing is written when it is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from rstpm_edge.training import export as exporting
+from rstpm_edge.training import train
+from rstpm_edge.training.export import SAFE_OPERATORS, add_fusion, export
+from rstpm_edge.training.presets import PAPER
+from rstpm_edge.training.run import load_config, load_summary
+from workplace import Workplace, document
+
+from rstpm_edge import Detector
+from rstpm_edge.bundle import METADATA_KEY, Fusion, parse_bundle
+from rstpm_edge.errors import ExportError, OutputError, TrainingError
+from rstpm_edge.fusion_reference import fuse
+from rstpm_edge.image import read_image, to_input
+
+SIZE = (64, 96)
+STRIDES = (8, 16, 32)
+MAPS = [f"{pair}_{stride}" for pair in ("stpm", "recon") for stride in STRIDES]
+
+
+@pytest.fixture(scope="module")
+def graph(workplace: Workplace) -> onnx.ModelProto:
+    """The exported model; do not change it."""
+    return onnx.load(workplace.model)
+
+
+@pytest.fixture
+def quick(graph: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> onnx.ModelProto:
+    """Lets `export` take the graph from the model that is there: tracing it again takes long. May be changed."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(graph)
+    del copy.metadata_props[:]
+
+    def to_onnx(model: Any, size: tuple[int, int], *, any_batch: bool = False) -> onnx.ModelProto:
+        assert size == SIZE
+        fresh = onnx.ModelProto()
+        fresh.CopyFrom(copy)
+        return fresh
+
+    monkeypatch.setattr(exporting, "to_onnx", to_onnx)
+    return copy
+
+
+@pytest.fixture
+def run_copy(workplace: Workplace, tmp_path: Path) -> Path:
+    """A copy of the run, to spoil."""
+    return Path(shutil.copytree(workplace.run, tmp_path / "run"))
+
+
+@pytest.fixture(scope="module")
+def images(parts: Path) -> list[NDArray[np.uint8]]:
+    """Pictures of parts, RGB, with and without a defect."""
+    return [read_image(path) for path in sorted((parts / "test").rglob("*.png"))[::2]]
+
+
+def session(content: bytes | str) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+
+# The graph
+
+
+def test_inputs_and_outputs(graph: onnx.ModelProto) -> None:
+    def declared(value: onnx.ValueInfoProto) -> tuple[str, int, list[str | int]]:
+        kind = value.type.tensor_type
+        return value.name, kind.elem_type, [d.dim_param or d.dim_value for d in kind.shape.dim]
+
+    assert [declared(value) for value in graph.graph.input] == [("image", TensorProto.UINT8, ["N", *SIZE, 3])]
+    assert [declared(value) for value in graph.graph.output] == [
+        (f"{pair}_{stride}", TensorProto.FLOAT, ["N", SIZE[0] // stride, SIZE[1] // stride])
+        for pair in ("stpm", "recon")
+        for stride in STRIDES
+    ]
+
+
+def test_versions_and_operators(graph: onnx.ModelProto) -> None:
+    assert [(entry.domain, entry.version) for entry in graph.opset_import] == [("", 17)]
+    assert graph.ir_version == 8
+    assert graph.producer_name == "rstpm-edge"
+    operators = {node.op_type for node in graph.graph.node}
+    assert operators <= SAFE_OPERATORS
+    assert "BatchNormalization" not in operators
+    assert not {node.domain for node in graph.graph.node} - {""}
+    assert not graph.functions
+    onnx.checker.check_model(graph, full_check=True)
+
+
+def test_everything_has_a_readable_name(graph: onnx.ModelProto) -> None:
+    nodes = [node.name for node in graph.graph.node]
+    tensors = [tensor.name for tensor in graph.graph.initializer]
+    assert len(set(nodes)) == len(nodes)
+    assert len(set(tensors)) == len(tensors)
+    for part in ("teacher1", "teacher2", "student1/stem", "student1/head_8", "student2/gate_16", "student2/head_32"):
+        assert any(name.startswith(f"{part}/") for name in nodes), part
+        assert any(name.startswith(f"{part}/") for name in tensors), part
+    for name in ("student2/gate_16/score/weight", "student2/gate_32/score/bias", "student1/head_16/weight"):
+        assert name in tensors
+    for name in MAPS:
+        assert any(node.startswith(f"{name}/") for node in nodes), name
+    values = [value for node in graph.graph.node for value in node.output]
+    for name in (*nodes, *tensors, *values):
+        assert re.fullmatch(r"[A-Za-z][\w/]*", name), name
+        assert not re.search(r"\d{4}|^(val|node|getitem|convolution|add|mul)_\d+$", name), name
+
+
+def test_nothing_of_the_machine_is_in_the_file(workplace: Workplace, graph: onnx.ModelProto) -> None:
+    content = workplace.model.read_bytes()
+    places = [Path.home(), workplace.folder, Path(exporting.__file__).parent, Path(os.__file__).parent]
+    for place in [str(path).encode() for path in places if len(str(path)) > 1]:
+        assert place not in content, place
+    for word in (b".py", b"site-packages", b"Traceback", b"stack_trace", b"pkg.torch"):
+        assert word not in content, word
+    assert [entry.key for entry in graph.metadata_props] == [METADATA_KEY]
+    described = [graph, graph.graph, *graph.graph.node, *graph.graph.initializer, *graph.graph.input]
+    assert not [thing for thing in described if thing.doc_string]
+    assert not [thing for thing in (graph.graph, *graph.graph.node) if thing.metadata_props]
+    assert all(tensor.data_location == TensorProto.DEFAULT for tensor in graph.graph.initializer)
+
+
+def test_the_document_is_that_of_the_run(workplace: Workplace, graph: onnx.ModelProto) -> None:
+    bundle = parse_bundle(graph.metadata_props[0].value)
+    config, summary = load_config(workplace.run), load_summary(workplace.run)
+    assert (bundle.preset, bundle.height, bundle.width, bundle.resize) == ("edge", *SIZE, "stretch")
+    assert bundle.strides == STRIDES
+    assert bundle.fusion == summary.fusion
+    assert bundle.calibration == summary.calibration
+    assert tuple(teacher.sha256 for teacher in bundle.teachers) == summary.teacher_sha256
+    assert [(teacher.name, teacher.license) for teacher in bundle.teachers] == [
+        ("tf_efficientnet_lite0", "Apache-2.0"),
+        ("tf_efficientnet_lite1", "Apache-2.0"),
+    ]
+    assert bundle.training["images"] == len(config.train) == 9
+    assert bundle.training["holdout"] == len(config.holdout) == 3
+    assert bundle.training["epochs"] == 2
+    assert bundle.training["loss"] == {"stpm": summary.losses[-1][0], "recon": summary.losses[-1][1]}
+
+
+def test_a_batch_gives_what_single_images_give(workplace: Workplace, images: list[NDArray[np.uint8]]) -> None:
+    inputs = np.stack([to_input(image, SIZE, "stretch")[0] for image in images])
+    runner = session(str(workplace.model))
+    batch = runner.run(MAPS, {"image": inputs})
+    for i in range(len(inputs)):
+        for whole, single in zip(batch, runner.run(MAPS, {"image": inputs[i : i + 1]}), strict=True):
+            np.testing.assert_allclose(whole[i : i + 1], single, atol=1e-5)
+
+
+def test_a_detector_judges_images_of_other_sizes(workplace: Workplace, images: list[NDArray[np.uint8]]) -> None:
+    detector = Detector(workplace.model, threads=1, channels="rgb")
+    for height, width in ((64, 96), (300, 200), (37, 501)):
+        result = detector(cv2.resize(images[0], (width, height)))
+        assert result.anomaly_map.shape == (height, width)
+        assert np.isfinite(result.anomaly_map).all()
+
+
+def test_held_out_images_score_what_the_calibration_says(workplace: Workplace, parts: Path) -> None:
+    detector = Detector(workplace.model, threads=1)
+    names = [name for name, _ in load_config(workplace.run).holdout]
+    scores = sorted(detector(parts / "train" / "good" / name).score for name in names)
+    np.testing.assert_allclose(scores, detector.info.calibration.scores, rtol=1e-3, atol=1e-3)
+
+
+# The fused variant
+
+
+@pytest.mark.parametrize("mode", ["normalized", "paper"])
+@pytest.mark.parametrize("sigma", [0.0, 3.0])
+def test_the_fused_graph_agrees_with_the_reference(
+    graph: onnx.ModelProto, images: list[NDArray[np.uint8]], mode: Any, sigma: float
+) -> None:
+    rng = np.random.default_rng(0)
+    mean, std, weights = (tuple(map(float, rng.uniform(0.2, 1.5, 6))) for _ in range(3))
+    fusion = Fusion(mode, mean, std, weights, sigma)
+    model = onnx.ModelProto()
+    model.CopyFrom(graph)
+    add_fusion(model, fusion, SIZE)
+    onnx.checker.check_model(model, full_check=True)
+    assert {node.op_type for node in model.graph.node} <= SAFE_OPERATORS
+    inputs = np.stack([to_input(image, SIZE, "stretch")[0] for image in images])
+    *maps, anomaly_map, score = session(model.SerializeToString()).run(
+        [*MAPS, "anomaly_map", "score"], {"image": inputs}
+    )
+    expected, expected_score, _ = fuse(maps, SIZE, **dataclasses.asdict(fusion))
+    assert anomaly_map.shape == (len(inputs), *SIZE)
+    np.testing.assert_allclose(anomaly_map, expected, atol=1e-4)
+    np.testing.assert_allclose(score, expected_score, atol=1e-4)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("mode", "sigma"), [("normalized", 0.0), ("normalized", 4.0), ("paper", 0.0), ("paper", 2.0)])
+def test_the_fused_variant_agrees_with_the_detector(
+    run_copy: Path, tmp_path: Path, images: list[NDArray[np.uint8]], mode: str, sigma: float
+) -> None:
+    summary = document(run_copy / "summary.json")
+    summary["fusion"] |= {"mode": mode, "smoothing_sigma": sigma}
+    (run_copy / "summary.json").write_text(json.dumps(summary))
+    report = export(run_copy, tmp_path / "fused.onnx", fused=True)
+    assert report.unusual_operators == ()
+    detector = Detector(tmp_path / "fused.onnx", threads=1, channels="rgb")
+    runner = session(str(tmp_path / "fused.onnx"))
+    for image in images:
+        pixels = to_input(image, SIZE, "stretch")[0]
+        (anomaly_map,), (score,) = runner.run(["anomaly_map", "score"], {"image": pixels[None]})
+        result = detector(image)
+        np.testing.assert_allclose(score, result.score, atol=1e-4, rtol=1e-4)
+        np.testing.assert_allclose(anomaly_map, result.model_map, atol=1e-4, rtol=1e-4)
+
+
+# Refusals
+
+
+@pytest.fixture
+def older(tmp_path: Path) -> Iterator[Path]:
+    """A file that a failed export must leave as it was, and nothing beside it."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    path = folder / "model.onnx"
+    path.write_bytes(b"an older model")
+    yield path
+    assert path.read_bytes() == b"an older model"
+    assert list(folder.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("wrong", ["a little", "nan"])
+def test_a_graph_that_disagrees_is_not_written(
+    quick: onnx.ModelProto, run_copy: Path, older: Path, wrong: str, fused: bool
+) -> None:
+    tensor = next(tensor for tensor in quick.graph.initializer if tensor.name == "student2/head_16/weight")
+    weights = numpy_helper.to_array(tensor).copy()
+    weights[0] += 0.3 if wrong == "a little" else np.nan
+    tensor.CopyFrom(numpy_helper.from_array(weights, tensor.name))
+    with pytest.raises(ExportError, match=r"^ONNX Runtime and PyTorch disagree \(maps .*: nothing was written\. "):
+        export(run_copy, older, fused=fused)
+
+
+def test_a_fusion_that_disagrees_is_not_written(
+    quick: onnx.ModelProto, run_copy: Path, older: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(model: onnx.ModelProto, fusion: Fusion, size: tuple[int, int]) -> None:
+        add_fusion(model, dataclasses.replace(fusion, smoothing_sigma=fusion.smoothing_sigma + 0.5), size)
+
+    monkeypatch.setattr(exporting, "add_fusion", wrong)
+    with pytest.raises(ExportError, match="disagree"):
+        export(run_copy, older, fused=True)
+
+
+def test_a_graph_traced_for_one_image_is_traced_again_when_it_does_not_take_more(
+    quick: onnx.ModelProto, run_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def to_onnx(model: Any, size: tuple[int, int], *, any_batch: bool = False) -> onnx.ModelProto:
+        asked.append(any_batch)
+        graph = onnx.ModelProto()
+        graph.CopyFrom(quick)
+        if not any_batch:  # what a tracer writes for a view of a batch of one
+            first = graph.graph.node[0]
+            first.input[0] = "baked"
+            graph.graph.initializer.append(numpy_helper.from_array(np.array([1, *SIZE, 3]), "shape"))
+            graph.graph.node.insert(0, helper.make_node("Reshape", ["image", "shape"], ["baked"], "bake"))
+        return graph
+
+    monkeypatch.setattr(exporting, "to_onnx", to_onnx)
+    export(run_copy, tmp_path / "model.onnx")
+    assert asked == [False, True]
+
+
+@pytest.mark.usefixtures("quick")
+def test_other_teachers_are_refused(run_copy: Path, older: Path) -> None:
+    summary = document(run_copy / "summary.json")
+    summary["teacher_sha256"][1] = "0" * 64
+    (run_copy / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(ExportError, match="teachers' weights are not those that the run was trained with"):
+        export(run_copy, older)
+
+
+@pytest.mark.usefixtures("quick")
+def test_without_samples_nothing_can_be_checked(run_copy: Path, older: Path) -> None:
+    shutil.rmtree(run_copy / "samples")
+    with pytest.raises(ExportError, match="samples holds no image, so the export cannot be checked"):
+        export(run_copy, older)
+
+
+def test_a_run_that_is_not_finished(run_copy: Path, older: Path) -> None:
+    (run_copy / "checkpoint.safetensors").unlink()
+    with pytest.raises(TrainingError, match=r"has no checkpoint; train again\.$"):
+        export(run_copy, older)
+    (run_copy / "summary.json").unlink()
+    with pytest.raises(TrainingError, match=r"has not finished; go on with `rstpm-edge train --resume "):
+        export(run_copy, older)
+    with pytest.raises(TrainingError, match=r" is not a run of rstpm-edge\.$"):
+        export(run_copy / "samples", older)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"fusion": 3}', '{"fusion": {"mode": 1, "surprise": 2}}'])
+def test_a_damaged_summary(run_copy: Path, older: Path, content: str) -> None:
+    (run_copy / "summary.json").write_text(content)
+    with pytest.raises(TrainingError, match=r"summary\.json (is damaged|cannot be read).*\.$"):
+        export(run_copy, older)
+
+
+@pytest.mark.usefixtures("quick")
+def test_outputs_that_cannot_be_written(run_copy: Path, tmp_path: Path) -> None:
+    for output in (tmp_path / "missing" / "model.onnx", tmp_path):
+        with pytest.raises(OutputError, match=rf"^Cannot write {output}: "):
+            export(run_copy, output)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_new_model_replaces_the_older_one(run_copy: Path, tmp_path: Path, workplace: Workplace) -> None:
+    output = tmp_path / "model.onnx"
+    output.write_bytes(b"an older model")
+    report = export(run_copy, output)
+    assert (report.path, report.images, report.unusual_operators) == (output, 6, ())
+    assert set(report.operators) <= SAFE_OPERATORS
+    assert 0 <= report.map_difference < 1e-4
+    assert 0 <= report.score_difference < 1e-3
+    assert output.read_bytes() == workplace.model.read_bytes()
+
+
+# The paper's networks
+
+
+def test_the_papers_networks_train_and_export(parts: Path, tmp_path: Path, images: list[NDArray[np.uint8]]) -> None:
+    (tmp_path / "few").mkdir()
+    for path in sorted((parts / "train" / "good").iterdir())[:5]:
+        shutil.copy(path, tmp_path / "few")
+    options = train.TrainingOptions(
+        preset=dataclasses.replace(PAPER, batch_size=2),
+        epochs=1,  # of two steps
+        size=(64, 64),
+        weights={"resnet18": "random", "resnet50": "random"},
+    )
+    model = tmp_path / "paper.onnx"
+    try:
+        folder = train.train(tmp_path / "few", options, train.Machine("cpu"), folder=tmp_path / "run")
+        report = export(folder, model, fused=True)  # which compares it with PyTorch
+        assert report.unusual_operators == ()
+        detector = Detector(model, threads=1, channels="rgb")
+        result = detector(images[0])
+    finally:  # more than a gigabyte, which pytest would keep
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        model.unlink(missing_ok=True)
+    assert detector.info.map_names == ("stpm_4", "stpm_8", "stpm_16", "recon_4", "recon_8", "recon_16")
+    assert detector.info.fusion.mode == "paper"
+    assert detector.info.teachers[1].source == "random"
+    assert np.isfinite(result.anomaly_map).all()
