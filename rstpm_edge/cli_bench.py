@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @model_option
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="Images a call.")
 @click.option("--runs", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="Timed calls.")
-@click.option("--frame", "size", metavar="WxH", help="Size of a frame in memory, without IMAGE.  [default: the input's]")
+@click.option("--frame", "size", metavar="WxH", help="Size of a frame in memory, without IMAGE.  [default: input's]")
 @click.option("--kernel", metavar="NAME", help="Fusion kernel: generic, avx2, …; `rstpm-edge info` lists them.")
 @click.option(
     "--threshold",
