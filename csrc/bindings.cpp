@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
+#include <limits>
 #include <memory>
 #include <new>
 #include <string>
@@ -222,6 +223,57 @@ class Fusion {
     std::unique_ptr<rstpm_fusion, Destroy> plan_;
 };
 
+// Resizes image (H, W, C) into out (h, w, 3), RGB; returns the name of the kernel that ran. Rows may lie
+// anywhere, but what is in one must be contiguous.
+const char* resize(const py::object& image, const py::object& out, bool bgr, int threads,
+                   const char* kernel) {
+    const auto require_rows = [](const py::object& object, const char* name) {
+        if (!py::isinstance<py::array_t<std::uint8_t>>(object))
+            throw py::type_error(std::string(name) + " must be a NumPy array of uint8");
+        py::array array = py::reinterpret_borrow<py::array>(object);
+        if (array.ndim() != 3)
+            throw py::value_error(std::string(name) + " must have three dimensions, not " +
+                                  shape_text(array));
+        // The stride along a dimension of one means nothing, and none does where there are no items.
+        const bool contiguous =
+            array.size() == 0 || ((array.shape(2) == 1 || array.strides(2) == 1) &&
+                                  (array.shape(1) == 1 || array.strides(1) == array.shape(2)));
+        if (!contiguous) throw py::value_error("the rows of " + std::string(name) + " must be contiguous");
+        return array;
+    };
+    const auto side = [](py::ssize_t size) {
+        return static_cast<std::int32_t>(
+            std::min<py::ssize_t>(size, std::numeric_limits<std::int32_t>::max()));
+    };
+    py::array input = require_rows(image, "image"), output = require_rows(out, "out");
+    if (input.shape(2) != 1 && input.shape(2) != 3 && input.shape(2) != 4)
+        throw py::value_error("image must have shape (H, W, 1), (H, W, 3) or (H, W, 4), not " +
+                              shape_text(input));
+    if (output.shape(2) != 3)
+        throw py::value_error("out must have shape (h, w, 3), not " + shape_text(output));
+    if (threads < 1) throw py::value_error("threads must be at least 1, not " + std::to_string(threads));
+    const rstpm_image source{static_cast<const std::uint8_t*>(input.data()),
+                             input.strides(0),
+                             side(input.shape(0)),
+                             side(input.shape(1)),
+                             side(input.shape(2)),
+                             bgr};
+    std::uint8_t* const pixels = writable_data<std::uint8_t>(output, "out");
+    const char* ran = nullptr;
+    rstpm_status status;
+    {
+        const py::gil_scoped_release release;
+        status = rstpm_resize(&source, pixels, output.strides(0), side(output.shape(0)),
+                              side(output.shape(1)), threads, kernel, &ran);
+    }
+    if (status == RSTPM_BAD_SIZE)
+        throw py::value_error("an image has sides in 1.." +
+                              std::to_string(static_cast<int>(RSTPM_MAX_IMAGE_SIDE)) + ", and out in 1.." +
+                              std::to_string(static_cast<int>(RSTPM_MAX_SIDE)));
+    raise_on_error(status, kernel);
+    return ran;
+}
+
 py::tuple available_kernels() {
     py::list names;
     for (size_t i = 0; rstpm_available_kernel(i) != nullptr; ++i) names.append(rstpm_available_kernel(i));
@@ -237,9 +289,11 @@ const char* default_kernel() {
 }  // namespace
 
 PYBIND11_MODULE(_native, module) {
-    module.doc() = "Fusion kernels; use rstpm_edge.fusion.";
+    module.doc() = "Kernels; use rstpm_edge.fusion and rstpm_edge.image.";
     module.def("available_kernels", &available_kernels);
     module.def("default_kernel", &default_kernel);
+    module.def("resize", &resize, py::arg("image"), py::arg("out"), py::arg("bgr"), py::arg("threads") = 1,
+               py::arg("kernel").none(true) = py::none());
     py::class_<Fusion>(module, "Fusion")
         .def(py::init<const std::vector<std::pair<int, int>>&, std::pair<int, int>, const std::string&,
                       const std::vector<float>&, const std::vector<float>&, const std::vector<float>&, double,

@@ -100,11 +100,48 @@ struct Task {
     const char* kernel;         // set by the kernel: its own name
 };
 
+// One output of a resized axis: first_weight * source[first] + last_weight * source[last] + inner * (what
+// lies between them). first == last, with last_weight 0, where there is only one source.
+struct Span {
+    std::int32_t first, last, first_weight, last_weight;
+};
+
+// Weights are whole numbers that add up to `total`, so that sums are exact in any order.
+struct ResizeAxis {
+    const Span* spans;
+    std::int32_t inner, total;
+};
+
+struct ResizeTask {
+    rstpm_image image;
+    std::uint8_t* out;
+    std::int64_t out_row_stride;
+    ResizeAxis rows, columns;
+    int width;               // of the output
+    int row_begin, row_end;  // output rows to write
+    bool copy;               // the size stays: only channels move
+    int tile_pixels;         // how many pixels of an input row the two buffers hold; no span is longer
+    int inner_pixels;        // so many row sums add up to less than 2^31
+    // The rows of a span summed value for value, tile_pixels * channels + 1 of them: bytes, and bytes times
+    // weights.
+    std::uint16_t* byte_sums;
+    std::int32_t* row_sums;
+    // The columns' weights once more: a conversion less for each output pixel.
+    const double *first_weights, *last_weights;
+    double inner_weight;
+    double scale, bias;  // output = floor(scale * sum + bias)
+    const char* kernel;  // set by the kernel: its own name
+};
+
+// The compiler's own vector, known to every kernel.
+typedef std::int32_t Int4 __attribute__((vector_size(16)));
+
 struct Kernel {
     const char* name;
     int lanes;
     bool (*supported)();
     void (*fuse_rows)(const Plan& plan, const Workspace& workspace, Task& task);
+    void (*resize_rows)(ResizeTask& task);
 };
 
 extern const Kernel kGenericKernel;

@@ -59,9 +59,20 @@ struct V {
         const __m128i bytes = _mm_maskz_set1_epi8(_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ), 1);
         _mm_storeu_si128(reinterpret_cast<__m128i*>(to), bytes);
     }
+    static void shuffle_bytes(std::uint8_t* to, const std::uint8_t* from, const std::uint8_t* pick) {
+        const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+        const __m128i order = _mm_loadu_si128(reinterpret_cast<const __m128i*>(pick));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_shuffle_epi8(bytes, order));
+    }
+    static std::uint32_t pack_bytes(Int4 value, std::uint32_t pick) {
+        const __m128i order = _mm_cvtsi32_si128(static_cast<int>(pick));
+        const __m128i bytes = _mm_shuffle_epi8(reinterpret_cast<__m128i>(value), order);
+        return static_cast<std::uint32_t>(_mm_cvtsi128_si32(bytes));
+    }
 };
 
 #include "kernel_body.inl"
+#include "resize_body.inl"
 
 #if defined(__clang__)
 #pragma clang attribute pop
@@ -77,7 +88,7 @@ bool has_avx512() {
 
 }  // namespace
 
-const Kernel kAvx512Kernel = {V::name, V::lanes, has_avx512, fuse_rows};
+const Kernel kAvx512Kernel = {V::name, V::lanes, has_avx512, fuse_rows, resize_rows};
 
 }  // namespace rstpm
 

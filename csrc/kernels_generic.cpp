@@ -47,14 +47,27 @@ struct V {
     static void store_greater(std::uint8_t* to, Reg a, Reg b) {
         for (int i = 0; i < lanes; ++i) to[i] = a[i] > b[i];
     }
+    // to[i] = from[pick[i]], sixteen bytes that do not overlap
+    static void shuffle_bytes(std::uint8_t* to, const std::uint8_t* from, const std::uint8_t* pick) {
+        for (int i = 0; i < 16; ++i) to[i] = from[pick[i]];
+    }
+    // Four of the value's sixteen bytes, as the four bytes of `pick` say
+    static std::uint32_t pack_bytes(Int4 value, std::uint32_t pick) {
+        std::uint8_t bytes[16];
+        std::memcpy(bytes, &value, sizeof value);
+        std::uint32_t packed = 0;
+        for (int i = 0; i < 4; ++i) packed |= std::uint32_t{bytes[(pick >> (8 * i)) & 15]} << (8 * i);
+        return packed;
+    }
 };
 
 #include "kernel_body.inl"
+#include "resize_body.inl"
 
 bool always() { return true; }
 
 }  // namespace
 
-const Kernel kGenericKernel = {V::name, V::lanes, always, fuse_rows};
+const Kernel kGenericKernel = {V::name, V::lanes, always, fuse_rows, resize_rows};
 
 }  // namespace rstpm

@@ -53,15 +53,24 @@ struct V {
         const std::uint32_t packed = vget_lane_u32(vreinterpret_u32_u8(bytes), 0);
         for (int i = 0; i < lanes; ++i) to[i] = static_cast<std::uint8_t>(packed >> (8 * i));
     }
+    static void shuffle_bytes(std::uint8_t* to, const std::uint8_t* from, const std::uint8_t* pick) {
+        vst1q_u8(to, vqtbl1q_u8(vld1q_u8(from), vld1q_u8(pick)));
+    }
+    static std::uint32_t pack_bytes(Int4 value, std::uint32_t pick) {
+        const uint8x16_t order = vreinterpretq_u8_u32(vdupq_n_u32(pick));
+        const uint8x16_t bytes = vqtbl1q_u8(vreinterpretq_u8_s32(value), order);
+        return vgetq_lane_u32(vreinterpretq_u32_u8(bytes), 0);
+    }
 };
 
 #include "kernel_body.inl"
+#include "resize_body.inl"
 
 bool always() { return true; }
 
 }  // namespace
 
-const Kernel kNeonKernel = {V::name, V::lanes, always, fuse_rows};
+const Kernel kNeonKernel = {V::name, V::lanes, always, fuse_rows, resize_rows};
 
 }  // namespace rstpm
 

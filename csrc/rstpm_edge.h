@@ -1,6 +1,7 @@
-/* Fusion of six anomaly maps into one: plain C, no exceptions across this boundary, no mutable globals.
+/* What happens on either side of the network: plain C, no exceptions across this boundary, no mutable
+ * globals.
  *
- * The six maps are float32 and C-contiguous, in the order
+ * Fusion of six anomaly maps into one. The six maps are float32 and C-contiguous, in the order
  *     stpm level 0, 1, 2, recon level 0, 1, 2
  * where both maps of a level have the same size. A plan is made once per geometry and may then be used from
  * any number of threads at the same time. */
@@ -18,7 +19,7 @@ enum { RSTPM_LEVELS = 3, RSTPM_MAPS = 6, RSTPM_MAX_SIDE = 32768 };
 
 typedef enum rstpm_status {
     RSTPM_OK = 0,
-    RSTPM_BAD_SIZE,           /* a side outside 1..RSTPM_MAX_SIDE */
+    RSTPM_BAD_SIZE,           /* a side outside what is possible */
     RSTPM_BAD_STATISTICS,     /* a mean, std or weight is not finite, or a std is not positive */
     RSTPM_BAD_SMOOTHING,      /* sigma negative, not finite, or larger than the output */
     RSTPM_BAD_ARGUMENT,       /* a null pointer, a negative count or an unknown mode */
@@ -64,6 +65,25 @@ rstpm_status rstpm_fusion_run(rstpm_fusion* fusion, const float* const maps[RSTP
 /* The kernel a plan uses, and the name that the kernel itself noted when it last ran (NULL before). */
 const char* rstpm_fusion_kernel(const rstpm_fusion* fusion);
 const char* rstpm_fusion_last_kernel(const rstpm_fusion* fusion);
+
+/* An image as a camera or a file gives it, and how it becomes the network's input. */
+typedef struct rstpm_image {
+    const uint8_t* pixels; /* of the first row; within a row, pixels lie side by side */
+    int64_t row_stride;    /* bytes from one row to the next; may be negative */
+    int32_t height, width; /* 1..RSTPM_MAX_IMAGE_SIDE */
+    int32_t channels;      /* 1 grey, 3 or 4 colours; the fourth is left out */
+    int32_t bgr;           /* 1 where the order is blue, green, red; 0 for red, green, blue */
+} rstpm_image;
+
+enum { RSTPM_MAX_IMAGE_SIDE = 1 << 23 };
+
+/* Resizes to height x width RGB pixels at out, whose rows lie out_row_stride bytes apart; out must not
+ * overlap the image. Along an axis that shrinks, an output pixel is the mean of the input under it, fractions
+ * of pixels included; along one that grows, it is interpolated linearly (half-pixel centres, edges clamped).
+ * Rounding is exact, halves up, so every kernel and any number of threads give the same bytes. kernel: as in
+ * rstpm_fusion_config. *ran, unless ran is NULL, is set to the name that the kernel itself noted. */
+rstpm_status rstpm_resize(const rstpm_image* image, uint8_t* out, int64_t out_row_stride, int32_t height,
+                          int32_t width, int32_t threads, const char* kernel, const char** ran);
 
 /* Kernels that this processor can run, slowest first; NULL for an index past the end. */
 const char* rstpm_available_kernel(size_t index);

@@ -5,6 +5,9 @@ from numpy.typing import NDArray
 
 def available_kernels() -> tuple[str, ...]: ...
 def default_kernel() -> str: ...
+def resize(
+    image: NDArray[np.uint8], out: NDArray[np.uint8], bgr: bool, threads: int = 1, kernel: str | None = None
+) -> str: ...
 
 class Fusion:
     def __init__(

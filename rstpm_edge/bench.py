@@ -20,7 +20,7 @@ from rstpm_edge import __version__
 from rstpm_edge.detector import Detector, ImageLike
 from rstpm_edge.errors import UsageError
 from rstpm_edge.fusion import kernels
-from rstpm_edge.image import MAX_PIXELS
+from rstpm_edge.image import MAX_PIXELS, Channels
 from rstpm_edge.session import Provider, usable_cores
 
 WARM_UP_CALLS = 3  # at least; ONNX Runtime plans its memory in the first, caches and branch predictors take two more
@@ -52,6 +52,7 @@ class Environment:
     rstpm_edge: str
     providers: tuple[str, ...]
     threads: int
+    polite: bool
     kernel: str
 
 
@@ -59,7 +60,7 @@ class Environment:
 class Benchmark:
     """One measurement. All times are of one call, which judges `batch` images.
 
-    `decode_ms` is reading a file up to RGB pixels in memory; None for frames, which are there already.
+    `decode_ms` is reading a file up to pixels in memory; None for frames, which are there already.
     `preprocess_ms` is everything from there to ONNX Runtime, `network_ms` what ONNX Runtime itself takes, and
     `postprocess_ms` everything after it: fusion, score, and regions where a score is above the threshold
     (`anomalous` says for what share of the images). `overhead_ms` is preprocess and postprocess together.
@@ -94,6 +95,7 @@ def measure(
     batch: int = 1,
     providers: Sequence[Provider] | None = None,
     threads: int | None = None,
+    polite: bool = False,
     kernel: str | None = None,
     threshold: float | None = None,
 ) -> Benchmark:
@@ -102,12 +104,13 @@ def measure(
     files: images that are read anew in each call, in turn; without any, a synthetic frame in memory, BGR as a
         camera gives it, of `frame_size` (height, width), by default the model's input size.
     kernel: one of `kernels().available`, by default the active one.
+    providers, threads, polite, threshold: those of `Detector`.
 
     Raises UsageError, ProviderError, ModelError, or ImageError for an image that cannot be read or judged.
     """
     load = os.getloadavg()[0]
     with _forced(kernel):
-        detector = _TimedDetector(model, providers=providers, threads=threads, threshold=threshold)
+        detector = _TimedDetector(model, providers=providers, threads=threads, polite=polite, threshold=threshold)
     if not files:
         frame_size = frame_size or (detector.info.height, detector.info.width)
     images: Sequence[ImageLike] = files or [_frame(frame_size)]
@@ -147,6 +150,7 @@ def measure(
             rstpm_edge=__version__,
             providers=detector.providers,
             threads=detector.threads,
+            polite=polite,
             kernel=detector.last_kernel,
         ),
     )
@@ -181,7 +185,7 @@ class _TimedDetector(Detector):
         """Milliseconds of decoding, preprocessing, network and postprocessing; how many images were anomalous."""
         self._decode = 0.0
         start = time.perf_counter()
-        results = self._judge(images)
+        results = self._judge(images, room=len(images))
         end = time.perf_counter()
         engine = self._engine
         return (
@@ -192,12 +196,12 @@ class _TimedDetector(Detector):
             sum(result.is_anomalous for result in results),
         )
 
-    def _load(self, image: ImageLike) -> NDArray[np.uint8]:
+    def _load(self, image: ImageLike) -> tuple[NDArray[Any], Channels]:
         start = time.perf_counter()
-        rgb = super()._load(image)
+        loaded = super()._load(image)
         if not isinstance(image, np.ndarray):
             self._decode += time.perf_counter() - start
-        return rgb
+        return loaded
 
 
 class _TimedEngine:

@@ -10,7 +10,7 @@ from rstpm_edge.cli_common import discard_stdout, say_error
 from rstpm_edge.cli_demo import demo
 from rstpm_edge.cli_infer import infer
 from rstpm_edge.cli_info import info
-from rstpm_edge.cli_train import evaluate, export, train
+from rstpm_edge.cli_train import evaluate, export, train, verify
 from rstpm_edge.errors import RstpmEdgeError
 
 WRONG_USE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # the last two as a shell reports the signals
@@ -43,5 +43,5 @@ def main() -> None:
     """
 
 
-for command in (train, export, infer, evaluate, bench, info, demo):
+for command in (train, export, infer, evaluate, verify, bench, info, demo):
     main.add_command(command)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="Images a call.")
 @click.option("--runs", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="Timed calls.")
 @click.option("--frame", "size", metavar="WxH", help="Size of a frame in memory, without IMAGE.  [default: input's]")
-@click.option("--kernel", metavar="NAME", help="Fusion kernel: generic, avx2, …; `rstpm-edge info` lists them.")
+@click.option("--kernel", metavar="NAME", help="Kernel: generic, avx2, …; `rstpm-edge info` lists them.")
 @click.option(
     "--threshold",
     type=float,
@@ -42,6 +42,7 @@ def bench(
     threshold: float | None,
     providers: tuple[str, ...],
     threads: int | None,
+    polite: bool,
     as_json: bool,
 ) -> None:
     """Time a model on this machine: decoding, preprocessing, network, postprocessing.
@@ -69,6 +70,7 @@ def bench(
         batch=batch,
         providers=providers or None,
         threads=threads,
+        polite=polite,
         kernel=kernel,
         threshold=threshold,
     )
@@ -109,6 +111,7 @@ def _table(result: "Benchmark") -> str:
         return f"{name:13}" + "".join(f"{ms:10.3f}" for ms in (timing.median, timing.p95, timing.p99, timing.min))
 
     overhead = result.overhead_ms.median
+    threads = f"{environment.threads} {'polite ' if environment.polite else ''}threads"
     return "\n".join(
         [
             f"{result.model}: {result.preset}, {width} x {height}; {source}; {result.runs} calls",
@@ -125,7 +128,7 @@ def _table(result: "Benchmark") -> str:
             f"regions in {result.anomalous:.0%} of the images",
             f"{environment.cpu}, {environment.cores} cores, load {environment.load:.1f}; {environment.os}",
             f"{', '.join(name.removesuffix('ExecutionProvider').lower() for name in environment.providers)}, "
-            f"{environment.threads} threads, kernel {environment.kernel}; onnxruntime {environment.onnxruntime}, "
+            f"{threads}, kernel {environment.kernel}; onnxruntime {environment.onnxruntime}, "
             f"opencv {environment.opencv}, numpy {environment.numpy}, python {environment.python}",
         ]
     )

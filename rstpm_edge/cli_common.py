@@ -28,7 +28,12 @@ def model_option(command: Command) -> Command:
 
 
 def session_options(command: Command) -> Command:
-    """--provider and --threads, as Detector takes them."""
+    """--provider, --threads and --polite, as Detector takes them."""
+    command = click.option(
+        "--polite",
+        is_flag=True,
+        help="Let waiting threads sleep, not spin: a little slower, but kind to other programs on this box.",
+    )(command)
     command = click.option(
         "--provider",
         "providers",

@@ -59,6 +59,7 @@ def infer(
     map_format: str,
     providers: tuple[str, ...],
     threads: int | None,
+    polite: bool,
 ) -> None:
     """Judge images: files, and folders with everything below them.
 
@@ -83,7 +84,9 @@ def infer(
     outputs = [make_folder(folder) for folder in (save_overlay, save_map) if folder]
     images = _list_images(paths, leave_out=outputs)
     shared = _shared_folder(paths)
-    detector = Detector(model, providers=providers or None, threads=threads, channels="rgb", threshold=threshold)
+    detector = Detector(
+        model, providers=providers or None, threads=threads, polite=polite, channels="rgb", threshold=threshold
+    )
     counts: Counter[str] = Counter()
     started = time.perf_counter()
     for path in images:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rstpm_edge.cli_common import model_option, say, training_module
-from rstpm_edge.errors import UsageError
+from rstpm_edge.errors import ExportError, UsageError
 from rstpm_edge.files import write_bytes
 
 if TYPE_CHECKING:
@@ -116,6 +116,33 @@ def say_export(report: Any) -> None:
     )
     if report.unusual_operators:
         say(f"Not every TensorRT or OpenVINO takes these operators: {', '.join(report.unusual_operators)}.")
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
+@model_option
+@click.option("--run", type=click.Path(path_type=Path), help="Where it was exported from.  [default: newest in ./runs]")
+@click.option("--most", type=click.IntRange(min=1), default=50, show_default=True, help="Images, evenly spread.")
+def verify(paths: tuple[Path, ...], model: Path, run: Path | None, most: int) -> None:
+    """Compare a model file in ONNX Runtime and in the C++ kernels with PyTorch and NumPy, on images.
+
+    \b
+    Example:
+      rstpm-edge verify photos/good
+    """
+    from rstpm_edge.image import find_images
+
+    images = [image for path in paths for image in (find_images(path) if path.is_dir() else [path])]
+    chosen = [images[i * len(images) // most] for i in range(most)] if len(images) > most else images
+    run = run or training_module("run").newest_run()
+    result = training_module("verify").verify(run, model, chosen)
+    say(
+        f"{result.images} images; largest difference of a map {result.map_onnxruntime:.1e} (ONNX Runtime and PyTorch), "
+        f"of the fused map {result.fused_extension:.1e} (extension and NumPy, relative), "
+        f"of the score {result.score:.1e} (relative)."
+    )
+    if not result.agree:
+        raise ExportError(f"{model} does not agree with {run}: was it exported from another run?")
 
 
 @click.command()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rstpm_edge.bundle import Bundle
 from rstpm_edge.errors import UsageError
 from rstpm_edge.fusion import Fuser, kernels
-from rstpm_edge.image import Channels, read_image, to_input, to_rgb
+from rstpm_edge.image import Channels, read_image, to_input
 from rstpm_edge.regions import Grid, find_regions
 from rstpm_edge.result import Result
 from rstpm_edge.session import Provider, Session, open_session
@@ -33,6 +33,8 @@ class Detector:
     providers: ONNX Runtime execution providers in order of preference: "cpu" (the default), "cuda",
         "tensorrt", "openvino", ONNX Runtime's own names, or (name, options) tuples.
     threads: CPU threads of one call; by default the physical cores that this process may use.
+    polite: let threads that wait for work sleep rather than spin: a call takes a little longer, and other
+        programs on the box get the processor in the meantime.
     channels: order of the channels in arrays, "bgr" as OpenCV gives them, or "rgb". Files need no such hint.
     threshold: score above which an image is anomalous; by default the calibrated one. It may be changed
         later.
@@ -46,18 +48,20 @@ class Detector:
         *,
         providers: Sequence[Provider] | str | None = None,
         threads: int | None = None,
+        polite: bool = False,
         channels: Channels = "bgr",
         threshold: float | None = None,
     ) -> None:
         if channels not in get_args(Channels):
             raise UsageError(f"channels must be one of {', '.join(get_args(Channels))}, but is {channels!r}.")
-        session = open_session(model, providers=providers, threads=threads)
+        session = open_session(model, providers=providers, threads=threads, polite=polite)
         self._channels = channels
         self._info = session.bundle
         self._providers = session.providers
+        self._threads = session.threads
         self._size = (session.bundle.height, session.bundle.width)
         try:
-            kernel = kernels().active
+            self._kernel = kernels().active
         except ValueError as error:
             raise UsageError(f"{error}.") from error
         fusion = session.bundle.fusion
@@ -69,7 +73,7 @@ class Detector:
             std=fusion.std,
             weights=fusion.weights,
             smoothing_sigma=fusion.smoothing_sigma,
-            kernel=kernel,
+            kernel=self._kernel,
         )
         self._typical_score = session.bundle.calibration.median
         self._open_session: Session | None = session
@@ -114,7 +118,7 @@ class Detector:
             raise UsageError(f"The batch size must be at least 1, but is {batch_size}.")
         source = iter(images)
         results: list[Result] = []
-        while batch := self._judge(islice(source, batch_size)):
+        while batch := self._judge(islice(source, batch_size), room=min(batch_size, 8)):
             results += batch
         return results
 
@@ -135,19 +139,20 @@ class Detector:
     ) -> None:
         self.close()
 
-    def _judge(self, images: Iterable[ImageLike]) -> list[Result]:
+    def _judge(self, images: Iterable[ImageLike], *, room: int = 1) -> list[Result]:
+        """Judge a batch. `room` says how many images to expect; more are taken too."""
         session = self._open_session  # kept until the end, so that close() in another thread does no harm
         if session is None:
             raise UsageError("The detector is closed; make a new one.")
-        inputs: list[NDArray[np.uint8]] = []
+        inputs = np.empty((room, *self._size, 3), np.uint8)
         grids: list[Grid] = []
         for image in images:
-            pixels, grid = self._prepare(image)
-            inputs.append(pixels)
-            grids.append(grid)
-        if not inputs:
+            if len(grids) == len(inputs):
+                inputs = np.concatenate([inputs, np.empty_like(inputs)])
+            grids.append(self._prepare(image, inputs[len(grids)]))
+        if not grids:
             return []
-        fused = self._fuse(session.run(np.stack(inputs)))
+        fused = self._fuse(session.run(inputs[: len(grids)]))
         return [
             self._result(anomaly_map, float(score), (int(row), int(column)), grid)
             for anomaly_map, score, (row, column), grid in zip(
@@ -155,15 +160,24 @@ class Detector:
             )
         ]
 
-    def _prepare(self, image: ImageLike) -> tuple[NDArray[np.uint8], Grid]:
-        rgb = self._load(image)
-        pixels, placement = to_input(rgb, self._size, self._info.resize)
-        return pixels, Grid(placement, rgb.shape[0], rgb.shape[1])
+    def _prepare(self, image: ImageLike, out: NDArray[np.uint8]) -> Grid:
+        """Write the model's input for `image` to `out`."""
+        pixels, channels = self._load(image)
+        _, placement = to_input(
+            pixels,
+            self._size,
+            self._info.resize,
+            channels=channels,
+            out=out,
+            threads=self._threads,
+            kernel=self._kernel,
+        )
+        return Grid(placement, pixels.shape[0], pixels.shape[1])
 
-    def _load(self, image: ImageLike) -> NDArray[np.uint8]:
+    def _load(self, image: ImageLike) -> tuple[NDArray[Any], Channels]:
         if isinstance(image, (str, os.PathLike)):
-            return read_image(image)
-        return to_rgb(image, self._channels)
+            return read_image(image, channels="bgr"), "bgr"  # in OpenCV's order: `to_input` turns it at no cost
+        return image, self._channels
 
     def _result(self, anomaly_map: NDArray[np.float32], score: float, cell: tuple[int, int], grid: Grid) -> Result:
         threshold = self._threshold  # read once: another thread may set it
@@ -175,11 +189,14 @@ class Detector:
             position=grid.pixel(*cell),
             regions=find_regions(anomaly_map, threshold, grid) if score > threshold else (),
             image_size=(grid.height, grid.width),
-            model_map=_read_only(anomaly_map[grid.placement.window]),
+            model_map=_read_only(anomaly_map, grid.placement.window),
         )
 
 
-def _read_only(array: NDArray[np.float32]) -> NDArray[np.float32]:
-    copy = np.array(array)  # a view would keep the maps of the whole batch alive
-    copy.flags.writeable = False
-    return copy
+def _read_only(anomaly_map: NDArray[np.float32], window: tuple[slice, slice]) -> NDArray[np.float32]:
+    part = anomaly_map[window]
+    whole = anomaly_map if anomaly_map.base is None else anomaly_map.base
+    if part.size < whole.size:  # the rest, padding or the maps of a batch, would stay in memory with it
+        part = part.copy()
+    part.flags.writeable = False
+    return part

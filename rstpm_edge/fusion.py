@@ -15,11 +15,7 @@ from numpy.typing import NDArray
 
 from rstpm_edge.bundle import Fusion
 from rstpm_edge.errors import ModelError
-
-try:
-    from rstpm_edge import _native
-except ImportError as error:
-    raise ImportError("the C++ extension of rstpm_edge is not built: run `pip install .` (or `make build`)") from error
+from rstpm_edge.native import _native
 
 __all__ = ["FusedMaps", "Fuser", "Kernels", "kernels", "make_fuser"]
 

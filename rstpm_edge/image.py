@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 
 from rstpm_edge.bundle import ResizePolicy
 from rstpm_edge.errors import ImageError
+from rstpm_edge.native import _native
 
 Channels = Literal["bgr", "rgb"]
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 MAX_PIXELS = 1 << 28  # 268 megapixels: above any inspection camera, below what exhausts a small box's memory
+MAX_SIDE = 1 << 23  # as csrc/rstpm_edge.h has it: sums over a row or column stay exact
+THREADED_PIXELS = 1 << 20  # below it, a thread takes longer to start than it saves
 PADDING = 127  # becomes zero, or nearly, after the teachers' own normalisation
 
 
@@ -36,8 +39,8 @@ class Placement:
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
 
-def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """Read a PNG, JPEG, BMP or TIFF file as (H, W, 3) uint8 RGB.
+def read_image(path: str | os.PathLike[str], *, channels: Channels = "rgb") -> NDArray[np.uint8]:
+    """Read a PNG, JPEG, BMP or TIFF file as (H, W, 3) uint8, its channels in the order asked for.
 
     EXIF orientation is applied; grey becomes three equal channels; alpha is dropped; 16-bit values are scaled
     from 0…65535 to 0…255.
@@ -58,7 +61,8 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         raise ImageError(f"Cannot read {path}: {error.err.strip() or 'it cannot be decoded'}.") from error
     if image is None:
         raise ImageError(f"Cannot read {path}: it is damaged, or of a kind that OpenCV does not decode.")
-    return to_rgb(image, "bgr", name=str(path))
+    name = str(path)
+    return to_rgb(image, "bgr", name) if channels == "rgb" else _eight_bits(image, name)
 
 
 def find_images(folder: str | os.PathLike[str], *, recursive: bool = True) -> list[Path]:
@@ -97,61 +101,91 @@ def to_rgb(image: NDArray[Any], channels: Channels, name: str = "the image") -> 
 
     Raises ImageError for anything else: other types are refused rather than guessed at.
     """
+    image = np.ascontiguousarray(_eight_bits(image, name))
+    depth = image.shape[2]
+    if depth == 1:
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), np.uint8)
+    if channels == "bgr":
+        code = cv2.COLOR_BGR2RGB if depth == 3 else cv2.COLOR_BGRA2RGB
+        return np.asarray(cv2.cvtColor(image, code), np.uint8)
+    return image if depth == 3 else np.asarray(cv2.cvtColor(image, cv2.COLOR_RGBA2RGB), np.uint8)
+
+
+def to_input(
+    image: NDArray[Any],
+    size: tuple[int, int],
+    policy: ResizePolicy,
+    *,
+    channels: Channels = "rgb",
+    out: NDArray[np.uint8] | None = None,
+    threads: int = 1,
+    kernel: str | None = None,
+) -> tuple[NDArray[np.uint8], Placement]:
+    """Bring an image to the model's input: `size` (height, width), three channels, RGB.
+
+    Takes what `to_rgb` takes, and raises ImageError as it does. Each input pixel is read once. Along an axis
+    that shrinks, pixels are averaged, so that fine texture does not alias; along one that grows, they are
+    interpolated. "stretch" fills the input and gives up the aspect ratio; "letterbox" keeps it, centred on grey.
+
+    out: where to write, uint8 (height, width, 3) with contiguous rows; a new array if None.
+    threads: how many may share the work on an image of a megapixel or more.
+    kernel: which of `fusion.kernels().available` does it; by default the active one. The result depends on
+        neither.
+    """
+    image = _eight_bits(image)
+    if not image[0].flags.c_contiguous:
+        image = np.ascontiguousarray(image)
+    placement = _place(image.shape[0], image.shape[1], size, policy)
+    if out is None:
+        out = np.empty((*size, 3), np.uint8)
+    window = out
+    if (placement.height, placement.width) != size:
+        out[...] = PADDING
+        window = out[placement.window]
+    if image.shape[0] * image.shape[1] < THREADED_PIXELS:
+        threads = 1
+    _native.resize(image, window, channels == "bgr", threads, kernel)
+    return out, placement
+
+
+def _place(image_height: int, image_width: int, size: tuple[int, int], policy: ResizePolicy) -> Placement:
+    height, width = size
+    if policy == "stretch":
+        return Placement(0, 0, height, width)
+    scale = min(height / image_height, width / image_width)
+    inner_height = min(max(round(image_height * scale), 1), height)
+    inner_width = min(max(round(image_width * scale), 1), width)
+    return Placement((height - inner_height) // 2, (width - inner_width) // 2, inner_height, inner_width)
+
+
+def _eight_bits(image: NDArray[Any], name: str = "the image") -> NDArray[np.uint8]:
+    """`image` as (H, W, C) uint8, if it is one that can be judged: see `to_rgb`."""
     if not isinstance(image, np.ndarray):
         raise ImageError(f"An image must be a NumPy array or a path, but {name} is {type(image).__name__}.")
     if image.ndim == 2:
         image = image[:, :, None]
     if image.ndim != 3 or image.shape[2] not in (1, 3, 4):
         raise ImageError(f"An image must have shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), not {image.shape}.")
-    height, width, depth = image.shape
-    if height < 1 or width < 1 or height * width > MAX_PIXELS:
+    height, width, _ = image.shape
+    if not _possible(width, height):
         raise ImageError(f"Cannot judge {name}: it {_impossible(width, height)}.")
+    if image.dtype == np.uint8:
+        return image
     if image.dtype == np.uint16:
-        image = cv2.convertScaleAbs(np.ascontiguousarray(image), alpha=255 / 65535).reshape(image.shape)
-    elif image.dtype != np.uint8:
-        raise ImageError(
-            f"An image must be uint8 (0 to 255) or uint16 (0 to 65535), but {name} is {image.dtype}: convert it first."
-        )
-    image = np.ascontiguousarray(image)
-    if depth == 1:
-        return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), np.uint8)
-    if channels == "bgr":
-        code = cv2.COLOR_BGR2RGB if depth == 3 else cv2.COLOR_BGRA2RGB
-        return np.asarray(cv2.cvtColor(image, code), np.uint8)
-    return np.asarray(image if depth == 3 else cv2.cvtColor(image, cv2.COLOR_RGBA2RGB), np.uint8)
+        eight = cv2.convertScaleAbs(np.ascontiguousarray(image), alpha=255 / 65535)
+        return np.asarray(eight, np.uint8).reshape(image.shape)
+    raise ImageError(
+        f"An image must be uint8 (0 to 255) or uint16 (0 to 65535), but {name} is {image.dtype}: convert it first."
+    )
 
 
-def to_input(
-    image: NDArray[np.uint8], size: tuple[int, int], policy: ResizePolicy
-) -> tuple[NDArray[np.uint8], Placement]:
-    """Resize an (H, W, 3) image to the model's input `size` (height, width).
-
-    "stretch" fills the input and gives up the aspect ratio; "letterbox" keeps it, centred on grey.
-    """
-    height, width = size
-    if policy == "stretch":
-        return _resize(image, height, width), Placement(0, 0, height, width)
-    scale = min(height / image.shape[0], width / image.shape[1])
-    inner_height = min(max(round(image.shape[0] * scale), 1), height)
-    inner_width = min(max(round(image.shape[1] * scale), 1), width)
-    placement = Placement((height - inner_height) // 2, (width - inner_width) // 2, inner_height, inner_width)
-    canvas = np.full((height, width, 3), PADDING, np.uint8)
-    canvas[placement.window] = _resize(image, inner_height, inner_width)
-    return canvas, placement
-
-
-def _resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    # Area averaging where an axis shrinks, so that fine texture does not alias; bilinear where it grows.
-    # OpenCV falls back to bilinear on both axes as soon as one of them grows, hence the two steps.
-    shrunk = (min(width, image.shape[1]), min(height, image.shape[0]))
-    if shrunk != (image.shape[1], image.shape[0]):
-        image = np.asarray(cv2.resize(image, shrunk, interpolation=cv2.INTER_AREA), np.uint8)
-    if shrunk != (width, height):
-        image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
-    return image
+def _possible(width: int, height: int) -> bool:
+    return min(width, height) >= 1 and max(width, height) <= MAX_SIDE and width * height <= MAX_PIXELS
 
 
 def _impossible(width: int, height: int) -> str:
+    if max(width, height) > MAX_SIDE and width * height <= MAX_PIXELS:
+        return f"measures {width}×{height} pixels; at most {MAX_SIDE:,} in a row or column are possible"
     return f"measures {width}×{height} pixels; at least one and at most {MAX_PIXELS:,} in all are possible"
 
 
@@ -169,7 +203,7 @@ def _problem_in_file(content: bytes) -> str | None:
         (width, height), whole = inspect(content)
     except struct.error:
         return "the file is truncated; copy it again"
-    if min(width, height) < 1 or width * height > MAX_PIXELS:
+    if not _possible(width, height):
         return f"it {_impossible(width, height)}"
     return None if whole else "the file is truncated or damaged; copy it again"
 

@@ -1,7 +1,7 @@
 """From the anomaly map in the model's grid to regions in the image's pixels."""
 
-import math
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 
 from rstpm_edge.image import Placement
 from rstpm_edge.result import Region
+
+Cells: TypeAlias = NDArray[np.intp]
+Coordinates: TypeAlias = NDArray[Any]
+_LOWEST = float(np.finfo(np.float32).min)
 
 
 @dataclass(frozen=True)
@@ -21,52 +25,99 @@ class Grid:
 
     def pixel(self, row: int, column: int) -> tuple[int, int]:
         """The image pixel (x, y) under the centre of a cell; for padding, the nearest one."""
+        inside = self.placement
+        x = int((column + 0.5 - inside.left) * self.width / inside.width)
+        y = int((row + 0.5 - inside.top) * self.height / inside.height)
+        return min(max(x, 0), self.width - 1), min(max(y, 0), self.height - 1)
+
+    # The rest takes and gives one value for each of many regions.
+
+    def pixels(self, row: Cells, column: Cells) -> tuple[Cells, Cells]:
+        """As `pixel`."""
         x, y = self._position(row + 0.5, column + 0.5)
-        return min(int(x), self.width - 1), min(int(y), self.height - 1)
+        return np.minimum(x.astype(np.intp), self.width - 1), np.minimum(y.astype(np.intp), self.height - 1)
 
-    def box(self, top: int, left: int, height: int, width: int) -> tuple[int, int, int, int]:
-        """The smallest box (x, y, width, height) of image pixels over a box of cells; at least one pixel."""
+    def boxes(self, top: Cells, left: Cells, bottom: Cells, right: Cells) -> tuple[Cells, Cells, Cells, Cells]:
+        """The smallest boxes (x, y, width, height) of image pixels over boxes of cells; at least one pixel."""
         x0, y0 = self._position(top, left)
-        x1, y1 = self._position(top + height, left + width)
-        x, y = min(int(x0), self.width - 1), min(int(y0), self.height - 1)
-        return x, y, max(math.ceil(x1) - x, 1), max(math.ceil(y1) - y, 1)
+        x1, y1 = self._position(bottom, right)
+        x, y = np.minimum(x0.astype(np.intp), self.width - 1), np.minimum(y0.astype(np.intp), self.height - 1)
+        width, height = np.ceil(x1).astype(np.intp) - x, np.ceil(y1).astype(np.intp) - y
+        return x, y, np.maximum(width, 1), np.maximum(height, 1)
 
-    def area(self, cells: int) -> int:
+    def areas(self, cells: Cells) -> Cells:
         """Image pixels that so many cells cover; at least one."""
         scale = self.height * self.width / (self.placement.height * self.placement.width)
-        return min(max(round(cells * scale), 1), self.height * self.width)
+        pixels: Cells = np.rint(cells * scale).astype(np.intp)
+        return np.clip(pixels, 1, self.height * self.width)
 
-    def _position(self, row: float, column: float) -> tuple[float, float]:
+    def _position(self, row: Coordinates, column: Coordinates) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         inside = self.placement
         y = (row - inside.top) * self.height / inside.height
         x = (column - inside.left) * self.width / inside.width
-        return min(max(x, 0.0), float(self.width)), min(max(y, 0.0), float(self.height))
+        return np.clip(x, 0.0, self.width), np.clip(y, 0.0, self.height)
 
 
 def find_regions(anomaly_map: NDArray[np.float32], threshold: float, grid: Grid) -> tuple[Region, ...]:
     """8-connected parts of `anomaly_map` (H, W) above `threshold`, highest peak first."""
-    # Compared in double precision, as the score is: an image above the threshold has a region for certain.
-    above = anomaly_map.astype(np.float64) > threshold
-    _, labels, boxes, _ = cv2.connectedComponentsWithStats(above.astype(np.uint8), connectivity=8)
+    # As if compared in double precision, as the score is: an image above the threshold has a region for certain.
+    limit = np.float32(min(max(threshold, _LOWEST), -_LOWEST))
+    height, width = anomaly_map.shape
+    # One more column, and one more cell in front, so that above and below alternate along the flat array.
+    flat = np.zeros(1 + height * (width + 1), np.bool_)
+    above = flat[1:].reshape(height, width + 1)[:, :width]
+    compare = np.greater_equal if float(limit) > threshold else np.greater
+    compare(anomaly_map, limit, out=above)
+    if not above.any():
+        return ()
+    count, labels = cv2.connectedComponents(above.view(np.uint8), connectivity=8)
 
-    # The highest cell of each label: sorted by descending value, each label's first.
-    cells = np.flatnonzero(above)
-    cells = cells[np.argsort(-anomaly_map.ravel()[cells], kind="stable")]
-    found, first = np.unique(labels.ravel()[cells], return_index=True)
-    peaks = cells[first]
+    # From here on runs of cells are looked at, each within one row and one region, in row-major order.
+    edges = np.flatnonzero(flat[1:] != flat[:-1])
+    row, start = np.divmod(edges[::2], width + 1)
+    length = edges[1::2] - edges[::2]
+    label: Cells = labels[row, start].astype(np.intp)
+    first = row * width + start  # in the map
+    cells = anomaly_map.ravel()
+    both = np.stack([first, first + length], axis=1).ravel()
+    run_peak = np.maximum.reduceat(cells, both[:-1] if both[-1] == cells.size else both)[::2]
+    peak = np.full(count, -np.inf, np.float32)
+    np.maximum.at(peak, label, run_peak)
 
-    areas = np.bincount(labels[grid.placement.window].ravel(), minlength=len(boxes))
+    position = _first_peaks(cells, peak, label, run_peak, first, length)
+    top, bottom = np.zeros(count, np.intp), np.zeros(count, np.intp)
+    top[label[::-1]] = row[::-1]
+    bottom[label] = row
+    left, right = np.full(count, width), np.zeros(count, np.intp)
+    np.minimum.at(left, label, start)
+    np.maximum.at(right, label, start + length - 1)
+    rows, columns = grid.placement.window
+    inside = np.minimum(start + length, columns.stop) - np.maximum(start, columns.start)
+    inside[(inside < 0) | (row < rows.start) | (row >= rows.stop)] = 0
+    area = np.bincount(label, inside, minlength=count)
 
-    regions = []
-    for index in np.argsort(first):  # as in `cells`: highest peak first
-        label, (row, column) = found[index], divmod(int(peaks[index]), anomaly_map.shape[1])
-        left, top, width, height, _ = map(int, boxes[label])
-        regions.append(
-            Region(
-                box=grid.box(top, left, height, width),
-                area=grid.area(int(areas[label])),
-                peak=float(anomaly_map[row, column]),
-                position=grid.pixel(row, column),
-            )
-        )
-    return tuple(regions)
+    order = 1 + np.lexsort((position[1:], -peak[1:]))  # label 0 is what lies below the threshold
+    boxes = grid.boxes(top[order], left[order], bottom[order] + 1, right[order] + 1)
+    pixels = grid.pixels(*np.divmod(position[order], width))
+    facts = (*boxes, *pixels, grid.areas(area[order]), peak[order])
+    return tuple(
+        Region(box=(x, y, w, h), area=size, peak=highest, position=(at_x, at_y))
+        for x, y, w, h, at_x, at_y, size, highest in zip(*(fact.tolist() for fact in facts), strict=True)
+    )
+
+
+def _first_peaks(
+    cells: NDArray[np.float32], peak: NDArray[np.float32], label: Cells, run_peak: Any, first: Cells, length: Cells
+) -> Cells:
+    """For each label the first cell that holds its peak, among the runs [first, first + length) that have the label."""
+    # Where several assignments have one target, the last one stays: backwards, that is the first in the map.
+    run = np.zeros(len(peak), np.intp)
+    holds = np.flatnonzero(run_peak == peak[label])[::-1]
+    run[label[holds]] = holds
+    owner = np.repeat(np.arange(len(peak)), length[run])
+    in_run = np.arange(len(owner)) - np.repeat(np.cumsum(length[run]) - length[run], length[run])
+    candidate = first[run][owner] + in_run
+    hits = np.flatnonzero(cells[candidate] == peak[owner])[::-1]
+    position = np.zeros(len(peak), np.intp)
+    position[owner[hits]] = candidate[hits]
+    return position

@@ -1,10 +1,11 @@
 """The one module that owns an ONNX Runtime session: from a model file to six anomaly maps."""
 
+import mmap
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 import onnxruntime
@@ -51,8 +52,9 @@ def open_session(
     *,
     providers: Sequence[Provider] | str | None = None,
     threads: int | None = None,
+    polite: bool = False,
 ) -> Session:
-    """Load a model file. `providers` and `threads` are those of `Detector`.
+    """Load a model file. `providers`, `threads` and `polite` are those of `Detector`.
 
     Raises ModelError for a file that is missing, damaged, not exported by rstpm-edge or newer than this
     package; ProviderError for a provider that this ONNX Runtime lacks or cannot start; UsageError for other
@@ -64,11 +66,7 @@ def open_session(
         threads = usable_cores()
     elif threads < 1:
         raise UsageError(f"The number of threads must be at least 1, but is {threads}.")
-    content = _read(path)
-    if uses_external_data(content):
-        # Given bytes, ONNX Runtime would look for the second file in the working directory.
-        raise ModelError(f"The model {path} keeps weights in a second file; export it again as one file.")
-    inference = _start(content, path, chosen, threads)
+    inference = _load(path, chosen, _options(threads, polite))
     document = inference.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if document is None:
         raise ModelError(f"The model {path} was not exported by rstpm-edge.")
@@ -104,28 +102,62 @@ def _cpu_quota() -> int:
         return 1 << 16
 
 
-def _read(path: Path) -> bytes:
-    if path.is_dir():
-        raise ModelError(f"The model {path} is a folder; name the .onnx file itself.")
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise ModelError(f"There is no model file {path}; `rstpm-edge export` makes one.") from error
-    except OSError as error:
-        raise ModelError(f"Cannot read the model {path}: {error.strerror or error}.") from error
-
-
-def _start(content: bytes, path: Path, providers: list[Provider], threads: int) -> Any:
+def _options(threads: int, polite: bool) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.enable_cpu_mem_arena = True  # a call reuses the memory of the one before
+    # One more block for all that a call needs, planned ahead: 15 MB for the edge preset, and no faster.
+    options.enable_mem_pattern = False
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0" if polite else "1")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")  # there is one such thread
     options.log_severity_level = _FATAL
+    return options
+
+
+def _load(path: Path, providers: list[Provider], options: Any) -> Any:
+    if path.is_dir():
+        raise ModelError(f"The model {path} is a folder; name the .onnx file itself.")
+    try:
+        with open(path, "rb") as file:
+            before = os.fstat(file.fileno())
+            if uses_external_data(_content(file, before.st_size)):
+                # ONNX Runtime would open that file, whatever it is.
+                raise ModelError(f"The model {path} keeps weights in a second file; export it again as one file.")
+            # ONNX Runtime reads the file itself: given its bytes, it would hold it twice. It gets the file that
+            # was looked at, by a name that another file cannot take.
+            source: str | bytes = f"/proc/self/fd/{file.fileno()}"
+            if not os.path.exists(source):
+                file.seek(0)
+                source = file.read()
+            inference = _start(source, path, providers, options)
+            after = os.fstat(file.fileno())
+    except FileNotFoundError as error:
+        raise ModelError(f"There is no model file {path}; `rstpm-edge export` makes one.") from error
+    except OSError as error:
+        raise ModelError(f"Cannot read the model {path}: {error.strerror or error}.") from error
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise ModelError(f"The model {path} was written to while it was being loaded; load it again.")
+    return inference
+
+
+def _content(file: BinaryIO, size: int) -> bytes | mmap.mmap:
+    """The whole file, in memory that goes back to the system at once, as that of `bytes` does not: the allocator
+    takes a large block that is freed for a sign of more to come, and from then on holds on to some."""
+    if size == 0:
+        return file.read()
+    content = mmap.mmap(-1, size)  # not of the file: one that is cut short meanwhile would end the process
+    file.readinto(content)  # type: ignore[attr-defined]
+    return content
+
+
+def _start(source: str | bytes, path: Path, providers: list[Provider], options: Any) -> Any:
     try:
         # Without `enable_fallback`, a provider that fails would be replaced with a line printed to stdout.
-        inference = onnxruntime.InferenceSession(content, options, providers=providers, enable_fallback=False)
+        inference = onnxruntime.InferenceSession(source, options, providers=providers, enable_fallback=False)
     except Exception as error:  # ONNX Runtime's exceptions have no base class but Exception
-        reason = _first_line(error)
+        reason = _first_line(error).removeprefix(f"Load model from {source!s} failed:")
         if _names(providers) == ["CPUExecutionProvider"]:
             raise ModelError(f"The model {path} is damaged, or not an ONNX file: {reason}.") from error
         first = _short(_names(providers)[0])

@@ -1,6 +1,7 @@
 """Just enough of the protobuf wire format to look for one thing in an ONNX file before it is loaded."""
 
 from collections.abc import Iterator
+from mmap import mmap
 
 # Where tensors stand in a model, after onnx.proto: message → field number → message.
 _FIELDS = {
@@ -15,7 +16,7 @@ _DATA_LOCATION = 14  # of TensorProto; 1 means that the numbers are in another f
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
-def uses_external_data(model: bytes) -> bool:
+def uses_external_data(model: bytes | mmap) -> bool:
     """Whether a tensor of this ONNX file keeps its numbers in a second file.
 
     ONNX Runtime would open that file, whatever it is. Damaged input counts as False: loading will tell.

@@ -82,6 +82,7 @@ def test_json(run: Any, photos: Path, model: Path) -> None:
 def test_exit_code_of_normal_images(run: Any, photos: Path) -> None:
     assert run("infer", photos / "1.png", photos / "10.png").exit_code == 0
     assert run("infer", photos, "--threshold", 50).exit_code == 0
+    assert run("infer", photos, "--threshold", 50, "--polite").exit_code == 0
     assert run("infer", photos, "--threshold", -1).exit_code == 1
 
 

@@ -306,6 +306,20 @@ def test_the_model_file_may_go_once_it_is_loaded(model: Path, bad: Image) -> Non
     assert detector(bad).is_anomalous
 
 
+def test_results_share_no_memory(model_factory: ModelFactory, bad: Image, good: Image) -> None:
+    for name, resize in (("s.onnx", "stretch"), ("l.onnx", "letterbox")):
+        detector = Detector(model_factory(name, resize=resize))
+        first = detector(bad)
+        before = first.model_map.copy()
+        others = [detector(good), *detector.predict_batch([good, bad, good])]
+        np.testing.assert_array_equal(first.model_map, before)
+        for other in others:
+            assert not np.shares_memory(first.model_map, other.model_map)
+        # Neither padding nor the maps of a batch are kept alive.
+        for result in (first, *others):
+            assert result.model_map.base is None or result.model_map.base.size == result.model_map.size
+
+
 def test_facts(model: Path) -> None:
     detector = Detector(model, threads=1)
     assert detector.info == make_bundle()
@@ -347,6 +361,18 @@ def test_impossible_options(model: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("RSTPM_EDGE_KERNEL", "quantum")
     with pytest.raises(UsageError, match="quantum"):
         Detector(model)
+
+
+@pytest.mark.parametrize("polite", [False, True])
+def test_threads_arena_and_spinning_are_set_explicitly(
+    model: Path, bad: Image, monkeypatch: pytest.MonkeyPatch, polite: bool
+) -> None:
+    detector = Detector(model, threads=2, polite=polite)
+    options = detector._open_session._inference.get_session_options()
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (2, 1)
+    assert options.enable_cpu_mem_arena
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == ("0" if polite else "1")
+    assert detector(bad).is_anomalous
 
 
 def test_the_cores_that_may_be_used() -> None:
@@ -476,3 +502,34 @@ def test_a_model_on_a_path_with_odd_characters(model: Path, bad: Image) -> None:
     odd = model.with_name("Modèle – größe 型.onnx")
     shutil.copy(model, odd)
     assert Detector(odd)(bad).is_anomalous
+    raw = os.fsencode(model.with_name("no utf-8 ")) + b"\xff\n.onnx"
+    shutil.copy(model, raw)
+    assert Detector(os.fsdecode(raw))(bad).is_anomalous
+
+
+def test_a_model_that_is_replaced_while_it_is_loaded(
+    model: Path, model_factory: ModelFactory, bad: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was looked at is what runs; a file that is written to is refused."""
+    other = model_factory("other.onnx", scale=float("nan")).read_bytes()
+    real = session.uses_external_data
+
+    def replace_it(content: bytes) -> bool:
+        model.with_name("new").write_bytes(other)
+        model.with_name("new").replace(model)
+        return real(content)
+
+    def overwrite_it(content: bytes) -> bool:
+        model.write_bytes(other)
+        return real(content)
+
+    monkeypatch.setattr(session, "uses_external_data", replace_it)
+    assert Detector(model)(bad).is_anomalous
+    monkeypatch.setattr(session, "uses_external_data", overwrite_it)
+    with pytest.raises(ModelError, match="written to while it was being loaded"):
+        Detector(model)
+
+
+def test_a_model_where_there_is_no_proc(model: Path, bad: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session.os.path, "exists", lambda path: False)
+    assert Detector(model)(bad).is_anomalous

@@ -43,6 +43,12 @@ def test_lossless_files_read_as_rgb(tmp_path: Path, extension: str) -> None:
     np.testing.assert_array_equal(read_image(str(path)), bgr[..., ::-1])
 
 
+def test_files_can_be_read_in_opencv_order(tmp_path: Path) -> None:
+    for name, image in (("a.png", noise(30, 41, 3)), ("b.jpg", noise(30, 41)), ("c.png", noise(9, 9, 4))):
+        path = save(tmp_path / name, encode(name[1:], image))
+        np.testing.assert_array_equal(read_image(path, channels="bgr"), read_image(path)[..., ::-1])
+
+
 def test_jpeg_reads_as_rgb(tmp_path: Path) -> None:
     bgr = np.full((32, 32, 3), (200, 100, 50), np.uint8)
     rgb = read_image(save(tmp_path / "image.jpg", encode(".jpg", bgr)))

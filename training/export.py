@@ -92,13 +92,7 @@ def export(run: Path, output: Path, *, fused: bool = False) -> ExportReport:
     """
     if not output.absolute().parent.is_dir():
         raise OutputError(f"Cannot write {output}: there is no folder {output.absolute().parent}.")
-    config, summary = load_config(run), load_summary(run)
-    checkpoint = load_checkpoint(run)
-    if checkpoint is None:
-        raise TrainingError(f"The run {run} has no checkpoint; train again.")
-    model = RSTPM(config.preset, config.weights)
-    load_trained_state(model, checkpoint)
-    model.eval()
+    config, summary, model = load_config(run), load_summary(run), load_model(run)
     records = (model.teacher1.record, model.teacher2.record)
     if tuple(record.sha256 for record in records) != summary.teacher_sha256:
         raise ExportError("The teachers' weights are not those that the run was trained with; train again.")
@@ -133,6 +127,16 @@ def export(run: Path, output: Path, *, fused: bool = False) -> ExportReport:
     operators = tuple(sorted({node.op_type for node in graph.graph.node}))
     unusual = tuple(name for name in operators if name not in SAFE_OPERATORS)
     return ExportReport(output, len(images), map_difference, score_difference, operators, unusual)
+
+
+def load_model(run: Path) -> RSTPM:
+    """The run's model as its last checkpoint left it, in evaluation mode. Raises TrainingError and WeightsError."""
+    config, checkpoint = load_config(run), load_checkpoint(run)
+    if checkpoint is None:
+        raise TrainingError(f"The run {run} has no checkpoint; train again.")
+    model = RSTPM(config.preset, config.weights)
+    load_trained_state(model, checkpoint)
+    return model.eval()
 
 
 def _checked(

@@ -46,7 +46,9 @@ class RSTPM(nn.Module):
         if preset.students == "edge":
             source = (channels1[stem[0]], stem[0]) if stem else (3, 1)
             student1 = EdgeStudent(*source, targets1, strides, preset.student1_widths)
-            student2 = EdgeReconstructionStudent(channels1[DEEPEST], targets2, strides, preset.student2_widths)
+            student2 = EdgeReconstructionStudent(
+                channels1[DEEPEST], targets2, strides, preset.student2_widths, preset.student2_blocks
+            )
         else:
             student1 = BackboneStudent(preset.teacher1, strides)
             student2 = PaperReconstructionStudent(channels1[DEEPEST], targets2, strides)

@@ -154,7 +154,7 @@ class EdgeStudent(nn.Module):
 class EdgeReconstructionStudent(nn.Module):
     """Student 2 of the `edge` preset: a decoder from teacher 1's stride 32 to teacher 2's three levels.
 
-    `widths` are the decoder's channels, coarsest level first.
+    `widths` are the decoder's channels and `blocks` its residual blocks at each level, coarsest first.
     """
 
     def __init__(
@@ -163,18 +163,18 @@ class EdgeReconstructionStudent(nn.Module):
         teacher_channels: Sequence[int],
         strides: Sequence[int],
         widths: Sequence[int],
+        blocks: Sequence[int],
     ) -> None:
         super().__init__()
         self.entry = conv(deep_channels, widths[0], 1)
         self.narrow, self.stages, self.heads, self.gates = (nn.ModuleDict() for _ in range(4))  # by stride
         self.factors = {}
         before, stride_before = widths[0], 32
-        for stride, channels, width in zip(strides[::-1], teacher_channels[::-1], widths, strict=True):
+        levels = zip(strides[::-1], teacher_channels[::-1], widths, blocks, strict=True)
+        for stride, channels, width, depth in levels:
             self.factors[str(stride)] = stride_before // stride
             self.narrow[str(stride)] = conv(before, width, 1) if stride != 32 else nn.Identity()
-            self.stages[str(stride)] = nn.Sequential(
-                ResidualBlock(width, final_relu=False), ResidualBlock(width, final_relu=False)
-            )
+            self.stages[str(stride)] = nn.Sequential(*(ResidualBlock(width, final_relu=False) for _ in range(depth)))
             self.heads[str(stride)] = nn.Conv2d(width, channels, 1)
             if stride != strides[0]:  # after the finest level there is nothing left to decode
                 self.gates[str(stride)] = AttentionGate(channels, width, 1, skip=True)

@@ -29,6 +29,7 @@ class Preset:
     shared_stem: int | None = None  # student 1 starts from teacher 1's feature at this stride, not from the image
     student1_widths: tuple[int, ...] = ()  # edge students only: channels at strides 4, 8, …, or 2, 4, … from the image
     student2_widths: tuple[int, ...] = ()  # edge students only: channels of the decoder, coarsest first
+    student2_blocks: tuple[int, ...] = ()  # and its residual blocks
 
 
 EDGE = Preset(
@@ -53,7 +54,9 @@ EDGE = Preset(
     # What the first layers see, both of pair 1 see: half the training time and a tenth of the latency for nothing.
     shared_stem=4,
     student1_widths=(48, 64, 96, 160),
-    student2_widths=(160, 128, 96),
+    # The finest level is where a block costs most and says least.
+    student2_widths=(160, 128, 64),
+    student2_blocks=(2, 2, 1),
 )
 
 PAPER = Preset(

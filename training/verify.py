@@ -1,0 +1,68 @@
+"""The same images through every implementation of the model: PyTorch, ONNX Runtime, the extension and NumPy."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rstpm_edge.errors import UsageError
+from rstpm_edge.fusion import make_fuser
+from rstpm_edge.fusion_reference import fuse
+from rstpm_edge.image import read_image, to_input
+from rstpm_edge.session import open_session
+
+from .export import MAP_TOLERANCE, SCORE_TOLERANCE, load_model
+
+
+@dataclass(frozen=True)
+class Differences:
+    """The largest differences over `images` images; maps lie between 0 and 2."""
+
+    images: int
+    map_onnxruntime: float  # any of the six maps, ONNX Runtime against PyTorch
+    fused_extension: float  # the fused map, the extension against NumPy, relative to its largest value
+    score: float  # ONNX Runtime and the extension against PyTorch and NumPy, relative
+
+    @property
+    def agree(self) -> bool:
+        """Whether all differences are within what an export allows."""
+        return (
+            self.map_onnxruntime <= MAP_TOLERANCE
+            and self.fused_extension <= SCORE_TOLERANCE
+            and self.score <= SCORE_TOLERANCE
+        )
+
+
+@torch.no_grad()
+def verify(run: Path, model_file: Path, images: Sequence[Path]) -> Differences:
+    """Compare the file with the run that it was exported from, on real images.
+
+    Raises UsageError without images or for another run's file, ImageError, ModelError, TrainingError and WeightsError.
+    """
+    if not images:
+        raise UsageError("Give at least one image to compare on.")
+    session, model = open_session(model_file), load_model(run)
+    bundle = session.bundle
+    size = (bundle.height, bundle.width)
+    if bundle.map_names != model.map_names:
+        raise UsageError(f"{model_file} was not exported from the run {run}.")
+    fuser = make_fuser(bundle.fusion, session.map_sizes, size)
+    worst = np.zeros(3)
+    for path in images:
+        inputs = to_input(read_image(path), size, bundle.resize)[0][None]
+        expected = [m.numpy() for m in model(torch.from_numpy(inputs))]
+        maps = session.run(inputs)
+        fused = fuser(maps)
+        reference, _, _ = fuse(maps, size, **asdict(bundle.fusion))
+        _, score, _ = fuse(expected, size, **asdict(bundle.fusion))
+        worst = np.maximum(
+            worst,
+            [
+                max(float(np.abs(got - want).max()) for got, want in zip(maps, expected, strict=True)),
+                float(np.abs(fused.anomaly_map - reference).max() / np.abs(reference).max()),
+                float(np.abs(fused.score - score).max() / np.abs(score).max()),
+            ],
+        )
+    return Differences(len(images), *map(float, worst))
