@@ -63,7 +63,10 @@ def test_the_figures_of_files(model: Path, photos: Path) -> None:
     for name in (*STEPS, "total_ms", "overhead_ms"):
         timing = result[name]
         assert 0 < timing["min"] <= timing["median"] <= timing["p95"] <= timing["p99"], name
-    assert sum(result[name]["median"] for name in STEPS) == pytest.approx(result["total_ms"]["median"], rel=0.2)
+    # The steps of each call add up to its total. Whatever the machine does, that leaves the smallest total between the
+    # sums of the steps' minima and of their 95th percentiles: of 30 calls at least 22 are below all four of those.
+    assert sum(result[name]["min"] for name in STEPS) <= result["total_ms"]["min"] * (1 + 1e-9)
+    assert result["total_ms"]["min"] <= sum(result[name]["p95"] for name in STEPS)
     assert result["images_per_second"] == pytest.approx(1000 / result["total_ms"]["median"])
     assert result["anomalous"] == pytest.approx(1 / 3)  # of 1.png, 10.png and sub/2.jpg
     assert (result["files"], result["frame_size"], result["input_size"]) == (3, None, [64, 64])
@@ -136,13 +139,13 @@ def test_the_first_calls_do_not_count(model: Path, monkeypatch: pytest.MonkeyPat
 
     class SlowAtFirst(onnxruntime.InferenceSession):  # type: ignore[misc]
         def run(self, *arguments: Any) -> Any:
-            calls.append(time.sleep(0.5 if len(calls) == 0 else 0))
+            calls.append(time.sleep(1.5 if len(calls) == 0 else 0))
             return super().run(*arguments)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", SlowAtFirst)
     result = measure(model, runs=5, threads=1)
     assert len(calls) == WARM_UP_CALLS + 5
-    assert result.total_ms.p99 < 400
+    assert result.total_ms.p99 < 1200
 
 
 def test_images_are_judged_in_batches(model: Path, photos: Path, batches: list[int]) -> None:
