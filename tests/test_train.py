@@ -555,6 +555,18 @@ def test_skipped_images_are_reported_and_left_out(parts: Path, tmp_path: Path) -
 # Several processes
 
 
+def test_more_processes_than_images_in_a_batch_are_refused(parts: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in sorted((parts / "train" / "good").iterdir())[:5]:
+        shutil.copy(path, few)
+    options = ["--holdout", "0.8", "--size", "64", "--epochs", "1", "--device", "cpu", "--processes", 3]
+    code, _, errors = finish(start("train", few, *options, cwd=tmp_path))
+    assert code == 2
+    assert "3 processes cannot share batches of 2 images; give fewer --processes." in errors
+    assert "Traceback" not in errors
+
+
 def test_two_processes_train_as_one(parts: Path, tmp_path: Path) -> None:
     options = ["--size", "64", "--epochs", "3", "--device", "cpu", "--precision", "32-true"]
     process = start("train", parts, *options, "--processes", 2, cwd=tmp_path)

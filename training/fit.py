@@ -12,7 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from rstpm_edge.errors import TrainingError
+from rstpm_edge.errors import TrainingError, UsageError
 
 from .features import FeatureCache
 from .model import RSTPM, CosineDistance
@@ -50,7 +50,8 @@ def fit(
     `checkpoint` is where to go on. `started` (time.monotonic) and `minutes_before` count the time that --max-minutes
     allows.
 
-    Raises TrainingError when a loss is not finite, OutputError when a checkpoint cannot be written.
+    Raises UsageError for more processes than a batch has images, TrainingError when a loss is not finite,
+    OutputError when a checkpoint cannot be written.
     """
     preset, count = config.preset, len(cache.images)
     optimizer = _optimizer(model.students, preset)
@@ -62,6 +63,10 @@ def fit(
     students, optimizer = fabric.setup(model.students, optimizer)
     distance = CosineDistance()
     batches = max(1, round(count / preset.batch_size))
+    if count // batches < fabric.world_size:
+        raise UsageError(
+            f"{fabric.world_size} processes cannot share batches of {count // batches} images; give fewer --processes."
+        )
     first, fit_started = len(losses), time.monotonic()
     while len(losses) < preset.epochs and schedule < 1:
         epoch = len(losses)
