@@ -13,16 +13,12 @@ PYTEST_FLAGS ?= -n 2
 BIN := .venv/bin
 CXX_FILES := $(wildcard csrc/*.h csrc/*.hpp csrc/*.cpp csrc/*.inl)
 
-.PHONY: demo test test-slow install lint types format-check format pytest build clean
+.PHONY: demo test install lint types format-check format pytest build clean
 
 demo: install
 	$(BIN)/rstpm-edge demo $(if $(DATA),--data '$(DATA)')
 
 test: install lint types format-check pytest
-
-# Trains on real sizes; takes the path of a data set in the MVTec AD layout.
-test-slow: install
-	RSTPM_EDGE_DATA='$(DATA)' $(BIN)/python -m pytest -m slow
 
 install: .venv/.installed
 
@@ -51,7 +47,7 @@ format: install
 	$(BIN)/clang-format -i $(CXX_FILES)
 
 pytest: install
-	$(BIN)/python -m pytest -m 'not slow' $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 clean:
 	rm -rf .venv build dist demo *.egg-info rstpm_edge/*.so

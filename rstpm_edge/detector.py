@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rstpm_edge.bundle import Bundle
 from rstpm_edge.errors import UsageError
-from rstpm_edge.fusion import Fuser, kernels
+from rstpm_edge.fusion import kernels, make_fuser
 from rstpm_edge.image import Channels, read_image, to_input
 from rstpm_edge.regions import Grid, find_regions
 from rstpm_edge.result import Result
@@ -64,17 +64,7 @@ class Detector:
             self._kernel = kernels().active
         except ValueError as error:
             raise UsageError(f"{error}.") from error
-        fusion = session.bundle.fusion
-        self._fuse = Fuser(
-            session.map_sizes,
-            self._size,
-            mode=fusion.mode,
-            mean=fusion.mean,
-            std=fusion.std,
-            weights=fusion.weights,
-            smoothing_sigma=fusion.smoothing_sigma,
-            kernel=self._kernel,
-        )
+        self._fuse = make_fuser(session.bundle.fusion, session.map_sizes, self._size)
         self._typical_score = session.bundle.calibration.median
         self._open_session: Session | None = session
         self.threshold = session.bundle.calibration.threshold if threshold is None else threshold

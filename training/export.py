@@ -184,8 +184,7 @@ def to_onnx(model: RSTPM, size: tuple[int, int], *, any_batch: bool = False) -> 
     for value in (*graph.graph.input, *graph.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "N"
     _to_opset(graph)
-    leftover = {node.op_type for node in graph.graph.node} & {"BatchNormalization", "Pad"}
-    if "BatchNormalization" in leftover:
+    if any(node.op_type == "BatchNormalization" for node in graph.graph.node):
         raise ExportError("The exporter left a BatchNormalization in the graph: upgrade torch and onnxscript.")
     _name(graph)
     return graph
