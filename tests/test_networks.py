@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from rstpm_edge.training.model import RSTPM, ChannelStatistics, CosineDistance, Normalization
+from rstpm_edge.training.distance import CosineDistance, RelativeDistance, make_distance
+from rstpm_edge.training.model import RSTPM, ChannelStatistics, Normalization
 from rstpm_edge.training.networks import (
     AttentionGate,
     BatchNorm,
@@ -205,6 +206,38 @@ def test_extremes_of_the_cosine_distance() -> None:
     assert bool(zero.grad.isfinite().all())
 
 
+def test_the_relative_distance_follows_its_formula_and_no_stronger_light() -> None:
+    student, teacher = draw(2, 7, 5, 6) * 3, draw(2, 7, 5, 6, seed=1) + 0.5
+    for floor in (0.0, 0.3, 5.0):
+        distance = RelativeDistance(floor)(student, teacher)
+        error, squares = (student - teacher).square().sum(1), (student.square() + teacher.square()).sum(1)
+        image = teacher.square().sum(1).mean((1, 2), keepdim=True)
+        torch.testing.assert_close(distance, error / (squares + 2 * floor * image))
+        torch.testing.assert_close(RelativeDistance(floor)(student * 9, teacher * 9), distance)
+        assert 0 <= float(distance.min()) <= float(distance.max()) <= 2
+    equal = torch.nn.functional.normalize(student, dim=1), torch.nn.functional.normalize(teacher, dim=1)
+    torch.testing.assert_close(RelativeDistance(0.0)(*equal), CosineDistance()(*equal), atol=1e-5, rtol=1e-5)
+    loss = RelativeDistance(0.5).loss(student, teacher)
+    torch.testing.assert_close(loss, (student - teacher).square().mean())
+    torch.testing.assert_close(CosineDistance().loss(student, teacher), CosineDistance()(student, teacher).mean())
+
+
+def test_extremes_of_the_relative_distance() -> None:
+    x = draw(1, 4, 3, 3)
+    zero = torch.zeros_like(x)
+    torch.testing.assert_close(RelativeDistance(0.3)(x, x), torch.zeros(1, 3, 3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(RelativeDistance(0.0)(x, -x), torch.full((1, 3, 3), 2.0))
+    torch.testing.assert_close(RelativeDistance(0.3)(zero, zero), torch.zeros(1, 3, 3))
+    assert float(RelativeDistance(0.3).loss(zero, zero)) == 0
+
+
+def test_the_paper_is_measured_by_angles_and_the_edge_preset_is_not() -> None:
+    assert isinstance(make_distance(PAPER), CosineDistance)
+    edge = make_distance(EDGE)
+    assert isinstance(edge, RelativeDistance)
+    assert edge.floor == EDGE.distance_floor
+
+
 def test_channel_statistics_standardise() -> None:
     levels = [draw(50, 3, 8, 9) * torch.tensor([1.0, 10, 0.1])[:, None, None] + 5, draw(50, 2, 4, 4, seed=1)]
     statistics = ChannelStatistics((3, 2))
@@ -258,7 +291,7 @@ def test_the_maps_of_a_whole_model(changes: dict[str, Any]) -> None:
     assert model.map_names == ("stpm_8", "stpm_16", "stpm_32", "recon_8", "recon_16", "recon_32")
     assert shapes(maps) == [(2, HEIGHT // s, WIDTH // s) for s in EDGE.strides] * 2
     for got, student, teacher in zip(maps, students, targets, strict=True):
-        torch.testing.assert_close(got, 1 - functional.cosine_similarity(student, teacher), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(got, make_distance(preset)(student, teacher), atol=1e-5, rtol=1e-5)
 
 
 # Batch normalisation over processes

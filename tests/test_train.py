@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from rstpm_edge.training import features, fit, run, train
+from rstpm_edge.training import distance, features, fit, run, train
 from rstpm_edge.training.fit import Progress
 from rstpm_edge.training.model import RSTPM
 from rstpm_edge.training.presets import EDGE, preset_with_teachers
@@ -437,12 +437,15 @@ def test_the_one_cycle_schedule() -> None:
 def test_a_loss_that_is_not_finite(parts: Path, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    class Diverging(fit.CosineDistance):  # type: ignore[misc]
-        def forward(self, student: Any, teacher: Any) -> Any:
-            calls.append(1)
-            return super().forward(student, teacher) * (torch.nan if len(calls) > 6 else 1)
+    class Diverging:
+        def __init__(self, preset: Any) -> None:
+            self.distance = distance.make_distance(preset)
 
-    monkeypatch.setattr(fit, "CosineDistance", Diverging)
+        def loss(self, student: Any, teacher: Any) -> Any:
+            calls.append(1)
+            return self.distance.loss(student, teacher) * (torch.nan if len(calls) > 6 else 1)
+
+    monkeypatch.setattr(fit, "make_distance", Diverging)
     with pytest.raises(TrainingError, match=r"^The loss is not finite in epoch 2: the run keeps the epoch before;"):
         teach(parts, tmp_path / "run")
     checkpoint = load_checkpoint(tmp_path / "run")

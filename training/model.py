@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from rstpm_edge.bundle import map_names
 
+from .distance import make_distance
 from .networks import EdgeReconstructionStudent, EdgeStudent, PaperReconstructionStudent
 from .presets import Preset
 from .teachers import BackboneStudent, Teacher, load_teacher
@@ -57,7 +58,7 @@ class RSTPM(nn.Module):
         self.standardize2 = ChannelStatistics(self.teacher2.channels if preset.standardize else ())
         self.normalize1 = Normalization(self.teacher1)
         self.normalize2 = Normalization(self.teacher2)
-        self.maps = nn.ModuleDict({name: CosineDistance() for name in self.map_names})
+        self.maps = nn.ModuleDict({name: make_distance(preset) for name in self.map_names})
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """`image` (B, H, W, 3), uint8 RGB -> six maps (B, H/stride, W/stride) in the order of `map_names`."""
@@ -98,8 +99,7 @@ class Students(nn.Module):
 class ChannelStatistics(nn.Module):
     """Scales each channel of each level to mean 0 and deviation 1 over the training images.
 
-    The distance between two features is an angle; without this, a few loud channels decide it. Made for no
-    channels, it changes nothing.
+    A distance sums over channels; without this, a few loud ones decide it. Made for no channels, it changes nothing.
     """
 
     def __init__(self, channels: Sequence[int]) -> None:
@@ -118,8 +118,14 @@ class ChannelStatistics(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         if not self.active:
             return list(features)
+        # As a depthwise convolution, which runtimes take as it lies between others, in their own layout.
         return [
-            feature * self.get_buffer(f"scale_{i}") + self.get_buffer(f"offset_{i}")
+            functional.conv2d(
+                feature,
+                self.get_buffer(f"scale_{i}").view(-1, 1, 1, 1),
+                self.get_buffer(f"offset_{i}").flatten(),
+                groups=feature.shape[1],
+            )
             for i, feature in enumerate(features)
         ]
 
@@ -138,17 +144,3 @@ class Normalization(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return (image - self.mean) / self.std
-
-
-class CosineDistance(nn.Module):
-    """The anomaly map of one level: (B, C, h, w) of a student and its teacher -> (B, h, w), in [0, 2].
-
-    1 − cosine similarity over channels, which is ½‖n(F_S) − n(F_T)‖² with n the L2 norm over channels: the map
-    is also the loss at each position (equation 1 of the paper).
-    """
-
-    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
-        # Written out, in operators that every exporter and runtime takes.
-        product = (student * teacher).sum(1)
-        norms = (student * student).sum(1) * (teacher * teacher).sum(1)
-        return 1 - product / norms.clamp(min=1e-12).sqrt()

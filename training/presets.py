@@ -15,6 +15,7 @@ class Preset:
     teacher1: str
     teacher2: str
     strides: tuple[int, int, int]  # of the maps, relative to the model's input; finest first
+    distance_floor: float | None  # of the relative distance; None: the paper's, 1 − cosine
     students: Literal["edge", "paper"]
     standardize: bool  # scale each teacher channel to mean 0, deviation 1 over the training images
     fusion: FusionMode
@@ -39,7 +40,9 @@ EDGE = Preset(
     # Deeper than the paper's 4, 8, 16: far better on low-contrast parts, and a third faster.
     strides=(8, 16, 32),
     students="edge",
-    standardize=True,  # without it a few loud channels decide the cosine, and low contrast is lost
+    # The angle alone outlines badly: AUPRO on the tiles rose from 0.57 to 0.73, for half a point of image AUROC.
+    distance_floor=0.5,
+    standardize=True,  # without it a few loud channels decide the distance, and low contrast is lost
     fusion="normalized",
     smoothing_sigma=4.0,  # half a cell of the finest map
     optimizer="adamw",
@@ -64,6 +67,7 @@ PAPER = Preset(
     teacher1="resnet18",
     teacher2="resnet50",
     strides=(4, 8, 16),
+    distance_floor=None,
     students="paper",
     standardize=False,
     fusion="paper",
