@@ -12,8 +12,9 @@ PIP_FLAGS ?=
 PYTEST_FLAGS ?= -n 2
 BIN := .venv/bin
 CXX_FILES := $(wildcard csrc/*.h csrc/*.hpp csrc/*.cpp csrc/*.inl)
+FORMATTED := $(CXX_FILES) $(wildcard csrc/tests/*.[ch] csrc/tests/*.cpp examples/*/*.c examples/*/*.[ch]pp)
 
-.PHONY: demo test install lint types format-check format pytest build clean
+.PHONY: demo test install lint types format-check format pytest build test-fused sanitize clean
 
 demo: install
 	$(BIN)/rstpm-edge demo $(if $(DATA),--data '$(DATA)')
@@ -39,15 +40,28 @@ types: install
 	$(BIN)/mypy
 
 format-check: install
-	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
+	$(BIN)/clang-format --dry-run -Werror $(FORMATTED)
 
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(CXX_FILES)
+	$(BIN)/clang-format -i $(FORMATTED)
 
 pytest: install
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+# The fused model in ONNX Runtime's C++ interface, too, whose headers come from no Python package.
+test-fused: install
+	@test -n '$(ONNXRUNTIME_ROOT)' || { echo 'name the folder that has include/ and lib/ of ONNX Runtime:' \
+	  'make test-fused ONNXRUNTIME_ROOT=/usr, after apt install libonnxruntime-dev' >&2; exit 2; }
+	ONNXRUNTIME_ROOT='$(abspath $(ONNXRUNTIME_ROOT))' $(BIN)/python -m pytest tests/test_fused_programs.py
+
+# The C library's tests with AddressSanitizer and UndefinedBehaviorSanitizer.
+SANITIZE ?= address,undefined
+sanitize: install
+	$(BIN)/cmake -S csrc -B build/sanitize -DRSTPM_EDGE_WERROR=ON -DRSTPM_EDGE_SANITIZE=$(SANITIZE)
+	$(BIN)/cmake --build build/sanitize --parallel 2
+	$(BIN)/ctest --test-dir build/sanitize --output-on-failure
 
 clean:
 	rm -rf .venv build dist demo *.egg-info rstpm_edge/*.so

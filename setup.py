@@ -19,6 +19,7 @@ native = Pybind11Extension(
     sorted(glob("csrc/*.cpp")),
     depends=sorted(glob("csrc/*.h") + glob("csrc/*.hpp") + glob("csrc/*.inl")),
     cxx_std=17,  # setup_helpers adds hidden visibility
+    define_macros=[("RSTPM_STATIC", None)],  # a librstpm_edge.so in the same process is none of the extension's concern
     extra_compile_args=flags,
     extra_link_args=["-pthread"],
 )

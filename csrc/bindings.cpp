@@ -53,9 +53,10 @@ void raise_on_error(rstpm_status status, const char* kernel = nullptr) {
                 requested_kernel(kernel) +
                 " does not run on this processor; available here: " + kernel_names(rstpm_available_kernel));
         case RSTPM_NO_MEMORY: throw std::bad_alloc();
-        case RSTPM_BAD_ARGUMENT: break;
+        case RSTPM_BAD_ARGUMENT:
+        case RSTPM_BAD_VERSION: break;
     }
-    throw py::value_error("invalid argument");
+    throw py::value_error(rstpm_status_message(status));
 }
 
 std::string type_name(py::handle object) { return py::str(py::type::of(object).attr("__name__")); }
@@ -125,6 +126,7 @@ class Fusion {
         if (map_sizes.size() != RSTPM_LEVELS)
             throw py::value_error("map_sizes must have 3 (height, width) pairs, one per level, not " +
                                   std::to_string(map_sizes.size()));
+        config_.struct_size = sizeof config_;
         for (int l = 0; l < RSTPM_LEVELS; ++l) {
             config_.level_height[l] = map_sizes[l].first;
             config_.level_width[l] = map_sizes[l].second;
@@ -252,11 +254,12 @@ const char* resize(const py::object& image, const py::object& out, bool bgr, int
     if (output.shape(2) != 3)
         throw py::value_error("out must have shape (h, w, 3), not " + shape_text(output));
     if (threads < 1) throw py::value_error("threads must be at least 1, not " + std::to_string(threads));
-    const rstpm_image source{static_cast<const std::uint8_t*>(input.data()),
+    const rstpm_image source{sizeof(rstpm_image),
+                             side(input.shape(2)),
+                             static_cast<const std::uint8_t*>(input.data()),
                              input.strides(0),
                              side(input.shape(0)),
                              side(input.shape(1)),
-                             side(input.shape(2)),
                              bgr};
     std::uint8_t* const pixels = writable_data<std::uint8_t>(output, "out");
     const char* ran = nullptr;

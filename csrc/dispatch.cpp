@@ -55,6 +55,7 @@ extern "C" const char* rstpm_available_kernel(size_t index) {
 }
 
 extern "C" rstpm_status rstpm_default_kernel(const char** name) {
+    if (name == nullptr) return RSTPM_BAD_ARGUMENT;
     const rstpm::Kernel* kernel = nullptr;
     const rstpm_status status = rstpm::choose_kernel(nullptr, &kernel);
     *name = kernel == nullptr ? nullptr : kernel->name;

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -76,14 +77,15 @@ GridTables make_grid(const rstpm_fusion_config& config, const std::vector<int>& 
 }
 
 rstpm_status check(const rstpm_fusion_config& config) {
+    if (config.struct_size != sizeof(rstpm_fusion_config)) return RSTPM_BAD_VERSION;
     const auto bad_side = [](std::int32_t side) { return side < 1 || side > RSTPM_MAX_SIDE; };
     if (bad_side(config.height) || bad_side(config.width)) return RSTPM_BAD_SIZE;
     for (int l = 0; l < RSTPM_LEVELS; ++l)
         if (bad_side(config.level_height[l]) || bad_side(config.level_width[l])) return RSTPM_BAD_SIZE;
     if (config.mode != RSTPM_NORMALIZED && config.mode != RSTPM_PAPER) return RSTPM_BAD_ARGUMENT;
-    for (int i = 0; i < RSTPM_MAPS; ++i) {
-        const bool finite =
-            std::isfinite(config.mean[i]) && std::isfinite(config.weight[i]) && std::isfinite(config.std[i]);
+    for (int i = 0; i < RSTPM_MAPS && config.mode == RSTPM_NORMALIZED; ++i) {
+        const bool finite = std::isfinite(config.mean[i]) && std::isfinite(config.std[i]) &&
+                            std::isfinite(config.weight[i] / config.std[i]);
         if (!finite || !(config.std[i] > 0.0f)) return RSTPM_BAD_STATISTICS;
     }
     if (!(config.smoothing_sigma >= 0.0 && config.smoothing_sigma <= std::max(config.height, config.width)))
@@ -120,7 +122,7 @@ struct rstpm_fusion {
 rstpm_fusion::rstpm_fusion(const rstpm_fusion_config& config, const rstpm::Kernel* chosen) : kernel(chosen) {
     using namespace rstpm;
     const bool normalized = config.mode == RSTPM_NORMALIZED;
-    plan.mode = config.mode;
+    plan.mode = normalized ? RSTPM_NORMALIZED : RSTPM_PAPER;
     plan.height = config.height;
     plan.width = config.width;
     for (int l = 0; l < RSTPM_LEVELS; ++l) {
@@ -263,6 +265,14 @@ void fuse_range(rstpm_fusion* fusion, const Scratch& scratch, const Call& call, 
     }
 }
 
+// No array of a batch can be larger than this: offsets into it would not fit into a pointer difference.
+std::int64_t most_images(const Plan& plan) {
+    std::int64_t largest = std::int64_t{plan.height} * plan.width;
+    for (int l = 0; l < RSTPM_LEVELS; ++l)
+        largest = std::max(largest, std::int64_t{plan.level_height[l]} * plan.level_width[l]);
+    return std::numeric_limits<std::ptrdiff_t>::max() / static_cast<std::int64_t>(sizeof(float)) / largest;
+}
+
 // Splits the rows of the batch evenly. An image that two threads share has its two results merged in order.
 void fuse_threaded(rstpm_fusion* fusion, const Call& call, std::int64_t batch, int threads,
                    rstpm_image_result* results) {
@@ -338,6 +348,9 @@ extern "C" rstpm_status rstpm_fusion_run(rstpm_fusion* fusion, const float* cons
     if (fusion == nullptr || maps == nullptr || batch < 0 || threads < 1) return RSTPM_BAD_ARGUMENT;
     if (batch == 0) return RSTPM_OK;
     if (out == nullptr || results == nullptr) return RSTPM_BAD_ARGUMENT;
+    for (int i = 0; i < RSTPM_MAPS; ++i)
+        if (maps[i] == nullptr) return RSTPM_BAD_ARGUMENT;
+    if (batch > rstpm::most_images(fusion->plan)) return RSTPM_BAD_SIZE;
     const rstpm::Call call{maps, out, mask, threshold};
     const std::int64_t rows = batch * fusion->plan.height;
     try {
@@ -355,8 +368,10 @@ extern "C" rstpm_status rstpm_fusion_run(rstpm_fusion* fusion, const float* cons
     return RSTPM_OK;
 }
 
-extern "C" const char* rstpm_fusion_kernel(const rstpm_fusion* fusion) { return fusion->kernel->name; }
+extern "C" const char* rstpm_fusion_kernel(const rstpm_fusion* fusion) {
+    return fusion == nullptr ? nullptr : fusion->kernel->name;
+}
 
 extern "C" const char* rstpm_fusion_last_kernel(const rstpm_fusion* fusion) {
-    return fusion->last_kernel.load(std::memory_order_relaxed);
+    return fusion == nullptr ? nullptr : fusion->last_kernel.load(std::memory_order_relaxed);
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <exception>
 #include <limits>
 #include <memory>
@@ -108,13 +109,24 @@ const char* resize_threaded(const Kernel* kernel, const ResizeTask& task, int he
     return ran;
 }
 
-rstpm_status check(const rstpm_image& image, std::int32_t height, std::int32_t width) {
+// Whether rows `stride` bytes apart lie within what an offset can reach.
+bool reachable(std::int64_t stride, std::int32_t rows) {
+    const std::int64_t most = std::numeric_limits<std::ptrdiff_t>::max() / rows;
+    return stride >= -most && stride <= most;
+}
+
+rstpm_status check(const rstpm_image& image, std::int64_t out_row_stride, std::int32_t height,
+                   std::int32_t width) {
+    if (image.struct_size != sizeof(rstpm_image)) return RSTPM_BAD_VERSION;
     const auto outside = [](std::int32_t side, std::int32_t most) { return side < 1 || side > most; };
     if (outside(image.height, RSTPM_MAX_IMAGE_SIDE) || outside(image.width, RSTPM_MAX_IMAGE_SIDE) ||
         outside(height, RSTPM_MAX_SIDE) || outside(width, RSTPM_MAX_SIDE))
         return RSTPM_BAD_SIZE;
     if (image.pixels == nullptr || (image.channels != 1 && image.channels != 3 && image.channels != 4))
         return RSTPM_BAD_ARGUMENT;
+    if (!reachable(image.row_stride, image.height) || !reachable(out_row_stride, height))
+        return RSTPM_BAD_SIZE;
+    if (height > 1 && std::abs(out_row_stride) < 3 * std::int64_t{width}) return RSTPM_BAD_ARGUMENT;
     return RSTPM_OK;
 }
 
@@ -127,7 +139,7 @@ extern "C" rstpm_status rstpm_resize(const rstpm_image* image, uint8_t* out, int
     using namespace rstpm;
     if (image == nullptr || out == nullptr || threads < 1) return RSTPM_BAD_ARGUMENT;
     const Kernel* kernel = nullptr;
-    rstpm_status status = check(*image, height, width);
+    rstpm_status status = check(*image, out_row_stride, height, width);
     if (status == RSTPM_OK) status = choose_kernel(kernel_name, &kernel);
     if (status != RSTPM_OK) return status;
     try {
