@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from bundles import ModelFactory
+from bundles import make_bundle, write_model
 from conftest import once
-from numpy.typing import NDArray
 from programs import ROOT, build, run
 
 import rstpm_edge
@@ -136,13 +136,23 @@ def test_the_example_on_maps_of_its_own(fuse_maps: Path) -> None:
     assert re.fullmatch(r"score 59\.97\d* row 71 column 180 anomalous \(kernel \w+\)\n", output)
 
 
-@pytest.fixture
-def files(model_factory: ModelFactory, bad: NDArray[np.uint8], tmp_path: Path) -> list[str]:
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the snippet in the documentation writes, for a model with statistics and an image with a spot."""
+    folder = tmp_path_factory.mktemp("written")
     numbers = {name: tuple(np.linspace(0.1, 0.9, 6) + shift) for shift, name in enumerate(("mean", "std", "weights"))}
-    model_factory(fusion=Fusion(smoothing_sigma=2.5, **numbers), strides=(8, 16, 32))
-    cv2.imwrite(str(tmp_path / "image.png"), bad)
-    run(sys.executable, "-c", block("python", "onnxruntime"), cwd=tmp_path)
+    write_model(folder / "model.onnx", make_bundle(fusion=Fusion(smoothing_sigma=2.5, **numbers), strides=(8, 16, 32)))
+    image = np.full((120, 160, 3), 127, np.uint8)
+    image[30:60, 80:120] = 255
+    cv2.imwrite(str(folder / "image.png"), image)
+    run(sys.executable, "-c", block("python", "onnxruntime"), cwd=folder)
+    return folder
+
+
+@pytest.fixture
+def files(written: Path, tmp_path: Path) -> list[str]:
+    """The program's arguments: names of files in the test's own folder."""
+    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
     return ["model.txt", *(f"{pair}_{stride}.f32" for pair in ("stpm", "recon") for stride in (8, 16, 32))]
 
 
