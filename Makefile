@@ -13,7 +13,7 @@ PYTEST_FLAGS ?= -n 2
 BIN := .venv/bin
 CXX_FILES := $(wildcard csrc/*.h csrc/*.hpp csrc/*.cpp csrc/*.inl)
 
-.PHONY: demo test install lint types format-check format pytest build clean
+.PHONY: demo test test-browser install lint types format-check format pytest build clean
 
 demo: install
 	$(BIN)/rstpm-edge demo $(if $(DATA),--data '$(DATA)')
@@ -48,6 +48,11 @@ format: install
 
 pytest: install
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+# The HTML report in a headless Chromium, which not every machine has.
+test-browser: install
+	@command -v chromedriver >/dev/null || { echo 'No chromedriver here: apt install chromium chromium-driver'; exit 1; }
+	RSTPM_EDGE_NO_SKIPS=1 $(BIN)/python -m pytest -m browser tests/test_report_browser.py
 
 clean:
 	rm -rf .venv build dist demo *.egg-info rstpm_edge/*.so
