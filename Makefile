@@ -14,7 +14,8 @@ BIN := .venv/bin
 CXX_FILES := $(wildcard csrc/*.h csrc/*.hpp csrc/*.cpp csrc/*.inl)
 FORMATTED := $(CXX_FILES) $(wildcard csrc/tests/*.[ch] csrc/tests/*.cpp examples/*/*.c examples/*/*.[ch]pp)
 
-.PHONY: demo test install lint types format-check format pytest build test-fused sanitize clean
+.PHONY: demo test install lint types format-check format pytest build clean
+.PHONY: test-browser test-fused sanitize
 
 demo: install
 	$(BIN)/rstpm-edge demo $(if $(DATA),--data '$(DATA)')
@@ -62,6 +63,11 @@ sanitize: install
 	$(BIN)/cmake -S csrc -B build/sanitize -DRSTPM_EDGE_WERROR=ON -DRSTPM_EDGE_SANITIZE=$(SANITIZE)
 	$(BIN)/cmake --build build/sanitize --parallel 2
 	$(BIN)/ctest --test-dir build/sanitize --output-on-failure
+
+# The HTML report in a headless Chromium, which not every machine has.
+test-browser: install
+	@command -v chromedriver >/dev/null || { echo 'No chromedriver here: apt install chromium chromium-driver'; exit 1; }
+	RSTPM_EDGE_NO_SKIPS=1 $(BIN)/python -m pytest -m browser tests/test_report_browser.py
 
 clean:
 	rm -rf .venv build dist demo *.egg-info rstpm_edge/*.so

@@ -138,21 +138,35 @@ def measure(
         anomalous=float(anomalous.mean()) / batch,
         images_per_second=1000 * batch / total.median,
         peak_memory_mb=peak_memory() / 1e6,
-        environment=Environment(
-            cpu=_cpu_name(),
-            cores=usable_cores(),
-            load=load,
-            os=platform.platform(),
-            python=platform.python_version(),
-            numpy=np.__version__,
-            opencv=cv2.__version__,
-            onnxruntime=onnxruntime.__version__,
-            rstpm_edge=__version__,
-            providers=detector.providers,
-            threads=detector.threads,
-            polite=polite,
-            kernel=detector.last_kernel,
+        environment=read_environment(
+            detector.providers, detector.threads, polite=polite, kernel=detector.last_kernel, load=load
         ),
+    )
+
+
+def read_environment(
+    providers: tuple[str, ...],
+    threads: int,
+    *,
+    kernel: str,
+    polite: bool = False,
+    load: float | None = None,
+) -> Environment:
+    """This machine and its packages. Without `load`, the load average of now is taken."""
+    return Environment(
+        cpu=_cpu_name(),
+        cores=usable_cores(),
+        load=os.getloadavg()[0] if load is None else load,
+        os=platform.platform(),
+        python=platform.python_version(),
+        numpy=np.__version__,
+        opencv=cv2.__version__,
+        onnxruntime=onnxruntime.__version__,
+        rstpm_edge=__version__,
+        providers=providers,
+        threads=threads,
+        polite=polite,
+        kernel=kernel,
     )
 
 

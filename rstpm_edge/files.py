@@ -47,6 +47,17 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
         os.fsync(file.fileno())  # a rename that overtakes its data leaves an empty file after a power cut
 
 
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise OutputError where `path` cannot be written as things are, before the work whose result it is to hold."""
+    target = Path(path)
+    if target.is_dir():
+        raise OutputError(f"Cannot write {target}: it is a folder.")
+    if not target.parent.is_dir():
+        raise OutputError(f"Cannot write {target}: there is no folder {target.parent}.")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise OutputError(f"Cannot write {target}: no permission to write in {target.parent}.")
+
+
 def make_folder(path: str | os.PathLike[str]) -> Path:
     """Create the folder and its parents where missing. Raises OutputError."""
     folder = Path(path)

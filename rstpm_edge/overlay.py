@@ -34,7 +34,7 @@ def draw_overlay(image: Image, result: Result, *, name: str = "") -> Image:
     """
     photo = _panel(image)
     height, width = photo.shape[:2]
-    marked = _marked(photo, result, image.shape[1])
+    marked = draw_marks(photo, result, image.shape[1])
     stacked = width > 2 * height
     gap = np.full((MARGIN, width, 3) if stacked else (height, MARGIN, 3), BACKGROUND, np.uint8)
     panels = np.concatenate([photo, gap, marked], axis=0 if stacked else 1)
@@ -54,19 +54,15 @@ def encode_overlay(image: Image, result: Result, *, name: str = "") -> bytes:
     return cv2.imencode(".png", overlay)[1].tobytes()
 
 
-def _panel(image: Image) -> Image:
-    height, width = image.shape[:2]
-    scale = min(max(PANEL_MIN / height, 1.0), PANEL_MAX / max(height, width))
-    size = (max(round(width * scale), 1), max(round(height * scale), 1))
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
+def draw_marks(photo: Image, result: Result, image_width: int) -> Image:
+    """The heat map, contours and boxes alone, on a `photo` (H, W, 3) of any size; gives one of the same size.
 
-
-def _marked(photo: Image, result: Result, image_width: int) -> Image:
+    `image_width` is that of the image which was judged: regions are in its pixels.
+    """
     height, width = photo.shape[:2]
     anomaly = result.resized_map(height, width)
     level = _level(anomaly, result)
-    heat = _colours(level)
+    heat = heat_colours(level)
     # Nothing up to half way to the threshold, so that good parts of the photo stay as they are.
     alpha = (0.5 * np.clip((level - 0.25) / 0.25, 0, 1))[..., None]
     marked: Image = (photo * (1 - alpha) + heat * alpha + 0.5).astype(np.uint8)
@@ -77,6 +73,20 @@ def _marked(photo: Image, result: Result, image_width: int) -> Image:
         for region in result.regions[:MAX_BOXES]:
             _draw_box(marked, region, width / image_width, colour, thickness)
     return marked
+
+
+def heat_colours(level: NDArray[np.float32]) -> Image:
+    """Levels (H, W) in 0…1 as colours (H, W, 3): dark blue, red, yellow."""
+    coloured = cv2.applyColorMap((level * 255).astype(np.uint8), cv2.COLORMAP_PLASMA)
+    return np.asarray(cv2.cvtColor(coloured, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _panel(image: Image) -> Image:
+    height, width = image.shape[:2]
+    scale = min(max(PANEL_MIN / height, 1.0), PANEL_MAX / max(height, width))
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
 
 
 def _draw_box(canvas: Image, region: Region, scale: float, colour: Colour, thickness: int) -> None:
@@ -94,11 +104,6 @@ def _level(anomaly: NDArray[np.float32], result: Result) -> NDArray[np.float32]:
     """0 at the score of a typical good image, 0.5 at the threshold, clipped to 0…1."""
     level = 0.5 + (anomaly - result.threshold) / (2 * result.span)
     return np.asarray(np.clip(level, 0, 1), np.float32)
-
-
-def _colours(level: NDArray[np.float32]) -> Image:
-    coloured = cv2.applyColorMap((level * 255).astype(np.uint8), cv2.COLORMAP_PLASMA)
-    return np.asarray(cv2.cvtColor(coloured, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _draw_header(canvas: Image, result: Result, name: str) -> None:
@@ -126,7 +131,7 @@ def _draw_scale(canvas: Image, result: Result) -> None:
     width, thick = 280, 8
     left, top = canvas.shape[1] - MARGIN - width, canvas.shape[0] - FOOTER + MARGIN
     ramp = np.linspace(0, 1, width, dtype=np.float32)[None].repeat(thick, axis=0)
-    canvas[top : top + thick, left : left + width] = _colours(ramp)
+    canvas[top : top + thick, left : left + width] = heat_colours(ramp)
     middle = left + width // 2
     cv2.line(canvas, (middle, top - 3), (middle, top + thick + 2), TEXT, 1)
     low, high = result.threshold - result.span, result.threshold + result.span

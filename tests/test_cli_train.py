@@ -75,12 +75,17 @@ def test_the_exported_model_judges_and_is_evaluated(
     found = document(tmp_path / "f.json")
     rows = {line.split()[0]: line.split()[1:] for line in evaluated.stdout.splitlines() if line.strip()}
     columns = rows["image_auroc"]
-    assert ["image_auroc", *columns] == ["image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "aupro_30"]
+    assert columns == ["image_ap", "image_f1", "pixel_auroc", "pixel_ap", "aupro_30", "aupro_05"]
     for name in ("both", "stpm", "recon"):
         assert rows[name] == [f"{found[name][column]:.4f}" for column in ["image_auroc", *columns]]
     for name, metrics in found["maps"].items():
         assert rows[name] == [f"{metrics[column]:.4f}" for column in ["image_auroc", *columns]]
     assert rows["good"][:2] == ["4", str(found["verdicts"]["good"]["anomalous"])]
+    of_kind = ("image_auroc", "pixel_auroc", "aupro_30")
+    for kind, metrics in found["by_kind"].items():
+        assert rows[kind][-3:] == [f"{metrics[column]:.4f}" for column in of_kind]
+    recall = found["recall"]
+    assert rows["all"][1:4] == [str(recall["images"]), str(recall["anomalous"]), f"{recall['rate']:.3f}"]
 
     facts = json.loads(command_line("info", "--json").stdout)
     assert facts["training"]["images"] == 9
@@ -255,4 +260,4 @@ def test_without_the_packages_for_training(command: list[str]) -> None:
 def test_a_json_file_that_cannot_be_written(workplace: Workplace, parts: Path) -> None:
     result = command_line("evaluate", parts, "--model", workplace.model, "--json", "missing/f.json")
     assert result.exit_code == 2
-    assert result.stderr.splitlines()[-1].startswith("Error: Cannot write missing/f.json: ")
+    assert result.stderr.splitlines()[-1].startswith("Error: Cannot write missing/f.json: there is no folder missing.")

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from brute_force import brute_force_aupro, pooled
 from bundles import ModelFactory
 from click.testing import CliRunner
-from rstpm_edge.training.evaluate import Evaluation, evaluate
+from labelled import write_labelled
+from rstpm_edge.training.evaluate import Evaluation, JudgedImage, evaluate
 from rstpm_edge.training.metrics import aupro, clopper_pearson
+from rstpm_edge.training.predictions import predict
+from rstpm_edge.training.ranking import rank
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 from workplace import Workplace, command_line
 
@@ -37,11 +42,22 @@ def evaluation(workplace: Workplace, parts: Path) -> Evaluation:
 
 def test_the_promised_keys(evaluation: Evaluation) -> None:
     found: Any = json.loads(json.dumps(evaluation.to_json(), allow_nan=False))
-    assert set(found) == {"both", "stpm", "recon", "maps", "kinds", "verdicts", "threshold"}
+    assert set(found) == {
+        *("both", "stpm", "recon", "maps", "by_kind", "kinds", "verdicts", "false_rejects", "recall"),
+        *("threshold", "alpha", "operating_points", "images"),
+    }
     assert set(found["maps"]) == {f"{pair}_{stride}" for pair in ("stpm", "recon") for stride in (8, 16, 32)}
-    for metrics in (found["both"], found["stpm"], found["recon"], *found["maps"].values()):
+    every = (found["both"], found["stpm"], found["recon"], *found["maps"].values(), *found["by_kind"].values())
+    for metrics in every:
         assert set(metrics) == IMAGE | PIXEL
         assert all(0 <= value <= 1 for value in metrics.values())
+    assert found["kinds"] == {kind: metrics["image_auroc"] for kind, metrics in found["by_kind"].items()}
+    for verdicts in (*found["verdicts"].values(), found["recall"], *(p["recall"] for p in found["operating_points"])):
+        assert set(verdicts) == {"images", "anomalous", "rate", "interval"}
+        assert verdicts["interval"][0] <= verdicts["rate"] <= verdicts["interval"][1]
+    assert found["false_rejects"] == found["verdicts"]["good"]
+    for image in found["images"]:
+        assert set(image) == {"name", "kind", "score", "p_value", "is_anomalous"}
 
 
 def by_hand(labels: Any, scores: Any, masks: list[Any], maps: list[Any]) -> dict[str, float]:
@@ -60,11 +76,11 @@ def by_hand(labels: Any, scores: Any, masks: list[Any], maps: list[Any]) -> dict
     }
 
 
-def read_masks(parts: Path, paths: list[Path]) -> list[Any]:
+def read_masks(parts: Path, paths: list[Path], shape: tuple[int, int] = (128, 128)) -> list[Any]:
     masks = []
     for path in paths:
         file = parts / "ground_truth" / path.parent.name / f"{path.stem}_mask.png"
-        mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE) if path.parent.name != "good" else np.zeros((128, 128))
+        mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE) if path.parent.name != "good" else np.zeros(shape)
         assert mask is not None
         masks.append(mask > 127)
     return masks
@@ -91,7 +107,17 @@ def test_both_is_what_the_detector_gives(evaluation: Evaluation, workplace: Work
     for kind, auroc in evaluation.kinds.items():
         chosen = [i for i, path in enumerate(paths) if path.parent.name in ("good", kind)]
         assert auroc == pytest.approx(roc_auc_score([labels[i] for i in chosen], [scores[i] for i in chosen]))
+        masks, maps = read_masks(parts, [paths[i] for i in chosen]), [results[i].anomaly_map for i in chosen]
+        want = by_hand([labels[i] for i in chosen], [scores[i] for i in chosen], masks, maps)
+        assert vars(evaluation.by_kind[kind]) == pytest.approx(want, abs=1e-6)
     assert set(evaluation.kinds) == kinds - {"good"}
+
+    assert len(evaluation.images) == len(paths)
+    judged = {image.name: image for image in evaluation.images}
+    for path, result in zip(paths, results, strict=True):
+        image = judged[str(path.relative_to(parts))]
+        assert (image.kind, image.is_anomalous) == (path.parent.name, result.is_anomalous)
+        assert (image.score, image.p_value) == (pytest.approx(result.score, rel=1e-5), result.p_value)
 
 
 def test_pairs_and_maps_alone(evaluation: Evaluation, workplace: Workplace, parts: Path) -> None:
@@ -125,6 +151,98 @@ def test_pairs_and_maps_alone(evaluation: Evaluation, workplace: Workplace, part
 
 
 # A tiny model, whose score is how far a picture is from grey
+
+
+def test_pixel_metrics_of_all_and_of_each_kind_equal_brute_force(model: Path, tmp_path: Path) -> None:
+    data = write_labelled(tmp_path / "data", {"good": 2, "scratch": 2, "spot": 3}, size=(20, 26))
+    found = evaluate(data, model)
+    detector = Detector(model, threads=1)
+    paths = sorted((data / "test").rglob("*.png"))
+    maps = {path: detector(path).anomaly_map for path in paths}
+    masks = dict(zip(paths, read_masks(data, paths, (20, 26)), strict=True))
+    rows = {kind: (found.by_kind[kind], {"good", kind}) for kind in ("scratch", "spot")}
+    for metrics, kinds in (*rows.values(), (found.both, {"good", "scratch", "spot"})):
+        chosen = [path for path in paths if path.parent.name in kinds]
+        arrays = [masks[path] for path in chosen], [maps[path] for path in chosen]
+        assert metrics.aupro_30 == pytest.approx(brute_force_aupro(*arrays, 0.3), abs=1e-6)
+        assert metrics.aupro_05 == pytest.approx(brute_force_aupro(*arrays, 0.05), abs=1e-6)
+        assert metrics.pixel_auroc == pytest.approx(roc_auc_score(pooled(arrays[0]), pooled(arrays[1])), abs=1e-6)
+    assert 0.05 < found.both.aupro_05 < 0.95  # type: ignore[operator]  # the case says something
+    assert found.by_kind["scratch"] != found.by_kind["spot"]
+
+
+def test_operating_points_are_counts_at_thresholds_of_the_calibration(model: Path, tmp_path: Path) -> None:
+    data = write_labelled(tmp_path / "data", {"good": 8, "scratch": 4, "spot": 5})
+    found = evaluate(data, model)
+    scores = {image.name: image.score for image in found.images}
+    good = [score for name, score in scores.items() if "good" in name]
+    bad = [score for name, score in scores.items() if "good" not in name]
+    assert [point.alpha for point in found.operating_points] == [0.01, 0.02, 0.05, 0.1, 0.2]
+    # The calibration scores are 0.01, 0.02, … 0.99.
+    assert [round(point.threshold, 9) for point in found.operating_points] == [0.99, 0.98, 0.95, 0.9, 0.8]
+    for point in found.operating_points:
+        counts = point.false_rejects.images, point.false_rejects.anomalous
+        assert counts == (8, sum(score > point.threshold for score in good))
+        assert (point.recall.images, point.recall.anomalous) == (9, sum(score > point.threshold for score in bad))
+    assert (found.false_rejects, found.recall) == (
+        found.operating_points[0].false_rejects,
+        found.operating_points[0].recall,
+    )
+    assert 0 < found.recall.anomalous < 9
+
+
+def test_only_rates_that_the_calibration_allows_are_operating_points(model_factory: ModelFactory, spots: Path) -> None:
+    found = evaluate(spots, model_factory(calibration=Calibration(0.07, tuple(i / 30 for i in range(30)))))
+    assert [point.alpha for point in found.operating_points] == [0.05, 0.07, 0.1, 0.2]
+    assert found.alpha == 0.07
+
+
+def test_scores_meet_the_threshold_in_double_precision_as_the_detectors_do(
+    model: Path, model_factory: ModelFactory, spots: Path
+) -> None:
+    def judged(model: Path) -> JudgedImage:
+        (image,) = (image for image in evaluate(spots, model).images if image.name == "test/good/1.png")
+        return image
+
+    barely = judged(model).score * (1 - 1e-12)  # the same number in single precision
+    assert np.float32(barely) == judged(model).score
+    other = model_factory("other.onnx", calibration=Calibration(0.5, (barely,)))
+    assert Detector(other, threads=1)(spots / "test" / "good" / "1.png").is_anomalous
+    assert judged(other).is_anomalous
+    assert evaluate(spots, other).verdicts["good"].anomalous == 2  # this one, and the one that is brighter
+
+
+@pytest.mark.parametrize("resize", ["stretch", "letterbox"])
+def test_predictions_hold_what_the_detector_says(model_factory: ModelFactory, spots: Path, resize: str) -> None:
+    model = model_factory(resize=resize)
+    predictions = predict(spots, model, threads=1)
+    fuse = predictions.fuser(predictions.bundle.fusion)
+    detector = Detector(model, threads=1)
+    for i, image in enumerate(predictions.images):
+        got, want = predictions.result(i, fuse(i)), detector(image.path)
+        np.testing.assert_allclose(got.model_map, want.model_map, atol=1e-6)
+        assert got.score == pytest.approx(want.score, rel=1e-6)
+        assert {**vars(got), "model_map": 0, "score": 0} == {**vars(want), "model_map": 0, "score": 0}
+    assert sum(bool(predictions.result(i, fuse(i)).regions) for i in range(6)) >= 2
+
+
+def test_no_more_than_one_photo_is_held(model: Path, tmp_path: Path) -> None:
+    side, images = 600, 12
+    data = write_labelled(tmp_path / "data", {"good": images // 2, "spot": images // 2}, size=(side, side))
+    small = np.zeros((side, side), np.uint8)  # since a defective pixel takes far more
+    small[100:120, 100:120] = 255
+    for path in (data / "ground_truth" / "spot").iterdir():
+        cv2.imwrite(str(path), small)
+    evaluate(data, model)  # what is loaded once is not counted
+    tracemalloc.start()
+    try:
+        evaluate(data, model)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    pixels = side * side
+    # A mask (one byte) and a rank (four) for each pixel of all of them, and room to work on one photo or map.
+    assert peak < 5 * images * pixels + 28 * pixels
 
 
 @pytest.fixture
@@ -176,6 +294,33 @@ def test_without_masks_there_are_no_pixel_metrics(model: Path, spots: Path, tmp_
     assert "nan" not in result.stdout.lower()
 
 
+def test_a_kind_without_masks_takes_the_pixel_metrics_from_all_but_the_others(model: Path, spots: Path) -> None:
+    add_masks(spots)
+    complete = evaluate(spots, model)
+    shutil.rmtree(spots / "ground_truth" / "dark")
+    found = evaluate(spots, model)
+    assert found.both.pixel_auroc is found.stpm.aupro_05 is found.by_kind["dark"].pixel_ap is None
+    assert found.by_kind["spot"] == complete.by_kind["spot"]
+    assert found.by_kind["spot"].aupro_30 is not None
+
+
+def test_masks_of_ones_instead_of_white_are_refused(model: Path, spots: Path) -> None:
+    add_masks(spots)
+    for path in (spots / "ground_truth" / "dark").iterdir():
+        mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        assert mask is not None
+        cv2.imwrite(str(path), mask // 255)
+    with pytest.raises(DatasetError, match=r"No mask in .*dark marks a pixel: defects must be white, above 127"):
+        evaluate(spots, model)
+
+
+def test_one_empty_mask_among_others_is_taken(model: Path, spots: Path) -> None:
+    add_masks(spots)
+    path = spots / "ground_truth" / "dark" / "0.png"
+    cv2.imwrite(str(path), np.zeros((80, 100), np.uint8))
+    assert evaluate(spots, model).by_kind["dark"].pixel_auroc is not None
+
+
 def test_a_paper_fusion_measures_its_pairs_by_the_product(model_factory: ModelFactory, spots: Path) -> None:
     found = evaluate(spots, model_factory(fusion=Fusion("paper"), calibration=Calibration(0.5, (0.5,))))
     assert (found.both.image_auroc, found.stpm.image_auroc, found.recon.image_auroc) == (1, 1, 1)
@@ -190,13 +335,17 @@ def test_maps_are_compared_at_the_images_own_size(
     seen: list[Any] = []
     from rstpm_edge.training import evaluate as module
 
-    original = module.pixel_metrics
-    monkeypatch.setattr(module, "pixel_metrics", lambda masks, maps: seen.append(maps) or original(masks, maps))  # type: ignore[func-returns-value]
-    evaluate(spots, model)
-    paths = [image.path for image in module.test_images(spots)]
+    def spy(masks: Any, maps: Any) -> Any:
+        listed = list(maps)
+        seen.extend(listed)
+        return rank(masks, listed)
+
+    monkeypatch.setattr(module, "rank", spy)
+    found = evaluate(spots, model)
     detector = Detector(model, threads=1)
-    for path, got in zip(paths, seen[0], strict=True):
-        np.testing.assert_allclose(got, detector(path).anomaly_map, atol=1e-5)
+    assert len(found.images) == 6
+    for image, got in zip(found.images, seen, strict=False):  # the first row is that of both pairs
+        np.testing.assert_allclose(got, detector(spots / image.name).anomaly_map, atol=1e-5)
 
 
 def test_progress_is_reported(model: Path, spots: Path) -> None:

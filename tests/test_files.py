@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rstpm_edge.errors import OutputError
-from rstpm_edge.files import make_folder, replacing, write_bytes
+from rstpm_edge.files import check_writable, make_folder, replacing, write_bytes
 
 
 def test_a_file_is_written_and_replaced(tmp_path: Path) -> None:
@@ -94,3 +94,22 @@ def test_folders(tmp_path: Path) -> None:
         make_folder(tmp_path / "file" / "b")
     with pytest.raises(OutputError, match="File exists"):
         make_folder(tmp_path / "file")
+
+
+def test_what_could_not_be_written_is_known_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    check_writable(tmp_path / "file")
+    check_writable(tmp_path / "new")
+    assert os.listdir(tmp_path) == ["file"]
+    for path, reason in {
+        tmp_path: "it is a folder",
+        tmp_path / "no" / "file": f"there is no folder {tmp_path / 'no'}",
+        tmp_path / "file" / "below": f"there is no folder {tmp_path / 'file'}",
+    }.items():
+        with pytest.raises(OutputError, match=rf"^Cannot write {path}: {reason}\.$"):
+            check_writable(path)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(
+        OutputError, match=rf"^Cannot write {tmp_path / 'new'}: no permission to write in {tmp_path}\.$"
+    ):
+        check_writable(tmp_path / "new")

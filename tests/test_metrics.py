@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-from itertools import pairwise
-
 import numpy as np
 import pytest
+from brute_force import brute_force_aupro, pooled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from rstpm_edge.training.metrics import aupro, clopper_pearson, image_metrics, pixel_metrics
+from rstpm_edge.training.metrics import aupro, clopper_pearson, image_metrics, pixel_metrics, ranked_metrics
+from rstpm_edge.training.ranking import rank
 from scipy.stats import binom
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
@@ -48,49 +47,7 @@ def smooth_data_set(n_images=8, size=48, seed=0):
     return masks, maps
 
 
-def pooled(arrays):
-    return np.concatenate([array.ravel() for array in arrays])
-
-
-# ---- AUPRO by the definition -------------------------------------------------------------------------
-
-
-def flood_fill_regions(mask):
-    """The 8-connected regions of one mask, each a list of (y, x)."""
-    todo = {(int(y), int(x)) for y, x in np.argwhere(mask)}
-    regions = []
-    while todo:
-        region, stack = [], [todo.pop()]
-        while stack:
-            y, x = stack.pop()
-            region.append((y, x))
-            near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & todo
-            todo -= near
-            stack.extend(near)
-        regions.append(region)
-    return regions
-
-
-def brute_force_aupro(masks, maps, fpr_limit):
-    """Count at every distinct value, in fractions; then add up trapezoids, the last cut off at the limit."""
-    good = pooled(maps)[~pooled(masks)]
-    regions = [
-        np.array([anomaly_map[pixel] for pixel in region])
-        for mask, anomaly_map in zip(masks, maps, strict=True)
-        for region in flood_fill_regions(mask)
-    ]
-    points = [(Fraction(0), Fraction(0))]
-    for threshold in np.unique(pooled(maps))[::-1]:
-        fpr = Fraction(int((good >= threshold).sum()), len(good))
-        overlaps = [Fraction(int((region >= threshold).sum()), len(region)) for region in regions]
-        points.append((fpr, sum(overlaps) / len(overlaps)))
-    limit, area = Fraction(fpr_limit), Fraction(0)
-    for (x0, y0), (x1, y1) in pairwise(points):
-        if x0 < limit < x1:
-            x1, y1 = limit, y0 + (y1 - y0) * (limit - x0) / (x1 - x0)
-        if x1 <= limit:
-            area += (x1 - x0) * (y0 + y1) / 2
-    return float(area / limit)
+# ---- AUPRO -------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=300, deadline=None)
@@ -212,6 +169,31 @@ def test_pixel_metrics_report_aupro_at_both_limits():
     assert metrics.aupro_30 == aupro(masks, maps, fpr_limit=0.30) == aupro(masks, maps)
     assert metrics.aupro_05 == aupro(masks, maps, fpr_limit=0.05)
     assert metrics.aupro_30 != metrics.aupro_05
+
+
+@settings(max_examples=100, deadline=None)
+@given(data_sets())
+def test_both_limits_of_pixel_metrics_equal_brute_force_with_ties(data):
+    metrics = pixel_metrics(*data)
+    assert metrics.aupro_05 == pytest.approx(brute_force_aupro(*data, 0.05), abs=1e-9)
+    assert metrics.aupro_30 == pytest.approx(brute_force_aupro(*data, 0.30), abs=1e-9)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data_sets(), st.integers(0, 4))
+def test_sets_that_are_ranked_apart_and_put_together_equal_one(data, cut):
+    masks, maps = data
+    sets = [rank(masks[:cut], iter(maps[:cut])), rank(masks[cut:], iter(maps[cut:]))]  # maps may come one by one
+    together, whole = ranked_metrics(sets), pixel_metrics(masks, maps)
+    assert vars(together) == pytest.approx(vars(whole), abs=1e-12)
+
+
+def test_sets_without_any_defect_are_refused_together_only():
+    masks, maps = smooth_data_set(4)  # the first has no defect
+    good = rank(masks[:1], maps[:1])
+    with pytest.raises(ValueError, match="but there are 2304 and 0"):
+        ranked_metrics([good])
+    assert ranked_metrics([good, rank(masks[1:], maps[1:])]) == pixel_metrics(masks, maps)
 
 
 def test_inputs_stay_as_they_are():

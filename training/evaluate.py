@@ -3,23 +3,25 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.bundle import Fusion
-from rstpm_edge.fusion import make_fuser
-from rstpm_edge.image import Placement, read_image, to_input
-from rstpm_edge.session import open_session
+from rstpm_edge.calibration import conformal_threshold, smallest_alpha
+from rstpm_edge.fusion import FusedMaps
 
-from .data import read_mask, test_images
-from .metrics import clopper_pearson, image_metrics, pixel_metrics
+from .metrics import PixelMetrics, clopper_pearson, image_metrics, ranked_metrics
+from .predictions import ALL_MAPS, Predictions, predict
+from .ranking import RankedPixels, rank
+
+OTHER_ALPHAS = (0.01, 0.02, 0.05, 0.1, 0.2)  # false-reject rates that a user may think of instead of the model's
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """One row of the table; all in 0…1. The pixel metrics are None where the data set has no masks."""
+    """One row of the table; all in 0…1. The pixel metrics are None where a defect has no mask."""
 
     image_auroc: float
     image_ap: float
@@ -32,7 +34,7 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What the calibrated threshold does: of how many images of one kind it says "anomalous"."""
+    """What a threshold does: of how many images it says "anomalous"."""
 
     images: int
     anomalous: int
@@ -47,22 +49,98 @@ class Verdicts:
         """95 % Clopper-Pearson interval of that share."""
         return clopper_pearson(self.anomalous, self.images)
 
+    def to_json(self) -> dict[str, object]:
+        """{"images": …, "anomalous": …, "rate": …, "interval": […, …]}"""
+        return {**asdict(self), "rate": self.rate, "interval": list(self.interval)}
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What the threshold for a false-reject rate `alpha` does on the test images.
+
+    It is set by the model's calibration images alone, so the figures are those of a model that had it from the
+    start: no test image had a say.
+    """
+
+    alpha: float
+    threshold: float
+    false_rejects: Verdicts
+    recall: Verdicts
+
+    def to_json(self) -> dict[str, object]:
+        """{"alpha": …, "threshold": …, "false_rejects": {…}, "recall": {…}}"""
+        return {
+            "alpha": self.alpha,
+            "threshold": self.threshold,
+            "false_rejects": self.false_rejects.to_json(),
+            "recall": self.recall.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class JudgedImage:
+    """One test image, the name relative to the data set, and the verdict at the model's threshold."""
+
+    name: str
+    kind: str  # "good", or the defect's name
+    score: float
+    p_value: float
+    is_anomalous: bool
+
+    @property
+    def outcome(self) -> Literal["right", "missed", "false reject"]:
+        """The verdict beside the label."""
+        if self.is_anomalous == (self.kind != "good"):
+            return "right"
+        return "false reject" if self.is_anomalous else "missed"
+
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Both pairs together, each alone, and each of the six maps alone; and the verdicts by kind ("good" first)."""
+    """What was measured.
+
+    Both pairs together, each alone, and each of the six maps alone, on all images; both pairs for each kind of
+    defect, on its images and the good ones; what the model's threshold does to each kind ("good" first), what
+    others would do; and each image.
+    """
 
     both: Metrics
     stpm: Metrics
     recon: Metrics
     maps: Mapping[str, Metrics]
-    kinds: Mapping[str, float]  # image AUROC of each defect against the good images
+    by_kind: Mapping[str, Metrics]
     verdicts: Mapping[str, Verdicts]
     threshold: float
+    alpha: float  # the share of good parts that the model's calibration allows to be rejected
+    operating_points: tuple[OperatingPoint, ...]  # by alpha, ascending; the model's own among them
+    images: tuple[JudgedImage, ...]
+
+    @property
+    def kinds(self) -> dict[str, float]:
+        """Image AUROC of each kind of defect against the good images."""
+        return {kind: metrics.image_auroc for kind, metrics in self.by_kind.items()}
+
+    @property
+    def false_rejects(self) -> Verdicts:
+        """How many good images are called anomalous."""
+        return self.verdicts["good"]
+
+    @property
+    def recall(self) -> Verdicts:
+        """How many defective images, of all kinds, are called anomalous."""
+        return _all_defects(self.verdicts)
 
     def to_json(self) -> dict[str, object]:
-        """{"both": {…}, "stpm": {…}, "recon": {…}, "maps": {…}, "kinds": {…}, "verdicts": {…}, "threshold": …}"""
-        return asdict(self)
+        """The fields and properties by their names, all of them numbers, strings, lists and objects."""
+        return {
+            **asdict(self),
+            "kinds": self.kinds,
+            "verdicts": {kind: verdicts.to_json() for kind, verdicts in self.verdicts.items()},
+            "false_rejects": self.false_rejects.to_json(),
+            "recall": self.recall.to_json(),
+            "operating_points": [point.to_json() for point in self.operating_points],
+            "images": [asdict(image) for image in self.images],
+        }
 
 
 def evaluate(
@@ -72,92 +150,118 @@ def evaluate(
     threads: int | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
-    """Run `model` over the test images of `data` (MVTec AD layout) and measure.
-
-    Pixel metrics are taken at each image's own resolution, over all images pooled. `report` is called with
-    (done, total) after each image.
+    """Run `model` over the test images of `data` (MVTec AD layout) and measure; see `predict` and `measure`.
 
     Raises DatasetError, ImageError and ModelError.
     """
-    images = test_images(data)
-    session = open_session(model, threads=threads)
-    bundle = session.bundle
-    masked = all(image.mask is not None for image in images if image.is_defective)
-    outlines: list[NDArray[np.bool_]] = []
-    placements: list[Placement] = []
-    shapes: list[tuple[int, int]] = []
-    batches = []
-    for done, image in enumerate(images, 1):
-        pixels = read_image(image.path)
-        shape = (pixels.shape[0], pixels.shape[1])
-        if masked:
-            outlines.append(read_mask(image, shape))
-        inputs, placement = to_input(pixels, (bundle.height, bundle.width), bundle.resize)
-        batches.append(session.run(inputs[None]))
-        placements.append(placement)
-        shapes.append(shape)
-        report(done, len(images))
-    maps = [np.concatenate(level) for level in zip(*batches, strict=True)]  # six of (N, h, w)
-    defective = np.array([image.is_defective for image in images])
+    return measure(predict(data, model, threads=threads, report=report))
 
-    def measure(fusion: Fusion, maps: Sequence[NDArray[np.float32]]) -> tuple[Metrics, NDArray[np.float32]]:
-        fused = make_fuser(fusion, session.map_sizes, (bundle.height, bundle.width))(maps)
-        at_image = image_metrics(defective, fused.score)
-        metrics = Metrics(at_image.auroc, at_image.ap, at_image.f1)
-        if masked:
-            pixels = pixel_metrics(outlines, _at_image_size(fused.anomaly_map, placements, shapes))
-            metrics = replace(
-                metrics,
-                pixel_auroc=pixels.auroc,
-                pixel_ap=pixels.ap,
-                aupro_30=pixels.aupro_30,
-                aupro_05=pixels.aupro_05,
-            )
-        return metrics, fused.score
 
-    both, scores = measure(bundle.fusion, maps)
-    stpm, _ = measure(*_pair_alone(bundle.fusion, maps, range(3)))
-    recon, _ = measure(*_pair_alone(bundle.fusion, maps, range(3, 6)))
-    single = {name: measure(_map_alone(bundle.fusion, i), maps)[0] for i, name in enumerate(bundle.map_names)}
-    kinds = np.array([image.kind for image in images])
-    threshold = bundle.calibration.threshold
+def measure(predictions: Predictions) -> Evaluation:
+    """Compare predictions with the labels and masks.
+
+    Pixel metrics are taken at each image's own resolution, the pixels of all images pooled. Memory: four bytes
+    for each pixel of the data set, about 80 for a defective one, and one full-size map at a time.
+    """
+    bundle = predictions.bundle
+    defective = np.array([image.is_defective for image in predictions.images])
+    groups: dict[str, list[int]] = {}  # the images of each kind, "good" first
+    for i, image in enumerate(predictions.images):
+        groups.setdefault(image.kind, []).append(i)
+
+    def alone(fusion: Fusion, kept: Sequence[int] = ALL_MAPS) -> Metrics:
+        fuse = predictions.fuser(fusion, kept)
+        pixels = _ranked(predictions, fuse, range(len(defective)))
+        return _metrics(defective, _scores(fuse, len(defective)), [pixels])
+
+    fuse = predictions.fuser(bundle.fusion)
+    scores = _scores(fuse, len(defective))
+    pixels = {kind: _ranked(predictions, fuse, chosen) for kind, chosen in groups.items()}
+    by_kind = {
+        kind: _metrics(defective[chosen], scores[chosen], [pixels["good"], pixels[kind]])
+        for kind in groups
+        if kind != "good"
+        for chosen in [groups["good"] + groups[kind]]
+    }
+    both = _metrics(defective, scores, list(pixels.values()))
+    del pixels
+
+    calibration = bundle.calibration
+    verdicts = _verdicts(groups, scores, calibration.threshold)
+    alphas = {calibration.alpha, *(a for a in OTHER_ALPHAS if a >= smallest_alpha(len(calibration.scores)))}
+    points = []
+    for alpha in sorted(alphas):
+        threshold = conformal_threshold(calibration.scores, alpha)
+        found = _verdicts(groups, scores, threshold)
+        points.append(OperatingPoint(alpha, threshold, found["good"], _all_defects(found)))
     return Evaluation(
         both=both,
-        stpm=stpm,
-        recon=recon,
-        maps=single,
-        kinds={
-            str(kind): image_metrics(defective[chosen], scores[chosen]).auroc
-            for kind in np.unique(kinds[defective])
-            for chosen in [(kinds == kind) | ~defective]
-        },
-        verdicts={
-            str(kind): Verdicts(int((kinds == kind).sum()), int((scores[kinds == kind] > threshold).sum()))
-            for kind in ["good", *np.unique(kinds[defective])]
-        },
-        threshold=threshold,
+        stpm=alone(*_pair_alone(bundle.fusion, range(3))),
+        recon=alone(*_pair_alone(bundle.fusion, range(3, 6))),
+        maps={name: alone(_map_alone(bundle.fusion, i)) for i, name in enumerate(bundle.map_names)},
+        by_kind=by_kind,
+        verdicts=verdicts,
+        threshold=calibration.threshold,
+        alpha=calibration.alpha,
+        operating_points=tuple(points),
+        images=tuple(
+            JudgedImage(
+                name=str(image.path.relative_to(predictions.data)),
+                kind=image.kind,
+                score=float(score),
+                p_value=calibration.p_value(float(score)),
+                is_anomalous=bool(score > calibration.threshold),
+            )
+            for image, score in zip(predictions.images, scores, strict=True)
+        ),
     )
 
 
-def _pair_alone(
-    fusion: Fusion, maps: Sequence[NDArray[np.float32]], kept: Sequence[int]
-) -> tuple[Fusion, list[NDArray[np.float32]]]:
+def _scores(fuse: Callable[[int], FusedMaps], n: int) -> NDArray[np.float64]:
+    # In double precision, as the detector compares them with the threshold.
+    return np.array([fuse(i).score[0] for i in range(n)], np.float64)
+
+
+def _ranked(predictions: Predictions, fuse: Callable[[int], FusedMaps], chosen: Sequence[int]) -> RankedPixels | None:
+    """The pixels of the images that were chosen; None where one of them has no mask."""
+    masks = [mask for i in chosen if (mask := predictions.masks[i]) is not None]
+    if len(masks) < len(chosen):
+        return None
+    return rank(masks, (predictions.at_image_size(i, fuse(i).anomaly_map[0]) for i in chosen))
+
+
+def _metrics(
+    defective: NDArray[np.bool_], scores: NDArray[np.float64], pixels: Sequence[RankedPixels | None]
+) -> Metrics:
+    image = image_metrics(defective, scores)
+    masked = [ranked for ranked in pixels if ranked is not None]
+    pixel: PixelMetrics | None = ranked_metrics(masked) if len(masked) == len(pixels) else None
+    metrics = Metrics(image.auroc, image.ap, image.f1)
+    if pixel is None:
+        return metrics
+    return replace(
+        metrics, pixel_auroc=pixel.auroc, pixel_ap=pixel.ap, aupro_30=pixel.aupro_30, aupro_05=pixel.aupro_05
+    )
+
+
+def _verdicts(
+    groups: Mapping[str, Sequence[int]], scores: NDArray[np.float64], threshold: float
+) -> dict[str, Verdicts]:
+    return {kind: Verdicts(len(chosen), int((scores[chosen] > threshold).sum())) for kind, chosen in groups.items()}
+
+
+def _all_defects(verdicts: Mapping[str, Verdicts]) -> Verdicts:
+    defects = [found for kind, found in verdicts.items() if kind != "good"]
+    return Verdicts(sum(found.images for found in defects), sum(found.anomalous for found in defects))
+
+
+def _pair_alone(fusion: Fusion, kept: Sequence[int]) -> tuple[Fusion, Sequence[int]]:
     """One pair's fusion. The other's maps weigh nothing in a sum, and add nothing inside the paper's product."""
     weights = tuple(w if i in kept else 0.0 for i, w in enumerate(fusion.weights))
-    return replace(fusion, weights=weights), [m if i in kept else np.zeros_like(m) for i, m in enumerate(maps)]
+    return replace(fusion, weights=weights), kept
 
 
 def _map_alone(fusion: Fusion, kept: int) -> Fusion:
     """One map as it is, only brought to the image's size and smoothed as the model does."""
     weights = tuple(float(i == kept) for i in range(6))
     return Fusion("normalized", weights=weights, smoothing_sigma=fusion.smoothing_sigma)
-
-
-def _at_image_size(
-    fused: NDArray[np.float32], placements: Sequence[Placement], shapes: Sequence[tuple[int, int]]
-) -> list[NDArray[np.float32]]:
-    """(N, H, W) at the model's resolution -> one map at the size of each image, as Result.anomaly_map has it."""
-    return [
-        np.asarray(cv2.resize(one[place.window], shape[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
-        for one, place, shape in zip(fused, placements, shapes, strict=True)
-    ]

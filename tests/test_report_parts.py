@@ -1,0 +1,168 @@
+"""What the report is made of: which images it shows, its charts and its words."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from html_document import Document
+from labelled import write_labelled
+from rstpm_edge.training.evaluate import JudgedImage, Verdicts, evaluate
+from rstpm_edge.training.report_charts import roc_chart, score_chart
+from rstpm_edge.training.report_facts import chance_of_rejects, percent, promise
+from rstpm_edge.training.report_selection import ends, fitting, gallery_order, worst_first
+
+from rstpm_edge.calibration import Calibration
+
+# Selection
+
+
+def judged(kind: str, score: float, name: str = "") -> JudgedImage:
+    return JudgedImage(name or f"{kind}/{score}", kind, score, 0.5, score > 10)
+
+
+IMAGES = [judged("good", s) for s in (1, 12, 5, 11, 2)] + [judged("a", s) for s in (3, 20, 9, 15)] + [judged("b", 30)]
+
+
+def test_the_worst_are_those_on_the_wrong_side() -> None:
+    names = [IMAGES[i].name for i in worst_first(IMAGES, 10)]
+    assert names == ["a/3", "good/12", "good/11", "a/9", "good/5", "a/15", "good/2", "good/1", "a/20", "b/30"]
+
+
+def test_worst_and_best_of_each_kind_and_none_twice() -> None:
+    picks = ends(IMAGES, worst_first(IMAGES, 10))
+    listed = {(IMAGES[pick.index].name, pick.place, pick.rank) for pick in picks}
+    assert listed == {
+        ("good/12", "worst", 0), ("good/11", "worst", 1), ("good/1", "best", 0), ("good/2", "best", 1),
+        ("a/3", "worst", 0), ("a/9", "worst", 1), ("a/20", "best", 0), ("a/15", "best", 1),
+        ("b/30", "worst", 0),
+    }  # fmt: skip
+    assert len(picks) == len({pick.index for pick in picks})
+    three = [judged("good", s) for s in (1, 2, 3)]
+    assert [(p.index, p.place) for p in ends(three, worst_first(three, 10))] == [
+        (2, "worst"),
+        (1, "worst"),
+        (0, "best"),
+    ]
+
+
+def test_the_gallery_gives_room_to_what_is_wrong_and_then_to_each_kind() -> None:
+    images = IMAGES + [judged("good", s / 100) for s in range(50)]
+    order = [images[i] for i in gallery_order(images, worst_first(images, 10))]
+    assert [image.name for image in order[:4]] == ["good/12", "good/11", "a/3", "a/9"]
+    assert sorted(image.kind for image in order[4:7]) == ["a", "b", "good"]
+    assert sorted(image.name for image in order) == sorted(image.name for image in images)
+    good = [image.score for image in order[4:] if image.kind == "good"]
+    assert good != sorted(good)
+    assert good != sorted(good, reverse=True)
+
+
+def test_nothing_is_drawn_after_what_has_no_room() -> None:
+    drawn: list[int] = []
+
+    def draw() -> Any:
+        for item in (3, 4, 5, 1):
+            drawn.append(item)
+            yield item
+
+    assert list(fitting(draw(), lambda item: item, 8)) == [3, 4]
+    assert drawn == [3, 4, 5]
+
+
+# Charts
+
+
+def test_the_roc_curve_runs_through_the_models_threshold(tmp_path: Path, model: Path) -> None:
+    evaluation = evaluate(write_labelled(tmp_path / "data", {"good": 6, "spot": 9}), model, threads=1)
+    own = next(p for p in evaluation.operating_points if p.alpha == evaluation.alpha)
+    document = Document(roc_chart(evaluation.images, own, evaluation.operating_points))
+    assert document.problems == []
+    corners = [tuple(map(float, c.split(","))) for c in str(document.one("polyline").attributes["points"]).split()]
+    left, top, right, bottom = 58, 14, 388, 344
+    assert corners[0] == (left, bottom)
+    assert corners[-1] == (right, top)
+    xs, ys = zip(*corners, strict=True)
+    assert list(xs) == sorted(xs)
+    assert list(ys) == sorted(ys, reverse=True)
+    circle = document.one("circle", **{"class": "point own"}).attributes
+    x, y = float(str(circle["cx"])), float(str(circle["cy"]))
+    assert (x - left) / 330 == pytest.approx(evaluation.false_rejects.rate, abs=1e-3)
+    assert (bottom - y) / 330 == pytest.approx(evaluation.recall.rate, abs=1e-3)
+    area = sum((x1 - x0) * (2 * bottom - y0 - y1) / 2 for (x0, y0), (x1, y1) in pairwise(corners))
+    assert area / 330**2 == pytest.approx(evaluation.both.image_auroc, abs=2e-3)
+
+
+def test_each_bar_lies_on_its_side_of_the_threshold() -> None:
+    rng = np.random.default_rng(0)
+    scores = {
+        "good": np.append(rng.normal(5, 2, 400), [10.0, 10.0, 10.5]),
+        "spot": np.append(rng.normal(11, 4, 300), 1e6),
+    }
+    document = Document(score_chart(scores, 10.0))
+    assert document.problems == []
+    line = float(str(document.one("line", **{"class": "threshold"}).attributes["x1"]))
+    counts: dict[tuple[str, bool], int] = {}
+    for bar in document.all("rect"):
+        right = float(str(bar.attributes["x"])) > line
+        assert right or float(str(bar.attributes["x"])) + float(str(bar.attributes["width"])) < line
+        count, _, images = bar.text.partition(" of ")
+        kind = "good" if images == "403" else "spot"
+        assert bar.attributes["class"] == ("bar wrong" if right == (kind == "good") else "bar right")
+        counts[kind, right] = counts.get((kind, right), 0) + int(count)
+    for kind, values in scores.items():
+        assert counts[kind, True] == (values > 10).sum()  # a score equal to the threshold is normal
+        assert counts[kind, False] == (values <= 10).sum()
+
+
+@pytest.mark.parametrize("threshold", [-5.0, 0.0, 3.0, 1e9])
+@pytest.mark.parametrize("values", [[3.0], [3.0, 3.0, 3.0], [-1e-9, 1e-9], [0.0, 1e12], [-4.0, -3.0, 1.0]])
+def test_a_chart_of_any_scores(values: list[float], threshold: float) -> None:
+    document = Document(score_chart({"good": np.array(values), "spot": np.array(values)}, threshold))
+    assert sum(int(bar.text.partition(" ")[0]) for bar in document.all("rect")) == 2 * len(values)
+    for bar in document.all("rect"):
+        x, width = float(str(bar.attributes["x"])), float(str(bar.attributes["width"]))
+        assert 120 <= x <= x + width <= 761
+    line = float(str(document.one("line", **{"class": "threshold"}).attributes["x1"]))
+    assert 120 <= line <= 760
+    assert 3 <= len([text for text in document.all("text") if text.attributes["class"] == "tick middle"]) <= 12
+
+
+# Words
+
+
+def test_chance_of_rejects_is_that_of_a_simulation() -> None:
+    rng = np.random.default_rng(0)
+    n, m, alpha, observed = 40, 30, 0.1, 6
+    hits = 0
+    for _ in range(4000):
+        scores = rng.normal(size=n + m)
+        calibration = Calibration(alpha, tuple(sorted(scores[:n].tolist())))
+        hits += int((scores[n:] > calibration.threshold).sum() >= observed)
+    calibration = Calibration(alpha, tuple(float(i) for i in range(n)))
+    chance = chance_of_rejects(Verdicts(m, observed), calibration)
+    assert chance == pytest.approx(hits / 4000, abs=4 * np.sqrt(chance * (1 - chance) / 4000))
+    assert chance_of_rejects(Verdicts(m, 0), calibration) == 1
+
+
+def test_the_promise_is_called_broken_only_by_what_chance_cannot_explain() -> None:
+    calibration = Calibration(0.01, tuple(float(i) for i in range(99)))
+    assert promise(Verdicts(100, 0), calibration).is_kept
+    assert promise(Verdicts(100, 3), calibration).is_kept  # above 1 %, but well possible
+    broken = promise(Verdicts(100, 20), calibration)
+    assert not broken.is_kept
+    assert "more often than chance explains" in broken.text
+    assert "at most 1 %" in broken.text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0.0, "0 %"), (1.0, "100 %"), (0.9999, "> 99.9 %"), (0.00001, "< 0.01 %"), (0.0104166, "1.04 %"),
+        (0.05, "5 %"), (0.3585, "35.9 %"), (0.99, "99 %"),
+    ],
+)  # fmt: skip
+def test_shares_in_words(share: float, text: str) -> None:
+    assert percent(share) == text

@@ -1,0 +1,132 @@
+"""What a model file says about labelled images, kept small: its six maps, at the model's own resolution."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rstpm_edge.bench import Environment, read_environment
+from rstpm_edge.bundle import Bundle, Fusion
+from rstpm_edge.errors import DatasetError, ModelError
+from rstpm_edge.fusion import FusedMaps, kernels, make_fuser
+from rstpm_edge.image import Placement, read_image, to_input
+from rstpm_edge.regions import Grid, find_regions
+from rstpm_edge.result import Result
+from rstpm_edge.session import open_session
+
+from .data import TestImage, read_mask, test_images
+
+ALL_MAPS = range(6)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """N images of the data set `data`, the "good" ones first, and what the model gave for each of them.
+
+    The images themselves are not kept. `masks` are (H, W) bool at the image's size, and None where a defect
+    was not outlined; `maps` are six, each (N, h, w) float32, in the order of `bundle.map_names`.
+    """
+
+    data: Path
+    model: Path
+    model_sha256: str
+    bundle: Bundle
+    environment: Environment
+    images: tuple[TestImage, ...]
+    shapes: tuple[tuple[int, int], ...]  # (height, width) of each image
+    placements: tuple[Placement, ...]
+    masks: tuple[NDArray[np.bool_] | None, ...]
+    map_sizes: tuple[tuple[int, int], ...]
+    maps: tuple[NDArray[np.float32], ...]
+
+    def fuser(self, fusion: Fusion, kept: Collection[int] = ALL_MAPS) -> Callable[[int], FusedMaps]:
+        """Something that fuses the maps of image i; those that are not `kept` count as zero everywhere."""
+        fuse = make_fuser(fusion, self.map_sizes, (self.bundle.height, self.bundle.width))
+        maps = [level if i in kept else np.zeros_like(level) for i, level in enumerate(self.maps)]
+        return lambda i: fuse([level[i : i + 1] for level in maps])
+
+    def at_image_size(self, i: int, model_map: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A map (height, width) of the model's input, brought to the size of image i as Result.anomaly_map is."""
+        size = self.shapes[i][::-1]
+        inside = model_map[self.placements[i].window]
+        return np.asarray(cv2.resize(inside, size, interpolation=cv2.INTER_LINEAR), np.float32)
+
+    def result(self, i: int, fused: FusedMaps) -> Result:
+        """What `Detector` says about image i, from its fused maps."""
+        calibration, score = self.bundle.calibration, float(fused.score[0])
+        grid = Grid(self.placements[i], *self.shapes[i])
+        is_anomalous = score > calibration.threshold
+        return Result(
+            score=score,
+            p_value=calibration.p_value(score),
+            threshold=calibration.threshold,
+            typical_score=calibration.median,
+            position=grid.pixel(int(fused.position[0, 0]), int(fused.position[0, 1])),
+            regions=find_regions(fused.anomaly_map[0], calibration.threshold, grid) if is_anomalous else (),
+            image_size=self.shapes[i],
+            model_map=fused.anomaly_map[0][self.placements[i].window],
+        )
+
+
+def predict(
+    data: str | Path,
+    model: str | Path,
+    *,
+    threads: int | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Predictions:
+    """Run `model` over the test images of `data` (MVTec AD layout). `report` gets (done, total) after each.
+
+    Images are read one after another; masks and maps are kept.
+
+    Raises DatasetError, ImageError and ModelError.
+    """
+    images = sorted(test_images(data), key=lambda image: image.is_defective)
+    session = open_session(model, threads=threads)
+    bundle, digest = session.bundle, _digest(session.path)
+    shapes, placements, masks, batches = [], [], [], []
+    for done, image in enumerate(images, 1):
+        pixels = read_image(image.path)
+        shape = (pixels.shape[0], pixels.shape[1])
+        masks.append(read_mask(image, shape) if image.mask or not image.is_defective else None)
+        inputs, placement = to_input(pixels, (bundle.height, bundle.width), bundle.resize)
+        batches.append(session.run(inputs[None]))
+        placements.append(placement)
+        shapes.append(shape)
+        report(done, len(images))
+    _refuse_empty_masks(images, masks)
+    return Predictions(
+        data=Path(data),
+        model=session.path,
+        model_sha256=digest,
+        bundle=bundle,
+        environment=read_environment(session.providers, session.threads, kernel=kernels().active),
+        images=tuple(images),
+        shapes=tuple(shapes),
+        placements=tuple(placements),
+        masks=tuple(masks),
+        map_sizes=session.map_sizes,
+        maps=tuple(np.concatenate(level) for level in zip(*batches, strict=True)),
+    )
+
+
+def _digest(model: Path) -> str:
+    try:
+        return sha256(model.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ModelError(f"Cannot read the model {model}: {error.strerror or error}.") from error
+
+
+def _refuse_empty_masks(images: list[TestImage], masks: list[NDArray[np.bool_] | None]) -> None:
+    """One mask that marks nothing may be a slip; where all of a kind do, their grey values are meant otherwise."""
+    marked: dict[Path, bool] = {}
+    for image, mask in zip(images, masks, strict=True):
+        if image.mask is not None and mask is not None:
+            marked[image.mask.parent] = marked.get(image.mask.parent, False) or bool(mask.any())
+    for folder, any_pixel in marked.items():
+        if not any_pixel:
+            raise DatasetError(f"No mask in {folder} marks a pixel: defects must be white, above 127 of 255.")
