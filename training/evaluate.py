@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rstpm_edge.bundle import Fusion
 from rstpm_edge.fusion import make_fuser
 from rstpm_edge.image import Placement, read_image, to_input
+from rstpm_edge.roi import crop
 from rstpm_edge.session import open_session
 
 from .data import read_mask, test_images
@@ -74,8 +75,9 @@ def evaluate(
 ) -> Evaluation:
     """Run `model` over the test images of `data` (MVTec AD layout) and measure.
 
-    Pixel metrics are taken at each image's own resolution, over all images pooled. `report` is called with
-    (done, total) after each image.
+    Pixel metrics are taken at each image's own resolution, over all images pooled. A model that was trained on a
+    ROI judges that part of each image, and the pixels of that part count. `report` is called with (done, total)
+    after each image.
 
     Raises DatasetError, ImageError and ModelError.
     """
@@ -88,10 +90,11 @@ def evaluate(
     shapes: list[tuple[int, int]] = []
     batches = []
     for done, image in enumerate(images, 1):
-        pixels = read_image(image.path)
+        photo = read_image(image.path)
+        pixels = crop(photo, bundle.roi, image.path)
         shape = (pixels.shape[0], pixels.shape[1])
         if masked:
-            outlines.append(read_mask(image, shape))
+            outlines.append(crop(read_mask(image, (photo.shape[0], photo.shape[1])), bundle.roi))
         inputs, placement = to_input(pixels, (bundle.height, bundle.width), bundle.resize)
         batches.append(session.run(inputs[None]))
         placements.append(placement)
