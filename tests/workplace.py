@@ -65,7 +65,8 @@ def command_line(*arguments: object) -> Result:
 def start(*arguments: object, **keywords: Any) -> subprocess.Popen[str]:
     """Start the installed `rstpm-edge` in a process of its own."""
     command = [str(Path(sys.executable).parent / "rstpm-edge"), *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **keywords)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, text=True, **{**pipes, **keywords})
 
 
 def finish(process: subprocess.Popen[str], timeout: float = 240) -> tuple[int, str, str]:
