@@ -3,6 +3,8 @@
 #   make demo                  everything from rendered photos of a part to verdicts, in ./demo
 #   make demo DATA=FOLDER      the same on your own photos
 #   make test                  lint, types, C++ format and every test
+#   make test-mqtt             the tests that need a real MQTT broker (apt install mosquitto)
+#   make test-systemd          the test that has systemd check the example of a service
 #
 # PYTHON=python3.12 picks another interpreter; PIP_FLAGS='--extra-index-url https://download.pytorch.org/whl/cpu'
 # takes the CPU build of torch, which is a tenth of the size.
@@ -14,7 +16,7 @@ BIN := .venv/bin
 CXX_FILES := $(wildcard csrc/*.h csrc/*.hpp csrc/*.cpp csrc/*.inl)
 FORMATTED := $(CXX_FILES) $(wildcard csrc/tests/*.[ch] csrc/tests/*.cpp examples/*/*.c examples/*/*.[ch]pp)
 
-.PHONY: demo test install lint types format-check format pytest build test-fused sanitize clean
+.PHONY: demo test install lint types format-check format pytest build test-fused test-mqtt test-systemd sanitize clean
 
 demo: install
 	$(BIN)/rstpm-edge demo $(if $(DATA),--data '$(DATA)')
@@ -62,6 +64,12 @@ sanitize: install
 	$(BIN)/cmake -S csrc -B build/sanitize -DRSTPM_EDGE_WERROR=ON -DRSTPM_EDGE_SANITIZE=$(SANITIZE)
 	$(BIN)/cmake --build build/sanitize --parallel 2
 	$(BIN)/ctest --test-dir build/sanitize --output-on-failure
+
+test-mqtt: install
+	$(BIN)/python -m pytest -m mosquitto
+
+test-systemd: install
+	$(BIN)/python -m pytest -m systemd
 
 clean:
 	rm -rf .venv build dist demo *.egg-info rstpm_edge/*.so

@@ -111,8 +111,8 @@ def infer(ctx: click.Context, /, sources: tuple[str, ...], **options: Any) -> No
         mask=options["mask"],
     )
     with contextlib.ExitStack() as stack:
-        command = stack.enter_context(_command(options, plan)) if options["on_anomaly"] else None
-        mqtt = stack.enter_context(_mqtt(options)) if options["mqtt"] else None
+        command = stack.enter_context(_command(options, plan)) if options["on_anomaly"] is not None else None
+        mqtt = stack.enter_context(_mqtt(options)) if options["mqtt"] is not None else None
         interrupts = stack.enter_context(Interrupts())
         inspection = Inspection(detector, output, [reaction.tell for reaction in (command, mqtt) if reaction])
         notes = _run(inspection, plan, folders, options["limit"], interrupts)

@@ -2,7 +2,9 @@
 
 import json
 import os
+import queue
 import ssl
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -16,6 +18,7 @@ from rstpm_edge.errors import UsageError
 
 PASSWORD_VARIABLE = "RSTPM_EDGE_MQTT_PASSWORD"
 QUEUE = 1000  # messages kept while the broker is away
+WINDOW = 20  # of them may be on their way without an answer
 GOODBYE = 5.0  # seconds at the end in which the broker may still acknowledge
 RECONNECT_MIN, RECONNECT_MAX = 1, 30  # seconds; doubled each time
 KEEP_ALIVE = 15  # seconds; after one and a half of them the broker gives us up, and publishes the last will
@@ -98,12 +101,14 @@ class Mqtt:
         self.lost = 0
         self._broker = broker
         self._report = report
-        self._online = self._in_trouble = self._full = False
-        # Each is counted in one thread only: ours, and twice paho's. A lock that both take could lock them up, since
-        # paho holds its own while it calls back.
-        self._queued = self._greetings = self._delivered = 0
+        self._in_trouble = self._full = self._closed = False
+        # Counted in one thread each, so without a lock: paho holds its own while it calls back.
+        self._queued = self._delivered = 0
+        self._queue: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._ready = threading.Event()  # connected, and what was on its way when the connection broke is sent again
+        self._window = threading.Semaphore(WINDOW)
+        self._greetings: list[int] = []  # numbers of the messages that said "online" and have no answer yet
         client = Client(CallbackAPIVersion.VERSION2, client_id=f"rstpm-edge-{uuid.uuid4().hex[:12]}")
-        client.max_queued_messages_set(QUEUE)
         client.reconnect_delay_set(RECONNECT_MIN, RECONNECT_MAX)
         client.will_set(f"{broker.topic}/status", "offline", qos=1, retain=True)
         if broker.user:
@@ -117,16 +122,17 @@ class Mqtt:
         client.connect_async(broker.host, broker.port, KEEP_ALIVE)
         client.loop_start()
         self._client = client
+        self._thread = threading.Thread(target=self._send_all, name="mqtt", daemon=True)
+        self._thread.start()
 
     def tell(self, fields: Mapping[str, Any]) -> None:
         """Publish the verdict that `verdict_fields` gave, or a failure."""
-        # Not by what `publish` returns, which for a message that waits is an error, too.
-        full = self._waiting() >= QUEUE
+        full = self._queued - self._delivered >= QUEUE
         if full:
             self.lost += 1
         else:
-            self._client.publish(f"{self._broker.topic}/verdict", json.dumps(fields), qos=1)
             self._queued += 1
+            self._queue.put(json.dumps(fields))
         if full and not self._full:
             self._report(f"{QUEUE} messages wait for the MQTT broker {self._broker.name}; further ones are lost.")
         self._full = full
@@ -139,23 +145,34 @@ class Mqtt:
     ) -> None:
         hurry = kind is not None and not issubclass(kind, Exception)
         self._wait(0 if hurry else GOODBYE)
-        self.lost += max(self._waiting(), 0)
-        if self._online:
-            self._client.publish(f"{self._broker.topic}/status", "offline", qos=1, retain=True)
+        self.lost += self._queued - self._delivered
+        if self._ready.is_set():
             self._queued += 1
+            self._client.publish(f"{self._broker.topic}/status", "offline", qos=1, retain=True)
             self._wait(0 if hurry else 1)
+        self._closed = True
+        for release in (self._ready.set, self._window.release, lambda: self._queue.put("")):
+            release()  # whatever the thread waits for
+        self._thread.join()
         self._client.on_disconnect = None
         self._client.disconnect()
         self._client.loop_stop()
 
-    def _waiting(self) -> int:
-        return self._queued + self._greetings - self._delivered
-
     def _wait(self, seconds: float) -> None:
-        """Wait until nothing waits for delivery any more, but no longer."""
+        """Wait until everything is delivered, but no longer."""
         deadline = time.monotonic() + seconds
-        while self._waiting() > 0 and time.monotonic() < deadline:
+        while self._delivered < self._queued and time.monotonic() < deadline:
             time.sleep(0.01)
+
+    def _send_all(self) -> None:
+        # Handed to paho only now: what it gets while it connects may overtake what it got before.
+        while True:
+            payload = self._queue.get()
+            self._ready.wait()
+            self._window.acquire()
+            if self._closed:
+                return
+            self._client.publish(f"{self._broker.topic}/verdict", payload, qos=1)
 
     # Called by paho, in its thread.
 
@@ -165,21 +182,27 @@ class Mqtt:
             return
         if self._in_trouble:
             self._report(f"The MQTT broker {self._broker.name} is back.")
-        self._online, self._in_trouble = True, False
-        self._greetings += 1
-        client.publish(f"{self._broker.topic}/status", "online", qos=1, retain=True)
+        self._in_trouble = False
+        self._greetings.append(client.publish(f"{self._broker.topic}/status", "online", qos=1, retain=True).mid)
 
     def _on_connect_fail(self, client: Any, userdata: Any) -> None:
         untrusted = ", or its certificate cannot be trusted" if self._broker.tls else ""
         self._trouble(f"cannot be reached{untrusted}; up to {QUEUE} messages wait for it")
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
-        if self._online:
-            self._online = False
+        if self._ready.is_set():
+            self._ready.clear()
             self._trouble(f"is lost; up to {QUEUE} messages wait for it")
 
     def _on_publish(self, client: Any, userdata: Any, mid: int, reason: Any, properties: Any) -> None:
-        self._delivered += 1
+        if mid in self._greetings:
+            # Only that of this connection comes after all that is sent again.
+            if mid == self._greetings[-1]:
+                self._ready.set()
+            self._greetings.remove(mid)
+        else:
+            self._delivered += 1
+            self._window.release()
 
     def _trouble(self, what: str) -> None:
         if not self._in_trouble:

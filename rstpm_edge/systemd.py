@@ -13,7 +13,7 @@ class Service:
         self._address = os.environ.get("NOTIFY_SOCKET", "")
         # A third of what systemd waits, so that one late call does no harm.
         usec = os.environ.get("WATCHDOG_USEC", "")
-        self._interval = int(usec) / 3e6 if usec.isdecimal() and int(usec) else float("inf")
+        self._interval = int(usec) / 3e6 if usec.isdecimal() and int(usec) else None
         self._last = float("-inf")
 
     def ready(self) -> None:
@@ -23,7 +23,7 @@ class Service:
     def alive(self) -> None:
         """Feed the watchdog, when it is time; call it often."""
         now = time.monotonic()
-        if self._interval <= now - self._last:
+        if self._interval is not None and self._interval <= now - self._last:
             self._last = now
             self._send("WATCHDOG=1")
 

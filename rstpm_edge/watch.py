@@ -59,8 +59,12 @@ def watch(
         raise SourceError(f"Cannot watch {folder}: it is no folder.")
     outputs = {str(path.resolve()) for path in leave_out}
     known: _Known = {}
-    arrivals: dict[Path, _Arrival] = {}
     _new_files(folder, known, outputs)  # what is there already
+    return _arriving(folder, known, outputs, report)
+
+
+def _arriving(folder: Path, known: _Known, outputs: set[str], report: Callable[[str], None]) -> Iterator[Item]:
+    arrivals: dict[Path, _Arrival] = {}
     reachable = True
     while True:
         if reachable != folder.is_dir():

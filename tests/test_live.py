@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 from mjpeg_server import MjpegServer, number_of
-from workplace import command_line, finish, start
+from workplace import command_line, finish, running
 
 from rstpm_edge import live
 from rstpm_edge.errors import SourceError, UsageError
@@ -417,8 +417,8 @@ def test_a_signal_ends_a_live_source_as_usual(
     server: MjpegServer, model: Path, tmp_path: Path, number: int, defect: bool
 ) -> None:
     server.defect = defect
-    with open(tmp_path / "output", "w") as output:
-        process = start("infer", server.url, "--json", "--model", model, stdout=output)
+    arguments = ["infer", server.url, "--json", "--model", model]
+    with open(tmp_path / "output", "w") as output, running(*arguments, stdout=output) as process:
         until(lambda: (tmp_path / "output").stat().st_size > 0)
         process.send_signal(number)
         code, _, errors = finish(process, 60)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,16 @@ def start(*arguments: object, **keywords: Any) -> subprocess.Popen[str]:
     command = [str(Path(sys.executable).parent / "rstpm-edge"), *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, text=True, **{**pipes, **keywords})
+
+
+@contextlib.contextmanager
+def running(*arguments: object, **keywords: Any) -> Iterator[subprocess.Popen[str]]:
+    """As `start`; the process is killed at the end of the block if it is still there."""
+    with start(*arguments, **keywords) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def finish(process: subprocess.Popen[str], timeout: float = 240) -> tuple[int, str, str]:
