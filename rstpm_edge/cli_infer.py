@@ -116,14 +116,15 @@ def infer(ctx: click.Context, /, sources: tuple[str, ...], **options: Any) -> No
         interrupts = stack.enter_context(Interrupts())
         inspection = Inspection(detector, output, [reaction.tell for reaction in (command, mqtt) if reaction])
         notes = _run(inspection, plan, folders, options["limit"], interrupts)
-    if command:
-        notes += [_count(command.failed, "failed command"), _count(command.dropped, "command", " not run")]
-    if mqtt:
-        notes.append(_count(mqtt.lost, "message", " lost"))
-    if not output.as_json:
-        say(inspection.summary(*notes))
-    elif not plan.has_end:
-        say_note(inspection.summary(*notes))
+    if notes is not None:
+        if command:
+            notes += [_count(command.failed, "failed command"), _count(command.dropped, "command", " not run")]
+        if mqtt:
+            notes.append(_count(mqtt.lost, "message", " lost"))
+        if not output.as_json:
+            say(inspection.summary(*notes))
+        elif not plan.has_end:
+            say_note(inspection.summary(*notes))
     if interrupts.received and plan.has_end:
         ctx.exit(SIGNALLED + interrupts.received)
     if inspection.counts["failed"]:
@@ -133,33 +134,40 @@ def infer(ctx: click.Context, /, sources: tuple[str, ...], **options: Any) -> No
 
 def _run(
     inspection: "Inspection", plan: "Plan", outputs: Sequence[Path], limit: int | None, interrupts: Interrupts
-) -> list[str]:
-    """Judge until the source ends, the limit is reached or a signal comes; notes for the summary."""
+) -> list[str] | None:
+    """Judge until the source ends, the limit is reached or a signal comes.
+
+    Gives notes for the summary; None when the source could not be opened, which then is all there is to say.
+    """
     from rstpm_edge.live import Live
     from rstpm_edge.sources import Failure
     from rstpm_edge.watch import watch
 
     service = Service()
-    notes: list[str] = []
-    with contextlib.ExitStack() as stack:
-        live = None
-        try:
-            if plan.live:
-                live = stack.enter_context(contextlib.closing(Live(*plan.live, every=plan.every, report=say_note)))
-            items: Iterable[Item]
-            items = live or (watch(plan.watched, outputs, report=say_note) if plan.watched else plan.read_files())
-            service.ready()
-            for item in items:
-                service.alive()
-                if item is not None:
-                    inspection.take(item)
-                if interrupts.received or inspection.counts.total() == limit:
-                    break
-        except SourceError as error:
-            inspection.take(Failure(plan.name, str(error)))
+    live = None
+    notes: list[str] | None = None
+    try:
+        items: Iterable[Item]
+        if plan.live:
+            items = live = Live(*plan.live, every=plan.every, report=say_note)
+        else:
+            items = watch(plan.watched, outputs, report=say_note) if plan.watched else plan.read_files()
+        notes = []
+        service.ready()
+        for item in items:
+            service.alive()
+            if item is not None:
+                inspection.take(item)
+            if interrupts.received or inspection.counts.total() == limit:
+                break
+    except SourceError as error:
+        inspection.take(Failure(plan.name, str(error)))
+    finally:
         service.stopping()
         if live:
-            notes = [_count(live.dropped, "frame", " dropped"), _count(live.reconnections, "reconnection")]
+            live.close()
+    if live and notes is not None:
+        notes += [_count(live.dropped, "frame", " dropped"), _count(live.reconnections, "reconnection")]
     return notes
 
 

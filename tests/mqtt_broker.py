@@ -73,6 +73,11 @@ class Broker:
             for connection in self._connections:
                 connection.shutdown(socket.SHUT_RDWR)
 
+    @property
+    def subscriptions(self) -> set[str]:
+        with self._lock:
+            return set().union(*self._connections.values())
+
     def payloads(self, topic: str) -> list[str]:
         return [message.payload for message in self.received if message.topic == topic]
 
@@ -112,11 +117,15 @@ class Broker:
         if kind == PINGREQ:
             _send(connection, PINGRESP, 0, b"")
         elif kind == SUBSCRIBE:
-            topic, _ = _take_text(body[2:])
+            topics, rest = [], body[2:]
+            while rest:
+                topic, rest = _take_text(rest)
+                topics.append(topic)
+                rest = rest[1:]  # the quality of service; ours is 0
             with self._lock:
-                self._connections[connection].add(topic)
-                _send(connection, SUBACK, 0, body[:2] + b"\1")
-                if topic in self.retained:
+                self._connections[connection].update(topics)
+                _send(connection, SUBACK, 0, body[:2] + bytes(len(topics)))
+                for topic in self.retained.keys() & topics:
                     _send(connection, PUBLISH, 1, _text(topic) + self.retained[topic].payload.encode())
         elif kind == PUBLISH:  # 3.3
             qos = flags >> 1 & 3

@@ -228,7 +228,7 @@ def test_sources_that_do_not_open(run: Any, source: str, message: str, monkeypat
     monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda backend: False)
     result = run(source)
     assert result.exit_code == 3
-    assert result.stderr == f"Error: {message}\n"
+    assert (result.stdout, result.stderr) == ("", f"Error: {message}\n")
     line = json.loads(run(source, "--json").stdout)
     assert line["error"] == message
     assert "secret" not in line["path"]

@@ -13,27 +13,12 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import Result
+from videos import BAD, write_video
 from workplace import command_line
 
 from rstpm_edge.errors import UsageError
 from rstpm_edge.image import read_image
 from rstpm_edge.sources import Every, Failure, Frame, Item, kind_of, parse_every, video_frames
-
-BAD = range(10, 13)  # frames of the videos that show a defect
-
-
-def write_video(path: Path, frames: int = 30) -> Path:
-    """160×120 pixels of grey, with a white spot in the frames BAD."""
-    fourcc = cv2.VideoWriter.fourcc(*("mp4v" if path.suffix in (".mp4", ".mov") else "MJPG"))
-    writer = cv2.VideoWriter(str(path), fourcc, 25, (160, 120))
-    assert writer.isOpened()
-    for number in range(frames):
-        image = np.full((120, 160, 3), 127, np.uint8)
-        if number in BAD:
-            image[30:60, 80:120] = 255
-        writer.write(image)
-    writer.release()
-    return path
 
 
 @pytest.fixture
