@@ -3,6 +3,8 @@
 #   make demo                  everything from rendered photos of a part to verdicts, in ./demo
 #   make demo DATA=FOLDER      the same on your own photos
 #   make test                  lint, types, C++ format and every test
+#   make test-mqtt             the tests that need a real MQTT broker (apt install mosquitto)
+#   make test-systemd          the test that has systemd check the example of a service
 #
 # PYTHON=python3.12 picks another interpreter; PIP_FLAGS='--extra-index-url https://download.pytorch.org/whl/cpu'
 # takes the CPU build of torch, which is a tenth of the size.
@@ -15,7 +17,7 @@ CXX_FILES := $(wildcard csrc/*.h csrc/*.hpp csrc/*.cpp csrc/*.inl)
 FORMATTED := $(CXX_FILES) $(wildcard csrc/tests/*.[ch] csrc/tests/*.cpp examples/*/*.c examples/*/*.[ch]pp)
 
 .PHONY: demo test install lint types format-check format pytest build clean
-.PHONY: test-browser test-fused sanitize
+.PHONY: test-browser test-fused test-mqtt test-systemd sanitize
 
 demo: install
 	$(BIN)/rstpm-edge demo $(if $(DATA),--data '$(DATA)')
@@ -68,6 +70,12 @@ sanitize: install
 test-browser: install
 	@command -v chromedriver >/dev/null || { echo 'No chromedriver here: apt install chromium chromium-driver'; exit 1; }
 	RSTPM_EDGE_NO_SKIPS=1 $(BIN)/python -m pytest -m browser tests/test_report_browser.py
+
+test-mqtt: install
+	$(BIN)/python -m pytest -m mosquitto
+
+test-systemd: install
+	$(BIN)/python -m pytest -m systemd
 
 clean:
 	rm -rf .venv build dist demo *.egg-info rstpm_edge/*.so

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -110,7 +110,11 @@ def measure(
     """
     load = os.getloadavg()[0]
     with _forced(kernel):
-        detector = _TimedDetector(model, providers=providers, threads=threads, polite=polite, threshold=threshold)
+        # A frame in memory stands for what a model with a ROI would cut out of a photo.
+        roi: Literal["model"] | None = "model" if files else None
+        detector = _TimedDetector(
+            model, providers=providers, threads=threads, polite=polite, threshold=threshold, roi=roi
+        )
     if not files:
         frame_size = frame_size or (detector.info.height, detector.info.width)
     images: Sequence[ImageLike] = files or [_frame(frame_size)]

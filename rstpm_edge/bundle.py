@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import ModelError, UsageError
+from rstpm_edge.roi import Roi, check_roi
 
 METADATA_KEY = "rstpm_edge"
 SCHEMA_VERSION = 1
@@ -47,7 +48,10 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Bundle:
-    """The document itself. `strides` are finest first; `training` is a summary for people."""
+    """The document itself. `strides` are finest first; `training` is a summary for people.
+
+    `roi` is the part of each photo that was trained on; None for all of it.
+    """
 
     preset: str
     height: int
@@ -59,6 +63,7 @@ class Bundle:
     teachers: tuple[Teacher, Teacher]
     package_version: str
     training: Mapping[str, Any] = field(default_factory=dict)
+    roi: Roi | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -68,7 +73,11 @@ class Bundle:
 
     def to_json(self) -> str:
         """The document as JSON; NaN and infinity are refused (ValueError)."""
-        return json.dumps(asdict(self), allow_nan=False)
+        fields = asdict(self)
+        if self.roi is None:
+            # Left out, so that only a reader that would judge the wrong part of the photo refuses the file.
+            del fields["roi"]
+        return json.dumps(fields, allow_nan=False)
 
 
 def map_names(strides: tuple[int, int, int]) -> tuple[str, ...]:
@@ -101,6 +110,7 @@ def parse_bundle(document: str) -> Bundle:
                     float(fields["calibration"]["alpha"]), tuple(map(float, fields["calibration"]["scores"]))
                 ),
                 "teachers": tuple(Teacher(**teacher) for teacher in fields["teachers"]),
+                "roi": None if fields.get("roi") is None else check_roi(fields["roi"]),
             }
         )
         _check(bundle)

@@ -76,6 +76,11 @@ def say_error(message: object) -> None:
     click.echo("Error: " + " ".join(str(message).split()), err=True)
 
 
+def say_note(sentence: str) -> None:
+    """Print a line to standard error that is no error, or none that ends anything."""
+    click.echo(" ".join(sentence.split()), err=True)
+
+
 def discard_stdout() -> None:
     """Drop what is still buffered for standard output: Python's own flush at exit would fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

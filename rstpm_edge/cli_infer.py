@@ -1,40 +1,47 @@
-"""`rstpm-edge infer`: judge image files."""
+"""`rstpm-edge infer`: judge images, videos, cameras and streams."""
 
-import json
+import contextlib
 import os
-import time
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from rstpm_edge.cli_common import model_option, say, say_error, session_options
-from rstpm_edge.errors import ImageError, ModelError, UsageError
-from rstpm_edge.files import make_folder, replacing
+from rstpm_edge.cli_common import model_option, say, say_note, session_options
+from rstpm_edge.errors import SourceError
+from rstpm_edge.files import make_folder
+from rstpm_edge.interrupts import Interrupts
+from rstpm_edge.roi import Roi, parse_roi
+from rstpm_edge.systemd import Service
 
 if TYPE_CHECKING:
-    from rstpm_edge.result import Result
+    from rstpm_edge.cli_sources import Plan
+    from rstpm_edge.inspection import Inspection
+    from rstpm_edge.mqtt import Mqtt
+    from rstpm_edge.on_anomaly import OnAnomaly
+    from rstpm_edge.sources import Item
 
-SOMETHING_ANOMALOUS, SOMETHING_UNREADABLE = 1, 3
+SOMETHING_ANOMALOUS, SOMETHING_UNREADABLE, SIGNALLED = 1, 3, 128
+FILE = click.Path(path_type=Path)
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @model_option
 @click.option("--threshold", type=float, metavar="SCORE", help="Take this one, not the calibrated threshold.")
+@click.option("--roi", metavar="X,Y,W,H", help="Judge this part (pixels), or `full`.  [default: what was trained on]")
+@click.option("--mask", type=FILE, metavar="FILE", help="A picture: anomalies where it is black do not count.")
+@click.option("--every", metavar="N|SECONDS", help="Of a video or camera, each N-th frame, or one each 0.5s.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N images.")
+@click.option("--watch", is_flag=True, help="Judge what is written into the folder SOURCE from now on.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, and nothing else.")
 @click.option(
-    "--save-overlay",
-    type=click.Path(path_type=Path),
-    metavar="FOLDER",
-    help="Write a picture of each verdict there, as NAME.overlay.png.",
+    "--save-overlay", type=FILE, metavar="FOLDER", help="Write a picture of each verdict there, as NAME.overlay.png."
 )
 @click.option(
     "--save-map",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="FOLDER",
     help="Write each anomaly map there, at the image's size, as NAME.map.png or NAME.map.npy.",
 )
@@ -46,137 +53,143 @@ SOMETHING_ANOMALOUS, SOMETHING_UNREADABLE = 1, 3
     help="png: 16-bit grey; 0 is a typical good part, 4096 the threshold, linear between and up to 65535. "
     "npy: float32.",
 )
+@click.option("--rejects-only", is_flag=True, help="Write pictures and maps of anomalous images only.")
+@click.option(
+    "--on-anomaly",
+    metavar="COMMAND",
+    help="Run it for each anomalous image, with {path}, {score}, {p_value}, {threshold} and {json} replaced and the "
+    "JSON on standard input; without a shell.",
+)
+@click.option(
+    "--on-anomaly-timeout", type=click.FloatRange(min=0.1), default=10.0, show_default=True, metavar="SECONDS"
+)
+@click.option("--mqtt", metavar="URL", help="Publish verdicts: mqtt://user@host:1883/topic, or mqtts://… for TLS.")
+@click.option("--mqtt-password-file", type=FILE, metavar="FILE", help="Or set the variable RSTPM_EDGE_MQTT_PASSWORD.")
+@click.option("--mqtt-ca", type=FILE, metavar="FILE", help="Trust these certificates, not the system's.")
 @session_options
 @click.pass_context
-def infer(
-    ctx: click.Context,
-    paths: tuple[Path, ...],
-    model: Path,
-    threshold: float | None,
-    as_json: bool,
-    save_overlay: Path | None,
-    save_map: Path | None,
-    map_format: str,
-    providers: tuple[str, ...],
-    threads: int | None,
-    polite: bool,
-) -> None:
-    """Judge images: files, and folders with everything below them.
+def infer(ctx: click.Context, /, sources: tuple[str, ...], **options: Any) -> None:
+    """Judge images, folders with everything below them, videos, a camera or a stream.
+
+    A camera is camera:0 or /dev/video0 (with ,format=MJPG,size=1920x1080,fps=30 behind it as needed), a stream
+    the address of one (rtsp://…), or a GStreamer pipeline ("… ! appsink"). Frames that a live source gives faster
+    than they are judged are dropped and counted.
 
     Output files keep the places that their images have below the folder that all of them share.
 
     Exit code: 0 all normal; 1 something anomalous; 2 wrong use, or output that cannot be written; 3 an image
-    that could not be read or judged (the others are judged all the same).
+    or source that could not be read or judged (the others are judged all the same). SIGINT and SIGTERM end a live
+    source as usual, and files with 130 and 143, since not all were judged.
 
     \b
     Examples:
       rstpm-edge infer part.png
       rstpm-edge infer photos/ --model model.onnx --save-overlay overlays/
       rstpm-edge infer photos/ --json | jq -r 'select(.is_anomalous) | .path'
+      rstpm-edge infer camera:0 --roi 100,50,640,480 --on-anomaly 'reject-part {p_value}'
+      rstpm-edge infer incoming/ --watch --mqtt mqtt://line@broker/station4
     """
-    # Read when cv2 is imported below: a damaged image gets one line from us, and none from OpenCV.
+    # Read when cv2 is imported below: a damaged image gets one line from us, and none from OpenCV or FFmpeg.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    from rstpm_edge.cli_sources import plan_sources
     from rstpm_edge.detector import Detector
-    from rstpm_edge.image import read_image
-    from rstpm_edge.map_file import encode_npy, encode_png
-    from rstpm_edge.overlay import encode_overlay
+    from rstpm_edge.inspection import Inspection, Output
 
-    outputs = [make_folder(folder) for folder in (save_overlay, save_map) if folder]
-    images = _list_images(paths, leave_out=outputs)
-    shared = _shared_folder(paths)
+    folders = [make_folder(options[name]) for name in ("save_overlay", "save_map") if options[name]]
+    plan = plan_sources(sources, every=options["every"], watch=options["watch"], leave_out=folders)
+    output = Output(
+        options["as_json"], options["save_overlay"], options["save_map"], options["map_format"], options["rejects_only"]
+    )
     detector = Detector(
-        model, providers=providers or None, threads=threads, polite=polite, channels="rgb", threshold=threshold
+        options["model"],
+        providers=options["providers"] or None,
+        threads=options["threads"],
+        polite=options["polite"],
+        threshold=options["threshold"],
+        roi=_roi(options["roi"]),
+        mask=options["mask"],
     )
-    counts: Counter[str] = Counter()
-    started = time.perf_counter()
-    for path in images:
-        start = time.perf_counter()
-        try:
-            image = read_image(path)
-            result = detector(image)
-        except (ImageError, ModelError) as error:
-            # An ImageError names the file; a ModelError cannot know which one it was.
-            message = f"Cannot judge {path}: {error}" if isinstance(error, ModelError) else str(error)
-            counts["failed"] += 1
-            say_error(message)
-            if as_json:
-                say(json.dumps({"path": str(path), "error": message}))
-            continue
-        milliseconds = (time.perf_counter() - start) * 1000
-        counts["anomalous" if result.is_anomalous else "normal"] += 1
-        name = os.path.relpath(path, shared)
-        if save_overlay:
-            _write(save_overlay / f"{name}.overlay.png", encode_overlay(image, result, name=name))
-        if save_map:
-            encode = encode_png if map_format == "png" else encode_npy
-            _write(save_map / f"{name}.map.{map_format}", encode(result))
-        say(_json_line(path, result, milliseconds) if as_json else _text_line(path, result))
-    if not as_json:
-        say(_summary(counts, detector.threshold, time.perf_counter() - started))
-    if counts["failed"]:
+    with contextlib.ExitStack() as stack:
+        command = stack.enter_context(_command(options, plan)) if options["on_anomaly"] is not None else None
+        mqtt = stack.enter_context(_mqtt(options)) if options["mqtt"] is not None else None
+        interrupts = stack.enter_context(Interrupts())
+        inspection = Inspection(detector, output, [reaction.tell for reaction in (command, mqtt) if reaction])
+        notes = _run(inspection, plan, folders, options["limit"], interrupts)
+    if notes is not None:
+        if command:
+            notes += [_count(command.failed, "failed command"), _count(command.dropped, "command", " not run")]
+        if mqtt:
+            notes.append(_count(mqtt.lost, "message", " lost"))
+        if not output.as_json:
+            say(inspection.summary(*notes))
+        elif not plan.has_end:
+            say_note(inspection.summary(*notes))
+    if interrupts.received and plan.has_end:
+        ctx.exit(SIGNALLED + interrupts.received)
+    if inspection.counts["failed"]:
         ctx.exit(SOMETHING_UNREADABLE)
-    ctx.exit(SOMETHING_ANOMALOUS if counts["anomalous"] else 0)
+    ctx.exit(SOMETHING_ANOMALOUS if inspection.counts["anomalous"] else 0)
 
 
-def _list_images(paths: Sequence[Path], leave_out: Sequence[Path]) -> list[Path]:
-    """The files as named and the images in the folders, without what an earlier run wrote there."""
-    from rstpm_edge.image import find_images
+def _run(
+    inspection: "Inspection", plan: "Plan", outputs: Sequence[Path], limit: int | None, interrupts: Interrupts
+) -> list[str] | None:
+    """Judge until the source ends, the limit is reached or a signal comes.
 
-    outputs = [folder.resolve() for folder in leave_out]
-    images: list[Path] = []
-    for path in paths:
-        if not path.is_dir():
-            images.append(path)  # whatever it is called; reading it will tell
-            continue
-        found = [
-            image
-            for image in find_images(path)
-            if not any(image.resolve().is_relative_to(folder) for folder in outputs)
-        ]
-        if not found:
-            raise UsageError(f"There are no PNG, JPEG, BMP or TIFF images in the folder {path}.")
-        images += found
-    return images
+    Gives notes for the summary; None when the source could not be opened, which then is all there is to say.
+    """
+    from rstpm_edge.live import Live
+    from rstpm_edge.sources import Failure
+    from rstpm_edge.watch import watch
 
-
-def _write(path: Path, content: bytes) -> None:
-    make_folder(path.parent)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)  # whole, but not synced to the disk: on SD cards that is slow
-
-
-def _shared_folder(paths: Sequence[Path]) -> str:
-    folders = [os.path.abspath(path if path.is_dir() else path.parent) for path in paths]
-    return os.path.commonpath(folders)
-
-
-def _text_line(path: Path, result: "Result") -> str:
-    verdict = "ANOMALOUS" if result.is_anomalous else "normal"
-    return (
-        f"{verdict:9}  score {result.score:8.4g}  p-value {result.p_value:.4f}  regions {len(result.regions):2}  {path}"
-    )
-
-
-def _json_line(path: Path, result: "Result", milliseconds: float) -> str:
-    return json.dumps(
-        {
-            "path": str(path),
-            "score": result.score,
-            "p_value": result.p_value,
-            "threshold": result.threshold,
-            "typical_score": result.typical_score,
-            "is_anomalous": result.is_anomalous,
-            "position": result.position,
-            "regions": [asdict(region) for region in result.regions],
-            "ms": round(milliseconds, 2),
-        }
-    )
+    service = Service()
+    live = None
+    notes: list[str] | None = None
+    try:
+        items: Iterable[Item]
+        if plan.live:
+            items = live = Live(*plan.live, every=plan.every, report=say_note)
+        else:
+            items = watch(plan.watched, outputs, report=say_note) if plan.watched else plan.read_files()
+        notes = []
+        service.ready()
+        for item in items:
+            service.alive()
+            if item is not None:
+                inspection.take(item)
+            if interrupts.received or inspection.counts.total() == limit:
+                break
+    except SourceError as error:
+        inspection.take(Failure(plan.name, str(error)))
+    finally:
+        service.stopping()
+        if live:
+            live.close()
+    if live and notes is not None:
+        notes += [_count(live.dropped, "frame", " dropped"), _count(live.reconnections, "reconnection")]
+    return notes
 
 
-def _summary(counts: Counter[str], threshold: float, seconds: float) -> str:
-    total = counts.total()
-    return (
-        f"{total} {'image' if total == 1 else 'images'}: {counts['normal']} normal, "
-        f"{counts['anomalous']} anomalous, {counts['failed']} failed; "
-        f"threshold {threshold:.4g}; {1000 * seconds / total:.0f} ms per image"
-    )
+def _roi(text: str | None) -> "Roi | Literal['model'] | None":
+    if text is None:
+        return "model"
+    return None if text == "full" else parse_roi(text)
+
+
+def _command(options: Mapping[str, Any], plan: "Plan") -> "OnAnomaly":
+    from rstpm_edge.on_anomaly import OnAnomaly
+
+    # Files wait for us, a line does not.
+    return OnAnomaly(options["on_anomaly"], timeout=options["on_anomaly_timeout"], wait=plan.has_end, report=say_note)
+
+
+def _mqtt(options: Mapping[str, Any]) -> "Mqtt":
+    from rstpm_edge.mqtt import Mqtt, parse_broker
+
+    broker = parse_broker(options["mqtt"], password_file=options["mqtt_password_file"], ca=options["mqtt_ca"])
+    return Mqtt(broker, report=say_note)
+
+
+def _count(number: int, what: str, more: str = "") -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}{more}" if number else ""

@@ -48,6 +48,7 @@ def _table(model: Path, facts: dict[str, Any]) -> str:
         ("model", f"{model} (schema {facts['schema_version']}, rstpm-edge {facts['package_version']})"),
         ("preset", f"{facts['preset']}, strides {', '.join(map(str, facts['strides']))}"),
         ("input", f"{facts['width']} x {facts['height']} pixels, {facts['resize']}"),
+        *([("judged part", "x {}, y {}, {} x {} pixels of each photo".format(*facts["roi"]))] if facts["roi"] else []),
         *(
             (f"teacher {number}", f"{teacher['name']}, {teacher['license']}, from {teacher['source']}")
             for number, teacher in enumerate(facts["teachers"], 1)

@@ -12,6 +12,7 @@ import click
 from rstpm_edge.cli_common import model_option, say, training_module
 from rstpm_edge.errors import ExportError, UsageError
 from rstpm_edge.files import check_writable, write_bytes
+from rstpm_edge.roi import parse_roi
 
 if TYPE_CHECKING:
     from rstpm_edge.training.evaluate import Evaluation, Metrics, Verdicts
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 @click.option("--max-minutes", type=float, help="Finish the schedule within this time, with fewer epochs.")
 @click.option("--size", default="256", show_default=True, metavar="HxW", help="Input size, multiples of 32.")
 @click.option("--resize", type=click.Choice(["stretch", "letterbox"]), default="stretch", show_default=True)
+@click.option("--roi", metavar="X,Y,W,H", help="Learn this part of each photo only (pixels); `infer` keeps to it.")
 @click.option("--holdout", default=0.2, show_default=True, help="Share of the images kept for calibration.")
 @click.option("--alpha", type=float, help="False-reject rate to promise.  [default: 0.01, or what holdout allows]")
 @click.option("--seed", default=0, show_default=True)
@@ -67,8 +69,9 @@ def train(data: Path | None, **options: Any) -> None:
                 name: options[name]
                 for name in ("epochs", "max_minutes", "seed", "resize", "holdout", "alpha", "skip_unreadable")
             }
+            roi = None if options["roi"] is None else parse_roi(options["roi"])
             parsed = module.TrainingOptions(
-                preset=preset, size=_size(options["size"]), weights=_weights(options["weights"]), **chosen
+                roi=roi, preset=preset, size=_size(options["size"]), weights=_weights(options["weights"]), **chosen
             )
             run = module.train(data, parsed, machine, report=report)
     if module.is_first_process():

@@ -2,10 +2,11 @@
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from itertools import islice
 from types import TracebackType
-from typing import Any, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,10 @@ from rstpm_edge.bundle import Bundle
 from rstpm_edge.errors import UsageError
 from rstpm_edge.fusion import kernels, make_fuser
 from rstpm_edge.image import Channels, read_image, to_input
+from rstpm_edge.mask import load_mask
 from rstpm_edge.regions import Grid, find_regions
 from rstpm_edge.result import Result
+from rstpm_edge.roi import Roi, check_roi, crop
 from rstpm_edge.session import Provider, Session, open_session
 
 ImageLike: TypeAlias = NDArray[Any] | str | os.PathLike[str]
@@ -38,6 +41,12 @@ class Detector:
     channels: order of the channels in arrays, "bgr" as OpenCV gives them, or "rgb". Files need no such hint.
     threshold: score above which an image is anomalous; by default the calibrated one. It may be changed
         later.
+    roi: (x, y, width, height) of the part of each photo that is judged, as an image of its own. "model" is the
+        part that the model was trained on; None is all of the photo. Results are in the photo's coordinates.
+    mask: where anomalies count, white or True, and where they do not, black or False: an image file, or an array
+        (h, w) of bool or uint8. It is of the photo, at any scale, or has exactly the size of the ROI. The score
+        is then the maximum of the anomaly map where they count. It is never higher than without the mask, so a
+        calibrated threshold rejects no more good parts than it promises.
 
     Raises ModelError, ProviderError or UsageError.
     """
@@ -51,9 +60,14 @@ class Detector:
         polite: bool = False,
         channels: Channels = "bgr",
         threshold: float | None = None,
+        roi: Roi | Literal["model"] | None = "model",
+        mask: ImageLike | None = None,
     ) -> None:
         if channels not in get_args(Channels):
             raise UsageError(f"channels must be one of {', '.join(get_args(Channels))}, but is {channels!r}.")
+        from_model = isinstance(roi, str) and roi == "model"
+        given_roi = None if from_model or roi is None else check_roi(roi)
+        loaded_mask = None if mask is None else load_mask(mask)
         session = open_session(model, providers=providers, threads=threads, polite=polite)
         self._channels = channels
         self._info = session.bundle
@@ -65,6 +79,10 @@ class Detector:
         except ValueError as error:
             raise UsageError(f"{error}.") from error
         self._fuse = make_fuser(session.bundle.fusion, session.map_sizes, self._size)
+        self._roi = session.bundle.roi if from_model else given_roi
+        self._ignored: Callable[[Grid, tuple[int, int]], NDArray[np.bool_]] | None = None
+        if loaded_mask is not None:  # photos of one camera all have one size
+            self._ignored = lru_cache(maxsize=4)(loaded_mask.ignored)
         self._typical_score = session.bundle.calibration.median
         self._open_session: Session | None = session
         self.threshold = session.bundle.calibration.threshold if threshold is None else threshold
@@ -93,8 +111,8 @@ class Detector:
     def __call__(self, image: ImageLike) -> Result:
         """Judge one image: a path, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8 or uint16.
 
-        Raises ImageError for an image that cannot be read or judged, ModelError when the model gives
-        anything but finite numbers.
+        Raises ImageError for an image that cannot be read or judged, or that the ROI reaches beyond; UsageError
+        when the mask does not fit it; ModelError when the model gives anything but finite numbers.
         """
         return self._judge([image])[0]
 
@@ -113,9 +131,10 @@ class Detector:
         return results
 
     def warmup(self, runs: int = 1) -> None:
-        """Judge an empty image, so that the first real one does not pay for allocations."""
-        for _ in range(runs):
-            self(np.zeros((*self._size, 3), np.uint8))
+        """Run the model on an empty image, so that the first real one does not pay for allocations."""
+        session = self._running()
+        for _ in range(runs):  # past ROI and mask, which need not fit an image of this size
+            self._fuse(session.run(np.zeros((1, *self._size, 3), np.uint8)))
 
     def close(self) -> None:
         """Release the model's memory once running calls have ended; later calls raise UsageError."""
@@ -131,9 +150,7 @@ class Detector:
 
     def _judge(self, images: Iterable[ImageLike], *, room: int = 1) -> list[Result]:
         """Judge a batch. `room` says how many images to expect; more are taken too."""
-        session = self._open_session  # kept until the end, so that close() in another thread does no harm
-        if session is None:
-            raise UsageError("The detector is closed; make a new one.")
+        session = self._running()  # kept until the end, so that close() in another thread does no harm
         inputs = np.empty((room, *self._size, 3), np.uint8)
         grids: list[Grid] = []
         for image in images:
@@ -150,9 +167,16 @@ class Detector:
             )
         ]
 
+    def _running(self) -> Session:
+        session = self._open_session
+        if session is None:
+            raise UsageError("The detector is closed; make a new one.")
+        return session
+
     def _prepare(self, image: ImageLike, out: NDArray[np.uint8]) -> Grid:
         """Write the model's input for `image` to `out`."""
-        pixels, channels = self._load(image)
+        photo, channels = self._load(image)
+        pixels = crop(photo, self._roi, "the image" if isinstance(image, np.ndarray) else image)
         _, placement = to_input(
             pixels,
             self._size,
@@ -162,7 +186,8 @@ class Detector:
             threads=self._threads,
             kernel=self._kernel,
         )
-        return Grid(placement, pixels.shape[0], pixels.shape[1])
+        x, y, *_ = self._roi or (0, 0)
+        return Grid(placement, pixels.shape[0], pixels.shape[1], x, y, (photo.shape[0], photo.shape[1]))
 
     def _load(self, image: ImageLike) -> tuple[NDArray[Any], Channels]:
         if isinstance(image, (str, os.PathLike)):
@@ -171,14 +196,23 @@ class Detector:
 
     def _result(self, anomaly_map: NDArray[np.float32], score: float, cell: tuple[int, int], grid: Grid) -> Result:
         threshold = self._threshold  # read once: another thread may set it
+        ignored = self._ignored(grid, self._size) if self._ignored else None
+        if ignored is not None:
+            anomaly_map[ignored] = -np.inf
+            row, column = divmod(int(anomaly_map.argmax()), anomaly_map.shape[1])
+            score, cell = float(anomaly_map[row, column]), (row, column)
+        regions = find_regions(anomaly_map, threshold, grid) if score > threshold else ()
+        if ignored is not None:  # finite, so that it can be interpolated and drawn
+            anomaly_map[ignored] = anomaly_map.min(where=~ignored, initial=score)
         return Result(
             score=score,
             p_value=self._info.calibration.p_value(score),
             threshold=threshold,
             typical_score=self._typical_score,
             position=grid.pixel(*cell),
-            regions=find_regions(anomaly_map, threshold, grid) if score > threshold else (),
-            image_size=(grid.height, grid.width),
+            regions=regions,
+            roi=(grid.x, grid.y, grid.width, grid.height),
+            image_size=grid.photo_size,
             model_map=_read_only(anomaly_map, grid.placement.window),
         )
 

@@ -4,6 +4,7 @@ RstpmEdgeError
 ├── UsageError            an option or argument that cannot work as given
 │   └── ProviderError     an execution provider that this ONNX Runtime build lacks
 ├── ImageError            an image that cannot be read or judged
+├── SourceError           a camera, stream, video or folder that gives no images
 ├── DatasetError          a folder of images that cannot be trained on or evaluated
 ├── ModelError            a model file that is missing, foreign, damaged or too new
 ├── WeightsError          teacher weights that are missing or do not match
@@ -29,6 +30,10 @@ class ProviderError(UsageError):
 
 class ImageError(RstpmEdgeError):
     """An image that is missing, damaged, of an unsupported type, or of an impossible size."""
+
+
+class SourceError(RstpmEdgeError):
+    """A camera, stream, video or watched folder that cannot be opened, or has stopped giving images."""
 
 
 class DatasetError(RstpmEdgeError):

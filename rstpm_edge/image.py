@@ -78,14 +78,19 @@ def find_images(folder: str | os.PathLike[str], *, recursive: bool = True) -> li
 
     for parent, folders, names in os.walk(folder, onerror=give_up):
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
-        found += [
-            Path(parent, name) for name in names if Path(name).suffix.lower() in EXTENSIONS and not name.startswith(".")
-        ]
-    return sorted(found, key=_natural_order)
+        found += [Path(parent, name) for name in names if is_image_name(name)]
+    return sorted(found, key=natural_order)
 
 
-def _natural_order(path: Path) -> tuple[tuple[tuple[int, str, int], ...], ...]:
-    # Part by part, so that a folder's files stay together. Numbers sort before text, and by value.
+def is_image_name(name: str) -> bool:
+    """Whether a file of this name is taken for an image: by its extension, unless it is hidden."""
+    return Path(name).suffix.lower() in EXTENSIONS and not name.startswith(".")
+
+
+def natural_order(path: Path) -> tuple[tuple[tuple[int, str, int], ...], ...]:
+    """Sort key: 2.png before 10.png, and each folder's files together."""
+
+    # Part by part. Numbers sort before text, and by value.
     def key(run: str) -> tuple[int, str, int]:
         return (0, "", int(run)) if run.isdecimal() else (1, run.lower(), 0)
 

@@ -66,6 +66,10 @@ def draw_marks(photo: Image, result: Result, image_width: int) -> Image:
     # Nothing up to half way to the threshold, so that good parts of the photo stay as they are.
     alpha = (0.5 * np.clip((level - 0.25) / 0.25, 0, 1))[..., None]
     marked: Image = (photo * (1 - alpha) + heat * alpha + 0.5).astype(np.uint8)
+    (top, bottom), (left, right) = result.judged_part(height, width)
+    outside = np.ones((height, width), np.bool_)
+    outside[top:bottom, left:right] = False
+    marked[outside] //= 2  # what was not judged recedes
 
     contours, _ = cv2.findContours((anomaly > result.threshold).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     for colour, thickness in ((BACKGROUND, 3), (TEXT, 1)):  # a light line with a dark rim shows on any part

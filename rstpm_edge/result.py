@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rstpm_edge.roi import Roi
+
 
 @dataclass(frozen=True)
 class Region:
@@ -31,7 +33,9 @@ class Result:
     `p_value`, in (0, 1], says how often a good image scores this high: (1 + how many calibration images do)
     / (n + 1).
     `position` (x, y) is the image pixel of the highest value. `regions` are sorted by peak, highest first.
-    `model_map` (h, w) float32 is the anomaly map of the image at the model's resolution, read-only.
+    `roi` (x, y, width, height) is the part of the image that was judged: all of it unless the detector has a ROI.
+    `model_map` (h, w) float32 is the anomaly map of that part at the model's resolution, read-only; what a mask
+    ignores holds the lowest value of the rest.
     """
 
     score: float
@@ -40,6 +44,7 @@ class Result:
     typical_score: float
     position: tuple[int, int]
     regions: tuple[Region, ...]
+    roi: Roi
     image_size: tuple[int, int]  # (height, width)
     model_map: NDArray[np.float32]
 
@@ -57,16 +62,31 @@ class Result:
 
     @cached_property
     def anomaly_map(self) -> NDArray[np.float32]:
-        """The anomaly map at the image's size, (H, W) float32.
+        """The anomaly map at the image's size, (H, W) float32; its lowest value outside of the ROI.
 
         Computed when first asked for: for a 20-megapixel image it takes 80 MB, which a verdict does not need.
         """
         return self.resized_map(*self.image_size)
 
     def resized_map(self, height: int, width: int) -> NDArray[np.float32]:
-        """The anomaly map at any size, (height, width) float32, interpolated bilinearly."""
-        resized = cv2.resize(self.model_map, (width, height), interpolation=cv2.INTER_LINEAR)
-        return np.asarray(resized, np.float32)
+        """The anomaly map of the image at any size, (height, width) float32, interpolated bilinearly."""
+        (top, bottom), (left, right) = self.judged_part(height, width)
+        inner = cv2.resize(self.model_map, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
+        if inner.shape == (height, width):
+            return np.asarray(inner, np.float32)
+        resized = np.full((height, width), self.model_map.min(), np.float32)
+        resized[top:bottom, left:right] = inner
+        return resized
+
+    def judged_part(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Rows and columns, from and to, of the ROI where the image is drawn at this size; at least one of each."""
+        x, y, roi_width, roi_height = self.roi
+
+        def scaled(start: int, length: int, side: int, whole: int) -> tuple[int, int]:
+            first = min(round(start * side / whole), side - 1)
+            return first, max(round((start + length) * side / whole), first + 1)
+
+        return scaled(y, roi_height, height, self.image_size[0]), scaled(x, roi_width, width, self.image_size[1])
 
     def __repr__(self) -> str:
         verdict = "anomalous" if self.is_anomalous else "normal"

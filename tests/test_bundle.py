@@ -26,6 +26,13 @@ def test_a_document_survives_the_round_trip() -> None:
     assert parse_bundle(bundle.to_json()) == bundle
 
 
+def test_a_roi_is_in_the_document_where_there_is_one() -> None:
+    assert "roi" not in json.loads(make_bundle().to_json())  # so that older readers take the file
+    bundle = make_bundle(roi=(1, 2, 30, 40))
+    assert parse_bundle(bundle.to_json()) == bundle
+    assert parse_bundle(changed(roi=None)) == make_bundle()
+
+
 def test_maps_are_named_after_pair_and_stride() -> None:
     names = ("stpm_4", "stpm_8", "stpm_16", "recon_4", "recon_8", "recon_16")
     assert make_bundle().map_names == names
@@ -78,6 +85,11 @@ def test_documents_that_are_none(document: str) -> None:
         {"calibration__alpha": 0.0001},
         {"calibration__alpha": 7},
         {"calibration": None},
+        {"roi": [0, 0, 5]},
+        {"roi": [0, 0, 5, 0]},
+        {"roi": [0, 0, 5.5, 5]},
+        {"roi": "all"},
+        {"roi": 3},
     ],
     ids=str,
 )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,18 @@ def command_line(*arguments: object) -> Result:
 def start(*arguments: object, **keywords: Any) -> subprocess.Popen[str]:
     """Start the installed `rstpm-edge` in a process of its own."""
     command = [str(Path(sys.executable).parent / "rstpm-edge"), *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **keywords)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, text=True, **{**pipes, **keywords})
+
+
+@contextlib.contextmanager
+def running(*arguments: object, **keywords: Any) -> Iterator[subprocess.Popen[str]]:
+    """As `start`; the process is killed at the end of the block if it is still there."""
+    with start(*arguments, **keywords) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def finish(process: subprocess.Popen[str], timeout: float = 240) -> tuple[int, str, str]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rstpm_edge.bundle import ResizePolicy
 from rstpm_edge.errors import DatasetError, ImageError
 from rstpm_edge.image import find_images, read_image, to_input
+from rstpm_edge.roi import Roi, crop
 
 MINIMUM_IMAGES = 5  # four to learn from and one to calibrate on: enough to try, far too few to trust
 
@@ -80,9 +81,14 @@ def test_images(data: str | Path) -> list[TestImage]:
 
 
 def load_inputs(
-    paths: Sequence[Path], size: tuple[int, int], resize: ResizePolicy, *, skip_unreadable: bool = False
+    paths: Sequence[Path],
+    size: tuple[int, int],
+    resize: ResizePolicy,
+    *,
+    roi: Roi | None = None,
+    skip_unreadable: bool = False,
 ) -> tuple[NDArray[np.uint8], list[Path], list[str]]:
-    """Read images and bring them to the model's input.
+    """Read images and bring them, or the part of them in `roi`, to the model's input.
 
     Returns the inputs (N, H, W, 3) uint8 RGB, the paths they came from, and a sentence for each file that was
     skipped. Without `skip_unreadable`, one DatasetError lists every unreadable file at once.
@@ -90,7 +96,7 @@ def load_inputs(
     inputs, kept, problems = [], [], []
     for path in paths:
         try:
-            inputs.append(to_input(read_image(path), size, resize)[0])
+            inputs.append(to_input(crop(read_image(path), roi, path), size, resize)[0])
             kept.append(path)
         except ImageError as error:
             problems.append(str(error))

@@ -22,6 +22,7 @@ from rstpm_edge.files import write_bytes
 from rstpm_edge.fusion import make_fuser
 from rstpm_edge.fusion_reference import bilinear_matrix, gaussian_matrix
 from rstpm_edge.image import EXTENSIONS, read_image, to_input
+from rstpm_edge.roi import Roi, crop
 
 from .model import RSTPM
 from .run import load_checkpoint, load_config, load_summary, load_trained_state
@@ -115,8 +116,9 @@ def export(run: Path, output: Path, *, fused: bool = False) -> ExportReport:
             "seed": config.seed,
             "loss": {"stpm": final[0], "recon": final[1]},
         },
+        roi=config.roi,
     )
-    images = _check_images(run)
+    images = _check_images(run, config.roi)
     try:
         graph, content, differences = _checked(model, bundle, images, fused, any_batch=False)
     except ExportError:
@@ -280,12 +282,12 @@ def check(
     return map_difference, score_difference
 
 
-def _check_images(run: Path) -> list[NDArray[np.uint8]]:
-    """The run's samples as photographed, and each once more cropped and enlarged: larger, and not square."""
+def _check_images(run: Path, roi: Roi | None) -> list[NDArray[np.uint8]]:
+    """The run's samples as learned from, and each once more cropped and enlarged: larger, and not square."""
     files = sorted(path for path in (run / "samples").glob("*") if path.suffix.lower() in EXTENSIONS)
     if not files:
         raise ExportError(f"{run / 'samples'} holds no image, so the export cannot be checked; train again.")
-    images = [read_image(path) for path in files]
+    images = [crop(read_image(path), roi, path) for path in files]
     large = []
     for image in images:
         cropped = image[: max(1, image.shape[0] * 3 // 4)]

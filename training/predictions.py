@@ -16,6 +16,7 @@ from rstpm_edge.fusion import FusedMaps, kernels, make_fuser
 from rstpm_edge.image import Placement, read_image, to_input
 from rstpm_edge.regions import Grid, find_regions
 from rstpm_edge.result import Result
+from rstpm_edge.roi import crop
 from rstpm_edge.session import open_session
 
 from .data import TestImage, read_mask, test_images
@@ -27,8 +28,9 @@ ALL_MAPS = range(6)
 class Predictions:
     """N images of the data set `data`, the "good" ones first, and what the model gave for each of them.
 
-    The images themselves are not kept. `masks` are (H, W) bool at the image's size, and None where a defect
-    was not outlined; `maps` are six, each (N, h, w) float32, in the order of `bundle.map_names`.
+    The images themselves are not kept; of each, the model's ROI counts. `masks` are (H, W) bool at the image's
+    size, and None where a defect was not outlined; `maps` are six, each (N, h, w) float32, in the order of
+    `bundle.map_names`.
     """
 
     data: Path
@@ -68,6 +70,7 @@ class Predictions:
             position=grid.pixel(int(fused.position[0, 0]), int(fused.position[0, 1])),
             regions=find_regions(fused.anomaly_map[0], calibration.threshold, grid) if is_anomalous else (),
             image_size=self.shapes[i],
+            roi=(0, 0, self.shapes[i][1], self.shapes[i][0]),
             model_map=fused.anomaly_map[0][self.placements[i].window],
         )
 
@@ -81,7 +84,8 @@ def predict(
 ) -> Predictions:
     """Run `model` over the test images of `data` (MVTec AD layout). `report` gets (done, total) after each.
 
-    Images are read one after another; masks and maps are kept.
+    Images are read one after another; masks and maps are kept. A model that was trained on a ROI judges that
+    part of each image, and the pixels of that part count.
 
     Raises DatasetError, ImageError and ModelError.
     """
@@ -90,9 +94,11 @@ def predict(
     bundle, digest = session.bundle, _digest(session.path)
     shapes, placements, masks, batches = [], [], [], []
     for done, image in enumerate(images, 1):
-        pixels = read_image(image.path)
+        photo = read_image(image.path)
+        pixels = crop(photo, bundle.roi, image.path)
         shape = (pixels.shape[0], pixels.shape[1])
-        masks.append(read_mask(image, shape) if image.mask or not image.is_defective else None)
+        known = image.mask or not image.is_defective
+        masks.append(crop(read_mask(image, (photo.shape[0], photo.shape[1])), bundle.roi) if known else None)
         inputs, placement = to_input(pixels, (bundle.height, bundle.width), bundle.resize)
         batches.append(session.run(inputs[None]))
         placements.append(placement)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from rstpm_edge.image import read_image
 from rstpm_edge.overlay import Colour, Image, draw_marks, heat_colours
+from rstpm_edge.roi import crop
 
 from .predictions import Predictions
 
@@ -72,7 +73,8 @@ class Painter:
         return jpeg(np.concatenate([halves[0], gap, halves[1]], axis=0 if wide else 1))
 
     def _photo_and_overlay(self, i: int) -> tuple[Image, Image]:
-        image = read_image(self._predictions.images[i].path)
+        path = self._predictions.images[i].path
+        image = crop(read_image(path), self._predictions.bundle.roi, path)
         photo = _fitted(image, PANEL)
         return photo, draw_marks(photo, self._predictions.result(i, self._fuse(i)), image.shape[1])
 

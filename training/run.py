@@ -20,8 +20,9 @@ from torch import Tensor
 
 from rstpm_edge.bundle import Fusion, ResizePolicy
 from rstpm_edge.calibration import Calibration
-from rstpm_edge.errors import TrainingError
+from rstpm_edge.errors import TrainingError, UsageError
 from rstpm_edge.files import make_folder, write_bytes
+from rstpm_edge.roi import Roi, check_roi
 
 from .model import RSTPM
 from .presets import Preset
@@ -46,6 +47,7 @@ class RunConfig:
     train: tuple[tuple[str, int], ...]
     holdout: tuple[tuple[str, int], ...]
     version: str
+    roi: Roi | None = None  # the part of each image that is learned from; None for all of it
 
     @property
     def size(self) -> tuple[int, int]:
@@ -107,8 +109,9 @@ def load_config(folder: Path) -> RunConfig:
         files: dict[str, Any] = {
             key: tuple((str(n), int(s)) for n, s in fields.pop(key)) for key in ("train", "holdout")
         }
-        return RunConfig(preset=Preset(**preset), **files, **fields)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        roi = fields.pop("roi", None)
+        return RunConfig(preset=Preset(**preset), roi=None if roi is None else check_roi(roi), **files, **fields)
+    except (AttributeError, KeyError, TypeError, ValueError, UsageError) as error:
         raise TrainingError(f"{folder / 'config.json'} is damaged or of another version ({error}).") from error
 
 

@@ -20,6 +20,7 @@ from rstpm_edge import __version__
 from rstpm_edge.bundle import ResizePolicy
 from rstpm_edge.calibration import calibrate, conformal_threshold
 from rstpm_edge.errors import TrainingError, UsageError
+from rstpm_edge.roi import Roi, check_roi
 
 from .calibrate import fusion_and_scores
 from .data import good_images, load_inputs
@@ -49,6 +50,7 @@ class TrainingOptions:
     seed: int = 0
     size: tuple[int, int] = (256, 256)  # height, width
     resize: ResizePolicy = "stretch"
+    roi: Roi | None = None  # x, y, width, height of the part of each photo to learn; None for all of it
     holdout: float = 0.2
     alpha: float | None = None
     skip_unreadable: bool = False
@@ -85,7 +87,9 @@ def train(
     _check(options)
     files = good_images(data)
     fabric = _launch(machine or Machine())
-    inputs, kept, problems = load_inputs(files, options.size, options.resize, skip_unreadable=options.skip_unreadable)
+    inputs, kept, problems = load_inputs(
+        files, options.size, options.resize, roi=options.roi, skip_unreadable=options.skip_unreadable
+    )
     if fabric.is_global_zero:
         for problem in problems:
             report(Progress("skipped", 0, 0, warning=problem))
@@ -108,6 +112,7 @@ def train(
         train=_names([kept[i] for i in learned]),
         holdout=_names([kept[i] for i in held_out]),
         version=__version__,
+        roi=options.roi,
     )
     model = _build(config)
     folder = Path(fabric.broadcast(str(folder or new_run_folder())))
@@ -136,7 +141,7 @@ def resume(folder: Path, machine: Machine | None = None, *, report: Report = lam
                 "train again on the new images."
             )
         paths.append(path)
-    inputs, _, _ = load_inputs(paths, config.size, config.resize)
+    inputs, _, _ = load_inputs(paths, config.size, config.resize, roi=config.roi)
     split = len(config.train)
     _run(fabric, folder, config, _build(config), inputs[:split], inputs[split:], report)
     return folder
@@ -148,6 +153,8 @@ def is_first_process() -> bool:
 
 
 def _check(options: TrainingOptions) -> None:
+    if options.roi is not None:
+        check_roi(options.roi)
     if any(side < 64 or side % 32 for side in options.size):
         raise UsageError(
             f"The input size {options.size[0]}x{options.size[1]} does not work: "

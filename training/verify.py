@@ -11,6 +11,7 @@ from rstpm_edge.errors import UsageError
 from rstpm_edge.fusion import make_fuser
 from rstpm_edge.fusion_reference import fuse
 from rstpm_edge.image import read_image, to_input
+from rstpm_edge.roi import crop
 from rstpm_edge.session import open_session
 
 from .export import MAP_TOLERANCE, SCORE_TOLERANCE, load_model
@@ -51,7 +52,7 @@ def verify(run: Path, model_file: Path, images: Sequence[Path]) -> Differences:
     fuser = make_fuser(bundle.fusion, session.map_sizes, size)
     worst = np.zeros(3)
     for path in images:
-        inputs = to_input(read_image(path), size, bundle.resize)[0][None]
+        inputs = to_input(crop(read_image(path), bundle.roi, path), size, bundle.resize)[0][None]
         expected = [m.numpy() for m in model(torch.from_numpy(inputs))]
         maps = session.run(inputs)
         fused = fuser(maps)

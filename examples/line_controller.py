@@ -1,0 +1,95 @@
+"""Ejects rejected parts downstream of the camera, from verdicts over MQTT.
+
+A part needs `--delay` seconds from the camera to the ejector. Each verdict says when its photo was taken, so the
+ejector fires at that time plus the delay, however long the verdict took; a verdict that comes later than that is
+too late, and stops the line, as does an inspection that is offline: no part passes that was not judged.
+
+rstpm-edge infer camera:0 --mqtt mqtt://broker/station4
+python examples/line_controller.py broker station4 --delay 1.8          # pip install 'rstpm-edge[mqtt]'
+"""
+
+import argparse
+import heapq
+import json
+import queue
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion
+
+
+class LineController:
+    """Decides when to eject and when to stop. Times are seconds since 1970, of one clock: the machines use NTP."""
+
+    def __init__(self, delay: float, eject: Callable[[], None], stop: Callable[[str], None]) -> None:
+        self.delay, self.eject, self.stop = delay, eject, stop
+        self._due: list[float] = []
+
+    def status(self, payload: str) -> None:
+        """What came on TOPIC/status."""
+        if payload != "online":
+            self.stop("the inspection is offline")
+
+    def verdict(self, payload: str, now: float) -> None:
+        """What came on TOPIC/verdict."""
+        verdict = json.loads(payload)
+        if "error" in verdict:
+            self.stop(f"a part was not judged: {verdict['error']}")
+        elif verdict["is_anomalous"]:
+            due = datetime.fromisoformat(verdict["time"]).timestamp() + self.delay
+            if due < now:
+                self.stop(f"a reject came {now - due:.2f} s too late")
+            elif due not in self._due:  # at QoS 1 a message may come twice
+                heapq.heappush(self._due, due)
+
+    def work(self, now: float) -> float:
+        """Eject what is due, and say how many seconds there are until the next."""
+        while self._due and self._due[0] <= now:
+            heapq.heappop(self._due)
+            self.eject()
+        return self._due[0] - now if self._due else 1.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("host")
+    parser.add_argument("topic")
+    parser.add_argument("--port", type=int, default=1883)
+    parser.add_argument("--delay", type=float, required=True, help="seconds from the camera to the ejector")
+    options = parser.parse_args()
+
+    # Put your outputs here: a GPIO line, a fieldbus coil, a relay.
+    controller = LineController(
+        options.delay,
+        eject=lambda: print(f"{time.time():.3f} EJECT", flush=True),
+        stop=lambda reason: print(f"{time.time():.3f} STOP: {reason}", flush=True),
+    )
+    inbox: queue.Queue[tuple[str, str]] = queue.Queue()  # so that outputs are set in one thread only
+
+    def subscribe(client: Client, *_: Any) -> None:
+        client.subscribe([(f"{options.topic}/verdict", 1), (f"{options.topic}/status", 1)])
+
+    client = Client(CallbackAPIVersion.VERSION2)
+    client.on_connect = subscribe  # again after each reconnection
+    client.on_message = lambda _client, _data, message: inbox.put((message.topic, message.payload.decode()))
+    client.on_disconnect = lambda *_: inbox.put((f"{options.topic}/status", "no broker"))
+    client.connect(options.host, options.port, keepalive=5)
+    client.loop_start()
+    wait = 1.0
+    while True:
+        try:
+            topic, payload = inbox.get(timeout=wait)
+            if topic.endswith("/status"):
+                controller.status(payload)
+            else:
+                controller.verdict(payload, time.time())
+        except queue.Empty:
+            pass
+        wait = controller.work(time.time())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""From what the user typed after `rstpm-edge infer` to a plan of what to read."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rstpm_edge.errors import UsageError
+from rstpm_edge.image import find_images
+from rstpm_edge.live import LiveKind, without_password
+from rstpm_edge.sources import Every, Item, Kind, image_frame, kind_of, parse_every, video_frames
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Exactly one of: files to read in this order (kind, path, name of what is written for it), a live source, or a
+    folder to watch."""
+
+    files: tuple[tuple[Kind, Path, str], ...] = ()
+    live: tuple[LiveKind, str] | None = None
+    watched: Path | None = None
+    every: Every = field(default_factory=Every)
+
+    @property
+    def name(self) -> str:
+        """The live source or watched folder, for people."""
+        return without_password(self.live[1]) if self.live else str(self.watched)
+
+    @property
+    def has_end(self) -> bool:
+        """Whether the source ends by itself."""
+        return bool(self.files)
+
+    def read_files(self) -> Iterator[Item]:
+        """Everything in the files."""
+        for kind, path, output in self.files:
+            if kind == "video":
+                yield from video_frames(path, output, self.every)
+            else:
+                yield image_frame(path, output)
+
+
+def plan_sources(sources: Sequence[str], *, every: str | None, watch: bool, leave_out: Sequence[Path]) -> Plan:
+    """Check what was typed. `leave_out` are folders that are written to, and not read from.
+
+    Raises UsageError for what does not go together, and for a folder without images.
+    """
+    kinds = [kind_of(source) for source in sources]
+    chosen = Every() if every is None else parse_every(every)
+    if every is not None and not {"video", "camera", "stream", "pipeline"} & set(kinds):
+        raise UsageError("--every is for videos, cameras and streams.")
+    if watch:
+        if kinds != ["folder"]:
+            raise UsageError("--watch takes one folder.")
+        return Plan(watched=Path(sources[0]))
+    for kind, source in zip(kinds, sources, strict=True):
+        if kind == "camera" or kind == "stream" or kind == "pipeline":
+            if len(sources) > 1:
+                raise UsageError("A camera or stream must be the only source: start rstpm-edge once for each.")
+            return Plan(live=(kind, source), every=chosen)
+    files: list[tuple[Kind, Path]] = []
+    for kind, source in zip(kinds, sources, strict=True):
+        if kind == "folder":
+            files += [("image", path) for path in _images_in(source, leave_out)]
+        else:
+            files.append((kind, Path(source)))
+    shared = _shared_folder([Path(source) for source in sources])
+    return Plan(files=tuple((kind, path, os.path.relpath(path, shared)) for kind, path in files), every=chosen)
+
+
+def _images_in(folder: str, leave_out: Sequence[Path]) -> list[Path]:
+    """The images in a folder, without what an earlier run wrote there."""
+    outputs = [path.resolve() for path in leave_out]
+    found = [
+        image for image in find_images(folder) if not any(image.resolve().is_relative_to(path) for path in outputs)
+    ]
+    if not found:
+        raise UsageError(f"There are no PNG, JPEG, BMP or TIFF images in the folder {folder}.")
+    return found
+
+
+def _shared_folder(paths: Sequence[Path]) -> str:
+    folders = [os.path.abspath(path if path.is_dir() else path.parent) for path in paths]
+    return os.path.commonpath(folders)

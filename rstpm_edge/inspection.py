@@ -1,0 +1,114 @@
+"""Judging one item after the other: what is counted, printed, written and told."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import cv2
+import numpy as np
+
+from rstpm_edge.cli_common import say, say_error
+from rstpm_edge.errors import ImageError, ModelError
+from rstpm_edge.files import make_folder, replacing
+from rstpm_edge.map_file import encode_npy, encode_png
+from rstpm_edge.overlay import encode_overlay
+from rstpm_edge.sources import Failure, Frame
+from rstpm_edge.verdict import failure_fields, verdict_fields, verdict_line
+
+if TYPE_CHECKING:
+    from rstpm_edge.detector import Detector
+    from rstpm_edge.result import Result
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is printed and written: folders for overlays and maps, where there shall be any."""
+
+    as_json: bool = False
+    overlays: Path | None = None
+    maps: Path | None = None
+    map_format: Literal["png", "npy"] = "png"
+    rejects_only: bool = False
+
+
+class Inspection:
+    """Judges frames with `detector` (channels="bgr"), and calls each of `reactions` with the fields of each verdict.
+
+    `counts` has "normal", "anomalous" and "failed"; `seconds` is the time that judging took, writing included.
+    """
+
+    def __init__(
+        self,
+        detector: "Detector",
+        output: Output,
+        reactions: Sequence[Callable[[Mapping[str, Any]], None]] = (),
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self.seconds = 0.0
+        self._detector = detector
+        self._output = output
+        self._reactions = reactions
+
+    def take(self, item: Frame | Failure) -> None:
+        """Judge a frame, or take note of a failure. Raises OutputError, and UsageError for a mask that does not fit."""
+        start = time.perf_counter()
+        if isinstance(item, Failure):
+            self._fail(item)
+        else:
+            self._judge(item)
+            self.seconds += item.read_ms / 1000
+        self.seconds += time.perf_counter() - start
+
+    def summary(self, *notes: str) -> str:
+        """One line for people at the end; `notes` come last, empty ones are left out."""
+        total = self.counts.total()
+        line = (
+            f"{total} {'image' if total == 1 else 'images'}: {self.counts['normal']} normal, "
+            f"{self.counts['anomalous']} anomalous, {self.counts['failed']} failed; "
+            f"threshold {self._detector.threshold:.4g}; {1000 * self.seconds / max(total, 1):.0f} ms per image"
+        )
+        return "; ".join([line, *filter(None, notes)])
+
+    def _judge(self, frame: Frame) -> None:
+        start = time.perf_counter()
+        try:
+            result = self._detector(frame.image)
+        except (ImageError, ModelError) as error:  # neither knows which image it was
+            self._fail(Failure(frame.source, f"Cannot judge {frame.source}: {error}"))
+            return
+        milliseconds = frame.read_ms + (time.perf_counter() - start) * 1000
+        self.counts["anomalous" if result.is_anomalous else "normal"] += 1
+        fields = verdict_fields(frame, result, milliseconds)
+        for react in self._reactions:  # before anything is written: the part moves on
+            react(fields)
+        if result.is_anomalous or not self._output.rejects_only:
+            self._write(frame, result)
+        say(json.dumps(fields) if self._output.as_json else verdict_line(fields))
+
+    def _fail(self, failure: Failure) -> None:
+        self.counts["failed"] += 1
+        say_error(failure.message)
+        fields = failure_fields(failure)
+        for react in self._reactions:
+            react(fields)
+        if self._output.as_json:
+            say(json.dumps(fields))
+
+    def _write(self, frame: Frame, result: "Result") -> None:
+        output, name = self._output, frame.output
+        if output.overlays:
+            image = np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_BGR2RGB), np.uint8)
+            _write_file(output.overlays / f"{name}.overlay.png", encode_overlay(image, result, name=name))
+        if output.maps:
+            encode = encode_png if output.map_format == "png" else encode_npy
+            _write_file(output.maps / f"{name}.map.{output.map_format}", encode(result))
+
+
+def _write_file(path: Path, content: bytes) -> None:
+    make_folder(path.parent)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)  # whole, but not synced to the disk: on SD cards that is slow

@@ -1,0 +1,120 @@
+"""Running a command of the user's for each anomalous image."""
+
+import contextlib
+import json
+import os
+import queue
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rstpm_edge.errors import UsageError
+
+WAITING = 64  # verdicts that may wait for the command; at most
+PLACEHOLDERS = ("path", "score", "p_value", "threshold", "json")
+
+
+class OnAnomaly:
+    """Runs `command`, without a shell, for one verdict after the other, beside the inspection.
+
+    The command is split as a shell would; {path}, {score}, {p_value}, {threshold} and {json} in its words are
+    replaced, and the verdict's JSON is its standard input. What it prints goes to standard error. After `timeout`
+    seconds it is killed, with whatever it started.
+
+    wait: whether `tell` waits while 64 verdicts are queued, so that none is lost; otherwise the verdict is
+        dropped, counted in `dropped` and reported.
+    report: called with a sentence for each command that failed, was killed, or was not run. None of them ends the
+        inspection; `failed` counts them.
+
+    Leaving the context waits for what is queued. Raises UsageError for a command that cannot be run.
+    """
+
+    def __init__(
+        self, command: str, *, timeout: float = 10.0, wait: bool = True, report: Callable[[str], None]
+    ) -> None:
+        self.failed = 0
+        self.dropped = 0
+        self._words = _split(command)
+        self._timeout = timeout
+        self._wait = wait
+        self._report = report
+        self._queue: queue.Queue[Mapping[str, Any] | None] = queue.Queue(WAITING)
+        self._thread = threading.Thread(target=self._run_all, name="on-anomaly", daemon=True)
+        self._thread.start()
+
+    def tell(self, fields: Mapping[str, Any]) -> None:
+        """Queue the verdict that `verdict_fields` gave, if it is an anomalous one."""
+        if not fields.get("is_anomalous"):
+            return
+        try:
+            self._queue.put(fields, block=self._wait)
+        except queue.Full:
+            self.dropped += 1
+            self._report(f"The command was not run for {fields['path']}: {WAITING} others wait for it.")
+
+    def __enter__(self) -> "OnAnomaly":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is not None and not issubclass(kind, Exception):
+            return  # the user will not wait; the thread ends with the process
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run_all(self) -> None:
+        while (fields := self._queue.get()) is not None:
+            problem = self._run(fields)
+            if problem:
+                self.failed += 1
+                self._report(f"The command for {fields['path']} {problem}.")
+
+    def _run(self, fields: Mapping[str, Any]) -> str | None:
+        """Run the command once; what went wrong, if anything did."""
+        document = json.dumps(fields)
+        values = {**{name: str(fields.get(name)) for name in PLACEHOLDERS}, "json": document}
+        words = [_filled(word, values) for word in self._words]
+        try:
+            # In a group of its own: an interrupt from the keyboard is for us, and a timeout for all that it started.
+            process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=2, start_new_session=True)
+        except (OSError, ValueError) as error:
+            return f"could not be started: {getattr(error, 'strerror', None) or error}"
+        try:
+            process.communicate(document.encode() + b"\n", timeout=self._timeout)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return f"was killed after {self._timeout:g} seconds"
+        if process.returncode < 0:
+            return f"was ended by signal {-process.returncode}"
+        return f"failed with exit code {process.returncode}" if process.returncode else None
+
+
+def _split(command: str) -> list[str]:
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise UsageError(f"The command of --on-anomaly cannot be split into words: {error}.") from error
+    if not words:
+        raise UsageError("The command of --on-anomaly is empty.")
+    if shutil.which(words[0]) is None:
+        there = Path(words[0]).is_file()
+        reason = "is not executable" if there else "was not found"
+        raise UsageError(
+            f"The command {words[0]!r} of --on-anomaly {reason}; it is run without a shell, so for one write sh -c '…'."
+        )
+    return words
+
+
+def _filled(word: str, values: Mapping[str, str]) -> str:
+    # One pass, so that a file's name is not taken for a placeholder; other braces are the command's own.
+    return re.sub(r"\{(" + "|".join(PLACEHOLDERS) + r")\}", lambda match: values[match[1]], word)

@@ -1,0 +1,45 @@
+"""The part of a photo that is judged: a rectangle, in pixels of the photo."""
+
+import operator
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from rstpm_edge.errors import ImageError, UsageError
+
+if TYPE_CHECKING:  # reading a model's document takes no NumPy
+    from numpy.typing import NDArray
+
+Roi: TypeAlias = tuple[int, int, int, int]  # x, y, width, height
+EXAMPLE = "x,y,width,height in pixels of the photo, such as 100,50,640,480"
+
+
+def check_roi(roi: Iterable[Any]) -> Roi:
+    """`roi` as a tuple of four integers. Raises UsageError when it is no rectangle of at least one pixel."""
+    values = tuple(roi)
+    try:
+        x, y, width, height = map(operator.index, values)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"A ROI is {EXAMPLE}, not {values}.") from error
+    if min(x, y) < 0 or min(width, height) < 1:
+        raise UsageError(f"A ROI is {EXAMPLE}; its corner lies in the photo, and it is not empty: not {values}.")
+    return x, y, width, height
+
+
+def parse_roi(text: str) -> Roi:
+    """What `--roi` takes: "x,y,width,height". Raises UsageError."""
+    values = text.replace(" ", "").split(",")
+    if len(values) != 4 or not all(re.fullmatch(r"-?[0-9]{1,9}", value) for value in values):
+        raise UsageError(f"--roi is {EXAMPLE}, not {text!r}.")
+    return check_roi(map(int, values))
+
+
+def crop(image: "NDArray[Any]", roi: Roi | None, name: object = "the image") -> "NDArray[Any]":
+    """A view of `image` (H, W, …) in the ROI; all of it for None. Raises ImageError where the ROI reaches beyond it."""
+    if roi is None:
+        return image
+    x, y, width, height = roi
+    if image.ndim < 2 or y + height > image.shape[0] or x + width > image.shape[1]:
+        size = f"{image.shape[1]}×{image.shape[0]} pixels" if image.ndim > 1 else f"the shape {image.shape}"
+        raise ImageError(f"The ROI {','.join(map(str, roi))} reaches beyond {name}, which has {size}.")
+    return image[y : y + height, x : x + width]

@@ -1,0 +1,173 @@
+"""Where images come from: files, folders and videos. Cameras and streams are in `live`, watched folders in `watch`."""
+
+import math
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rstpm_edge.errors import ImageError, UsageError
+from rstpm_edge.image import read_image
+from rstpm_edge.video_file import problem_in_video
+
+VIDEOS = frozenset({".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv"})
+STREAMS = frozenset({"rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "srt"})
+V4L_MAJOR = 81  # of Linux's video devices, by whatever name udev made for them
+SHORT = 0.98  # a video whose frames cover less than this share of what its header says was cut short
+
+Kind = Literal["camera", "stream", "pipeline", "video", "image", "folder"]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One image to judge.
+
+    `source` is where it came from, for people. `image` is (H, W, 3) uint8 BGR. `output` names the files that are
+    written for it, below their folder. `read_ms` is what reading and decoding it took.
+
+    `number` counts the frames of a video or camera from 0, those that are left out included. `seconds` is the
+    time in a video. `taken` is when a camera took the frame, or its file was written (seconds since 1970).
+    `dropped` is how many frames of a camera were dropped so far. None where they mean nothing.
+    """
+
+    source: str
+    image: NDArray[np.uint8]
+    output: str
+    read_ms: float
+    number: int | None = None
+    seconds: float | None = None
+    taken: float | None = None
+    dropped: int | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image, or the rest of a video, that could not be read."""
+
+    source: str
+    message: str
+
+
+# None says that nothing has come for a moment, so that the caller can look after other things.
+Item: TypeAlias = Frame | Failure | None
+
+
+@dataclass(frozen=True)
+class Every:
+    """Which frames of a video or camera are judged: the first of each `frames`, or of each span of `seconds`."""
+
+    frames: int = 1
+    seconds: float | None = None
+
+    def slot(self, number: int, seconds: float) -> int:
+        """The slot that a frame falls into; the first frame of a slot is judged."""
+        if self.seconds is None:
+            return number // self.frames
+        return math.floor(seconds / self.seconds + 1e-6)  # 0.3 / 0.1 is a little less than 3
+
+
+def parse_every(text: str) -> Every:
+    """What `--every` takes: "10" (frames) or "0.5s". Raises UsageError."""
+    if re.fullmatch(r"[0-9]{1,9}", text) and int(text):
+        return Every(frames=int(text))
+    if re.fullmatch(r"[0-9]{0,9}\.?[0-9]{1,9}s", text) and float(text[:-1]):
+        return Every(seconds=float(text[:-1]))
+    raise UsageError(f"--every is a number of frames or a time, such as 10 or 0.5s, not {text!r}.")
+
+
+def kind_of(source: str) -> Kind:
+    """What a source named on the command line is. Raises UsageError for an address of an unknown kind."""
+    device = source.split(",")[0]
+    if device.startswith(("camera:", "/dev/video", "/dev/v4l/")) or _is_video_device(device):
+        return "camera"
+    if os.path.isdir(source):
+        return "folder"
+    if not os.path.exists(source):
+        scheme, separator, _ = source.partition("://")
+        if separator and " " not in scheme:
+            if scheme.lower() not in STREAMS:
+                raise UsageError(f"Cannot read {source}: streams are {', '.join(sorted(STREAMS))}.")
+            return "stream"
+        if " ! " in source:
+            return "pipeline"
+    # Whatever else it is called, it is read as an image; that will tell.
+    return "video" if Path(source).suffix.lower() in VIDEOS else "image"
+
+
+def image_frame(path: Path, output: str, taken: float | None = None) -> Frame | Failure:
+    """Read an image file."""
+    start = time.perf_counter()
+    try:
+        image = read_image(path, channels="bgr")
+    except ImageError as error:
+        return Failure(str(path), str(error))
+    return Frame(str(path), image, output, (time.perf_counter() - start) * 1000, taken=taken)
+
+
+def video_frames(path: Path, output: str, every: Every) -> Iterator[Item]:
+    """The frames of a video file that are due, in order; a failure where it cannot be read, or not to its end."""
+    source = str(path)
+    try:
+        with open(path, "rb") as file:
+            problem = problem_in_video(file)
+            if problem is None:
+                yield from _opened(file, path, output, every)
+                return
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        problem = str(getattr(error, "strerror", None) or error)
+    yield Failure(source, f"Cannot read {path}: {problem}.")
+
+
+def _opened(file: BinaryIO, path: Path, output: str, every: Every) -> Iterator[Item]:
+    # OpenCV crashes on names that are no UTF-8, and FFmpeg takes some for addresses: neither gets to see the name.
+    capture = cv2.VideoCapture(f"/proc/self/fd/{file.fileno()}", cv2.CAP_FFMPEG)
+    try:
+        if capture.isOpened():
+            yield from _captured(capture, path, output, every)
+        else:
+            yield Failure(str(path), f"Cannot read {path}: it is damaged, or no video that OpenCV decodes.")
+    finally:
+        capture.release()
+
+
+def _captured(capture: cv2.VideoCapture, path: Path, output: str, every: Every) -> Iterator[Item]:
+    source, number, seconds, slot = str(path), 0, 0.0, -1
+    while True:
+        start = time.perf_counter()
+        if not capture.grab():
+            break
+        seconds = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        if every.slot(number, seconds) == slot:
+            yield None
+        else:
+            slot = every.slot(number, seconds)
+            decoded, image = capture.retrieve()
+            if decoded:
+                milliseconds = (time.perf_counter() - start) * 1000
+                name = f"{output}.{number:06d}"
+                yield Frame(source, np.asarray(image, np.uint8), name, milliseconds, number, seconds)
+            else:
+                yield Failure(source, f"Cannot decode frame {number} of {path}.")
+        number += 1
+    frames, rate = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
+    # Some containers have no count, which OpenCV then estimates, so frames and time must both fall short.
+    if number == 0:
+        yield Failure(source, f"Cannot read {path}: it has no frames.")
+    elif rate > 0 and number < SHORT * frames and seconds + 1 / rate < SHORT * frames / rate:
+        yield Failure(source, f"{path} ends after {number} of {frames:.0f} frames; copy it again.")
+
+
+def _is_video_device(path: str) -> bool:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISCHR(status.st_mode) and os.major(status.st_rdev) == V4L_MAJOR

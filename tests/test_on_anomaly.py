@@ -1,0 +1,193 @@
+"""Commands that are run for anomalous images, beside the inspection."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from workplace import command_line
+
+from rstpm_edge import on_anomaly
+from rstpm_edge.on_anomaly import OnAnomaly
+
+BAD = {"path": "part.png", "score": 1.5, "p_value": 0.01, "threshold": 1.0, "is_anomalous": True}
+
+
+def program(path: Path, lines: str) -> Path:
+    """A shell script that can be run."""
+    path.write_text(f"#!/bin/sh\n{lines}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def run(model: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    monkeypatch.setenv("RSTPM_EDGE_MODEL", str(model))
+    return lambda *arguments: command_line("infer", *arguments)
+
+
+@pytest.fixture
+def reports() -> list[str]:
+    return []
+
+
+def test_it_is_run_for_anomalous_images_only(run: Any, photos: Path, tmp_path: Path) -> None:
+    script = program(tmp_path / "reject it", f'printf "%s\\n" "$@" > {tmp_path}/words; cat > {tmp_path}/stdin')
+    command = f"'{script}' 'two words' {{path}} p={{p_value}} {{score}} {{threshold}} {{json}} {{other}} '{{}}'"
+    result = run(photos, "--json", "--on-anomaly", command)
+    assert result.exit_code == 1
+    (line,) = [line for line in result.stdout.splitlines() if json.loads(line)["is_anomalous"]]
+    bad = json.loads(line)
+    words = (tmp_path / "words").read_text().splitlines()
+    assert words == [
+        "two words",
+        str(photos / "sub" / "2.jpg"),
+        "p=0.01",
+        str(bad["score"]),
+        "0.99",
+        line,
+        "{other}",
+        "{}",
+    ]
+    assert (tmp_path / "stdin").read_text() == line + "\n"
+    assert result.stderr == ""
+
+
+def test_no_shell_reads_what_is_filled_in(tmp_path: Path, reports: list[str]) -> None:
+    path = "$(touch hacked); {score} `id` 'x"
+    script = program(tmp_path / "script", f'printf "%s" "$1" > {tmp_path}/word')
+    with OnAnomaly(f"{script} {{path}}", report=reports.append) as command:
+        command.tell({**BAD, "path": path})
+    assert (tmp_path / "word").read_text() == path
+    assert reports == []
+
+
+def test_failures_are_reported_and_end_nothing(run: Any, photos: Path, tmp_path: Path, capfd: Any) -> None:
+    script = program(tmp_path / "script", "echo from the script; echo to stderr >&2; exit 7")
+    result = run(photos, photos, "--on-anomaly", script)
+    assert result.exit_code == 1
+    sentence = f"The command for {photos / 'sub' / '2.jpg'} failed with exit code 7."
+    assert result.stderr.splitlines() == [sentence] * 2
+    assert result.stdout.splitlines()[-1].endswith("; 2 failed commands")
+    output, errors = capfd.readouterr()
+    assert (output, errors) == ("", "from the script\nto stderr\n" * 2)
+
+
+def test_the_ways_to_fail(tmp_path: Path, reports: list[str]) -> None:
+    vanishing = program(tmp_path / "vanishing", "")
+    no_program = tmp_path / "no program"
+    no_program.write_text("#!/nowhere/sh\n")
+    no_program.chmod(0o755)
+    for words, problem in {
+        "sh -c 'kill -9 $$'": "was ended by signal 9",
+        f"'{no_program}'": "could not be started: No such file or directory",
+        "sh -c 'exec 0<&-; sleep 0.1'": None,  # does not read what it is given
+        "printf {json}\0": "could not be started: embedded null byte",
+    }.items():
+        with OnAnomaly(words, report=reports.append) as command:
+            command.tell({**BAD, "padding": "x" * 200_000} if problem is None else BAD)
+        assert reports == ([] if problem is None else [f"The command for part.png {problem}."])
+        assert command.failed == len(reports)
+        reports.clear()
+    with OnAnomaly(str(vanishing), report=reports.append) as command:
+        vanishing.unlink()
+        command.tell(BAD)
+    assert reports == ["The command for part.png could not be started: No such file or directory."]
+
+
+def test_a_command_that_takes_too_long_is_killed_with_what_it_started(tmp_path: Path, reports: list[str]) -> None:
+    script = program(tmp_path / "script", f"sleep 300 & echo $! > {tmp_path}/child; wait")
+    started = time.monotonic()
+    with OnAnomaly(str(script), timeout=0.5, report=reports.append) as command:
+        command.tell(BAD)
+        assert time.monotonic() - started < 0.4  # the inspection goes on
+    assert 0.5 <= time.monotonic() - started < 30
+    assert reports == ["The command for part.png was killed after 0.5 seconds."]
+    child = int((tmp_path / "child").read_text())
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text().split(") ")[1][:1]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_they_run_one_after_the_other_and_all_of_them(tmp_path: Path, reports: list[str]) -> None:
+    script = program(tmp_path / "script", f'echo "$1" >> {tmp_path}/log; sleep 0.02; echo "$1" >> {tmp_path}/log')
+    with OnAnomaly(f"{script} {{path}}", report=reports.append) as command:
+        for number in range(5):
+            command.tell({**BAD, "path": str(number)})
+        command.tell({**BAD, "is_anomalous": False})
+        command.tell({"path": "x", "error": "Cannot read x."})
+    assert (tmp_path / "log").read_text().split() == [str(number // 2) for number in range(10)]
+
+
+def test_when_too_many_wait(tmp_path: Path, reports: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_anomaly, "WAITING", 2)
+    script = program(tmp_path / "script", f"sleep 0.2; echo x >> {tmp_path}/log")
+    for wait, expected in ((False, range(2, 5)), (True, range(8, 9))):
+        (tmp_path / "log").write_text("")
+        reports.clear()
+        with OnAnomaly(str(script), wait=wait, report=reports.append) as command:
+            for _ in range(8):
+                command.tell(BAD)
+        ran = len((tmp_path / "log").read_text().split())
+        assert ran in expected
+        assert command.dropped == len(reports) == 8 - ran
+        assert set(reports) <= {"The command was not run for part.png: 2 others wait for it."}
+
+
+def test_files_wait_for_the_command_and_a_line_does_not(
+    run: Any, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+    init = OnAnomaly.__init__
+
+    def noted(self: OnAnomaly, command: str, **options: Any) -> None:
+        seen.append(options["wait"])
+        init(self, command, **options)
+
+    monkeypatch.setattr(OnAnomaly, "__init__", noted)
+    run(photos, "--on-anomaly", "true")
+    run("camera:97", "--on-anomaly", "true")
+    assert seen == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("", "The command of --on-anomaly is empty."),
+        ("   ", "The command of --on-anomaly is empty."),
+        ("echo 'x", "The command of --on-anomaly cannot be split into words: No closing quotation."),
+        (
+            "no-such-program {path}",
+            "The command 'no-such-program' of --on-anomaly was not found; it is run without a shell, so for one write "
+            "sh -c '…'.",
+        ),
+        (
+            "{here}/1.png",
+            "The command '{here}/1.png' of --on-anomaly is not executable; it is run without a shell, so for one "
+            "write sh -c '…'.",
+        ),
+    ],
+)
+def test_commands_that_cannot_be_run(run: Any, photos: Path, command: str, message: str) -> None:
+    result = run(photos, "--on-anomaly", command.replace("{here}", str(photos)))
+    assert result.exit_code == 2
+    assert (result.stdout, result.stderr) == ("", f"Error: {message.replace('{here}', str(photos))}\n")
+    assert run(photos, "--on-anomaly", "true", "--on-anomaly-timeout", 0).exit_code == 2
+
+
+def test_who_will_not_wait_need_not(reports: list[str]) -> None:
+    def interrupted() -> None:
+        with OnAnomaly("sleep 5", report=reports.append) as command:
+            command.tell(BAD)
+            raise KeyboardInterrupt
+
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert time.monotonic() - started < 3

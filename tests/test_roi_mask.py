@@ -1,0 +1,246 @@
+"""Judging a part of a photo, and ignoring some of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from bundles import ModelFactory
+from numpy.typing import NDArray
+
+from rstpm_edge.detector import Detector
+from rstpm_edge.errors import ImageError, UsageError
+from rstpm_edge.overlay import HEADER, draw_overlay
+from rstpm_edge.result import Result
+from rstpm_edge.roi import parse_roi
+
+Image = NDArray[np.uint8]
+ROI = (20, 10, 100, 80)
+
+
+def same_verdict(a: Result, b: Result) -> bool:
+    facts = ("score", "p_value", "position", "regions", "image_size", "roi")
+    return all(getattr(a, fact) == getattr(b, fact) for fact in facts) and np.array_equal(a.anomaly_map, b.anomaly_map)
+
+
+@pytest.fixture
+def two(good: Image) -> Image:
+    """A part with two defects: a strong one at the left, a weak one at the right."""
+    image = good.copy()
+    image[30:60, 10:40] = 255
+    image[30:60, 120:150] = 180
+    return image
+
+
+# The ROI
+
+
+@pytest.mark.parametrize("resize", ["stretch", "letterbox"])
+def test_a_roi_is_judged_as_an_image_of_its_own(model_factory: ModelFactory, bad: Image, resize: str) -> None:
+    path = model_factory(resize=resize)
+    x, y, width, height = ROI
+    inside, alone = Detector(path, roi=ROI)(bad), Detector(path)(bad[y : y + height, x : x + width])
+    assert inside.is_anomalous
+    assert (inside.score, inside.p_value) == (alone.score, alone.p_value)
+    np.testing.assert_array_equal(inside.model_map, alone.model_map)
+    moved = [
+        dataclasses.replace(
+            region,
+            box=(region.box[0] + x, region.box[1] + y, *region.box[2:]),
+            position=(region.position[0] + x, region.position[1] + y),
+        )
+        for region in alone.regions
+    ]
+    assert list(inside.regions) == moved
+    assert inside.position == (alone.position[0] + x, alone.position[1] + y)
+    assert (inside.roi, inside.image_size) == (ROI, (120, 160))
+
+
+def test_the_map_has_the_photos_size_and_is_lowest_outside_of_the_roi(model: Path, bad: Image) -> None:
+    x, y, width, height = ROI
+    result = Detector(model, roi=ROI)(bad)
+    alone = Detector(model)(bad[y : y + height, x : x + width])
+    assert result.anomaly_map.shape == (120, 160)
+    part = (slice(y, y + height), slice(x, x + width))
+    np.testing.assert_array_equal(result.anomaly_map[part], alone.anomaly_map)
+    outside = np.delete(result.anomaly_map.ravel(), np.ravel_multi_index(np.mgrid[part], (120, 160)).ravel())
+    assert outside.size == 120 * 160 - width * height
+    assert set(outside) == {alone.model_map.min()}
+    for size in ((1, 1), (3, 500), (120, 160), (7, 7)):
+        assert result.resized_map(*size).shape == size
+
+
+def test_a_defect_outside_of_the_roi_does_not_count(model: Path, two: Image) -> None:
+    assert Detector(model)(two).is_anomalous
+    assert not Detector(model, roi=(50, 0, 60, 120))(two).is_anomalous
+    whole = Detector(model, roi=(0, 0, 160, 120))(two)
+    assert same_verdict(whole, Detector(model)(two))
+
+
+def test_the_models_own_roi_is_taken_unless_told_otherwise(model_factory: ModelFactory, bad: Image) -> None:
+    plain, trained = model_factory("plain.onnx"), model_factory("roi.onnx", roi=ROI)
+    detector = Detector(trained)
+    assert detector.info.roi == ROI
+    assert same_verdict(detector(bad), Detector(plain, roi=ROI)(bad))
+    assert same_verdict(Detector(trained, roi=None)(bad), Detector(plain)(bad))
+    assert Detector(trained, roi=(0, 0, 9, 9))(bad).roi == (0, 0, 9, 9)
+
+
+def test_a_roi_works_for_files_batches_and_views(model: Path, bad: Image, tmp_path: Path) -> None:
+    path = tmp_path / "bad.png"
+    cv2.imwrite(str(path), bad)
+    detector = Detector(model, roi=ROI)
+    view = np.repeat(bad, 2, axis=1)[:, ::2]  # every other pixel of another array
+    results = [detector(path), *detector.predict_batch([bad, path, bad[..., 0], view], batch_size=2)]
+    assert all(same_verdict(result, results[0]) for result in results)
+    detector.warmup()  # fits images of any size
+
+
+def test_a_roi_beyond_the_image_is_named(model: Path, bad: Image, tmp_path: Path) -> None:
+    detector = Detector(model, roi=(100, 0, 61, 10))
+    with pytest.raises(ImageError, match=r"^The ROI 100,0,61,10 reaches beyond the image, which has 160×120 pixels\.$"):
+        detector(bad)
+    path = tmp_path / "bad.png"
+    cv2.imwrite(str(path), bad)
+    with pytest.raises(ImageError, match=f"reaches beyond {path}, which has"):
+        detector(path)
+    with pytest.raises(ImageError, match=r"the shape \(7,\)"):
+        detector(np.zeros(7, np.uint8))
+
+
+@pytest.mark.parametrize(
+    "roi", [(0, 0, 0, 5), (-1, 0, 5, 5), (0, 0, 5), (0, 0, 5, 5, 5), (0.5, 0, 5, 5), "all", (None,) * 4], ids=str
+)
+def test_rois_that_are_none(model: Path, roi: Any) -> None:
+    with pytest.raises(UsageError, match=r"^A ROI is x,y,width,height in pixels of the photo, such as 100,50,640,480"):
+        Detector(model, roi=roi)
+
+
+def test_what_the_option_takes() -> None:
+    assert parse_roi("1, 2,30,40") == (1, 2, 30, 40)
+    for text in ("", "1,2,3", "1,2,3,4,5", "a,b,c,d", "1;2;3;4", "1,2,0,4", "-1,2,3,4", "1,2,3,9999999999", "٣,1,1,1"):
+        with pytest.raises(UsageError, match="x,y,width,height in pixels"):
+            parse_roi(text)
+
+
+def test_an_overlay_darkens_what_was_not_judged(model: Path, good: Image) -> None:
+    picture = draw_overlay(good, Detector(model, roi=(0, 0, 80, 120))(good))
+    height, width = picture.shape[:2]
+    row = HEADER + (height - HEADER) // 3
+    np.testing.assert_array_equal(picture[row, width // 4], (127, 127, 127))
+    np.testing.assert_array_equal(picture[row, int(0.6 * width)], (127, 127, 127))
+    np.testing.assert_array_equal(picture[row, int(0.9 * width)], (63, 63, 63))
+
+
+# The mask
+
+
+def test_a_white_mask_changes_nothing(model_factory: ModelFactory, two: Image) -> None:
+    for number, resize in enumerate(("stretch", "letterbox")):
+        path = model_factory(f"{number}.onnx", resize=resize)
+        assert same_verdict(Detector(path, mask=np.ones((120, 160), bool))(two), Detector(path)(two))
+
+
+def test_the_score_is_the_highest_value_where_anomalies_count(model: Path, two: Image) -> None:
+    mask = np.full((120, 160), 255, np.uint8)
+    mask[:, :80] = 0
+    plain, masked = Detector(model)(two), Detector(model, mask=mask)(two)
+    counts = plain.model_map[:, 32:]
+    assert masked.score == counts.max() < plain.score
+    assert masked.p_value >= plain.p_value
+    assert [region.position[0] >= 120 for region in plain.regions] == [False, True]
+    assert masked.regions == plain.regions[1:]
+    assert masked.position == plain.regions[1].position
+    np.testing.assert_array_equal(masked.model_map[:, 32:], counts)
+    assert (masked.model_map[:, :32] == counts.min()).all()
+
+
+def test_everything_masked_but_a_good_part_is_normal(model: Path, two: Image) -> None:
+    mask = np.zeros((120, 160), bool)
+    mask[80:] = True
+    assert not Detector(model, mask=mask)(two).is_anomalous
+
+
+def test_a_threshold_below_everything_finds_no_region_under_the_mask(model: Path, two: Image) -> None:
+    mask = np.zeros((120, 160), bool)
+    mask[:, :40] = True
+    for threshold in (-1.0, -1e300):
+        (region,) = Detector(model, mask=mask, threshold=threshold)(two).regions
+        assert region.box == (0, 0, 40, 120)
+
+
+def test_a_mask_is_scaled_to_the_photo(model: Path, two: Image) -> None:
+    mask = np.full((120, 160), 255, np.uint8)
+    mask[:, :80] = 0
+    expected = Detector(model, mask=mask)(two)
+    for size in ((160, 120), (80, 60), (320, 240), (1600, 1200)):
+        scaled = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
+        assert same_verdict(Detector(model, mask=np.asarray(scaled))(two), expected)
+    large = cv2.resize(two, (1003, 751))  # of the same aspect ratio, to a pixel
+    assert Detector(model, mask=mask)(np.asarray(large)).position[0] > 500
+
+
+def test_a_mask_goes_with_a_roi(model: Path, two: Image) -> None:
+    of_photo = np.zeros((120, 160), bool)
+    of_photo[:, 100:] = True
+    roi = (4, 8, 150, 100)
+    with_photo = Detector(model, roi=roi, mask=of_photo)(two)
+    with_roi = Detector(model, roi=roi, mask=of_photo[8:108, 4:154])(two)
+    assert same_verdict(with_photo, with_roi)
+    assert with_photo.is_anomalous
+    assert with_photo.position[0] >= 115
+    other = Detector(model, roi=(4, 8, 70, 60), mask=np.ones((100, 100), bool))
+    with pytest.raises(UsageError, match=r"^The mask measures 100×100 pixels, which fits no photo of 160×120: "):
+        other(two)
+    with pytest.raises(UsageError, match=r"^The mask leaves nothing to judge; black is ignored, white is judged\.$"):
+        Detector(model, roi=(4, 8, 80, 100), mask=of_photo)(two)
+
+
+def test_a_mask_holds_for_every_image_of_a_batch(model: Path, two: Image, good: Image) -> None:
+    mask = np.zeros((60, 80), bool)
+    mask[:, 40:] = True
+    detector = Detector(model, mask=mask)
+    half = np.ascontiguousarray(two[::2, ::2])
+    results = detector.predict_batch([two, good, half, two])
+    assert [result.is_anomalous for result in results] == [True, False, True, True]
+    assert all(
+        same_verdict(result, detector(image)) for result, image in zip(results, [two, good, half, two], strict=True)
+    )
+
+
+def test_masks_in_files(model: Path, two: Image, tmp_path: Path) -> None:
+    mask = np.full((120, 160), 255, np.uint8)
+    mask[:, :80] = 0
+    expected = Detector(model, mask=mask)(two)
+    for name, pixels in {
+        "grey.png": mask,
+        "bgr.png": cv2.cvtColor(mask, cv2.COLOR_GRAY2BGR),
+        "alpha.png": cv2.cvtColor(mask, cv2.COLOR_GRAY2BGRA),
+        "deep.png": mask.astype(np.uint16) * 257,
+        "lossy.jpg": mask,
+        "plain.bmp": mask,
+    }.items():
+        cv2.imwrite(str(tmp_path / name), pixels)
+        assert same_verdict(Detector(model, mask=tmp_path / name)(two), expected), name
+
+
+def test_masks_that_cannot_be_used(model: Path, two: Image, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "black.png"), np.zeros((9, 9), np.uint8))
+    cv2.imwrite(str(tmp_path / "colour.png"), np.full((9, 9, 3), (0, 0, 255), np.uint8))
+    (tmp_path / "text.png").write_text("this is text")
+    for mask, message in [
+        (tmp_path / "black.png", rf"^The mask {tmp_path}/black.png is black all over"),
+        (tmp_path / "colour.png", r"cannot be used\. It has colours; a mask is black and white\.$"),
+        (tmp_path / "text.png", r"cannot be used\. Cannot read .*: it is not a PNG, JPEG, BMP or TIFF image\.$"),
+        (tmp_path / "none.png", "No such file or directory"),
+        (np.zeros((9, 9), bool), "^The mask is black all over, so nothing would be judged; "),
+        (np.zeros((9, 9), np.float32), r"array \(height, width\) of bool or uint8, not float32 of shape \(9, 9\)"),
+        (np.zeros((9, 9, 3), np.uint8), r"not uint8 of shape \(9, 9, 3\)"),
+        (np.zeros((0, 9), np.uint8), r"not uint8 of shape \(0, 9\)"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            Detector(model, mask=mask)

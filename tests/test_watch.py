@@ -1,0 +1,252 @@
+"""A folder into which a camera writes, at its own pace."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from notify_socket import NotifySocket
+from numpy.typing import NDArray
+from workplace import finish, running
+
+from rstpm_edge import watch as watching
+from rstpm_edge.errors import SourceError
+from rstpm_edge.sources import Failure, Frame, Item
+from rstpm_edge.watch import watch
+
+
+def encoded(image: NDArray[np.uint8], extension: str = ".png") -> bytes:
+    return cv2.imencode(extension, image)[1].tobytes()
+
+
+class Watcher:
+    """Collects what `watch` gives."""
+
+    def __init__(self, folder: Path, *leave_out: Path) -> None:
+        self.reports: list[str] = []
+        self._items: Iterator[Item] = watch(folder, leave_out, report=self.reports.append)
+        next(self._items)  # what is there already is looked at when the first is asked for
+
+    def until(self, *names: str, seconds: float = 20) -> dict[str, Frame | Failure]:
+        """What comes until all of these files have; nothing else may."""
+        found: dict[str, Frame | Failure] = {}
+        deadline = time.monotonic() + seconds
+        while len(found) < len(names):
+            assert time.monotonic() < deadline, f"only {sorted(found)} came"
+            item = next(self._items)
+            if item is not None:
+                found[Path(item.source).name] = item
+        assert sorted(found) == sorted(names)
+        return found
+
+    def nothing(self, seconds: float = 0.8) -> None:
+        """Nothing may come for a while."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            assert next(self._items) is None
+
+
+def test_only_new_images_are_judged(tmp_path: Path, bad: NDArray[np.uint8]) -> None:
+    (tmp_path / "old.png").write_bytes(encoded(bad))
+    watcher = Watcher(tmp_path)
+    (tmp_path / "new.png").write_bytes(encoded(bad))
+    (tmp_path / "note.txt").write_text("no image")
+    (tmp_path / ".hidden.png").write_bytes(encoded(bad))
+    (frame,) = watcher.until("new.png").values()
+    assert isinstance(frame, Frame)
+    np.testing.assert_array_equal(frame.image, bad)
+    assert frame.output == "new.png"
+    assert frame.taken == pytest.approx((tmp_path / "new.png").stat().st_mtime)
+    watcher.nothing()
+
+
+def test_a_file_that_is_being_written_is_not_judged_by_half(tmp_path: Path, bad: NDArray[np.uint8]) -> None:
+    watcher = Watcher(tmp_path)
+    # Formats whose halves OpenCV can decode, or once could.
+    contents = {f"x{extension}": encoded(bad, extension) for extension in (".png", ".jpg", ".bmp", ".tif")}
+
+    def write_slowly() -> None:
+        for share in (0.1, 0.5, 0.9, 1.0):  # slower than a file takes to count as settled
+            for name, content in contents.items():
+                with open(tmp_path / name, "ab") as file:
+                    file.write(content[file.tell() : int(share * len(content))])
+            time.sleep(0.5)
+
+    writer = threading.Thread(target=write_slowly)
+    writer.start()
+    frames = watcher.until(*contents)
+    writer.join()
+    for name, frame in frames.items():
+        assert isinstance(frame, Frame), name
+        np.testing.assert_array_equal(frame.image, cv2.imread(str(tmp_path / name)))
+    watcher.nothing()
+
+
+def test_a_file_of_its_full_size_from_the_start(tmp_path: Path, bad: NDArray[np.uint8]) -> None:
+    """As file servers make it: the pixels of a BMP that are not there yet are black."""
+    content = encoded(bad, ".bmp")
+    watcher = Watcher(tmp_path)
+
+    def write() -> None:
+        with open(tmp_path / "x.bmp", "wb") as file:
+            file.write(content[:54].ljust(len(content), b"\0"))
+            for start in range(54, len(content), 8000):
+                file.seek(start)
+                file.write(content[start : start + 8000])
+                file.flush()
+                time.sleep(0.05)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    (frame,) = watcher.until("x.bmp").values()
+    writer.join()
+    assert isinstance(frame, Frame)
+    np.testing.assert_array_equal(frame.image, bad)
+
+
+def test_a_file_that_is_renamed_when_it_is_whole(tmp_path: Path, bad: NDArray[np.uint8]) -> None:
+    watcher = Watcher(tmp_path)
+    (tmp_path / "x.png.part").write_bytes(encoded(bad))
+    watcher.nothing()
+    os.rename(tmp_path / "x.png.part", tmp_path / "x.png")
+    watcher.until("x.png")
+    for _ in range(2):  # cameras that always write to the same name
+        (tmp_path / "next").write_bytes(encoded(bad))
+        os.replace(tmp_path / "next", tmp_path / "x.png")
+        watcher.until("x.png")
+    watcher.nothing()
+
+
+def test_a_file_that_never_becomes_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "GIVEN_UP", 1.0)
+    watcher = Watcher(tmp_path)
+    (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "empty.png").touch()
+    found = watcher.until("x.png", "empty.png")
+    assert found["empty.png"] == Failure(
+        str(tmp_path / "empty.png"), f"Cannot read {tmp_path}/empty.png: the file is empty."
+    )
+    assert "truncated" in found["x.png"].message  # type: ignore[union-attr]
+    watcher.nothing()
+
+
+def test_a_file_that_is_taken_away_at_once(tmp_path: Path, bad: NDArray[np.uint8]) -> None:
+    watcher = Watcher(tmp_path)
+    (tmp_path / "x.png").write_bytes(encoded(bad)[:50])
+    watcher.nothing(0.3)
+    (tmp_path / "x.png").unlink()
+    watcher.nothing(0.3)
+    (tmp_path / "x.png").write_bytes(encoded(bad))
+    watcher.until("x.png")
+
+
+def test_folders_that_are_made_on_the_way(tmp_path: Path, bad: NDArray[np.uint8]) -> None:
+    (tmp_path / "monday").mkdir()
+    watcher = Watcher(tmp_path, tmp_path / "out")
+    for name in ("monday/1.png", "tuesday/shift/2.png", "out/3.png", ".hidden/4.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(encoded(bad))
+    found = watcher.until("1.png", "2.png")
+    assert isinstance(found["2.png"], Frame)
+    assert found["2.png"].output == "tuesday/shift/2.png"
+    shutil.rmtree(tmp_path / "tuesday")
+    (tmp_path / "tuesday").mkdir()
+    watcher.nothing()
+    (tmp_path / "tuesday" / "2.png").write_bytes(encoded(bad))
+    watcher.until("2.png")
+
+
+def test_a_burst_comes_in_order(tmp_path: Path, bad: NDArray[np.uint8]) -> None:
+    watcher = Watcher(tmp_path)
+    names = [f"{number}.png" for number in range(30)]
+    for name in names:
+        (tmp_path / name).write_bytes(encoded(bad))
+    assert list(watcher.until(*names)) == names
+
+
+def test_a_folder_that_is_not_mounted_for_a_while(tmp_path: Path, bad: NDArray[np.uint8]) -> None:
+    share, mount = tmp_path / "share", tmp_path / "mount"
+    share.mkdir()
+    (share / "old.png").write_bytes(encoded(bad))
+    mount.symlink_to(share)
+    (tmp_path / "empty").mkdir()
+    watcher = Watcher(mount)
+    for elsewhere in (tmp_path / "nowhere", tmp_path / "empty"):
+        mount.unlink()
+        mount.symlink_to(elsewhere)
+        watcher.nothing(0.3)
+        mount.unlink()
+        mount.symlink_to(share)
+        watcher.nothing(0.5)  # what was there is not new
+    assert watcher.reports == [
+        f"The folder {mount} has gone; waiting for it.",
+        f"The folder {mount} is back.",
+    ]
+    (share / "new.png").write_bytes(encoded(bad))
+    watcher.until("new.png")
+
+
+def test_a_folder_at_rest_is_not_listed_again_and_again(
+    tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "old.png").write_bytes(encoded(bad))
+    long_ago = time.time() - 100
+    os.utime(tmp_path, (long_ago, long_ago))
+    watcher = Watcher(tmp_path)
+    listed: list[str] = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: listed.append(path) or scandir(path))  # type: ignore[func-returns-value]
+    watcher.nothing(0.5)
+    assert listed == []
+    (tmp_path / "new.png").write_bytes(encoded(bad))
+    watcher.until("new.png")
+    assert listed
+
+
+def test_what_is_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"^Cannot watch .*/none: it is no folder\.$"):
+        watch(tmp_path / "none")
+
+
+# On the command line
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_watching(model: Path, tmp_path: Path, good: NDArray[np.uint8], bad: NDArray[np.uint8]) -> None:
+    incoming = tmp_path / "incoming"
+    incoming.mkdir()
+    (incoming / "old.png").write_bytes(encoded(bad))
+    printed = tmp_path / "printed"
+    arguments = [incoming, "--watch", "--json", "--model", model, "--save-overlay", incoming / "out"]
+    with (
+        open(printed, "w") as output,
+        NotifySocket(tmp_path / "notify") as systemd,
+        running("infer", *arguments, stdout=output, env=systemd.environment) as process,
+    ):
+        assert systemd.receive() == "READY=1"
+        for name, image in (("1.png", good), ("2.png", bad)):
+            (incoming / name).write_bytes(encoded(image))
+            wait_for(lambda name=name: name in printed.read_text())  # type: ignore[misc]
+        process.send_signal(signal.SIGTERM)
+        code, _, errors = finish(process, 60)
+    assert code == 1
+    lines = [json.loads(line) for line in printed.read_text().splitlines()]
+    assert [(Path(line["path"]).name, line["is_anomalous"]) for line in lines] == [("1.png", False), ("2.png", True)]
+    assert all("time" in line for line in lines)
+    assert errors.startswith("2 images: 1 normal, 1 anomalous, 0 failed; ")
+    assert sorted(path.name for path in (incoming / "out").iterdir()) == ["1.png.overlay.png", "2.png.overlay.png"]
