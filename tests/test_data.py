@@ -10,7 +10,15 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from rstpm_edge.training.data import TestImage, good_images, load_inputs, read_mask, test_images
+from rstpm_edge.training.data import (
+    TestImage,
+    good_images,
+    identify,
+    load_inputs,
+    read_mask,
+    test_images,
+    training_file,
+)
 
 from rstpm_edge.errors import DatasetError
 from rstpm_edge.image import read_image, to_input
@@ -278,3 +286,35 @@ def test_a_mask_that_cannot_be_read_or_is_not_there(tmp_path: Path) -> None:
         read_mask(TestImage(Path("x.png"), "dent", tmp_path / "mask.png"), (20, 30))
     with pytest.raises(DatasetError, match=r"^x\.png has no mask in ground_truth"):
         read_mask(TestImage(Path("x.png"), "dent", None), (20, 30))
+
+
+def test_a_mask_that_is_drawn_in_small_numbers(tmp_path: Path) -> None:
+    drawn = np.zeros((20, 30), np.uint8)
+    drawn[3:6, 7:9] = 1
+    image = TestImage(Path("x.png"), "dent", put(tmp_path / "mask.png", drawn), mask_level=0)
+    np.testing.assert_array_equal(read_mask(image, (20, 30)), drawn > 0)
+
+
+# Files as a run remembers them
+
+
+def test_files_are_named_from_the_folder_that_holds_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [put(tmp_path / "a" / "x" / "1.png"), put(tmp_path / "a" / "y" / "1.png")]
+    size = paths[0].stat().st_size
+    assert identify(paths) == (tmp_path / "a", (("x/1.png", size), ("y/1.png", size)))
+    assert identify(paths[:1]) == (tmp_path / "a" / "x", (("1.png", size),))
+    monkeypatch.chdir(tmp_path / "a")
+    assert identify([Path("x/1.png"), Path("y/1.png")]) == identify(paths)
+    with pytest.raises(DatasetError, match=r"^Cannot read .*2\.png: No such file or directory\.$"):
+        identify([*paths, tmp_path / "2.png"])
+    with pytest.raises(DatasetError, match=r"^There are no images; training needs at least 5 good ones\.$"):
+        identify([])
+
+
+def test_a_runs_files_are_found_again(tmp_path: Path) -> None:
+    good = mvtec(tmp_path / "mvtec") / "train" / "good"
+    for folder in (good, tmp_path / "mvtec"):
+        assert training_file(folder, "3.png") == good / "3.png"
+    assert training_file(tmp_path / "flat", "3.png") == tmp_path / "flat" / "3.png"

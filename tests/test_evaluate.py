@@ -15,6 +15,7 @@ from brute_force import brute_force_aupro, pooled
 from bundles import ModelFactory
 from click.testing import CliRunner
 from labelled import write_labelled
+from rstpm_edge.training.data import test_images as labelled_images
 from rstpm_edge.training.evaluate import Evaluation, JudgedImage, evaluate
 from rstpm_edge.training.metrics import aupro, clopper_pearson
 from rstpm_edge.training.predictions import predict
@@ -366,6 +367,16 @@ def test_data_that_cannot_be_evaluated(model: Path, spots: Path, tmp_path: Path)
     shutil.rmtree(spots / "test" / "good")
     with pytest.raises(DatasetError, match="must hold both good and defective images"):
         evaluate(spots, model)
+
+
+def test_images_that_are_named_one_by_one(model: Path, spots: Path) -> None:
+    add_masks(spots)
+    images = labelled_images(spots)
+    assert evaluate(spots, model, images=images) == evaluate(spots, model)
+    without = [image for image in images if image.kind != "dark"]
+    assert list(evaluate(spots, model, images=without).kinds) == ["spot"]
+    with pytest.raises(DatasetError, match="needs both good and defective images"):
+        evaluate(spots, model, images=[image for image in images if image.is_defective])
 
 
 def test_a_model_that_is_not_there(spots: Path, tmp_path: Path) -> None:

@@ -152,6 +152,25 @@ def test_the_split(count: int, holdout: float, held: int) -> None:
         assert sorted([*held_out, *learned]) == list(range(count))
 
 
+def test_images_that_are_named_one_by_one(parts: Path, tmp_path: Path) -> None:
+    good = sorted((parts / "train" / "good").iterdir())
+    files = [Path(shutil.copy(path, tmp_path / name)) for path, name in zip(good, "abcdefgh", strict=False)]
+    for name, path in zip(("first", "second") * 4, files, strict=True):
+        (tmp_path / name).mkdir(exist_ok=True)
+        path.rename(tmp_path / name / f"{path.name}.png")
+    files = sorted(tmp_path.rglob("*.png"))[::-1][:7]
+    with pytest.raises(KeyboardInterrupt):
+        train.train(files, TrainingOptions(epochs=3, size=SIZE), CPU, folder=tmp_path / "run", report=Stop(2))
+    config = load_config(tmp_path / "run")
+    assert config.data == str(tmp_path)
+    names = {name for name, _ in (*config.train, *config.holdout)}
+    assert names == {path.relative_to(tmp_path).as_posix() for path in files}
+    train.resume(tmp_path / "run", CPU)
+    assert load_summary(tmp_path / "run").epochs == 3
+    with pytest.raises(DatasetError, match=r"missing\.png: No such file"):
+        train.train([*files, tmp_path / "missing.png"], TrainingOptions(epochs=1, size=SIZE), CPU)
+
+
 def test_five_images_are_enough(parts: Path, tmp_path: Path) -> None:
     (tmp_path / "few").mkdir()
     for path in sorted((parts / "train" / "good").iterdir())[:5]:

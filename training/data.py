@@ -1,6 +1,7 @@
 """Folders of images: which files there are, which are good, and where a defect's mask lies."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ class TestImage:
     path: Path
     kind: str  # "good", or the defect's name
     mask: Path | None
+    mask_level: int = 127  # grey values of the mask above this one are the defect
 
     @property
     def is_defective(self) -> bool:
@@ -39,18 +41,38 @@ def good_images(data: str | Path) -> list[Path]:
 
     Raises DatasetError when there is no such folder, or when it holds fewer than five images.
     """
-    folder = _existing_folder(data)
+    folder = existing_folder(data)
     mvtec = folder / "train" / "good"
     if not mvtec.is_dir() and (folder / "test").is_dir():
         raise DatasetError(f"{folder} has a test folder but no train/good; put the good training images there.")
     source = mvtec if mvtec.is_dir() else folder
-    files = _images_in(source)
+    files = images_in(source)
     if len(files) < MINIMUM_IMAGES:
         raise DatasetError(
             f"{source} holds {len(files)} image(s) (PNG, JPEG, BMP or TIFF); training needs at least "
             f"{MINIMUM_IMAGES} good ones, and 100 or more to be trusted."
         )
     return files
+
+
+def training_file(data: Path, name: str) -> Path:
+    """Where the image `name` of a run on `data` lies: in train/good of the MVTec AD layout, else in `data` itself."""
+    mvtec = data / "train" / "good" / name
+    return mvtec if mvtec.is_file() else data / name
+
+
+def identify(files: Sequence[Path]) -> tuple[Path, tuple[tuple[str, int], ...]]:
+    """The folder that all of `files` lie in or below, and their names relative to it with their sizes in bytes.
+
+    Raises DatasetError when a file is missing, or none is given.
+    """
+    if not files:
+        raise DatasetError(f"There are no images; training needs at least {MINIMUM_IMAGES} good ones.")
+    folder = Path(os.path.commonpath([path.absolute().parent for path in files]))
+    try:
+        return folder, tuple((path.absolute().relative_to(folder).as_posix(), path.stat().st_size) for path in files)
+    except OSError as error:
+        raise DatasetError(f"Cannot read {error.filename}: {error.strerror}.") from error
 
 
 def test_images(data: str | Path) -> list[TestImage]:
@@ -60,24 +82,38 @@ def test_images(data: str | Path) -> list[TestImage]:
 
     Raises DatasetError when good or defective images are missing, or when only some of a kind have masks.
     """
-    folder = _existing_folder(data)
+    folder = existing_folder(data)
     if not (folder / "test").is_dir():
         raise DatasetError(f"{folder} has no test folder: evaluation needs test/good and test/KIND.")
     images: list[TestImage] = []
     for kind in sorted(path.name for path in (folder / "test").iterdir() if path.is_dir()):
-        files = _images_in(folder / "test" / kind)
+        files = images_in(folder / "test" / kind)
         if kind == "good":
             images += [TestImage(path, kind, None) for path in files]
             continue
-        masks = {_mask_owner(path): path for path in _images_in(folder / "ground_truth" / kind)}
-        found = [TestImage(path, kind, masks.get(path.stem)) for path in files]
-        without = [image.path.name for image in found if image.mask is None]
-        if masks and without:
-            raise DatasetError(f"{folder / 'ground_truth' / kind} has no mask for {_some(without)}.")
-        images += found
-    if not any(image.is_defective for image in images) or all(image.is_defective for image in images):
+        truth = folder / "ground_truth" / kind
+        images += defective_images(files, kind, {_mask_owner(path): path for path in images_in(truth)}, truth)
+    if not both_kinds(images):
         raise DatasetError(f"{folder / 'test'} must hold both good and defective images (test/good and test/KIND).")
     return images
+
+
+def defective_images(
+    files: Sequence[Path], kind: str, masks: Mapping[str, Path], truth: Path, *, mask_level: int = 127
+) -> list[TestImage]:
+    """Test images of one kind of defect; `masks` are by the image's name without its extension, none or all of them.
+
+    Raises DatasetError when `truth`, where masks come from, lacks some.
+    """
+    without = [path.name for path in files if path.stem not in masks]
+    if masks and without:
+        raise DatasetError(f"{truth} has no mask for {some_of(without)}.")
+    return [TestImage(path, kind, masks.get(path.stem), mask_level) for path in files]
+
+
+def both_kinds(images: Sequence[TestImage]) -> bool:
+    """Whether there are good and defective images, without which nothing can be measured."""
+    return {image.is_defective for image in images} == {False, True}
 
 
 def load_inputs(
@@ -123,17 +159,19 @@ def read_mask(image: TestImage, shape: tuple[int, int]) -> NDArray[np.bool_]:
     if mask is None or mask.shape != shape:
         measures = "cannot be read" if mask is None else f"measures {mask.shape[1]}×{mask.shape[0]} pixels"
         raise DatasetError(f"The mask {image.mask} {measures}; it must be an image of {shape[1]}×{shape[0]} pixels.")
-    return np.asarray(mask > 127)
+    return np.asarray(mask > image.mask_level)
 
 
-def _existing_folder(data: str | Path) -> Path:
+def existing_folder(data: str | Path) -> Path:
+    """`data` as a Path. Raises DatasetError when it is no folder."""
     folder = Path(data)
     if not folder.is_dir():
         raise DatasetError(f"{folder} is {'not a folder' if folder.exists() else 'missing'}; give a folder of images.")
     return folder
 
 
-def _images_in(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[Path]:
+    """The images in `folder`, not below it, in natural order; none where there is no such folder."""
     return find_images(folder, recursive=False) if folder.is_dir() else []
 
 
@@ -141,6 +179,7 @@ def _mask_owner(path: Path) -> str:
     return path.stem.removesuffix("_mask")
 
 
-def _some(names: Sequence[str], most: int = 5) -> str:
+def some_of(names: Sequence[str], most: int = 5) -> str:
+    """`names` for a sentence: the first few, and how many more."""
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest

@@ -12,6 +12,7 @@ from rstpm_edge.bundle import Fusion
 from rstpm_edge.calibration import conformal_threshold, smallest_alpha
 from rstpm_edge.fusion import FusedMaps
 
+from .data import TestImage
 from .metrics import PixelMetrics, clopper_pearson, image_metrics, ranked_metrics
 from .predictions import ALL_MAPS, Predictions, predict
 from .ranking import RankedPixels, rank
@@ -147,6 +148,7 @@ def evaluate(
     data: str | Path,
     model: str | Path,
     *,
+    images: Sequence[TestImage] | None = None,
     threads: int | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
@@ -154,7 +156,7 @@ def evaluate(
 
     Raises DatasetError, ImageError and ModelError.
     """
-    return measure(predict(data, model, threads=threads, report=report))
+    return measure(predict(data, model, images=images, threads=threads, report=report))
 
 
 def measure(predictions: Predictions) -> Evaluation:

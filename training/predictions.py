@@ -1,6 +1,6 @@
 """What a model file says about labelled images, kept small: its six maps, at the model's own resolution."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +19,7 @@ from rstpm_edge.result import Result
 from rstpm_edge.roi import crop
 from rstpm_edge.session import open_session
 
-from .data import TestImage, read_mask, test_images
+from .data import TestImage, both_kinds, read_mask, test_images
 
 ALL_MAPS = range(6)
 
@@ -79,17 +79,21 @@ def predict(
     data: str | Path,
     model: str | Path,
     *,
+    images: Sequence[TestImage] | None = None,
     threads: int | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Predictions:
     """Run `model` over the test images of `data` (MVTec AD layout). `report` gets (done, total) after each.
 
-    Images are read one after another; masks and maps are kept. A model that was trained on a ROI judges that
-    part of each image, and the pixels of that part count.
+    `images`, all below `data`, are taken instead where they are given: other layouts have them elsewhere. They are read
+    one after another; masks and maps are kept. A model that was trained on a ROI judges that part of each image, and the
+    pixels of that part count.
 
     Raises DatasetError, ImageError and ModelError.
     """
-    images = sorted(test_images(data), key=lambda image: image.is_defective)
+    images = sorted(test_images(data) if images is None else images, key=lambda image: image.is_defective)
+    if not both_kinds(images):
+        raise DatasetError(f"An evaluation needs both good and defective images of {data}.")
     session = open_session(model, threads=threads)
     bundle, digest = session.bundle, _digest(session.path)
     shapes, placements, masks, batches = [], [], [], []
@@ -127,12 +131,13 @@ def _digest(model: Path) -> str:
         raise ModelError(f"Cannot read the model {model}: {error.strerror or error}.") from error
 
 
-def _refuse_empty_masks(images: list[TestImage], masks: list[NDArray[np.bool_] | None]) -> None:
+def _refuse_empty_masks(images: Sequence[TestImage], masks: list[NDArray[np.bool_] | None]) -> None:
     """One mask that marks nothing may be a slip; where all of a kind do, their grey values are meant otherwise."""
-    marked: dict[Path, bool] = {}
+    marked: dict[tuple[Path, int], bool] = {}
     for image, mask in zip(images, masks, strict=True):
         if image.mask is not None and mask is not None:
-            marked[image.mask.parent] = marked.get(image.mask.parent, False) or bool(mask.any())
-    for folder, any_pixel in marked.items():
+            of_kind = (image.mask.parent, image.mask_level)
+            marked[of_kind] = marked.get(of_kind, False) or bool(mask.any())
+    for (folder, level), any_pixel in marked.items():
         if not any_pixel:
-            raise DatasetError(f"No mask in {folder} marks a pixel: defects must be white, above 127 of 255.")
+            raise DatasetError(f"No mask in {folder} marks a pixel: defects must be white, above {level} of 255.")

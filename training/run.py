@@ -35,7 +35,7 @@ SAMPLES = 8
 class RunConfig:
     """What a training was asked for. `train` and `holdout` are file names with their sizes in bytes."""
 
-    data: str
+    data: str  # a folder; the names are relative to it, or to its train/good (MVTec AD layout)
     preset: Preset
     height: int
     width: int

@@ -23,7 +23,7 @@ from rstpm_edge.errors import TrainingError, UsageError
 from rstpm_edge.roi import Roi, check_roi
 
 from .calibrate import fusion_and_scores
-from .data import good_images, load_inputs
+from .data import existing_folder, good_images, identify, load_inputs, training_file
 from .features import compute_features, remove_features
 from .fit import Progress, Report, fit
 from .model import RSTPM
@@ -71,7 +71,7 @@ class Machine:
 
 
 def train(
-    data: str | Path,
+    data: str | Path | Sequence[Path],
     options: TrainingOptions | None = None,
     machine: Machine | None = None,
     *,
@@ -80,12 +80,14 @@ def train(
 ) -> Path:
     """Train on the good images of `data` and return the run's folder (a new one in ./runs by default).
 
+    `data` is a folder (see `good_images`), or the images themselves.
     Raises DatasetError, UsageError and WeightsError before training starts, TrainingError when it diverges,
     OutputError when the run cannot be written. Whole epochs are never lost: see `resume`.
     """
     options = options or TrainingOptions()
-    _check(options)
-    files = good_images(data)
+    check_options(options)
+    files = good_images(data) if isinstance(data, str | Path) else list(data)
+    source, names = identify(files)
     fabric = _launch(machine or Machine())
     inputs, kept, problems = load_inputs(
         files, options.size, options.resize, roi=options.roi, skip_unreadable=options.skip_unreadable
@@ -93,6 +95,7 @@ def train(
     if fabric.is_global_zero:
         for problem in problems:
             report(Progress("skipped", 0, 0, warning=problem))
+    name_of = dict(zip(files, names, strict=True))
     held_out, learned = _split(len(kept), options.holdout, options.seed)
     if options.alpha is not None:
         conformal_threshold((0.0,) * len(held_out), options.alpha)  # too few images: say so before the work
@@ -100,7 +103,7 @@ def train(
     if options.epochs is not None:
         preset = replace(preset, epochs=options.epochs)
     config = RunConfig(
-        data=os.path.abspath(data),
+        data=os.path.abspath(data) if isinstance(data, str | Path) else str(source),
         preset=preset,
         height=options.size[0],
         width=options.size[1],
@@ -109,8 +112,8 @@ def train(
         alpha=options.alpha,
         max_minutes=options.max_minutes,
         weights={name: w if w == "random" else os.path.abspath(w) for name, w in options.weights.items()},
-        train=_names([kept[i] for i in learned]),
-        holdout=_names([kept[i] for i in held_out]),
+        train=tuple(name_of[kept[i]] for i in learned),
+        holdout=tuple(name_of[kept[i]] for i in held_out),
         version=__version__,
         roi=options.roi,
     )
@@ -131,13 +134,13 @@ def resume(folder: Path, machine: Machine | None = None, *, report: Report = lam
     """
     config = load_config(folder)
     fabric = _launch(machine or Machine())
-    by_name = {path.name: path for path in good_images(config.data)}
+    source = existing_folder(config.data)
     paths = []
     for name, size in (*config.train, *config.holdout):
-        path = by_name.get(name)
-        if path is None or path.stat().st_size != size:
+        path = training_file(source, name)
+        if not path.is_file() or path.stat().st_size != size:
             raise TrainingError(
-                f"{name} in {config.data} is {'missing' if path is None else 'another file'} since the run began; "
+                f"{name} in {source} is {'another file' if path.is_file() else 'missing'} since the run began; "
                 "train again on the new images."
             )
         paths.append(path)
@@ -152,7 +155,8 @@ def is_first_process() -> bool:
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
-def _check(options: TrainingOptions) -> None:
+def check_options(options: TrainingOptions) -> None:
+    """Raises UsageError for the first option that cannot work."""
     if options.roi is not None:
         check_roi(options.roi)
     if any(side < 64 or side % 32 for side in options.size):
@@ -222,10 +226,6 @@ def _split(count: int, holdout: float, seed: int) -> tuple[NDArray[np.int64], ND
     order = np.random.default_rng(seed).permutation(count)
     held = min(max(1, round(count * holdout)), count - 2)
     return np.sort(order[:held]), np.sort(order[held:])
-
-
-def _names(paths: Sequence[Path]) -> tuple[tuple[str, int], ...]:
-    return tuple((path.name, path.stat().st_size) for path in paths)
 
 
 def _build(config: RunConfig) -> RSTPM:
