@@ -3,7 +3,7 @@
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     metavar="NAME=FILE",
     help="A teacher's weights (.pth or .safetensors), or NAME=random to try things out; may be repeated.",
 )
+@click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Another value for a preset's field.")
 @click.option("--epochs", type=int, help="Passes over the images.  [default: the preset's]")
 @click.option("--max-minutes", type=float, help="Finish the schedule within this time, with fewer epochs.")
 @click.option("--size", default="256", show_default=True, metavar="HxW", help="Input size, multiples of 32.")
@@ -51,6 +52,7 @@ def train(data: Path | None, **options: Any) -> None:
     Examples:
       rstpm-edge train photos/good
       rstpm-edge train photos/good --max-minutes 10 --size 256x512
+      rstpm-edge train photos/good --set fusion=paper --set attention=false
       rstpm-edge train --resume runs/2026-01-31_12-00-00
     """
     module = training_module("train")
@@ -65,13 +67,18 @@ def train(data: Path | None, **options: Any) -> None:
             raise UsageError("Give DATA, a folder of good images, or --resume RUN.")
         else:
             preset = presets.preset_with_teachers(options["preset"], options["teacher1"], options["teacher2"])
+            preset = training_module("overrides").override(preset, parse_overrides(options["overrides"]))
             chosen = {
                 name: options[name]
                 for name in ("epochs", "max_minutes", "seed", "resize", "holdout", "alpha", "skip_unreadable")
             }
             roi = None if options["roi"] is None else parse_roi(options["roi"])
             parsed = module.TrainingOptions(
-                roi=roi, preset=preset, size=_size(options["size"]), weights=_weights(options["weights"]), **chosen
+                roi=roi,
+                preset=preset,
+                size=parse_size(options["size"]),
+                weights=parse_weights(options["weights"]),
+                **chosen,
             )
             run = module.train(data, parsed, machine, report=report)
     if module.is_first_process():
@@ -259,18 +266,29 @@ def _mover(bar: Any) -> Callable[[int, int], None]:
     return move
 
 
-def _size(text: str) -> tuple[int, int]:
+def parse_size(text: str) -> tuple[int, int]:
+    """--size as (height, width). Raises UsageError."""
     parts = text.lower().split("x")
     if len(parts) > 2 or not all(part.strip().isdecimal() for part in parts):
         raise UsageError(f"--size is a number of pixels or HEIGHTxWIDTH, such as 256 or 256x512, not {text!r}.")
     return int(parts[0]), int(parts[-1])
 
 
-def _weights(pairs: tuple[str, ...]) -> dict[str, str]:
-    weights = {}
+def parse_weights(pairs: Iterable[str]) -> dict[str, str]:
+    """--weights as {NAME: FILE}. Raises UsageError."""
+    return _pairs(pairs, "--weights takes NAME=FILE, such as resnet18=resnet18.pth")
+
+
+def parse_overrides(pairs: Iterable[str]) -> dict[str, str]:
+    """--set as {NAME: VALUE}. Raises UsageError."""
+    return _pairs(pairs, "--set takes NAME=VALUE, such as fusion=paper")
+
+
+def _pairs(pairs: Iterable[str], expected: str) -> dict[str, str]:
+    values = {}
     for pair in pairs:
-        name, equals, source = pair.partition("=")
-        if not (name and equals and source):
-            raise UsageError(f"--weights takes NAME=FILE, such as resnet18=resnet18.pth, not {pair!r}.")
-        weights[name] = source
-    return weights
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        if not (name and equals and value):
+            raise UsageError(f"{expected}, not {pair!r}.")
+        values[name] = value
+    return values

@@ -372,3 +372,27 @@ def test_two_processes_normalise_as_one(tmp_path: Path) -> None:
         torch.testing.assert_close(found[0][name] + found[1][name], parameter.grad, atol=1e-5, rtol=1e-5)
     for part in found:
         torch.testing.assert_close(dict(part["state"]), state, atol=1e-5, rtol=1e-5)
+
+
+# Without attention
+
+
+@pytest.mark.parametrize("preset", [EDGE, PAPER], ids=lambda preset: preset.name)
+def test_without_attention_there_are_no_gates_and_the_teacher_is_not_looked_at(preset: Preset) -> None:
+    torch.manual_seed(0)
+    strides, channels = preset.strides, (16, 32, 64)
+    if preset is EDGE:
+        student: nn.Module = EdgeReconstructionStudent(
+            320, channels, strides, EDGE.student2_widths, EDGE.student2_blocks, attention=False
+        )
+    else:
+        student = PaperReconstructionStudent(320, channels, strides, attention=False)
+    assert not any("gate" in name for name, _ in student.named_parameters())
+    assert not any(isinstance(module, AttentionGate) for module in student.modules())
+    deep, teacher = draw(2, 320, HEIGHT // 32, WIDTH // 32), pyramid(channels, strides)
+    outputs = student.eval()(deep, teacher)
+    assert shapes(outputs) == shapes(teacher)
+    for output, other in zip(outputs, student(deep, [torch.zeros_like(level) for level in teacher]), strict=True):
+        torch.testing.assert_close(output, other, rtol=0, atol=0)
+    torch.stack([output.square().mean() for output in outputs]).sum().backward()
+    assert all(parameter.grad is not None for parameter in student.parameters())

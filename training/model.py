@@ -48,11 +48,16 @@ class RSTPM(nn.Module):
             source = (channels1[stem[0]], stem[0]) if stem else (3, 1)
             student1 = EdgeStudent(*source, targets1, strides, preset.student1_widths)
             student2 = EdgeReconstructionStudent(
-                channels1[DEEPEST], targets2, strides, preset.student2_widths, preset.student2_blocks
+                channels1[DEEPEST],
+                targets2,
+                strides,
+                preset.student2_widths,
+                preset.student2_blocks,
+                attention=preset.attention,
             )
         else:
             student1 = BackboneStudent(preset.teacher1, strides)
-            student2 = PaperReconstructionStudent(channels1[DEEPEST], targets2, strides)
+            student2 = PaperReconstructionStudent(channels1[DEEPEST], targets2, strides, attention=preset.attention)
         self.students = Students(student1, student2)
         self.standardize1 = ChannelStatistics(self.teacher1.channels if preset.standardize else ())
         self.standardize2 = ChannelStatistics(self.teacher2.channels if preset.standardize else ())

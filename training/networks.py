@@ -154,7 +154,8 @@ class EdgeStudent(nn.Module):
 class EdgeReconstructionStudent(nn.Module):
     """Student 2 of the `edge` preset: a decoder from teacher 1's stride 32 to teacher 2's three levels.
 
-    `widths` are the decoder's channels and `blocks` its residual blocks at each level, coarsest first.
+    `widths` are the decoder's channels and `blocks` its residual blocks at each level, coarsest first. Without
+    `attention` there are no gates, and teacher 2's features are only what it is compared with.
     """
 
     def __init__(
@@ -164,6 +165,8 @@ class EdgeReconstructionStudent(nn.Module):
         strides: Sequence[int],
         widths: Sequence[int],
         blocks: Sequence[int],
+        *,
+        attention: bool = True,
     ) -> None:
         super().__init__()
         self.entry = conv(deep_channels, widths[0], 1)
@@ -176,7 +179,7 @@ class EdgeReconstructionStudent(nn.Module):
             self.narrow[str(stride)] = conv(before, width, 1) if stride != 32 else nn.Identity()
             self.stages[str(stride)] = nn.Sequential(*(ResidualBlock(width, final_relu=False) for _ in range(depth)))
             self.heads[str(stride)] = nn.Conv2d(width, channels, 1)
-            if stride != strides[0]:  # after the finest level there is nothing left to decode
+            if attention and stride != strides[0]:  # after the finest level there is nothing left to decode
                 self.gates[str(stride)] = AttentionGate(channels, width, 1, skip=True)
             before, stride_before = width, stride
 
@@ -199,10 +202,17 @@ class PaperReconstructionStudent(nn.Module):
 
     512 → 1024 channels at stride 32, then 1024, 512 and 256 at strides 16, 8 and 4, by 3×3 transposed
     convolutions and residual blocks. The first gate is x·a, the second x·a + x. With the three other networks
-    it makes 123 million parameters.
+    it makes 123 million parameters. Without `attention` there are no gates.
     """
 
-    def __init__(self, deep_channels: int, teacher_channels: Sequence[int], strides: Sequence[int]) -> None:
+    def __init__(
+        self,
+        deep_channels: int,
+        teacher_channels: Sequence[int],
+        strides: Sequence[int],
+        *,
+        attention: bool = True,
+    ) -> None:
         super().__init__()
         before = teacher_channels[-1]
         self.entry = nn.Sequential(conv(deep_channels, before), ResidualBlock(before, final_relu=True))
@@ -217,7 +227,7 @@ class PaperReconstructionStudent(nn.Module):
                 ResidualBlock(width, final_relu=True, projected_skip=i > 0),
                 ResidualBlock(width, final_relu=True),
             )
-            if stride != strides[0]:
+            if attention and stride != strides[0]:
                 self.gates[str(stride)] = AttentionGate(width, width, skip=i > 0)
             before = width
 

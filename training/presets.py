@@ -31,6 +31,7 @@ class Preset:
     student1_widths: tuple[int, ...] = ()  # edge students only: channels at strides 4, 8, …, or 2, 4, … from the image
     student2_widths: tuple[int, ...] = ()  # edge students only: channels of the decoder, coarsest first
     student2_blocks: tuple[int, ...] = ()  # and its residual blocks
+    attention: bool = True  # gates between the stages of student 2, from teacher 2's features
 
 
 EDGE = Preset(
