@@ -5,6 +5,7 @@
 #   make test                  lint, types, C++ format and every test
 #   make test-mqtt             the tests that need a real MQTT broker (apt install mosquitto)
 #   make test-systemd          the test that has systemd check the example of a service
+#   make test-slow             tests that train and export a model of every data set's layout and of the paper; minutes
 #
 # PYTHON=python3.12 picks another interpreter; PIP_FLAGS='--extra-index-url https://download.pytorch.org/whl/cpu'
 # takes the CPU build of torch, which is a tenth of the size.
@@ -17,12 +18,15 @@ CXX_FILES := $(wildcard csrc/*.h csrc/*.hpp csrc/*.cpp csrc/*.inl)
 FORMATTED := $(CXX_FILES) $(wildcard csrc/tests/*.[ch] csrc/tests/*.cpp examples/*/*.c examples/*/*.[ch]pp)
 
 .PHONY: demo test install lint types format-check format pytest build clean
-.PHONY: test-browser test-fused test-mqtt test-systemd sanitize
+.PHONY: test-slow test-browser test-fused test-mqtt test-systemd sanitize
 
 demo: install
 	$(BIN)/rstpm-edge demo $(if $(DATA),--data '$(DATA)')
 
 test: install lint types format-check pytest
+
+test-slow: install
+	$(BIN)/python -m pytest -m slow
 
 install: .venv/.installed
 

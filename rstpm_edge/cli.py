@@ -6,6 +6,7 @@ import click
 
 from rstpm_edge import __version__
 from rstpm_edge.cli_bench import bench
+from rstpm_edge.cli_benchmark import benchmark
 from rstpm_edge.cli_common import discard_stdout, say_error
 from rstpm_edge.cli_demo import demo
 from rstpm_edge.cli_infer import infer
@@ -43,5 +44,5 @@ def main() -> None:
     """
 
 
-for command in (train, export, infer, evaluate, verify, bench, info, demo):
+for command in (train, export, infer, evaluate, verify, bench, benchmark, info, demo):
     main.add_command(command)

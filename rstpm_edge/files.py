@@ -1,10 +1,12 @@
 """Files that are either written whole or not at all."""
 
 import contextlib
+import json
 import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rstpm_edge.errors import OutputError
 
@@ -45,6 +47,11 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())  # a rename that overtakes its data leaves an empty file after a power cut
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write `content` as JSON, whole or not at all. Raises OutputError; ValueError for NaN and infinity."""
+    write_bytes(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:

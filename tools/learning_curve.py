@@ -1,0 +1,44 @@
+"""How long training is worth while: accuracy over the minutes of training, as a Markdown table.
+
+    python tools/learning_curve.py photos
+    python tools/learning_curve.py photos --minutes 1,3,10 --seeds 5
+
+Each number of minutes is a training of its own, whose schedule ends with it. Interrupted, the same command goes on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rstpm_edge.cli_benchmark import benchmark_options, compare, parse_benchmark
+from rstpm_edge.errors import RstpmEdgeError, UsageError
+
+EPOCHS = 100_000  # more than there is time for, unless --epochs says otherwise
+
+
+@click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))
+@benchmark_options
+@click.option("--minutes", default="0.5,1,2,4,8", show_default=True, help="Minutes of training.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), default="learning-curve", show_default=True, metavar="FOLDER"
+)
+def main(minutes: str, output: Path, **options: Any) -> None:
+    try:
+        plan, categories, machine = parse_benchmark(options)
+        plan = replace(plan, options=replace(plan.options, epochs=plan.options.epochs or EPOCHS))
+        try:
+            limits = [float(part) for part in minutes.split(",")]
+        except ValueError:
+            raise UsageError(f"--minutes are numbers with commas between, not {minutes!r}.") from None
+        plans = {f"{limit:g}": replace(plan, options=replace(plan.options, max_minutes=limit)) for limit in limits}
+        compare("minutes", plans, categories, output, machine)
+    except RstpmEdgeError as error:
+        raise click.ClickException(" ".join(str(error).split())) from error
+
+
+if __name__ == "__main__":
+    main()
