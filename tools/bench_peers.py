@@ -33,6 +33,7 @@ from types import TracebackType
 from typing import Any
 
 import click
+from anomalib_venv import ensure_anomalib, run_quietly, venv_option
 
 SIZE = 256
 SGEMM_SIDE = 2048
@@ -40,7 +41,6 @@ COUNTED = ("Conv", "ConvTranspose", "MatMul", "Gemm")  # as operations; the rest
 WARM_UP_CALLS = 3  # of each turn: another contestant has just filled the caches
 REST = 0.05  # seconds between turns, in which thread pools stop to spin
 WORKER = Path(__file__).with_name("bench_peers_worker.py")
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rstpm-edge"
 PEERS = ("anomalib_openvino", "anomalib_openvino_f32", "stfpm_onnxruntime", "efficientad_s")
 
 
@@ -121,15 +121,9 @@ def idle_share(contestants: list[Contestant]) -> float:
     return (sum(each.processor_seconds() for each in contestants) - used) / (time.perf_counter() - start)
 
 
-def ensure_anomalib(venv: Path) -> tuple[Path, Path]:
+def ensure_exports(venv: Path) -> tuple[Path, Path]:
     """The Python that has anomalib, and the folder of its exported models; both made where missing."""
-    python, exports = venv / "bin" / "python", venv / "exports"
-    if not (venv / "complete").exists():
-        click.echo(f"Installing anomalib into {venv} (6 GB; once) …", err=True)
-        run_quietly([sys.executable, "-m", "venv", str(venv)], "anomalib cannot be installed")
-        packages = ["anomalib[openvino]", "torch", "torchvision", "onnxruntime"]
-        run_quietly([str(python), "-m", "pip", "install", *packages], "anomalib cannot be installed")
-        (venv / "complete").touch()
+    python, exports = ensure_anomalib(venv), venv / "exports"
     if not (exports / "complete").exists():
         click.echo("Exporting anomalib's STFPM and EfficientAD-S …", err=True)
         exports.mkdir(exist_ok=True)
@@ -137,19 +131,9 @@ def ensure_anomalib(venv: Path) -> tuple[Path, Path]:
     return python, exports
 
 
-def run_quietly(command: list[str], trouble: str) -> None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True)
-    except OSError as error:
-        raise click.ClickException(f"{trouble}: {error}") from error
-    if done.returncode:
-        last = (done.stderr or done.stdout).strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise click.ClickException(f"{trouble}: {last[0]}")
-
-
 def peers(venv: Path) -> list[tuple[str, Path, str, Path]]:
     """Name, Python, kind and file of anomalib's contestants."""
-    python, exports = ensure_anomalib(venv)
+    python, exports = ensure_exports(venv)
 
     def peer(name: str, kind: str, file: str) -> tuple[str, Path, str, Path]:
         return name, python, kind, exports / file
@@ -307,13 +291,7 @@ def table(result: dict[str, Any]) -> str:
 @click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))
 @click.option("--model", type=click.Path(path_type=Path, exists=True), default="model.onnx", show_default=True)
 @click.option("--best", type=click.Path(path_type=Path, exists=True), help="Our fastest model, INT8 say.")
-@click.option(
-    "--venv",
-    type=click.Path(path_type=Path),
-    default=CACHE / "anomalib-venv",
-    show_default=True,
-    help="Environment with anomalib; made where it is missing.",
-)
+@venv_option
 @click.option("--no-peers", is_flag=True, help="Leave anomalib out.")
 @click.option("--evaluation", type=click.Path(path_type=Path, exists=True), help="JSON of `rstpm-edge evaluate`.")
 @click.option("--data", type=click.Path(path_type=Path, exists=True), help="Or a data set to measure the AUROC on.")
