@@ -51,6 +51,7 @@ def settings(plan: Plan) -> dict[str, Any]:
         "height": options.size[0],
         "width": options.size[1],
         "resize": options.resize,
+        "roi": options.roi,
         "holdout": options.holdout,
         "max_minutes": options.max_minutes,
         "max_images": plan.max_images,

@@ -85,9 +85,9 @@ def predict(
 ) -> Predictions:
     """Run `model` over the test images of `data` (MVTec AD layout). `report` gets (done, total) after each.
 
-    `images`, all below `data`, are taken instead where they are given: other layouts have them elsewhere. They are read
-    one after another; masks and maps are kept. A model that was trained on a ROI judges that part of each image, and the
-    pixels of that part count.
+    `images`, all below `data`, are taken instead where they are given: other layouts have them elsewhere. They are
+    read one after another; masks and maps are kept. A model that was trained on a ROI judges that part of each image,
+    and the pixels of that part count.
 
     Raises DatasetError, ImageError and ModelError.
     """
