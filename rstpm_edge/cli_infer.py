@@ -16,6 +16,7 @@ from rstpm_edge.errors import ImageError, ModelError, UsageError
 from rstpm_edge.files import make_folder, replacing
 
 if TYPE_CHECKING:
+    from rstpm_edge.providers import Provider
     from rstpm_edge.result import Result
 
 SOMETHING_ANOMALOUS, SOMETHING_UNREADABLE = 1, 3
@@ -57,7 +58,8 @@ def infer(
     save_overlay: Path | None,
     save_map: Path | None,
     map_format: str,
-    providers: tuple[str, ...],
+    providers: "list[Provider] | None",
+    engine_cache: Path | None,
     threads: int | None,
     polite: bool,
 ) -> None:
@@ -85,7 +87,13 @@ def infer(
     images = _list_images(paths, leave_out=outputs)
     shared = _shared_folder(paths)
     detector = Detector(
-        model, providers=providers or None, threads=threads, polite=polite, channels="rgb", threshold=threshold
+        model,
+        providers=providers,
+        threads=threads,
+        polite=polite,
+        engine_cache=engine_cache,
+        channels="rgb",
+        threshold=threshold,
     )
     counts: Counter[str] = Counter()
     started = time.perf_counter()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rstpm_edge.bundle import Fusion
 from rstpm_edge.fusion import make_fuser
 from rstpm_edge.image import Placement, read_image, to_input
+from rstpm_edge.providers import Provider
 from rstpm_edge.session import open_session
 
 from .data import read_mask, test_images
@@ -70,17 +71,18 @@ def evaluate(
     model: str | Path,
     *,
     threads: int | None = None,
+    providers: Sequence[Provider] | str | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Run `model` over the test images of `data` (MVTec AD layout) and measure.
 
-    Pixel metrics are taken at each image's own resolution, over all images pooled. `report` is called with
-    (done, total) after each image.
+    Pixel metrics are taken at each image's own resolution, over all images pooled. `threads` and `providers` are those
+    of `Detector`. `report` is called with (done, total) after each image.
 
-    Raises DatasetError, ImageError and ModelError.
+    Raises DatasetError, ImageError, ModelError and ProviderError.
     """
     images = test_images(data)
-    session = open_session(model, threads=threads)
+    session = open_session(model, threads=threads, providers=providers)
     bundle = session.bundle
     masked = all(image.mask is not None for image in images if image.is_defective)
     outlines: list[NDArray[np.bool_]] = []
