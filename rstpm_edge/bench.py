@@ -13,7 +13,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from rstpm_edge import __version__
@@ -21,6 +20,7 @@ from rstpm_edge.detector import Detector, ImageLike
 from rstpm_edge.errors import UsageError
 from rstpm_edge.fusion import kernels
 from rstpm_edge.image import MAX_PIXELS, Channels
+from rstpm_edge.ort import onnxruntime
 from rstpm_edge.providers import OPENVINO, Provider
 from rstpm_edge.session import usable_cores
 

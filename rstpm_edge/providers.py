@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import onnxruntime
-
 from rstpm_edge.bundle import Bundle
 from rstpm_edge.errors import ProviderError, UsageError
+from rstpm_edge.ort import onnxruntime
 
 Provider: TypeAlias = str | tuple[str, Mapping[str, Any]]
 INPUT_NAME = "image"

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from rstpm_edge.bundle import Bundle, parse_bundle
 from rstpm_edge.errors import ModelError, ProviderError, UsageError
 from rstpm_edge.files import make_folder
 from rstpm_edge.model_file import ModelFile, opened
+from rstpm_edge.ort import onnxruntime
 from rstpm_edge.providers import (
     INPUT_NAME,
     OPENVINO,

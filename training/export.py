@@ -10,7 +10,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
@@ -22,6 +21,7 @@ from rstpm_edge.files import write_bytes
 from rstpm_edge.fusion import make_fuser
 from rstpm_edge.fusion_reference import bilinear_matrix, gaussian_matrix
 from rstpm_edge.image import EXTENSIONS, read_image, to_input
+from rstpm_edge.ort import onnxruntime
 
 from .model import RSTPM
 from .portability import obstacles
