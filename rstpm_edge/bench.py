@@ -201,10 +201,12 @@ class _TimedDetector(Detector):
     def timed(self, images: list[ImageLike]) -> tuple[float, float, float, float, int]:
         """Milliseconds of decoding, preprocessing, network and postprocessing; how many images were anomalous."""
         self._decode = 0.0
+        self._engine.started = None
         start = time.perf_counter()
         results = self._judge(images, room=len(images))
         end = time.perf_counter()
         engine = self._engine
+        assert engine.started is not None
         return (
             1000 * self._decode,
             1000 * (engine.started - start - self._decode),
@@ -222,14 +224,16 @@ class _TimedDetector(Detector):
 
 
 class _TimedEngine:
-    """Stands in for ONNX Runtime's session, and notes when it ran last."""
+    """Stands in for the runtime's session, and notes when it ran: from the first to the last part of a batch."""
 
     def __init__(self, inference: Any) -> None:
         self._inference = inference
-        self.started = self.ended = 0.0
+        self.started: float | None = None
+        self.ended = 0.0
 
     def run(self, *arguments: Any) -> Any:
-        self.started = time.perf_counter()
+        if self.started is None:
+            self.started = time.perf_counter()
         outputs = self._inference.run(*arguments)
         self.ended = time.perf_counter()
         return outputs

@@ -62,7 +62,7 @@ class Choice:
     @property
     def keeps_engines(self) -> bool:
         """Whether `engine_cache` means something to it."""
-        return self.precision is not None and self.short in ("cpu", "tensorrt", "openvino")
+        return self.precision is not None and self.short in ("tensorrt", "openvino")
 
 
 def choose(providers: Sequence[Provider] | str | None) -> list[Choice]:
@@ -160,7 +160,7 @@ def _with_options(name: str, asked: str, options: Mapping[str, Any]) -> Choice:
         raise UsageError(f"The precision of {asked} is one of {', '.join(PRECISIONS[asked])}, but not {precision!r}.")
     if asked == "cpu" and precision == "bf16" and platform.machine() != "aarch64":
         raise UsageError("ONNX Runtime computes in bf16 on ARM64 processors only; on others, OpenVINO may.")
-    batch = None
+    batch = 1 if name == OPENVINO else None
     if asked == "tensorrt":
         batch = _positive("batch of tensorrt", ours.pop("batch", LARGEST_BATCH))
     return Choice(name, precision, batch, str(ours.pop("device", "CPU")), theirs)

@@ -91,7 +91,7 @@ def open_session(
         if first.name == OPENVINO:
             from rstpm_edge import session_openvino
 
-            inference = session_openvino.load(model, first, threads=threads, polite=polite, engine_cache=folder)
+            inference = session_openvino.load(model, first, threads=threads, engine_cache=folder)
         else:
             inference = _load(model, choices, bundle, threads, polite, folder)
     map_sizes = _check_graph(inference, bundle, model.path)

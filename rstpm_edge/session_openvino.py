@@ -31,18 +31,19 @@ class Port:
 class OpenVINOSession:
     """A compiled model. Safe to share between threads."""
 
-    def __init__(self, compiled: Any, device: str) -> None:
+    def __init__(self, compiled: Any, device: str, inputs: list[Port], outputs: list[Port]) -> None:
         self._compiled = compiled
         self._device = device
+        self._inputs, self._outputs = inputs, outputs
         # A request holds the buffers of one call at a time. Appending to a list and popping from it are atomic.
         self._idle: list[Any] = []
         self.precision = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
 
     def get_inputs(self) -> list[Port]:
-        return [_port(port) for port in self._compiled.inputs]
+        return self._inputs
 
     def get_outputs(self) -> list[Port]:
-        return [_port(port) for port in self._compiled.outputs]
+        return self._outputs
 
     def get_providers(self) -> list[str]:
         return [f"OpenVINO {self._device}"]
@@ -57,8 +58,10 @@ class OpenVINOSession:
         return [outputs[name] for name in names]
 
 
-def load(model: ModelFile, choice: Choice, *, threads: int, polite: bool, engine_cache: Path | None) -> OpenVINOSession:
-    """Read the model and compile it for `choice`.
+def load(model: ModelFile, choice: Choice, *, threads: int, engine_cache: Path | None) -> OpenVINOSession:
+    """Read the model and compile it for `choice`, to take `choice.batch` images a call.
+
+    There is nothing to be `polite` about: a millisecond after a call, OpenVINO's threads sleep.
 
     Raises ModelError for a file that OpenVINO cannot read, ProviderError for a device or option that it does not
     have, or when OpenVINO itself cannot be loaded.
@@ -66,11 +69,14 @@ def load(model: ModelFile, choice: Choice, *, threads: int, polite: bool, engine
     core = _openvino().Core()
     try:
         network = core.read_model(model.source)
+        inputs, outputs = ([_port(port) for port in ports] for ports in (network.inputs, network.outputs))
     except Exception as error:  # RuntimeError, mostly
         raise ModelError(f"The model {model.path} is damaged, or not an ONNX file: {_reason(error)}.") from error
     try:
-        compiled = core.compile_model(network, choice.device, _properties(choice, threads, polite, engine_cache))
-        return OpenVINOSession(compiled, choice.device)
+        # For exactly one image the network takes a tenth less time, and on a CPU larger batches save nothing.
+        network.reshape({port.name: [choice.batch, *port.shape[1:]] for port in inputs})
+        compiled = core.compile_model(network, choice.device, _properties(choice, threads, engine_cache))
+        return OpenVINOSession(compiled, choice.device, inputs, outputs)
     except Exception as error:
         raise ProviderError(f"The model {model.path} cannot be loaded with openvino: {_reason(error)}.") from error
 
@@ -80,7 +86,7 @@ def version() -> str:
     return str(_openvino().__version__).partition("-")[0]
 
 
-def _properties(choice: Choice, threads: int, polite: bool, engine_cache: Path | None) -> dict[str, Any]:
+def _properties(choice: Choice, threads: int, engine_cache: Path | None) -> dict[str, Any]:
     properties: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": choice.precision,  # OpenVINO itself takes bf16 where the processor has it
