@@ -1,6 +1,11 @@
 """From a model file to six anomaly maps. The one module that owns an ONNX Runtime session."""
 
+import contextlib
+import ctypes
+import importlib.util
+import io
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,6 +164,10 @@ def _options(threads: int, polite: bool, entries: Mapping[str, str]) -> Any:
 
 def _start(model: ModelFile, providers: list[tuple[str, dict[str, Any]]], options: Any) -> Any:
     names = [name for name, _ in providers]
+    first = short(names[0])
+    on_gpu = first in ("cuda", "tensorrt")
+    if on_gpu:
+        _find_cuda()
     try:
         # Without `enable_fallback`, a provider that fails would be replaced with a line printed to stdout.
         inference = onnxruntime.InferenceSession(model.source, options, providers=providers, enable_fallback=False)
@@ -166,13 +175,30 @@ def _start(model: ModelFile, providers: list[tuple[str, dict[str, Any]]], option
         why = reason(error).removeprefix(f"Load model from {model.source!s} failed:")
         if names == ["CPUExecutionProvider"]:
             raise ModelError(f"The model {model.path} is damaged, or not an ONNX file: {why}.") from error
-        raise ProviderError(f"The model {model.path} cannot be loaded with {short(names[0])}: {why}.") from error
+        why = (_missing_library(first) if on_gpu else None) or why
+        raise ProviderError(f"The model {model.path} cannot be loaded with {first}: {why}.") from error
     missing = [short(name) for name in names if name not in inference.get_providers()]
     if missing:
-        raise ProviderError(
-            f"The execution provider {missing[0]} could not be started; is its driver or library missing?"
-        )
+        why = _missing_library(missing[0]) or "its driver does not work, or there is no such device"
+        raise ProviderError(f"The execution provider {missing[0]} could not be started: {why}.")
     return inference
+
+
+def _find_cuda() -> None:
+    """Load CUDA from NVIDIA's packages for pip, where they are installed: ONNX Runtime alone does not look there."""
+    if hasattr(onnxruntime, "preload_dlls") and importlib.util.find_spec("nvidia") is not None:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find; starting will tell
+            onnxruntime.preload_dlls()
+
+
+def _missing_library(provider: str) -> str | None:
+    """Why the library of a provider cannot be loaded, None where it can: ONNX Runtime keeps that to its log."""
+    library = Path(onnxruntime.__file__).parent / "capi" / f"libonnxruntime_providers_{provider}.so"
+    try:
+        ctypes.CDLL(str(library))
+    except OSError as error:
+        return str(error)
+    return None
 
 
 def _check_graph(inference: Any, bundle: Bundle, path: Path) -> tuple[tuple[int, int], ...]:
@@ -201,6 +227,6 @@ def _check_graph(inference: Any, bundle: Bundle, path: Path) -> tuple[tuple[int,
 
 
 def reason(error: Exception) -> str:
-    """ONNX Runtime's reason without its codes: "[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : …"."""
+    """ONNX Runtime's reason without its codes ("[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : …") and source lines."""
     first, *_ = str(error).strip().splitlines() or [type(error).__name__]
-    return first.rsplit(" : ", 1)[-1].rstrip(".")
+    return re.sub(r"^/\S+:\d+ .*\) ", "", first.rsplit(" : ", 1)[-1]).rstrip(".")

@@ -112,8 +112,50 @@ def test_a_provider_that_does_not_start(
 ) -> None:
     names = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
-    with pytest.raises(ProviderError, match="cuda"):
+    message = r"cannot be loaded with cuda: .*libonnxruntime_providers_cuda\.so: cannot open shared object file.*\.$"
+    with pytest.raises(ProviderError, match=message):
         Detector(model, providers=["cuda", "cpu"])
+    assert capfd.readouterr().out == ""
+
+
+def test_why_a_provider_did_not_start(model: Path, build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    build("Tensorrt", "CUDA")
+
+    def fail(*arguments: Any, **keywords: Any) -> Any:
+        where = "/onnxruntime_src/onnxruntime/python/onnxruntime_pybind_state.cc:729 void onnxruntime::Register(A&, B)"
+        raise RuntimeError(f"{where} Please install TensorRT.\nmore")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fail)
+    with pytest.raises(
+        ProviderError, match=r"loaded with tensorrt: .*libonnxruntime_providers_tensorrt\.so: cannot open"
+    ):
+        Detector(model, providers="tensorrt")
+    monkeypatch.setattr(session.ctypes, "CDLL", lambda name: None)  # all libraries are there
+    with pytest.raises(ProviderError, match=r"cannot be loaded with tensorrt: Please install TensorRT\.$"):
+        Detector(model, providers="tensorrt")
+    build("CUDA")
+    monkeypatch.setattr(onnxruntime.InferenceSession, "get_providers", lambda self: ["CPUExecutionProvider"])
+    with pytest.raises(ProviderError, match="started: its driver does not work, or there is no such device"):
+        Detector(model, providers="cuda")
+
+
+def test_cuda_is_found_among_pythons_packages(
+    model: Path, build: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    build("CUDA", "Tensorrt")
+    calls: list[str] = []
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: calls.append("loaded") or print("Failed to load"))
+    monkeypatch.setattr(session.importlib.util, "find_spec", lambda name: object())
+    Detector(model, providers="cpu")
+    assert calls == []
+    for provider in ("cuda", "tensorrt", "CUDAExecutionProvider"):
+        Detector(model, providers=provider)
+    assert len(calls) == 3
+    monkeypatch.setattr(session.importlib.util, "find_spec", lambda name: None)
+    Detector(model, providers="cuda")
+    monkeypatch.delattr(onnxruntime, "preload_dlls")  # before 1.21
+    Detector(model, providers="cuda")
+    assert len(calls) == 3
     assert capfd.readouterr().out == ""
 
 
