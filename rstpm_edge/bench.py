@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from rstpm_edge import __version__
@@ -21,7 +20,9 @@ from rstpm_edge.detector import Detector, ImageLike
 from rstpm_edge.errors import UsageError
 from rstpm_edge.fusion import kernels
 from rstpm_edge.image import MAX_PIXELS, Channels
-from rstpm_edge.session import Provider, usable_cores
+from rstpm_edge.ort import onnxruntime
+from rstpm_edge.providers import OPENVINO, Provider
+from rstpm_edge.session import usable_cores
 
 WARM_UP_CALLS = 3  # at least; ONNX Runtime plans its memory in the first, caches and branch predictors take two more
 KERNEL_VARIABLE = "RSTPM_EDGE_KERNEL"
@@ -39,7 +40,11 @@ class Timing:
 
 @dataclass(frozen=True)
 class Environment:
-    """What the figures depend on. `load` is the machine's load average before the measurement: 0 when idle."""
+    """What the figures depend on. `load` is the machine's load average before the measurement: 0 when idle.
+
+    `providers` and `precision` are those of the session. `openvino` is the version of OpenVINO's own runtime where
+    that ran the network, and None where ONNX Runtime did.
+    """
 
     cpu: str
     cores: int  # physical, that this process may use
@@ -49,8 +54,10 @@ class Environment:
     numpy: str
     opencv: str
     onnxruntime: str
+    openvino: str | None
     rstpm_edge: str
     providers: tuple[str, ...]
+    precision: str | None
     threads: int
     polite: bool
     kernel: str
@@ -61,7 +68,7 @@ class Benchmark:
     """One measurement. All times are of one call, which judges `batch` images.
 
     `decode_ms` is reading a file up to pixels in memory; None for frames, which are there already.
-    `preprocess_ms` is everything from there to ONNX Runtime, `network_ms` what ONNX Runtime itself takes, and
+    `preprocess_ms` is everything from there to the runtime, `network_ms` what ONNX Runtime or OpenVINO takes, and
     `postprocess_ms` everything after it: fusion, score, and regions where a score is above the threshold
     (`anomalous` says for what share of the images). `overhead_ms` is preprocess and postprocess together.
     `peak_memory_mb` (10⁶ bytes) is that of this process since it started, so loading the model is in it.
@@ -93,9 +100,10 @@ def measure(
     frame_size: tuple[int, int] | None = None,
     runs: int = 100,
     batch: int = 1,
-    providers: Sequence[Provider] | None = None,
+    providers: Sequence[Provider] | str | None = None,
     threads: int | None = None,
     polite: bool = False,
+    engine_cache: str | os.PathLike[str] | None = None,
     kernel: str | None = None,
     threshold: float | None = None,
 ) -> Benchmark:
@@ -104,7 +112,7 @@ def measure(
     files: images that are read anew in each call, in turn; without any, a synthetic frame in memory, BGR as a
         camera gives it, of `frame_size` (height, width), by default the model's input size.
     kernel: one of `kernels().available`, by default the active one.
-    providers, threads, polite, threshold: those of `Detector`.
+    providers, threads, polite, engine_cache, threshold: those of `Detector`.
 
     Raises UsageError, ProviderError, ModelError, or ImageError for an image that cannot be read or judged.
     """
@@ -113,7 +121,13 @@ def measure(
         # A frame in memory stands for what a model with a ROI would cut out of a photo.
         roi: Literal["model"] | None = "model" if files else None
         detector = _TimedDetector(
-            model, providers=providers, threads=threads, polite=polite, threshold=threshold, roi=roi
+            model,
+            providers=providers,
+            threads=threads,
+            polite=polite,
+            engine_cache=engine_cache,
+            threshold=threshold,
+            roi=roi,
         )
     if not files:
         frame_size = frame_size or (detector.info.height, detector.info.width)
@@ -143,7 +157,12 @@ def measure(
         images_per_second=1000 * batch / total.median,
         peak_memory_mb=peak_memory() / 1e6,
         environment=read_environment(
-            detector.providers, detector.threads, polite=polite, kernel=detector.last_kernel, load=load
+            detector.providers,
+            detector.threads,
+            precision=detector.precision,
+            polite=polite,
+            kernel=detector.last_kernel,
+            load=load,
         ),
     )
 
@@ -152,6 +171,7 @@ def read_environment(
     providers: tuple[str, ...],
     threads: int,
     *,
+    precision: str | None,
     kernel: str,
     polite: bool = False,
     load: float | None = None,
@@ -166,8 +186,10 @@ def read_environment(
         numpy=np.__version__,
         opencv=cv2.__version__,
         onnxruntime=onnxruntime.__version__,
+        openvino=_openvino_version() if providers[0].startswith(OPENVINO + " ") else None,
         rstpm_edge=__version__,
         providers=providers,
+        precision=precision,
         threads=threads,
         polite=polite,
         kernel=kernel,
@@ -202,10 +224,12 @@ class _TimedDetector(Detector):
     def timed(self, images: list[ImageLike]) -> tuple[float, float, float, float, int]:
         """Milliseconds of decoding, preprocessing, network and postprocessing; how many images were anomalous."""
         self._decode = 0.0
+        self._engine.started = None
         start = time.perf_counter()
         results = self._judge(images, room=len(images))
         end = time.perf_counter()
         engine = self._engine
+        assert engine.started is not None
         return (
             1000 * self._decode,
             1000 * (engine.started - start - self._decode),
@@ -223,14 +247,16 @@ class _TimedDetector(Detector):
 
 
 class _TimedEngine:
-    """Stands in for ONNX Runtime's session, and notes when it ran last."""
+    """Stands in for the runtime's session, and notes when it ran: from the first to the last part of a batch."""
 
     def __init__(self, inference: Any) -> None:
         self._inference = inference
-        self.started = self.ended = 0.0
+        self.started: float | None = None
+        self.ended = 0.0
 
     def run(self, *arguments: Any) -> Any:
-        self.started = time.perf_counter()
+        if self.started is None:
+            self.started = time.perf_counter()
         outputs = self._inference.run(*arguments)
         self.ended = time.perf_counter()
         return outputs
@@ -265,6 +291,12 @@ def _frame(size: tuple[int, int] | None) -> NDArray[np.uint8]:
 def _timing(milliseconds: NDArray[np.float64]) -> Timing:
     median, p95, p99 = np.percentile(milliseconds, (50, 95, 99)).tolist()
     return Timing(median, p95, p99, float(milliseconds.min()))
+
+
+def _openvino_version() -> str:
+    from rstpm_edge.session_openvino import version
+
+    return version()
 
 
 def _cpu_name() -> str:

@@ -15,6 +15,7 @@ from rstpm_edge.errors import UsageError
 
 if TYPE_CHECKING:
     from rstpm_edge.bench import Benchmark, Timing
+    from rstpm_edge.providers import Provider
 
 
 @click.command()
@@ -40,7 +41,8 @@ def bench(
     size: str | None,
     kernel: str | None,
     threshold: float | None,
-    providers: tuple[str, ...],
+    providers: "list[Provider] | None",
+    engine_cache: Path | None,
     threads: int | None,
     polite: bool,
     as_json: bool,
@@ -68,9 +70,10 @@ def bench(
         frame_size=None if size is None else _frame_size(size),
         runs=runs,
         batch=batch,
-        providers=providers or None,
+        providers=providers,
         threads=threads,
         polite=polite,
+        engine_cache=engine_cache,
         kernel=kernel,
         threshold=threshold,
     )
@@ -112,6 +115,11 @@ def _table(result: "Benchmark") -> str:
 
     overhead = result.overhead_ms.median
     threads = f"{environment.threads} {'polite ' if environment.polite else ''}threads"
+    runtime = ", ".join(name.removesuffix("ExecutionProvider").lower() for name in environment.providers)
+    if environment.precision is not None:
+        runtime += f" in {environment.precision}"
+    version = f"onnxruntime {environment.onnxruntime}" if environment.openvino is None else ""
+    version = version or f"openvino {environment.openvino}"
     return "\n".join(
         [
             f"{result.model}: {result.preset}, {width} x {height}; {source}; {result.runs} calls",
@@ -127,8 +135,7 @@ def _table(result: "Benchmark") -> str:
             f"around the network: {overhead:.3f} ms, {overhead / result.network_ms.median:.1%} of it; "
             f"regions in {result.anomalous:.0%} of the images",
             f"{environment.cpu}, {environment.cores} cores, load {environment.load:.1f}; {environment.os}",
-            f"{', '.join(name.removesuffix('ExecutionProvider').lower() for name in environment.providers)}, "
-            f"{threads}, kernel {environment.kernel}; onnxruntime {environment.onnxruntime}, "
+            f"{runtime}, {threads}, kernel {environment.kernel}; {version}, "
             f"opencv {environment.opencv}, numpy {environment.numpy}, python {environment.python}",
         ]
     )

@@ -5,11 +5,14 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from rstpm_edge.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from rstpm_edge.providers import Provider
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -28,25 +31,52 @@ def model_option(command: Command) -> Command:
 
 
 def session_options(command: Command) -> Command:
-    """--provider, --threads and --polite, as Detector takes them."""
+    """--provider, --engine-cache, --threads and --polite, as Detector takes them."""
     command = click.option(
         "--polite",
         is_flag=True,
         help="Let waiting threads sleep, not spin: a little slower, but kind to other programs on this box.",
     )(command)
     command = click.option(
-        "--provider",
-        "providers",
-        multiple=True,
-        metavar="NAME",
-        help="Execution provider: cpu, cuda, tensorrt, openvino, …; repeat it for alternatives.  [default: cpu]",
+        "--engine-cache",
+        type=click.Path(path_type=Path),
+        metavar="FOLDER",
+        help="Keep what TensorRT or OpenVINO compiles there, so that the next start is quick.",
     )(command)
+    command = provider_option(command)
     return click.option(
         "--threads",
         type=click.IntRange(min=1),
         metavar="N",
         help="CPU threads.  [default: the physical cores]",
     )(command)
+
+
+def provider_option(command: Command) -> Command:
+    """--provider, as a list for Detector's `providers`, or None."""
+    return click.option(
+        "--provider",
+        "providers",
+        multiple=True,
+        metavar="NAME[:OPTION=VALUE,...]",
+        callback=lambda ctx, option, values: [parse_provider(value) for value in values] or None,
+        help="Execution provider: cpu, cuda, tensorrt, openvino, …, with options, as in openvino:precision=bf16; "
+        "repeat it for alternatives.  [default: cpu]",
+    )(command)
+
+
+def parse_provider(text: str) -> "Provider":
+    """ "tensorrt:precision=f16,batch=4" -> ("tensorrt", {"precision": "f16", "batch": "4"}). Raises UsageError."""
+    name, colon, listed = text.partition(":")
+    if not colon:
+        return name
+    options = {}
+    for pair in listed.split(","):
+        key, equals, value = pair.partition("=")
+        if not (name and key and equals):
+            raise UsageError(f"--provider is NAME or NAME:OPTION=VALUE, such as tensorrt:precision=f16, not {text!r}.")
+        options[key] = value
+    return name, options
 
 
 def training_module(name: str) -> Any:

@@ -106,6 +106,7 @@ def infer(ctx: click.Context, /, sources: tuple[str, ...], **options: Any) -> No
         providers=options["providers"] or None,
         threads=options["threads"],
         polite=options["polite"],
+        engine_cache=options["engine_cache"],
         threshold=options["threshold"],
         roi=_roi(options["roi"]),
         mask=options["mask"],

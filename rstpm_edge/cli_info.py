@@ -3,28 +3,35 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from rstpm_edge.cli_common import model_option, say
+from rstpm_edge.cli_common import model_option, provider_option, say
+
+if TYPE_CHECKING:
+    from rstpm_edge.providers import Provider
 
 
 @click.command()
 @model_option
+@provider_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def info(model: Path, as_json: bool) -> None:
+def info(model: Path, providers: "list[Provider] | None", as_json: bool) -> None:
     """Show what a model was made from, how it decides, and what this machine can run it with.
 
     \b
-    Example:
+    Examples:
       rstpm-edge info --model model.onnx
+      rstpm-edge info --provider openvino
     """
     from rstpm_edge.detector import Detector
     from rstpm_edge.fusion import kernels
-    from rstpm_edge.session import available_providers, usable_cores
+    from rstpm_edge.providers import available_providers
+    from rstpm_edge.session import usable_cores
 
-    bundle = Detector(model, threads=1).info  # all of it, so that what `info` accepts also runs
+    detector = Detector(model, threads=1, providers=providers)  # all of it, so that what `info` accepts also runs
+    bundle = detector.info
     calibration = bundle.calibration
     facts: dict[str, Any] = asdict(bundle)
     facts["calibration"] = {
@@ -35,6 +42,8 @@ def info(model: Path, as_json: bool) -> None:
     }
     facts["runtime"] = {
         "providers": available_providers(),
+        "in_use": detector.providers,
+        "precision": detector.precision,
         "kernels": list(kernels().available),
         "kernel": kernels().active,
         "threads": usable_cores(),
@@ -62,12 +71,17 @@ def _table(model: Path, facts: dict[str, Any]) -> str:
         ("fusion", f"{fusion['mode']}, smoothing {fusion['smoothing_sigma']:g} px"),
         *((name, _six(fusion[name])) for name in ("mean", "std", "weights")),
         *((f"training: {key}", _short(value)) for key, value in facts["training"].items()),
-        ("providers", ", ".join(runtime["providers"])),
+        ("providers", f"{', '.join(runtime['providers'])}; {_in_use(runtime)} in use"),
         ("kernels", f"{', '.join(runtime['kernels'])}; {runtime['kernel']} in use"),
         ("threads", str(runtime["threads"])),
     ]
     width = max(len(title) for title, _ in rows)
     return "\n".join(f"{title:{width}}  {text}" for title, text in rows)
+
+
+def _in_use(runtime: dict[str, Any]) -> str:
+    names = ", ".join(runtime["in_use"])
+    return names if runtime["precision"] is None else f"{names} in {runtime['precision']}"
 
 
 def _six(values: list[float]) -> str:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rstpm_edge.cli_common import model_option, say, training_module
+from rstpm_edge.cli_common import model_option, provider_option, say, training_module
 from rstpm_edge.errors import ExportError, UsageError
 from rstpm_edge.files import check_writable, write_bytes
 from rstpm_edge.roi import parse_roi
 
 if TYPE_CHECKING:
+    from rstpm_edge.providers import Provider
     from rstpm_edge.training.evaluate import Evaluation, Metrics, Verdicts
 
 
@@ -119,13 +120,15 @@ def export(run: Path | None, output: Path, fused: bool) -> None:
 
 
 def say_export(report: Any) -> None:
-    """One line, and one more where a backbone brought operators that not every runtime takes."""
+    """One line, and more where a backbone brought something that not every runtime takes."""
     say(
         f"{report.path} ({report.path.stat().st_size / 1e6:.1f} MB): agrees with PyTorch on {report.images} images; "
         f"largest difference {report.map_difference:.1g} (maps), {report.score_difference:.1g} (score, relative)."
     )
     if report.unusual_operators:
         say(f"Not every TensorRT or OpenVINO takes these operators: {', '.join(report.unusual_operators)}.")
+    if report.obstacles:
+        say(f"TensorRT or OpenVINO may refuse this file, for {len(report.obstacles)} reasons: {report.obstacles[0]}")
 
 
 @click.command()
@@ -167,7 +170,15 @@ def verify(paths: tuple[Path, ...], model: Path, run: Path | None, most: int) ->
     help="Write an HTML report there, with figures, charts and pictures.",
 )
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
-def evaluate(data: Path, model: Path, json_file: Path | None, report_file: Path | None, threads: int | None) -> None:
+@provider_option
+def evaluate(
+    data: Path,
+    model: Path,
+    json_file: Path | None,
+    report_file: Path | None,
+    threads: int | None,
+    providers: "list[Provider] | None",
+) -> None:
     """Measure a model on the test images of DATA (MVTec AD layout: test/good, test/KIND, ground_truth/KIND).
 
     The file itself is run, as it ships. AUROC, AP and best F1 of the images; AUROC, AP and AUPRO (to a
@@ -181,7 +192,9 @@ def evaluate(data: Path, model: Path, json_file: Path | None, report_file: Path 
     write_report = training_module("report").write_report if report_file else None
     _check_outputs(model, json_file, report_file)
     with _bar("Testing") as advance:
-        predictions = training_module("predictions").predict(data, model, threads=threads, report=advance)
+        predictions = training_module("predictions").predict(
+            data, model, threads=threads, providers=providers, report=advance
+        )
     result = module.measure(predictions)
     say(format_evaluation(result))  # first, so that a full disk does not lose it
     if json_file:

@@ -16,10 +16,11 @@ from rstpm_edge.errors import UsageError
 from rstpm_edge.fusion import kernels, make_fuser
 from rstpm_edge.image import Channels, read_image, to_input
 from rstpm_edge.mask import load_mask
+from rstpm_edge.providers import Provider
 from rstpm_edge.regions import Grid, find_regions
 from rstpm_edge.result import Result
 from rstpm_edge.roi import Roi, check_roi, crop
-from rstpm_edge.session import Provider, Session, open_session
+from rstpm_edge.session import Session, open_session
 
 ImageLike: TypeAlias = NDArray[Any] | str | os.PathLike[str]
 
@@ -30,14 +31,18 @@ class Detector:
         detector = Detector("model.onnx")
         result = detector(frame)
 
-    One detector may be shared by any number of threads. It writes no files and opens no connections.
+    One detector may be shared by any number of threads. It opens no connections, and writes no files but those in
+    `engine_cache`.
 
     model: path of the .onnx file.
-    providers: ONNX Runtime execution providers in order of preference: "cpu" (the default), "cuda",
-        "tensorrt", "openvino", ONNX Runtime's own names, or (name, options) tuples.
+    providers: what runs the network: "cpu" (the default), "cuda", "tensorrt" or "openvino", ONNX Runtime's own names,
+        (name, options) tuples, or several in order of preference. One option is `precision`, "f32" by default, which
+        gives the numbers that were checked at export: docs/edge.md lists the others.
     threads: CPU threads of one call; by default the physical cores that this process may use.
     polite: let threads that wait for work sleep rather than spin: a call takes a little longer, and other
-        programs on the box get the processor in the meantime.
+        programs on the box get the processor in the meantime. OpenVINO's threads sleep in any case.
+    engine_cache: folder in which TensorRT and OpenVINO keep what they compile, so that the next start is quick. It is
+        made where it is missing; to empty it is always safe.
     channels: order of the channels in arrays, "bgr" as OpenCV gives them, or "rgb". Files need no such hint.
     threshold: score above which an image is anomalous; by default the calibrated one. It may be changed
         later.
@@ -48,7 +53,7 @@ class Detector:
         is then the maximum of the anomaly map where they count. It is never higher than without the mask, so a
         calibrated threshold rejects no more good parts than it promises.
 
-    Raises ModelError, ProviderError or UsageError.
+    Raises ModelError, ProviderError, UsageError, or OutputError for a folder that cannot be made.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class Detector:
         providers: Sequence[Provider] | str | None = None,
         threads: int | None = None,
         polite: bool = False,
+        engine_cache: str | os.PathLike[str] | None = None,
         channels: Channels = "bgr",
         threshold: float | None = None,
         roi: Roi | Literal["model"] | None = "model",
@@ -68,10 +74,11 @@ class Detector:
         from_model = isinstance(roi, str) and roi == "model"
         given_roi = None if from_model or roi is None else check_roi(roi)
         loaded_mask = None if mask is None else load_mask(mask)
-        session = open_session(model, providers=providers, threads=threads, polite=polite)
+        session = open_session(model, providers=providers, threads=threads, polite=polite, engine_cache=engine_cache)
         self._channels = channels
         self._info = session.bundle
         self._providers = session.providers
+        self._precision = session.precision
         self._threads = session.threads
         self._size = (session.bundle.height, session.bundle.width)
         try:
@@ -94,8 +101,13 @@ class Detector:
 
     @property
     def providers(self) -> tuple[str, ...]:
-        """The execution providers in use, ONNX Runtime's names."""
+        """What runs the network: ONNX Runtime's names of execution providers, or "OpenVINO CPU"."""
         return self._providers
+
+    @property
+    def precision(self) -> str | None:
+        """What the network is computed in: "f32", "bf16", …; None where ONNX Runtime's own defaults hold."""
+        return self._precision
 
     @property
     def threshold(self) -> float:

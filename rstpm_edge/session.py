@@ -1,46 +1,67 @@
-"""The one module that owns an ONNX Runtime session: from a model file to six anomaly maps."""
+"""From a model file to six anomaly maps. The one module that owns an ONNX Runtime session."""
 
-import mmap
+import contextlib
+import ctypes
+import importlib.util
+import io
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
-from rstpm_edge.bundle import METADATA_KEY, Bundle, parse_bundle
+from rstpm_edge.bundle import Bundle, parse_bundle
 from rstpm_edge.errors import ModelError, ProviderError, UsageError
-from rstpm_edge.wire import uses_external_data
+from rstpm_edge.files import make_folder
+from rstpm_edge.model_file import ModelFile, opened
+from rstpm_edge.ort import onnxruntime
+from rstpm_edge.providers import (
+    INPUT_NAME,
+    OPENVINO,
+    Choice,
+    Provider,
+    choose,
+    onnxruntime_providers,
+    session_entries,
+    short,
+)
 
-Provider: TypeAlias = str | tuple[str, Mapping[str, Any]]
-INPUT_NAME = "image"
-_SUFFIX = "ExecutionProvider"
 _FATAL = 4  # ONNX Runtime's own messages stay off stderr: what goes wrong is raised
 
 
 @dataclass(frozen=True)
 class Session:
-    """A loaded model: its ONNX Runtime session and what the file says about itself.
+    """A loaded model: the runtime's session and what the file says about itself.
 
-    `map_sizes` are the (height, width) of the three levels, finest first. Safe to share between threads.
+    `map_sizes` are the (height, width) of the three levels, finest first. `providers` are ONNX Runtime's names, or
+    "OpenVINO CPU". `precision` is that of `Detector`'s providers, None where ONNX Runtime's own defaults hold.
+    `batch` is how many images the runtime takes at a time, None for any number. Safe to share between threads.
     """
 
     path: Path
     bundle: Bundle
     map_sizes: tuple[tuple[int, int], ...]
     providers: tuple[str, ...]
+    precision: str | None
+    batch: int | None
     threads: int
     _inference: Any
 
     def run(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         """Six maps, each (N, h, w) float32, of `images` (N, H, W, 3) uint8 RGB. Raises ModelError."""
+        step = self.batch or len(images)
+        parts = [self._run(images[start : start + step]) for start in range(0, len(images), step)]
+        return parts[0] if len(parts) == 1 else [np.concatenate(level) for level in zip(*parts, strict=True)]
+
+    def _run(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         try:
             maps: list[NDArray[np.float32]] = self._inference.run(list(self.bundle.map_names), {INPUT_NAME: images})
-        except Exception as error:  # ONNX Runtime's exceptions have no base class but Exception
-            raise ModelError(f"The model {self.path} could not be run: {_first_line(error)}.") from error
+        except Exception as error:  # the runtimes' exceptions have no base class but Exception
+            raise ModelError(f"The model {self.path} could not be run: {reason(error)}.") from error
         expected = [(len(images), *size) for size in self.map_sizes * 2]
         if [six.shape for six in maps] != expected:
             raise ModelError(f"The maps of {self.path} do not have the sizes that its metadata promises.")
@@ -53,31 +74,42 @@ def open_session(
     providers: Sequence[Provider] | str | None = None,
     threads: int | None = None,
     polite: bool = False,
+    engine_cache: str | os.PathLike[str] | None = None,
 ) -> Session:
-    """Load a model file. `providers`, `threads` and `polite` are those of `Detector`.
+    """Load a model file. The options are those of `Detector`.
 
     Raises ModelError for a file that is missing, damaged, not exported by rstpm-edge or newer than this
-    package; ProviderError for a provider that this ONNX Runtime lacks or cannot start; UsageError for other
-    options that cannot work.
+    package; ProviderError for a provider that is not installed or cannot start; UsageError for other options that
+    cannot work; OutputError when the folder for engines cannot be made.
     """
-    path = Path(path)
-    chosen = [_resolve(provider) for provider in _listed(providers)]
+    choices = choose(providers)
     if threads is None:
         threads = usable_cores()
     elif threads < 1:
         raise UsageError(f"The number of threads must be at least 1, but is {threads}.")
-    inference = _load(path, chosen, _options(threads, polite))
-    document = inference.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    if document is None:
-        raise ModelError(f"The model {path} was not exported by rstpm-edge.")
-    bundle = parse_bundle(document)
-    map_sizes = _check_graph(inference, bundle, path)
-    return Session(path, bundle, map_sizes, tuple(inference.get_providers()), threads, inference)
+    if engine_cache is not None and not any(choice.keeps_engines for choice in choices):
+        raise UsageError(f"There are no engines of {choices[0].short} to keep: leave engine_cache out.")
+    first = choices[0]
+    with opened(Path(path)) as model:
+        bundle = parse_bundle(model.document)
+        folder = None if engine_cache is None else make_folder(engine_cache)
+        if first.name == OPENVINO:
+            from rstpm_edge import session_openvino
 
-
-def available_providers() -> list[str]:
-    """Short names of what this ONNX Runtime build offers, best first: "cuda", "cpu", …"""
-    return [_short(name) for name in onnxruntime.get_available_providers()]
+            inference = session_openvino.load(model, first, threads=threads, engine_cache=folder)
+        else:
+            inference = _load(model, choices, bundle, threads, polite, folder)
+    map_sizes = _check_graph(inference, bundle, model.path)
+    return Session(
+        path=model.path,
+        bundle=bundle,
+        map_sizes=map_sizes,
+        providers=tuple(inference.get_providers()),
+        precision=inference.precision if first.name == OPENVINO else first.precision,
+        batch=min((choice.batch for choice in choices if choice.batch is not None), default=None),
+        threads=threads,
+        _inference=inference,
+    )
 
 
 def usable_cores() -> int:
@@ -102,7 +134,15 @@ def _cpu_quota() -> int:
         return 1 << 16
 
 
-def _options(threads: int, polite: bool) -> Any:
+def _load(
+    model: ModelFile, choices: Sequence[Choice], bundle: Bundle, threads: int, polite: bool, engine_cache: Path | None
+) -> Any:
+    providers = onnxruntime_providers(choices, bundle, threads=threads, engine_cache=engine_cache)
+    options = _options(threads, polite, session_entries(choices))
+    return _start(model, providers, options)
+
+
+def _options(threads: int, polite: bool, entries: Mapping[str, str]) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -116,62 +156,49 @@ def _options(threads: int, polite: bool) -> Any:
         # percentile falls from 33 to 21 ms on a shared machine, the median stays. Without spinning it costs a tenth.
         options.add_session_config_entry("session.dynamic_block_base", "4")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")  # there is one such thread
+    for key, value in entries.items():
+        options.add_session_config_entry(key, value)
     options.log_severity_level = _FATAL
     return options
 
 
-def _load(path: Path, providers: list[Provider], options: Any) -> Any:
-    if path.is_dir():
-        raise ModelError(f"The model {path} is a folder; name the .onnx file itself.")
-    try:
-        with open(path, "rb") as file:
-            before = os.fstat(file.fileno())
-            if uses_external_data(_content(file, before.st_size)):
-                # ONNX Runtime would open that file, whatever it is.
-                raise ModelError(f"The model {path} keeps weights in a second file; export it again as one file.")
-            # ONNX Runtime reads the file itself: given its bytes, it would hold it twice. It gets the file that
-            # was looked at, by a name that another file cannot take.
-            source: str | bytes = f"/proc/self/fd/{file.fileno()}"
-            if not os.path.exists(source):
-                file.seek(0)
-                source = file.read()
-            inference = _start(source, path, providers, options)
-            after = os.fstat(file.fileno())
-    except FileNotFoundError as error:
-        raise ModelError(f"There is no model file {path}; `rstpm-edge export` makes one.") from error
-    except OSError as error:
-        raise ModelError(f"Cannot read the model {path}: {error.strerror or error}.") from error
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise ModelError(f"The model {path} was written to while it was being loaded; load it again.")
-    return inference
-
-
-def _content(file: BinaryIO, size: int) -> bytes | mmap.mmap:
-    """The whole file, in memory that goes back to the system at once, as that of `bytes` does not: the allocator
-    takes a large block that is freed for a sign of more to come, and from then on holds on to some."""
-    if size == 0:
-        return file.read()
-    content = mmap.mmap(-1, size)  # not of the file: one that is cut short meanwhile would end the process
-    file.readinto(content)  # type: ignore[attr-defined]
-    return content
-
-
-def _start(source: str | bytes, path: Path, providers: list[Provider], options: Any) -> Any:
+def _start(model: ModelFile, providers: list[tuple[str, dict[str, Any]]], options: Any) -> Any:
+    names = [name for name, _ in providers]
+    first = short(names[0])
+    on_gpu = first in ("cuda", "tensorrt")
+    if on_gpu:
+        _find_cuda()
     try:
         # Without `enable_fallback`, a provider that fails would be replaced with a line printed to stdout.
-        inference = onnxruntime.InferenceSession(source, options, providers=providers, enable_fallback=False)
+        inference = onnxruntime.InferenceSession(model.source, options, providers=providers, enable_fallback=False)
     except Exception as error:  # ONNX Runtime's exceptions have no base class but Exception
-        reason = _first_line(error).removeprefix(f"Load model from {source!s} failed:")
-        if _names(providers) == ["CPUExecutionProvider"]:
-            raise ModelError(f"The model {path} is damaged, or not an ONNX file: {reason}.") from error
-        first = _short(_names(providers)[0])
-        raise ProviderError(f"The model {path} cannot be loaded with {first}: {reason}.") from error
-    missing = [_short(name) for name in _names(providers) if name not in inference.get_providers()]
+        why = reason(error).removeprefix(f"Load model from {model.source!s} failed:")
+        if names == ["CPUExecutionProvider"]:
+            raise ModelError(f"The model {model.path} is damaged, or not an ONNX file: {why}.") from error
+        why = (_missing_library(first) if on_gpu else None) or why
+        raise ProviderError(f"The model {model.path} cannot be loaded with {first}: {why}.") from error
+    missing = [short(name) for name in names if name not in inference.get_providers()]
     if missing:
-        raise ProviderError(
-            f"The execution provider {missing[0]} could not be started; is its driver or library missing?"
-        )
+        why = _missing_library(missing[0]) or "its driver does not work, or there is no such device"
+        raise ProviderError(f"The execution provider {missing[0]} could not be started: {why}.")
     return inference
+
+
+def _find_cuda() -> None:
+    """Load CUDA from NVIDIA's packages for pip, where they are installed: ONNX Runtime alone does not look there."""
+    if hasattr(onnxruntime, "preload_dlls") and importlib.util.find_spec("nvidia") is not None:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find; starting will tell
+            onnxruntime.preload_dlls()
+
+
+def _missing_library(provider: str) -> str | None:
+    """Why the library of a provider cannot be loaded, None where it can: ONNX Runtime keeps that to its log."""
+    library = Path(onnxruntime.__file__).parent / "capi" / f"libonnxruntime_providers_{provider}.so"
+    try:
+        ctypes.CDLL(str(library))
+    except OSError as error:
+        return str(error)
+    return None
 
 
 def _check_graph(inference: Any, bundle: Bundle, path: Path) -> tuple[tuple[int, int], ...]:
@@ -199,35 +226,7 @@ def _check_graph(inference: Any, bundle: Bundle, path: Path) -> tuple[tuple[int,
     return sizes
 
 
-def _listed(providers: Sequence[Provider] | str | None) -> list[Provider]:
-    if providers is None:
-        return ["cpu"]
-    listed: list[Provider] = [providers] if isinstance(providers, str) else [*providers]
-    if not listed:
-        raise UsageError("The list of execution providers is empty.")
-    return listed
-
-
-def _resolve(provider: Provider) -> Provider:
-    """ONNX Runtime's name for "cuda" or "CUDAExecutionProvider", with the options kept."""
-    name, options = (provider, None) if isinstance(provider, str) else provider
-    for candidate in onnxruntime.get_available_providers():
-        if name.lower() in (candidate.lower(), _short(candidate)):
-            return candidate if options is None else (candidate, options)
-    raise ProviderError(
-        f"This ONNX Runtime has no execution provider {name!r}, only {', '.join(available_providers())}."
-    )
-
-
-def _short(name: str) -> str:
-    return name.removesuffix(_SUFFIX).lower()
-
-
-def _names(providers: list[Provider]) -> list[str]:
-    return [provider if isinstance(provider, str) else provider[0] for provider in providers]
-
-
-def _first_line(error: Exception) -> str:
-    """ONNX Runtime's reason without its codes: "[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : …"."""
+def reason(error: Exception) -> str:
+    """ONNX Runtime's reason without its codes ("[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : …") and source lines."""
     first, *_ = str(error).strip().splitlines() or [type(error).__name__]
-    return first.rsplit(" : ", 1)[-1].rstrip(".")
+    return re.sub(r"^/\S+:\d+ .*\) ", "", first.rsplit(" : ", 1)[-1]).rstrip(".")

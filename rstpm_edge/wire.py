@@ -1,4 +1,4 @@
-"""Just enough of the protobuf wire format to look for one thing in an ONNX file before it is loaded."""
+"""Just enough of the protobuf wire format to look into an ONNX file before a runtime loads it."""
 
 from collections.abc import Iterator
 from mmap import mmap
@@ -13,6 +13,7 @@ _FIELDS = {
     "sparse": {1: "tensor", 2: "tensor"},
 }
 _DATA_LOCATION = 14  # of TensorProto; 1 means that the numbers are in another file
+_GRAPH, _METADATA = 7, 14  # of ModelProto; its metadata are messages of a key (1) and a value (2)
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
@@ -25,6 +26,26 @@ def uses_external_data(model: bytes | mmap) -> bool:
         return _search(memoryview(model), "model")
     except (IndexError, ValueError, RecursionError):
         return False
+
+
+def metadata(model: bytes | mmap) -> dict[str, str]:
+    """The metadata that this ONNX file carries.
+
+    Raises ValueError where it is not an ONNX file, or one that was cut off.
+    """
+    found: dict[str, str] = {}
+    fields = set()
+    try:
+        for field, value in _fields(memoryview(model)):
+            fields.add(field)
+            if field == _METADATA and isinstance(value, memoryview):
+                entry = {key: bytes(text).decode() for key, text in _fields(value) if isinstance(text, memoryview)}
+                found[entry.get(1, "")] = entry.get(2, "")
+    except IndexError as error:
+        raise ValueError("it ends in the middle of a number") from error
+    if _GRAPH not in fields:
+        raise ValueError("it holds no graph")
+    return found
 
 
 def _search(message: memoryview, kind: str) -> bool:
@@ -48,12 +69,14 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             yield field, value
         elif wire_type == _BYTES:
             length, position = _varint(message, position)
+            if length > len(message) - position:
+                raise ValueError("it was cut off")
             yield field, message[position : position + length]
             position += length
         elif wire_type in (_FIXED32, _FIXED64):
             position += 4 if wire_type == _FIXED32 else 8
         else:
-            raise ValueError(f"wire type {wire_type}")
+            raise ValueError(f"it has a field of the unknown wire type {wire_type}")
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:
@@ -64,4 +87,4 @@ def _varint(message: memoryview, position: int) -> tuple[int, int]:
         position += 1
         if byte < 0x80:
             return value, position
-    raise ValueError("a number of more than 64 bits")
+    raise ValueError("it has a number of more than 64 bits")

@@ -23,6 +23,9 @@ from rstpm_edge.detector import Detector
 # processes that share the cores thrash.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# The package itself sees to that; some tests import ONNX Runtime on their own.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from workplace import command_line
 
 import rstpm_edge.detector
+from rstpm_edge import session_openvino
 from rstpm_edge.bench import KERNEL_VARIABLE, WARM_UP_CALLS, measure, peak_memory
 from rstpm_edge.errors import ImageError, ModelError, ProviderError, UsageError
 from rstpm_edge.fusion import kernels
@@ -132,6 +133,15 @@ def test_time_is_charged_to_the_step_that_takes_it(
     assert slow == [step]
     assert result.total_ms.min >= 1000 * DELAY
     assert (result.overhead_ms.min >= 1000 * DELAY) == (step in ("preprocess_ms", "postprocess_ms"))
+
+
+def test_all_parts_of_a_batch_are_network(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenVINO takes one image at a time."""
+    run = session_openvino.OpenVINOSession.run
+    monkeypatch.setattr(session_openvino.OpenVINOSession, "run", delayed(run))
+    result = measure(model, runs=3, batch=3, providers="openvino", threads=1)
+    assert result.network_ms.min >= 3 * 1000 * DELAY
+    assert result.preprocess_ms.min < 1000 * DELAY
 
 
 def test_the_first_calls_do_not_count(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import pickle
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,19 +12,15 @@ from typing import Any
 
 import cv2
 import numpy as np
-import onnx
 import pytest
-from bundles import ModelFactory, make_bundle, make_model
+from bundles import ModelFactory, make_bundle
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
 
-from rstpm_edge import session
 from rstpm_edge.bundle import Fusion
 from rstpm_edge.detector import Detector
-from rstpm_edge.errors import ImageError, ModelError, ProviderError, RstpmEdgeError, UsageError
+from rstpm_edge.errors import ImageError, ModelError, UsageError
 from rstpm_edge.fusion_reference import fuse
 from rstpm_edge.image import to_input
-from rstpm_edge.wire import uses_external_data
 
 Image = NDArray[np.uint8]
 
@@ -326,122 +321,14 @@ def test_facts(model: Path) -> None:
     assert detector.providers == ("CPUExecutionProvider",)
 
 
-# Options
+# Models
 
 
-@pytest.mark.parametrize(
-    "providers",
-    [None, "cpu", ["cpu"], ["CPUExecutionProvider"], "CPU", [("cpu", {})], [("CPUExecutionProvider", {})]],
-)
-def test_providers_go_by_short_and_long_names(model: Path, providers: Any) -> None:
-    assert Detector(model, providers=providers).providers == ("CPUExecutionProvider",)
-
-
-@pytest.mark.parametrize("providers", ["tpu", ["NoSuchExecutionProvider"], [("nope", {})], ["cpu", "nope"]])
-def test_an_unknown_provider_names_those_that_exist(model: Path, providers: Any) -> None:
-    with pytest.raises(ProviderError, match=r"no execution provider '.*', only .*cpu\.$"):
-        Detector(model, providers=providers)
-
-
-def test_a_provider_that_does_not_start(
-    model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    names = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    monkeypatch.setattr(session.onnxruntime, "get_available_providers", lambda: names)
-    with pytest.raises(ProviderError, match="cuda"):
-        Detector(model, providers=["cuda", "cpu"])
-    assert capfd.readouterr().out == ""
-
-
-def test_impossible_options(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="threads must be at least 1, but is 0"):
-        Detector(model, threads=0)
-    with pytest.raises(UsageError, match="list of execution providers is empty"):
-        Detector(model, providers=[])
-    monkeypatch.setenv("RSTPM_EDGE_KERNEL", "quantum")
-    with pytest.raises(UsageError, match="quantum"):
-        Detector(model)
-
-
-@pytest.mark.parametrize("polite", [False, True])
-def test_threads_arena_and_spinning_are_set_explicitly(
-    model: Path, bad: Image, monkeypatch: pytest.MonkeyPatch, polite: bool
-) -> None:
-    detector = Detector(model, threads=2, polite=polite)
-    options = detector._open_session._inference.get_session_options()
-    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (2, 1)
-    assert options.enable_cpu_mem_arena
-    assert options.get_session_config_entry("session.intra_op.allow_spinning") == ("0" if polite else "1")
-    assert detector(bad).is_anomalous
-
-
-def test_the_cores_that_may_be_used() -> None:
-    assert 1 <= session.usable_cores() <= len(os.sched_getaffinity(0))
-    allowed = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, {min(allowed)})
-        assert session.usable_cores() == 1
-    finally:
-        os.sched_setaffinity(0, allowed)
-
-
-# Model files
-
-
-def fails(path: Path, message: str, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ModelError, match=message) as caught:
-        Detector(path)
-    assert "\n" not in str(caught.value)
-    assert str(caught.value).endswith(".")
-    captured = capfd.readouterr()
-    assert captured.out + captured.err == ""  # ONNX Runtime said nothing of its own
-
-
-def test_files_that_are_no_models(tmp_path: Path, model: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    fails(tmp_path / "none.onnx", "There is no model file .*none.onnx; `rstpm-edge export` makes one", capfd)
-    fails(tmp_path, "is a folder", capfd)
-    fails(model / "below", "Not a directory", capfd)
-    content = model.read_bytes()
-    for damaged in (b"", b"random bytes" * 99, b"\xff" * 9999, bytes(9999), content[:9], content[:-9]):
-        model.write_bytes(damaged)
-        fails(model, "is damaged, or not an ONNX file|not exported by rstpm-edge", capfd)
-
-
-def test_every_truncation_is_an_error_of_ours(model: Path) -> None:
-    content = model.read_bytes()
-    for length in range(0, len(content) - 1, 97):
-        model.write_bytes(content[:length])
-        with pytest.raises(RstpmEdgeError):
-            Detector(model)
-
-
-def test_foreign_and_newer_models(model_factory: ModelFactory, capfd: pytest.CaptureFixture[str]) -> None:
-    foreign = make_model(make_bundle())
-    del foreign.metadata_props[:]
-    path = model_factory()
-    path.write_bytes(foreign.SerializeToString())
-    fails(path, "was not exported by rstpm-edge", capfd)
-    fails(model_factory(document="{}"), "metadata is damaged", capfd)
-    newer = make_bundle().to_json().replace('"schema_version": 1', '"schema_version": 2')
-    fails(model_factory(document=newer), "has schema version 2, .* upgrade rstpm-edge", capfd)
-
-
-@pytest.mark.parametrize(
-    ("spoiled", "message"),
-    [
-        ({"input_name": "picture"}, "The input of"),
-        ({"input_type": TensorProto.FLOAT}, "The input of"),
-        ({"batch": 1}, "The input of"),
-        ({"document": make_bundle(height=128).to_json()}, "The input of"),
-        ({"leave_out": "recon_8"}, "The output recon_8 of"),
-        ({"document": make_bundle(strides=(4, 8, 32)).to_json()}, "The output stpm_32 of"),
-    ],
-    ids=["name", "type", "fixed batch", "size", "no output", "strides"],
-)
-def test_graphs_that_are_not_what_their_metadata_says(
-    model_factory: ModelFactory, spoiled: Any, message: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    fails(model_factory(**spoiled), message + ".* metadata; export the model again", capfd)
+def test_a_model_that_changes_size_on_the_way_is_noticed(detector: Detector, bad: Image) -> None:
+    maps = [np.zeros((1, 2, 2), np.float32)] * 6
+    detector._open_session = dataclasses.replace(detector._open_session, _inference=Canned(maps))
+    with pytest.raises(ModelError, match="do not have the sizes"):
+        detector(bad)
 
 
 def test_the_fused_variant_loads_too(model_factory: ModelFactory, model: Path, bad: Image) -> None:
@@ -454,82 +341,3 @@ def test_weights_that_are_not_finite(model_factory: ModelFactory, bad: Image, sc
     detector = Detector(model_factory(scale=scale))
     with pytest.raises(ModelError, match="NaN or infinite"):
         detector(bad)
-
-
-def test_external_data_is_refused_also_where_it_would_be_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "external.onnx"
-    model = make_model(make_bundle())
-    (scale,) = [tensor for tensor in model.graph.initializer if tensor.name == "scale"]
-    (tmp_path / "weights.bin").write_bytes(scale.raw_data)
-    onnx.external_data_helper.set_external_data(scale, "weights.bin")
-    scale.ClearField("raw_data")
-    path.write_bytes(model.SerializeToString())
-    monkeypatch.chdir(tmp_path)  # where ONNX Runtime would look
-    fails(path, "keeps weights in a second file; export it again as one file", capfd)
-    (tmp_path / "weights.bin").unlink()
-    fails(path, "keeps weights in a second file", capfd)
-
-
-def test_external_data_is_found_wherever_a_tensor_may_stand() -> None:
-    tensor = helper.make_tensor("t", TensorProto.FLOAT, [1], [1.0])
-    external = onnx.TensorProto()
-    external.CopyFrom(tensor)
-    external.data_location = TensorProto.EXTERNAL
-
-    def model(node_tensor: Any, inner: Any) -> bytes:
-        constant = helper.make_node("Constant", [], ["c"], value=node_tensor)
-        graph = helper.make_graph([], "inner", [], [], [inner])
-        branch = helper.make_node("If", ["c"], ["d"], then_branch=graph, else_branch=graph)
-        outer = helper.make_graph([constant, branch], "g", [], [], [tensor])
-        return bytes(helper.make_model(outer).SerializeToString())
-
-    assert not uses_external_data(model(tensor, tensor))
-    assert uses_external_data(model(external, tensor))
-    assert uses_external_data(model(tensor, external))
-    assert not uses_external_data(b"\x80" * 10_000_000)  # a number without end
-
-
-def test_a_model_that_changes_size_on_the_way_is_noticed(detector: Detector, bad: Image) -> None:
-    maps = [np.zeros((1, 2, 2), np.float32)] * 6
-    detector._open_session = dataclasses.replace(detector._open_session, _inference=Canned(maps))
-    with pytest.raises(ModelError, match="do not have the sizes"):
-        detector(bad)
-
-
-def test_a_model_on_a_path_with_odd_characters(model: Path, bad: Image) -> None:
-    odd = model.with_name("Modèle – größe 型.onnx")
-    shutil.copy(model, odd)
-    assert Detector(odd)(bad).is_anomalous
-    raw = os.fsencode(model.with_name("no utf-8 ")) + b"\xff\n.onnx"
-    shutil.copy(model, raw)
-    assert Detector(os.fsdecode(raw))(bad).is_anomalous
-
-
-def test_a_model_that_is_replaced_while_it_is_loaded(
-    model: Path, model_factory: ModelFactory, bad: Image, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What was looked at is what runs; a file that is written to is refused."""
-    other = model_factory("other.onnx", scale=float("nan")).read_bytes()
-    real = session.uses_external_data
-
-    def replace_it(content: bytes) -> bool:
-        model.with_name("new").write_bytes(other)
-        model.with_name("new").replace(model)
-        return real(content)
-
-    def overwrite_it(content: bytes) -> bool:
-        model.write_bytes(other)
-        return real(content)
-
-    monkeypatch.setattr(session, "uses_external_data", replace_it)
-    assert Detector(model)(bad).is_anomalous
-    monkeypatch.setattr(session, "uses_external_data", overwrite_it)
-    with pytest.raises(ModelError, match="written to while it was being loaded"):
-        Detector(model)
-
-
-def test_a_model_where_there_is_no_proc(model: Path, bad: Image, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session.os.path, "exists", lambda path: False)
-    assert Detector(model)(bad).is_anomalous

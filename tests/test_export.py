@@ -212,7 +212,7 @@ def test_the_fused_variant_agrees_with_the_detector(
     summary["fusion"] |= {"mode": mode, "smoothing_sigma": sigma}
     (run_copy / "summary.json").write_text(json.dumps(summary))
     report = export(run_copy, tmp_path / "fused.onnx", fused=True)
-    assert report.unusual_operators == ()
+    assert (report.unusual_operators, report.obstacles) == ((), ())
     detector = Detector(tmp_path / "fused.onnx", threads=1, channels="rgb")
     runner = session(str(tmp_path / "fused.onnx"))
     for image in images:
@@ -353,7 +353,7 @@ def test_the_papers_networks_train_and_export(parts: Path, tmp_path: Path, image
     try:
         folder = train.train(tmp_path / "few", options, train.Machine("cpu"), folder=tmp_path / "run")
         report = export(folder, model, fused=True)  # which compares it with PyTorch
-        assert report.unusual_operators == ()
+        assert (report.unusual_operators, report.obstacles) == ((), ())
         detector = Detector(model, threads=1, channels="rgb")
         result = detector(images[0])
     finally:  # more than a gigabyte, which pytest would keep

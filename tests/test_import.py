@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,17 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 NEVER = {"torch", "torchvision", "timm", "sklearn", "scipy", "matplotlib", "onnx", "PIL", "pandas", "requests"}
+NEVER |= {"openvino"}  # unless it is asked for
+# Where one of these is set, the runtimes themselves report nothing.
+QUIET = {
+    "ORT_DISABLE_TELEMETRY",
+    "ORT_RUNNING_UNIT_TESTS",
+    "CI",
+    "TF_BUILD",
+    "GITHUB_ACTIONS",
+    "JENKINS_URL",
+    "BUILD_ID",
+}
 
 REPORT = """
 import json, os, sys
@@ -59,6 +71,29 @@ def test_the_detector_loads_the_runtime_only(tmp_path: Path, model: Path, warm: 
     assert {"numpy", "cv2", "onnxruntime"} <= loaded
     assert not loaded & NEVER
     assert os.listdir(tmp_path) == ["model.onnx"]
+
+
+def test_onnx_runtime_reports_to_nobody(tmp_path: Path, model: Path) -> None:
+    """Its reports start with files below HOME; where nothing may be reported, there are none."""
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {key: value for key, value in os.environ.items() if key not in QUIET} | {"HOME": str(home)}
+    environment.pop("XDG_CACHE_HOME", None)
+    for code in (
+        f"from rstpm_edge import Detector; Detector({str(model)!r}).warmup()",
+        "import rstpm_edge.training.export",
+    ):
+        check = f"import os; {code}; print(os.environ.get('ORT_DISABLE_TELEMETRY'))"
+        command = [sys.executable, "-c", check]
+        run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+        assert run.stdout == "None\n"  # what is set for the import does not stay
+        assert os.listdir(home) == []
+
+
+def test_onnx_runtime_is_imported_in_one_place() -> None:
+    sources = [*(ROOT / "rstpm_edge").glob("*.py"), *(ROOT / "training").glob("*.py")]
+    direct = [path.name for path in sources if re.search(r"^\s*(import|from) onnxruntime", path.read_text(), re.M)]
+    assert direct == []
 
 
 def test_opencv_keeps_the_threads_it_had(model: Path) -> None:

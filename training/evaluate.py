@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rstpm_edge.bundle import Fusion
 from rstpm_edge.calibration import conformal_threshold, smallest_alpha
 from rstpm_edge.fusion import FusedMaps
+from rstpm_edge.providers import Provider
 
 from .data import TestImage
 from .metrics import PixelMetrics, clopper_pearson, image_metrics, ranked_metrics
@@ -150,13 +151,14 @@ def evaluate(
     *,
     images: Sequence[TestImage] | None = None,
     threads: int | None = None,
+    providers: Sequence[Provider] | str | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Run `model` over the test images of `data` (MVTec AD layout) and measure; see `predict` and `measure`.
 
-    Raises DatasetError, ImageError and ModelError.
+    Raises DatasetError, ImageError, ModelError and ProviderError.
     """
-    return measure(predict(data, model, images=images, threads=threads, report=report))
+    return measure(predict(data, model, images=images, threads=threads, providers=providers, report=report))
 
 
 def measure(predictions: Predictions) -> Evaluation:

@@ -10,7 +10,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
@@ -22,9 +21,11 @@ from rstpm_edge.files import write_bytes
 from rstpm_edge.fusion import make_fuser
 from rstpm_edge.fusion_reference import bilinear_matrix, gaussian_matrix
 from rstpm_edge.image import EXTENSIONS, read_image, to_input
+from rstpm_edge.ort import onnxruntime
 from rstpm_edge.roi import Roi, crop
 
 from .model import RSTPM
+from .portability import obstacles
 from .run import load_checkpoint, load_config, load_summary, load_trained_state
 
 OPSET = 17  # the newest that TensorRT 8.6 takes
@@ -80,6 +81,7 @@ class ExportReport:
     score_difference: float  # ONNX Runtime and the extension against PyTorch and NumPy, relative
     operators: tuple[str, ...]
     unusual_operators: tuple[str, ...]
+    obstacles: tuple[str, ...]  # what else TensorRT or OpenVINO may not take: sentences
 
 
 def export(run: Path, output: Path, *, fused: bool = False) -> ExportReport:
@@ -128,7 +130,9 @@ def export(run: Path, output: Path, *, fused: bool = False) -> ExportReport:
     write_bytes(output, content)
     operators = tuple(sorted({node.op_type for node in graph.graph.node}))
     unusual = tuple(name for name in operators if name not in SAFE_OPERATORS)
-    return ExportReport(output, len(images), map_difference, score_difference, operators, unusual)
+    return ExportReport(
+        output, len(images), map_difference, score_difference, operators, unusual, tuple(obstacles(graph))
+    )
 
 
 def load_model(run: Path) -> RSTPM:

@@ -73,7 +73,7 @@ class RSTPM(nn.Module):
 
     def teachers(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """`image` (B, H, W, 3), uint8 RGB -> both teachers' features, as they come: what a cache may keep."""
-        x = image.permute(0, 3, 1, 2).float()  # (B, 3, H, W)
+        x = _channels_first(image)
         reduced = functional.avg_pool2d(x, self.preset.teacher2_shrink) if self.preset.teacher2_shrink > 1 else x
         return self.teacher1(self.normalize1(x)), self.teacher2(self.normalize2(reduced))
 
@@ -81,11 +81,16 @@ class RSTPM(nn.Module):
         """What `teachers` gave for `image` -> what the students take and must give."""
         features1 = dict(zip(self.teacher1.strides, self.standardize1(raw1), strict=True))
         if self.preset.shared_stem is None:
-            source = self.normalize1(image.permute(0, 3, 1, 2).float())
+            source = self.normalize1(_channels_first(image))
         else:
             source = features1[self.preset.shared_stem]
         levels1 = [features1[stride] for stride in self.preset.strides]
         return TeacherFeatures(source, features1[DEEPEST], [*levels1, *self.standardize2(raw2)])
+
+
+def _channels_first(image: Tensor) -> Tensor:
+    """(B, H, W, 3), uint8 -> (B, 3, H, W), float32."""
+    return image.float().permute(0, 3, 1, 2)  # in this order: TensorRT takes uint8 to nothing but a cast
 
 
 class Students(nn.Module):

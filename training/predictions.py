@@ -14,6 +14,7 @@ from rstpm_edge.bundle import Bundle, Fusion
 from rstpm_edge.errors import DatasetError, ModelError
 from rstpm_edge.fusion import FusedMaps, kernels, make_fuser
 from rstpm_edge.image import Placement, read_image, to_input
+from rstpm_edge.providers import Provider
 from rstpm_edge.regions import Grid, find_regions
 from rstpm_edge.result import Result
 from rstpm_edge.roi import crop
@@ -81,6 +82,7 @@ def predict(
     *,
     images: Sequence[TestImage] | None = None,
     threads: int | None = None,
+    providers: Sequence[Provider] | str | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Predictions:
     """Run `model` over the test images of `data` (MVTec AD layout). `report` gets (done, total) after each.
@@ -94,7 +96,7 @@ def predict(
     images = sorted(test_images(data) if images is None else images, key=lambda image: image.is_defective)
     if not both_kinds(images):
         raise DatasetError(f"An evaluation needs both good and defective images of {data}.")
-    session = open_session(model, threads=threads)
+    session = open_session(model, threads=threads, providers=providers)
     bundle, digest = session.bundle, _digest(session.path)
     shapes, placements, masks, batches = [], [], [], []
     for done, image in enumerate(images, 1):
@@ -114,7 +116,9 @@ def predict(
         model=session.path,
         model_sha256=digest,
         bundle=bundle,
-        environment=read_environment(session.providers, session.threads, kernel=kernels().active),
+        environment=read_environment(
+            session.providers, session.threads, precision=session.precision, kernel=kernels().active
+        ),
         images=tuple(images),
         shapes=tuple(shapes),
         placements=tuple(placements),
