@@ -25,12 +25,23 @@ from rstpm_edge.detector import Detector
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # As they are imported. onnx is not among them: the tests of the runtime make their models with it.
-TRAINING_PACKAGES = {"rstpm_edge.training", "torch", "torchvision", "timm", "sklearn", "scipy", "safetensors", "lightning"}
+TRAINING_PACKAGES = {
+    "rstpm_edge.training",
+    "torch",
+    "torchvision",
+    "timm",
+    "sklearn",
+    "scipy",
+    "safetensors",
+    "lightning",
+}
 TRAINING_FIXTURES = {"parts", "workplace"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--runtime", action="store_true", help="only the tests of what an edge box installs, without torch")
+    parser.addoption(
+        "--runtime", action="store_true", help="only the tests of what an edge box installs, without torch"
+    )
 
 
 def needs_training(source: str) -> bool:

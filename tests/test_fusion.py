@@ -297,7 +297,8 @@ def test_every_kernel_that_the_processor_can_run_is_there() -> None:
     """By what Linux says of it: a compiler's own answer may be that of an empty table."""
     found = set(Path("/proc/cpuinfo").read_text().split())
     needs = {"neon": {"asimd"}, "avx2": {"avx2", "fma"}, "avx512": {"avx512f", "avx512bw", "avx512vl"}}
-    assert KERNELS == ("generic", *(kernel for kernel, flags in needs.items() if flags <= found))
+    runnable = [kernel for kernel, flags in needs.items() if flags <= found]
+    assert list(KERNELS) == ["generic", *runnable]
 
 
 @each_kernel
