@@ -132,6 +132,8 @@ def find_qemu(folder: Path, distribution: Distribution) -> Path:
     programs = [unpacked / "usr" / "bin" / name for name in names]
     if not any(program.is_file() for program in programs):
         fetch(folder, distribution, "amd64", ["qemu-user-static"], unpacked)
+        for other in set((unpacked / "usr" / "bin").iterdir()) - set(programs):
+            other.unlink()  # the other processors are nine tenths of it
     for program in programs:
         if program.is_file():
             return program

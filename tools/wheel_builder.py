@@ -127,7 +127,8 @@ def build_environment(
     toolchain: Toolchain, interpreter: Interpreter, architecture: str, headers: Path, source: Path
 ) -> dict[str, str]:
     """Environment variables that make setuptools use zig, for `architecture`, and nothing of this machine's Python."""
-    options = f"-target {architecture}-linux-gnu.{GLIBC}"
+    # Of zig's C++ library, too: at a link without -O zig builds it for debugging.
+    options = f"-target {architecture}-linux-gnu.{GLIBC} -O3"
     zig = shlex.quote(str(toolchain.zig))
     forget = shlex.quote(f"-ffile-prefix-map={source}=.")
     flags = f"-DNDEBUG -I{shlex.quote(str(headers))} {forget}"
