@@ -7,18 +7,25 @@
 #   make test-systemd          the test that has systemd check the example of a service
 #   make test-slow             tests that train and export a model of every data set's layout and of the paper; minutes
 #
+# And for releases, on a machine that can fetch from PyPI (CONTRIBUTING.md says more):
+#
+#   make wheels                x86-64 and 64-bit Arm, CPython 3.10 to 3.13, tested; into dist
+#   make wheels-check          builds them twice from nothing and compares the bytes
+#   make test-arm              the runtime on an emulated 64-bit Arm processor (MODEL=FILE DATA=FOLDER: your own)
+#
 # PYTHON=python3.12 picks another interpreter; PIP_FLAGS='--extra-index-url https://download.pytorch.org/whl/cpu'
 # takes the CPU build of torch, which is a tenth of the size.
 
 PYTHON ?= python3
 PIP_FLAGS ?=
 PYTEST_FLAGS ?= -n 2
+WHEELS_FLAGS ?=
 BIN := .venv/bin
 CXX_FILES := $(wildcard csrc/*.h csrc/*.hpp csrc/*.cpp csrc/*.inl)
 FORMATTED := $(CXX_FILES) $(wildcard csrc/tests/*.[ch] csrc/tests/*.cpp examples/*/*.c examples/*/*.[ch]pp)
 
 .PHONY: demo test install lint types format-check format pytest build clean
-.PHONY: test-slow test-browser test-fused test-mqtt test-systemd sanitize
+.PHONY: test-slow test-browser test-fused test-mqtt test-systemd sanitize wheels wheels-check test-arm
 
 demo: install
 	$(BIN)/rstpm-edge demo $(if $(DATA),--data '$(DATA)')
@@ -80,6 +87,17 @@ test-mqtt: install
 
 test-systemd: install
 	$(BIN)/python -m pytest -m systemd
+
+wheels:
+	@$(PYTHON) tools/check_python.py
+	$(PYTHON) tools/build_wheels.py $(WHEELS_FLAGS)
+
+wheels-check:
+	@$(PYTHON) tools/check_python.py
+	$(PYTHON) tools/build_wheels.py --twice --no-tests $(WHEELS_FLAGS)
+
+test-arm: install
+	$(BIN)/python tools/check_arm.py $(if $(MODEL),--model '$(MODEL)') $(if $(DATA),--images '$(DATA)')
 
 clean:
 	rm -rf .venv build dist demo *.egg-info rstpm_edge/*.so

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernel.hpp"
+#include "processor.hpp"
 
 namespace rstpm {
 namespace {
@@ -79,11 +80,6 @@ struct V {
 #else
 #pragma GCC pop_options
 #endif
-
-bool has_avx2() {
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-}
 
 }  // namespace
 

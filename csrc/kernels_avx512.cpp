@@ -12,6 +12,7 @@
 #include <cstdint>
 
 #include "kernel.hpp"
+#include "processor.hpp"
 
 namespace rstpm {
 namespace {
@@ -79,12 +80,6 @@ struct V {
 #else
 #pragma GCC pop_options
 #endif
-
-bool has_avx512() {
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl");
-}
 
 }  // namespace
 

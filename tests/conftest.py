@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import fcntl
 import os
 import struct
@@ -25,6 +26,61 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The package itself sees to that; some tests import ONNX Runtime on their own.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+# What an edge box need not have, as it is imported. onnx is not among them: the tests of the runtime make their models
+# with it.
+BEYOND_RUNTIME = {
+    "rstpm_edge.training",
+    "torch",
+    "torchvision",
+    "timm",
+    "sklearn",
+    "scipy",
+    "safetensors",
+    "lightning",
+    "openvino",
+    "paho",
+    "selenium",
+    "trustme",
+}
+TRAINING_FIXTURES = {"parts", "workplace"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--runtime", action="store_true", help="only the tests of what an edge box installs, without torch"
+    )
+
+
+def needs_more(source: str) -> bool:
+    """Whether a module imports at its top what an edge box need not have, so that it cannot be imported there."""
+    names: list[str] = []
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return any(f"{name}.".startswith(f"{package}.") for name in names for package in BEYOND_RUNTIME)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    if config.getoption("runtime") and collection_path.suffix == ".py":
+        return needs_more(collection_path.read_text()) or None
+    return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With --runtime, leave out single tests that train or that build the package from its sources."""
+    if not config.getoption("runtime"):
+        return
+    left_out = [
+        item
+        for item in items
+        if TRAINING_FIXTURES & set(getattr(item, "fixturenames", ()))
+        or any(item.get_closest_marker(name) for name in ("training", "checkout"))
+    ]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -121,6 +121,7 @@ def test_a_run_may_be_named_and_the_newest_is_taken_otherwise(
     ]
 
 
+@pytest.mark.training
 def test_two_runs_in_one_second_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rstpm_edge.training.run import new_run_folder
 
@@ -186,6 +187,7 @@ def test_wrong_options_of_train(parts: Path, options: list[str], says: str) -> N
     assert list(Path.cwd().iterdir()) == []
 
 
+@pytest.mark.training
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -213,6 +215,7 @@ def test_what_click_itself_refuses(arguments: list[str]) -> None:
     assert "Error: " in result.stderr.splitlines()[-1]
 
 
+@pytest.mark.training
 def test_unreadable_images_are_one_error_or_a_line_each(tmp_path: Path) -> None:
     for i in range(6):
         cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((70, 70, 3), 30 * i, np.uint8))

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,7 @@ def test_agrees_with_the_reference_at_real_sizes(
     assert_is_the_maximum(result)
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("outputs", [1, 2, 7, 32, 50, 256])
 @pytest.mark.parametrize("inputs", [1, 2, 7, 32, 49, 64])
 def test_the_reference_upsamples_as_torch_does(outputs: int, inputs: int) -> None:
@@ -122,6 +124,7 @@ def test_the_reference_upsamples_as_torch_does(outputs: int, inputs: int) -> Non
     np.testing.assert_allclose(ours, theirs[0, 0].numpy(), atol=1e-12)
 
 
+@pytest.mark.training
 @each_kernel
 @each_mode
 @pytest.mark.parametrize("size", [(256, 256), (75, 101), (20, 9)])
@@ -288,6 +291,14 @@ def test_kernels_names_what_runs() -> None:
     assert KERNELS[0] == "generic"
     assert kernels().active in KERNELS
     assert Fuser(PRODUCT, (32, 32)).kernel == kernels().active
+
+
+def test_every_kernel_that_the_processor_can_run_is_there() -> None:
+    """By what Linux says of it: a compiler's own answer may be that of an empty table."""
+    found = set(Path("/proc/cpuinfo").read_text().split())
+    needs = {"neon": {"asimd"}, "avx2": {"avx2", "fma"}, "avx512": {"avx512f", "avx512bw", "avx512vl"}}
+    runnable = [kernel for kernel, flags in needs.items() if flags <= found]
+    assert list(KERNELS) == ["generic", *runnable]
 
 
 @each_kernel

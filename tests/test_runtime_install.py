@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from bundles import write_model
 
+pytestmark = pytest.mark.checkout
+
 ROOT = Path(__file__).parent.parent
 UNREACHABLE = (
     "No matching distribution",
