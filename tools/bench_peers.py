@@ -1,14 +1,15 @@
 """Our detector next to anomalib's, on the same cores, in one command.
 
     python tools/bench_peers.py --model model.onnx                    # installs anomalib where it is missing
-    python tools/bench_peers.py --model model.onnx --best int8.onnx --evaluation evaluation.json --json
+    python tools/bench_peers.py --model model.onnx --best-provider openvino --evaluation evaluation.json --json
 
 anomalib lives in an environment of its own (--venv). Its weights are random where they cannot be had: speed does not
 depend on them. All models take 256 x 256 images. Every contestant is a process of its own that waits while another
 runs. Each round times the detector before and after every other one (A-B-A), so that a machine that is slow for a
 while is slow for all; a ratio is the median over rounds of a contestant's median to the mean of the detector's two.
 
-detector_ms, detector_best_ms   a whole call on an array: preprocessing, network, fusion, verdict, regions
+detector_ms                     a whole call on an array: preprocessing, network, fusion, verdict, regions
+detector_best_ms                the same with --best and --best-provider
 anomalib_openvino_ms            STFPM (ResNet-18) in anomalib's OpenVINOInferencer, on an array
 anomalib_openvino_f32_ms        the same held to float32: where the processor has it, OpenVINO takes bfloat16
 stfpm_onnxruntime_ms            its network alone in ONNX Runtime, float32
@@ -18,6 +19,7 @@ network_ms                      our network alone in ONNX Runtime
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
@@ -36,6 +38,7 @@ import click
 from anomalib_venv import ensure_anomalib, run_quietly, venv_option
 
 SIZE = 256
+FASTEST = "openvino:precision=bf16"  # where the processor lacks bfloat16, OpenVINO stays with float32
 SGEMM_SIDE = 2048
 COUNTED = ("Conv", "ConvTranspose", "MatMul", "Gemm")  # as operations; the rest is memory traffic
 WARM_UP_CALLS = 3  # of each turn: another contestant has just filled the caches
@@ -217,7 +220,7 @@ def write_image(source: Path | None, path: Path) -> None:
 
 def benchmark(
     model: Path,
-    best: Path | None,
+    best: tuple[Path, str] | None,
     venv: Path | None,
     photo: Path | None,
     threads: int,
@@ -228,7 +231,7 @@ def benchmark(
     here = Path(sys.executable)
     lineup = [("detector", here, "detector", model)]
     if best is not None:
-        lineup.append(("detector_best", here, "detector", best))
+        lineup.append(("detector_best", here, f"detector:{best[1]}", best[0]))
     load, trouble = os.getloadavg()[0], None  # before anything of ours runs
     if venv is not None:
         try:
@@ -290,7 +293,8 @@ def table(result: dict[str, Any]) -> str:
 
 @click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))
 @click.option("--model", type=click.Path(path_type=Path, exists=True), default="model.onnx", show_default=True)
-@click.option("--best", type=click.Path(path_type=Path, exists=True), help="Our fastest model, INT8 say.")
+@click.option("--best", type=click.Path(path_type=Path, exists=True), help="Our fastest model.  [default: --model]")
+@click.option("--best-provider", help=f"And its provider.  [default: {FASTEST}, where OpenVINO is installed]")
 @venv_option
 @click.option("--no-peers", is_flag=True, help="Leave anomalib out.")
 @click.option("--evaluation", type=click.Path(path_type=Path, exists=True), help="JSON of `rstpm-edge evaluate`.")
@@ -303,6 +307,7 @@ def table(result: dict[str, Any]) -> str:
 def main(
     model: Path,
     best: Path | None,
+    best_provider: str | None,
     venv: Path,
     no_peers: bool,
     evaluation: Path | None,
@@ -315,7 +320,10 @@ def main(
 ) -> None:
     # The same cores for all; workers inherit it.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
-    result = benchmark(model, best, None if no_peers else venv, image, threads, rounds, calls)
+    provider = best_provider or (FASTEST if importlib.util.find_spec("openvino") else "cpu" if best else None)
+    fastest = (best or model, provider) if provider else None
+    result = benchmark(model, fastest, None if no_peers else venv, image, threads, rounds, calls)
+    result["detector_best"] = provider
     result["auroc"] = image_auroc(evaluation, data, model)
     if result["anomalib_missing"]:
         click.echo(f"Without anomalib: {result['anomalib_missing']}", err=True)

@@ -3,9 +3,10 @@
     python bench_peers_worker.py export FOLDER                        # in anomalib's environment
     python bench_peers_worker.py serve KIND FILE THREADS IMAGE        # then, on standard input, WARM-UP TIMED
 
-`serve` says "ready", then answers each line of two numbers with a JSON list: the milliseconds of TIMED calls after
-WARM-UP calls that do not count. IMAGE is a .npy file, (256, 256, 3) uint8. Between lines the process waits on a pipe
-and uses no processor. Only the standard library is imported up here: the two environments share nothing else.
+KIND is a function below; `detector:PROVIDER` is ours with that provider. `serve` says "ready", then answers each line
+of two numbers with a JSON list: the milliseconds of TIMED calls after WARM-UP calls that do not count. IMAGE is a .npy
+file, (256, 256, 3) uint8. Between lines the process waits on a pipe and uses no processor. Only the standard library is
+imported up here: the two environments share nothing else.
 """
 
 from __future__ import annotations
@@ -51,11 +52,12 @@ def export(folder: Path) -> None:
     (folder / "complete").touch()
 
 
-def detector(file: str, threads: int, image: Any) -> Callable[[], Any]:
-    """Our whole detector on an image in memory."""
+def detector(file: str, threads: int, image: Any, provider: str = "cpu") -> Callable[[], Any]:
+    """Our whole detector on an image in memory; `provider` as --provider has it."""
     from rstpm_edge import Detector
+    from rstpm_edge.cli_common import parse_provider
 
-    judge = Detector(file, threads=threads)
+    judge = Detector(file, threads=threads, providers=[parse_provider(provider)])
     return lambda: judge(image)
 
 
@@ -100,7 +102,8 @@ def serve(kind: str, file: str, threads: int, image: str) -> None:
     # Libraries print to standard output as they like; the answers go to a copy of it.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    run = KINDS[kind](file, threads, np.load(image))
+    name, _, provider = kind.partition(":")
+    run = KINDS[name](file, threads, np.load(image), *([provider] if provider else []))
     run()
     print("ready", file=answers)
     for line in sys.stdin:
