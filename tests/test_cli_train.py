@@ -101,7 +101,7 @@ def test_a_run_may_be_named_and_the_newest_is_taken_otherwise(
 
     def record(folder: Path, output: Path, *, fused: bool) -> Any:
         asked.append((folder, output, fused))
-        return export.ExportReport(workplace.model, 1, 0.0, 0.0, ("Add",), ("Erf",))
+        return export.ExportReport(workplace.model, 1, 0.0, 0.0, ("Add",), ("Erf",), ())
 
     monkeypatch.setattr(export, "export", record)
     monkeypatch.chdir(tmp_path)

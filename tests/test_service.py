@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,17 @@ def test_files_that_were_not_all_judged(model: Path, photos: Path, tmp_path: Pat
     assert summary.startswith(f"{len(lines)} image")
 
 
+@pytest.fixture
+def python_handlers() -> Iterator[None]:
+    """Python's own, also where the tests run in the background of a shell, which has them ignore SIGINT."""
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("python_handlers")
 def test_the_second_signal_ends_at_once() -> None:
     with Interrupts() as interrupts:
         signal.raise_signal(signal.SIGINT)
