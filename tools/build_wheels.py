@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from commands import Failed, run, tail
+from commands import Failed, environment, run, tail
 from interpreters import VERSIONS, Interpreter, find_interpreters
 from wheel_builder import (
     ARCHITECTURES,
@@ -161,19 +161,18 @@ def test(toolchain: Toolchain, interpreter: Interpreter, wheel: Path) -> None:
     """Install the wheel without torch, and run the runtime's tests away from the sources. Raises Failed."""
     folder = toolchain.folder / "tests" / interpreter.tag
     python = folder / "environment" / "bin" / "python"
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "RSTPM_"))}
-    environment["RSTPM_EDGE_NO_SKIPS"] = "1"
     log = toolchain.folder / "logs" / f"install-{interpreter.tag}.txt"
     venv = [interpreter.executable, "-m", "venv"]
     making = f"Making an environment of {interpreter.executable}"
-    run([*venv, "--clear", "--without-pip", folder / "environment"], making, log, env=environment)
+    run([*venv, "--clear", "--without-pip", folder / "environment"], making, log, env=environment())
     pip = [toolchain.python, "-m", "pip", "--python", python, "install"]
-    run([*pip, wheel, *TEST_PACKAGES], f"Installing {wheel.name}", log, env=environment)
+    run([*pip, wheel, *TEST_PACKAGES], f"Installing {wheel.name}", log, env=environment())
     copy_files([file for file in source_files() if file.parts[0] not in THE_PACKAGE], folder / "source")
     log = toolchain.folder / "logs" / f"tests-{interpreter.tag}.txt"
     pytest = [python, "-m", "pytest"]
     options = ["--runtime", "-q", "-p", "no:cacheprovider"]
-    run([*pytest, *options], f"Testing {wheel.name}", log, env=environment, cwd=folder / "source")
+    variables = environment(RSTPM_EDGE_NO_SKIPS="1")
+    run([*pytest, *options], f"Testing {wheel.name}", log, env=variables, cwd=folder / "source")
     print(f"  {interpreter.version}: {tail(log).splitlines()[-1]}", flush=True)
 
 

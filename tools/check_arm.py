@@ -15,7 +15,6 @@ the distribution's own version with headers. Emulation is for correctness; its t
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-from commands import Failed, run, tail
+from commands import Failed, environment, run, tail
 from emulator import Emulated, make_emulated, this_distribution
 from interpreters import find_interpreter
 from wheel_builder import ROOT, Toolchain, build_wheel, copy_files, make_toolchain, source_files
@@ -100,10 +99,10 @@ def install(emulated: Emulated, toolchain: Toolchain, wheel: Path, folder: Path)
     download += [f"--platform={name}" for name in platforms]
     logs = folder / "logs"
     run([*download, wheel, *PACKAGES], "Downloading wheels for 64-bit Arm", logs / "download.txt")
-    (pip,) = sorted((folder / "wheelhouse").glob("pip-*.whl"))[-1:]
+    pip = next((folder / "wheelhouse").glob("pip-*.whl")) / "pip"  # a wheel of pip runs without being installed
     options = ["--isolated", "install", "--no-index", "--no-compile", "--find-links", folder / "wheelhouse"]
-    installing = [emulated.python, pip / "pip", *options, wheel, *PACKAGES]
-    run(installing, "Installing with the emulated pip", logs / "install.txt")
+    installing = [emulated.python, pip, *options, wheel, *PACKAGES]
+    run(installing, "Installing with the emulated pip", logs / "install.txt", env=environment())
 
 
 def run_tests(emulated: Emulated, folder: Path) -> str:
@@ -112,9 +111,9 @@ def run_tests(emulated: Emulated, folder: Path) -> str:
     copy_files([file for file in source_files() if file.parts[0] in ("tests", "pyproject.toml")], source)
     options = ["--runtime", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=ci"]  # examples may take their time
     tests = [Path("tests") / name for name in TESTS]
-    environment = {**os.environ, "RSTPM_EDGE_KERNEL": KERNEL, "RSTPM_EDGE_NO_SKIPS": "1"}
+    forced = environment(RSTPM_EDGE_KERNEL=KERNEL, RSTPM_EDGE_NO_SKIPS="1")
     command = [emulated.python, "-m", "pytest", *options, *tests]
-    run(command, "Testing on 64-bit Arm", log, env=environment, cwd=source)
+    run(command, "Testing on 64-bit Arm", log, env=forced, cwd=source)
     return tail(log).splitlines()[-1]
 
 
@@ -138,21 +137,18 @@ def pick_images(folder: Path, most: int) -> list[Path]:
     return [images[i * len(images) // most] for i in range(most)] if len(images) > most else images
 
 
-def judge(programs: Path, model: Path, images: list[Path], kernel: str | None, log: Path) -> dict[str, Verdict]:
+def judge(programs: Path, model: Path, images: list[Path], log: Path, **variables: str) -> dict[str, Verdict]:
     """What `rstpm-edge infer` says of the images."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RSTPM_EDGE_")}
-    if kernel is not None:
-        environment["RSTPM_EDGE_KERNEL"] = kernel
     command = [programs / "rstpm-edge", "infer", *images, "--model", model, "--json"]
-    run(command, f"Judging {len(images)} images", log, env=environment, expected=VERDICTS)
+    run(command, f"Judging {len(images)} images", log, env=environment(**variables), expected=VERDICTS)
     return parse_verdicts("\n".join(line for line in log.read_text().splitlines() if line.startswith("{")))
 
 
 def kernel_that_ran(emulated: Emulated, model: Path) -> str:
     """The kernel that fused the maps of a call there, as `rstpm-edge bench` reports it."""
     command = [str(emulated.programs / "rstpm-edge"), "bench", "--model", str(model), "--runs", "1", "--json"]
-    environment = {**os.environ, "RSTPM_EDGE_KERNEL": KERNEL}
-    answer = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    forced = environment(RSTPM_EDGE_KERNEL=KERNEL)
+    answer = subprocess.run(command, capture_output=True, text=True, env=forced, check=False)
     if answer.returncode != 0:
         raise Failed(f"`rstpm-edge bench` fails on 64-bit Arm: {answer.stderr.strip()}")
     return str(json.loads(answer.stdout)["environment"]["kernel"])
@@ -178,12 +174,12 @@ def check(model: Path | None, images: Path | None, most: int, folder: Path, test
     picked = pick_images(images, most)
     logs = folder / "logs"
     click.echo(f"Judging {len(picked)} images here and there …")
-    here = judge(Path(sys.executable).parent, model, picked, None, logs / "infer-here.txt")
-    there = judge(emulated.programs, model, picked, KERNEL, logs / "infer-arm.txt")
+    here = judge(Path(sys.executable).parent, model, picked, logs / "infer-here.txt")
+    there = judge(emulated.programs, model, picked, logs / "infer-arm.txt", RSTPM_EDGE_KERNEL=KERNEL)
     found = compare(here, there)
     click.echo(
         f"{found.images} images, {found.anomalous} of them anomalous here; kernel {ran} there; verdicts that differ: "
-        f"{len(found.verdicts)}; largest difference of a score: {found.score:.2g} ({found.relative:.2g} of it)"
+        f"{len(found.verdicts)}; largest difference of a score: {found.score:.2g}, relative: {found.relative:.2g}"
     )
     if not found.agree:
         raise Failed(

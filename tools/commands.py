@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -41,6 +42,11 @@ def run(
     if code not in expected:
         raise Failed(f"{purpose} failed with exit code {code}. The end of {log}:\n{tail(log)}")
     return code
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """This process's variables without those that steer Python or the package, so that a child starts as on its own."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "RSTPM_"))} | changes
 
 
 def tail(log: Path) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from commands import Failed
+from commands import Failed, environment
 
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 
@@ -90,11 +90,9 @@ def release_number(release: str) -> tuple[int, ...]:
 
 def probe(executable: Path) -> dict[str, str] | None:
     """What an interpreter says about itself; None when it does not start."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    command = [str(executable), "-c", PROBE]
     try:
-        answer = subprocess.run(
-            [executable, "-c", PROBE], capture_output=True, text=True, env=environment, timeout=60, check=True
-        )
+        answer = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=60, check=True)
         facts: dict[str, str] = json.loads(answer.stdout)
         return facts
     except (OSError, subprocess.SubprocessError, ValueError):

@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from commands import Failed, run
+from commands import Failed, environment, run
 from interpreters import Interpreter
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,16 +48,16 @@ class Toolchain:
 
 def make_toolchain(folder: Path) -> Toolchain:
     """Install wheels.txt in FOLDER/tools, unless it is there. Raises Failed."""
-    environment = folder / "tools"
+    tools = folder / "tools"
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    toolchain = Toolchain(environment / "bin" / "python", environment / "lib" / version / "site-packages", folder)
-    done, wanted = environment / "installed.txt", REQUIREMENTS.read_text()
+    toolchain = Toolchain(tools / "bin" / "python", tools / "lib" / version / "site-packages", folder)
+    done, wanted = tools / "installed.txt", REQUIREMENTS.read_text()
     if done.is_file() and done.read_text() == wanted and toolchain.zig.is_file():
         return toolchain
     log = folder / "logs" / "tools.txt"
-    run([sys.executable, "-m", "venv", "--clear", environment], "Making a virtual environment", log)
+    run([sys.executable, "-m", "venv", "--clear", tools], "Making a virtual environment", log, env=environment())
     pip = [toolchain.python, "-m", "pip", "install"]
-    run([*pip, "--requirement", REQUIREMENTS], "Installing the tools that build wheels", log)
+    run([*pip, "--requirement", REQUIREMENTS], "Installing the tools that build wheels", log, env=environment())
     done.write_text(wanted)
     return toolchain
 
@@ -112,10 +112,10 @@ def build_wheel(toolchain: Toolchain, interpreter: Interpreter, architecture: st
     tag = f"--config-settings=--build-option=--plat-name={PLATFORM}_{architecture}"
     pip = [interpreter.executable, "-m", "pip", "wheel"]
     command = [*pip, source, "--wheel-dir", fresh, "--no-deps", "--no-build-isolation", tag]
-    environment = build_environment(toolchain, interpreter, architecture, headers, source)
+    variables = build_variables(toolchain, interpreter, architecture, headers, source)
     before = os.umask(0o022)
     try:
-        run(command, f"Building {name}", toolchain.folder / "logs" / f"{name}.txt", env=environment)
+        run(command, f"Building {name}", toolchain.folder / "logs" / f"{name}.txt", env=variables)
     finally:
         os.umask(before)
     (wheel,) = fresh.glob("*.whl")
@@ -123,7 +123,7 @@ def build_wheel(toolchain: Toolchain, interpreter: Interpreter, architecture: st
     return Path(shutil.move(wheel, output / wheel.name))
 
 
-def build_environment(
+def build_variables(
     toolchain: Toolchain, interpreter: Interpreter, architecture: str, headers: Path, source: Path
 ) -> dict[str, str]:
     """Environment variables that make setuptools use zig, for `architecture`, and nothing of this machine's Python."""
@@ -132,10 +132,10 @@ def build_environment(
     zig = shlex.quote(str(toolchain.zig))
     forget = shlex.quote(f"-ffile-prefix-map={source}=.")
     flags = f"-DNDEBUG -I{shlex.quote(str(headers))} {forget}"
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PIP_", "RSTPM_"))}
     cache = toolchain.folder / "zig"
+    inherited = {key: value for key, value in environment().items() if not key.startswith("PIP_")}
     return {
-        **kept,
+        **inherited,
         "CC": f"{zig} cc {options}",
         "CXX": f"{zig} c++ {options}",
         "CFLAGS": flags,
