@@ -103,7 +103,7 @@ def infer(ctx: click.Context, /, sources: tuple[str, ...], **options: Any) -> No
     )
     detector = Detector(
         options["model"],
-        providers=options["providers"] or None,
+        providers=options["providers"],
         threads=options["threads"],
         polite=options["polite"],
         engine_cache=options["engine_cache"],

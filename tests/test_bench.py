@@ -261,6 +261,25 @@ def test_the_script_for_starts(model: Path) -> None:
     assert result["install_mb"] == pytest.approx(sum(packages.values()))
 
 
+def test_the_script_for_runtimes_compares_them(model: Path, photos: Path) -> None:
+    image = photos / "sub" / "2.jpg"
+    options = ["--model", model, "--image", image, "--rounds", 2, "--calls", 3, "--threads", 1]
+    found = tool("bench_runtimes.py", "cpu", "openvino", "openvino:precision=bf16", *options)["runtimes"]
+    assert list(found) == ["cpu", "openvino", "openvino:precision=bf16"]
+    for row in found.values():
+        assert 0 < row["min_ms"] <= row["median_ms"]
+        assert row["load_ms"] > 0
+        assert row["cpu_ms"] > 0
+    assert found["cpu"]["to_first"] == 0
+    assert found["openvino"]["to_first"] < 1e-5
+    assert found["openvino:precision=bf16"]["to_first"] < 0.1
+    command = [sys.executable, str(ROOT / "tools" / "bench_runtimes.py"), "--model", str(model), "abacus"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "no execution provider 'abacus'" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
 def test_the_script_for_peers_times_ours_alone(model_factory: ModelFactory, tmp_path: Path) -> None:
     network = make_model(make_bundle(height=256, width=256))
     weights = onnx.numpy_helper.from_array(np.zeros((8, 1, 3, 3), np.float32), "weights")

@@ -91,7 +91,7 @@ def predict(
     read one after another; masks and maps are kept. A model that was trained on a ROI judges that part of each image,
     and the pixels of that part count.
 
-    Raises DatasetError, ImageError and ModelError.
+    Raises DatasetError, ImageError, ModelError and ProviderError.
     """
     images = sorted(test_images(data) if images is None else images, key=lambda image: image.is_defective)
     if not both_kinds(images):

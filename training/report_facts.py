@@ -89,12 +89,14 @@ def configuration(predictions: Predictions) -> Rows:
 def environment(predictions: Predictions) -> Rows:
     """The machine that made the report."""
     machine = predictions.environment
+    runtime = ("ONNX Runtime", machine.onnxruntime) if machine.openvino is None else ("OpenVINO", machine.openvino)
+    providers = ", ".join(machine.providers) + (f" in {machine.precision}" if machine.precision else "")
     return [
         ("Processor", f"{machine.cpu}, usable cores: {machine.cores}"),
         ("System", machine.os),
         ("Python", machine.python),
         ("rstpm-edge", machine.rstpm_edge),
-        ("ONNX Runtime", f"{machine.onnxruntime}, {', '.join(machine.providers)}, threads: {machine.threads}"),
+        (runtime[0], f"{runtime[1]}, {providers}, threads: {machine.threads}"),
         ("NumPy", machine.numpy),
         ("OpenCV", machine.opencv),
         ("Fusion kernel", machine.kernel),

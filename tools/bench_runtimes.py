@@ -1,0 +1,118 @@
+"""Runtimes side by side: the network of one model, on one image, by each provider in turn.
+
+    python tools/bench_runtimes.py --model model.onnx --image tile.png cpu openvino openvino:precision=bf16
+    python tools/bench_runtimes.py --model model.onnx cpu tensorrt:precision=f16 --engine-cache engines --json
+
+Each round times `--calls` calls of every provider, one provider after the other, so that whatever the machine does
+meanwhile hits all of them; pauses and calls that are not timed stand between, since threads of one runtime spin on
+for a while. Preprocessing and fusion are not in it: `rstpm-edge bench` has those.
+
+load_ms        opening the file and compiling, once
+median_ms      one call, over all rounds
+min_ms         the machine when it is left alone
+cpu_ms         processor time of a call, all threads together, the median: less sensitive to what else is running
+to_first       the largest difference of any map to the first provider's
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from rstpm_edge.bench import read_environment
+from rstpm_edge.cli_common import parse_provider
+from rstpm_edge.errors import RstpmEdgeError
+from rstpm_edge.fusion import kernels
+from rstpm_edge.image import read_image, to_input
+from rstpm_edge.session import Session, open_session
+
+PAUSE = 0.1  # seconds; ONNX Runtime's threads spin on for about 40 ms
+WARM_UP_CALLS = 2
+
+
+def measure(sessions: list[Session], image: np.ndarray[Any, np.dtype[np.uint8]], rounds: int, calls: int) -> Any:
+    """Milliseconds by the clock and of the processor: (providers, rounds * calls, 2)."""
+    times: list[list[tuple[float, float]]] = [[] for _ in sessions]
+    for _ in range(rounds):
+        for session, seen in zip(sessions, times, strict=True):
+            time.sleep(PAUSE)
+            for call in range(WARM_UP_CALLS + calls):
+                clock, processor = time.perf_counter(), time.process_time()
+                session.run(image)
+                if call >= WARM_UP_CALLS:
+                    seen.append((time.perf_counter() - clock, time.process_time() - processor))
+    return 1000 * np.array(times)
+
+
+@click.command()
+@click.argument("providers", nargs=-1, required=True, metavar="PROVIDER...")
+@click.option("--model", type=click.Path(path_type=Path), default="model.onnx", show_default=True)
+@click.option("--image", type=click.Path(path_type=Path), help="A photo; noise without it.")
+@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option("--rounds", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option("--calls", type=click.IntRange(min=1), default=10, show_default=True, help="Timed calls a round.")
+@click.option("--polite", is_flag=True, help="ONNX Runtime's threads sleep, not spin.")
+@click.option("--engine-cache", type=click.Path(path_type=Path), help="For TensorRT and OpenVINO.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def main(
+    providers: tuple[str, ...],
+    model: Path,
+    image: Path | None,
+    threads: int,
+    rounds: int,
+    calls: int,
+    polite: bool,
+    engine_cache: Path | None,
+    as_json: bool,
+) -> None:
+    """Time the network of MODEL by each PROVIDER, as `rstpm-edge bench --provider` takes it."""
+    sessions, load_ms = [], []
+    try:
+        for provider in providers:
+            cache = None if provider.startswith(("cpu", "cuda")) else engine_cache
+            start = time.perf_counter()
+            session = open_session(
+                model, providers=[parse_provider(provider)], threads=threads, polite=polite, engine_cache=cache
+            )
+            load_ms.append(1000 * (time.perf_counter() - start))
+            sessions.append(session)
+        bundle = sessions[0].bundle
+        size = (bundle.height, bundle.width)
+        noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+        pixels = to_input(read_image(image) if image else noise, size, bundle.resize)[0][None]
+        maps = [session.run(pixels) for session in sessions]
+        times = measure(sessions, pixels, rounds, calls)
+    except RstpmEdgeError as error:
+        raise click.ClickException(str(error)) from error
+    figures = {}
+    for i, provider in enumerate(providers):
+        clock, processor = times[i].T
+        figures[provider] = {
+            "precision": sessions[i].precision,
+            "load_ms": load_ms[i],
+            "median_ms": float(np.median(clock)),
+            "min_ms": float(clock.min()),
+            "cpu_ms": float(np.median(processor)),
+            "to_first": max(float(np.abs(a - b).max()) for a, b in zip(maps[i], maps[0], strict=True)),
+        }
+    first = sessions[0]
+    machine = read_environment(
+        first.providers, threads, precision=first.precision, kernel=kernels().active, polite=polite
+    )
+    if as_json:
+        click.echo(json.dumps({"cpu": machine.cpu, "load": machine.load, "threads": threads, "runtimes": figures}))
+        return
+    click.echo(f"{machine.cpu}, {threads} threads, load {machine.load:.1f}; {rounds} rounds of {calls} calls")
+    click.echo(f"{'':28}{'load_ms':>10}{'median_ms':>10}{'min_ms':>10}{'cpu_ms':>10}{'to_first':>10}")
+    for provider, row in figures.items():
+        numbers = "".join(f"{row[name]:10.2f}" for name in ("load_ms", "median_ms", "min_ms", "cpu_ms"))
+        click.echo(f"{provider:28}{numbers}{row['to_first']:10.1e}")
+
+
+if __name__ == "__main__":
+    main()
