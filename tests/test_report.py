@@ -334,6 +334,16 @@ def test_the_papers_fusion_has_no_statistics(model_factory: ModelFactory, tmp_pa
     assert "Mean of each map" not in terms
 
 
+def test_a_model_of_a_part_of_the_photo_shows_that_part(model_factory: ModelFactory, tmp_path: Path) -> None:
+    data = write_labelled(tmp_path / "data", {"good": 2, "spot": 2}, size=(80, 100))
+    predictions = predict(data, model_factory(roi=(10, 20, 80, 40)))
+    document = Document(render_report(predictions, measure(predictions)))
+    terms = dict(zip([e.text for e in document.all("dt")], [e.text for e in document.all("dd")], strict=True))
+    assert terms["Judged part"] == "x 10, y 20, 80 × 40 pixels of each photo"
+    photo = next(p for p in document.all("img") if str(p.attributes["alt"]).startswith("Photo "))
+    assert decoded(photo.attributes["src"]).shape[:2] == (170, 340)  # the part's shape, not the photo's
+
+
 def test_a_photo_that_is_gone_is_one_sentence(predictions: Predictions, evaluation: Evaluation, tmp_path: Path) -> None:
     (tmp_path / "data" / "test" / "good" / "0.png").unlink()
     with pytest.raises(ImageError, match=r"0\.png: No such file"):

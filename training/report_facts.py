@@ -66,6 +66,7 @@ def configuration(predictions: Predictions) -> Rows:
         ("Exported by", f"rstpm-edge {bundle.package_version}, schema {bundle.schema_version}"),
         ("Preset", bundle.preset),
         ("Input", f"{bundle.width} × {bundle.height} pixels, resize policy “{bundle.resize}”"),
+        *([("Judged part", "x {}, y {}, {} × {} pixels of each photo".format(*bundle.roi))] if bundle.roi else []),
         ("Maps", ", ".join(bundle.map_names)),
         ("Fusion", f"{fusion.mode}, smoothed with σ = {fusion.smoothing_sigma:g} pixels"),
     ]
