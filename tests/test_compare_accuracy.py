@@ -152,6 +152,9 @@ def test_a_worker_that_fails_leaves_its_last_words_and_its_log(tmp_path: Path) -
         f"PaDiM, strides 4, 8, 16 could not be trained: Error: no memory (all of it in {log})"
     )
     assert log.read_text() == "first\nError: no memory\n"
+    executable(python, "#!/bin/sh\necho 'half of' the work; kill -9 $$\n")
+    with pytest.raises(click.ClickException, match="could not be trained: it was stopped by SIGKILL"):
+        fit(Contender("padim", (4, 8, 16)), python, tmp_path, {}, 1)
     with pytest.raises(click.ClickException, match=r"could not be trained: .*No such file"):
         fit(Contender("padim", (4, 8, 16)), tmp_path / "none", tmp_path, {}, 1)
 

@@ -6,6 +6,7 @@ Made where it is missing: 6.7 GB, 4 minutes with a fast line.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -60,5 +61,7 @@ def run_quietly(
         raise click.ClickException(f"{trouble}: {error}") from error
     if done.returncode:
         last = words.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        if done.returncode < 0:  # it had no time for last words: out of memory, or somebody stopped it
+            last = [f"it was stopped by {signal.Signals(-done.returncode).name}"]
         raise click.ClickException(f"{trouble}: {last[0]}" + (f" (all of it in {log})" if log else ""))
     return output

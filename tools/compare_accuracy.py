@@ -126,6 +126,8 @@ def train_ours(settings: Settings, common: Mapping[str, Any]) -> tuple[Path, flo
     from rstpm_edge.training.export import export
     from rstpm_edge.training.train import TrainingOptions, train
 
+    from rstpm_edge.cli_train import progress_bars
+
     folder = settings.output / "rstpm"
     model, result = folder / "model.onnx", folder / "result.json"
     job = {"inputs": common["inputs"], "seed": settings.seed}
@@ -133,7 +135,9 @@ def train_ours(settings: Settings, common: Mapping[str, Any]) -> tuple[Path, flo
         click.echo("RSTPM …", err=True)
         shutil.rmtree(folder, ignore_errors=True)
         wall, cores = time.monotonic(), time.process_time()
-        run = train(settings.data, TrainingOptions(seed=settings.seed, size=SIZE), folder=folder / "run")
+        options = TrainingOptions(seed=settings.seed, size=SIZE)
+        with progress_bars() as report:
+            run = train(settings.data, options, folder=folder / "run", report=report)
         minutes, core_minutes = (time.monotonic() - wall) / 60, (time.process_time() - cores) / 60
         export(run, model)
         result.write_text(json.dumps({"job": job, "minutes": minutes, "core_minutes": core_minutes}))
