@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rstpm_edge.errors import UsageError
 from rstpm_edge.image import find_images
-from rstpm_edge.live import LiveKind, without_password
-from rstpm_edge.sources import Every, Item, Kind, image_frame, kind_of, parse_every, video_frames
+from rstpm_edge.live import LiveKind
+from rstpm_edge.sources import Every, Item, Kind, image_frame, kind_of, parse_every, video_frames, without_password
 
 
 @dataclass(frozen=True)

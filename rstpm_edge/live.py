@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.errors import SourceError, UsageError
-from rstpm_edge.sources import Every, Frame
+from rstpm_edge.sources import Every, Frame, without_password
 
 TIMEOUT_MS = 5000  # for opening a stream, and for each of its frames; then it counts as lost
 CLOSING = 12.0  # seconds; OpenCV waits 10 for a frame of a camera
@@ -143,7 +143,7 @@ def open_capture(kind: LiveKind, source: str) -> cv2.VideoCapture:
     try:
         source.encode()
     except UnicodeEncodeError as error:  # on which OpenCV crashes
-        raise UsageError(f"The source {source!r} is no UTF-8.") from error
+        raise UsageError(f"The source {without_password(source)!r} is no UTF-8.") from error
     if kind == "camera":
         return _open_camera(source)
     name = without_password(source)
@@ -219,12 +219,6 @@ def _retrieved(capture: cv2.VideoCapture) -> NDArray[np.uint8] | None:
     except cv2.error:
         return None
     return np.asarray(image, np.uint8)
-
-
-def without_password(source: str) -> str:
-    """`source` as people and logs may see it."""
-    source = re.sub(r"://([^/:@\s]*):[^/\s]*@", r"://\1:***@", source)
-    return re.sub(r"(?i)((?:password|passwd|pwd|user-pw)=)[^&\s]+", r"\1***", source)
 
 
 def output_name(name: str, taken: float) -> str:

@@ -94,12 +94,18 @@ def kind_of(source: str) -> Kind:
         scheme, separator, _ = source.partition("://")
         if separator and " " not in scheme:
             if scheme.lower() not in STREAMS:
-                raise UsageError(f"Cannot read {source}: streams are {', '.join(sorted(STREAMS))}.")
+                raise UsageError(f"Cannot read {without_password(source)}: streams are {', '.join(sorted(STREAMS))}.")
             return "stream"
         if " ! " in source:
             return "pipeline"
     # Whatever else it is called, it is read as an image; that will tell.
     return "video" if Path(source).suffix.lower() in VIDEOS else "image"
+
+
+def without_password(source: str) -> str:
+    """`source` as people and logs may see it."""
+    source = re.sub(r"://([^/:@\s]*):[^/\s]*@", r"://\1:***@", source)
+    return re.sub(r"(?i)((?:password|passwd|pwd|user-pw)=)[^&\s]+", r"\1***", source)
 
 
 def image_frame(path: Path, output: str, taken: float | None = None) -> Frame | Failure:

@@ -169,6 +169,8 @@ def test_kinds(tmp_path: Path, photos: Path) -> None:
         assert kind_of(source) == kind, source
     with pytest.raises(UsageError, match=r"^Cannot read gopher://host/1: streams are http, https, rtmp, "):
         kind_of("gopher://host/1")
+    with pytest.raises(UsageError, match=r"^Cannot read ftp://me:\*\*\*@host/1: "):
+        kind_of("ftp://me:secret@host/1")
 
 
 def test_what_every_takes() -> None:
