@@ -247,12 +247,16 @@ def test_what_cannot_be_compared(
     (tmp_path / "test" / "good").mkdir(parents=True)
     (tmp_path / "file").touch()
     (tmp_path / "noise.onnx").write_text("no model")
-    letterbox = model_factory("letterbox.onnx", resize="letterbox")
+    letterbox, part = (
+        model_factory("letterbox.onnx", resize="letterbox"),
+        model_factory("part.onnx", roi=(0, 0, 64, 64)),
+    )
     cases: list[tuple[list[object], str]] = [
         ([tmp_path / "none"], "does not exist"),
         ([tmp_path, "--venv", venv], "must hold both good and defective images"),
         ([parts, "--model", tmp_path / "noise.onnx", "--venv", venv], "noise.onnx"),
         ([parts, "--model", letterbox, "--venv", venv], "give a model that does, too"),
+        ([parts, "--model", part, "--venv", venv], "give a model that does, too"),
         ([parts, "--model", model, "--venv", tmp_path / "file"], "anomalib cannot be installed"),
         ([parts, "--model", model, "--venv", venv, "--teacher", "resnet18"], "The teacher is one of tf_efficientnet"),
         ([parts, "--model", model, "--venv", venv, "--output", tmp_path / "file" / "x"], "Cannot create the folder"),

@@ -90,8 +90,8 @@ def compare(settings: Settings) -> tuple[list[Row], list[Difference]]:
     size = SIZE
     if settings.model is not None:
         bundle = open_session(settings.model).bundle
-        if bundle.resize != "stretch":
-            raise click.ClickException("The others see images stretched to the input; give a model that does, too.")
+        if bundle.resize != "stretch" or bundle.roi is not None:
+            raise click.ClickException("The others see whole images, stretched; give a model that does, too.")
         size = (bundle.height, bundle.width)
     tests = read_test_set(settings.data, size)
     if settings.check and not tests.masks:

@@ -25,6 +25,7 @@ PADIM_FEATURES = 100  # of the teacher's channels, drawn at random: what its pap
 BATCH_SIZE = 32  # anomalib's default
 WORKER = Path(__file__).with_name("compare_accuracy_worker.py")
 # What our own training asks of the C library, by mallopt: to keep freed memory, not to fault it in again at each step.
+# Only for the method that has steps: the two that collect features would hold some of them twice.
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str((1 << 31) - 1)}
 
 
@@ -148,7 +149,7 @@ def fit(contender: Contender, python: Path, output: Path, job: dict[str, Any], t
             [str(python), str(WORKER), "fit", str(folder)],
             f"{contender.title} could not be trained",
             log=folder / "log.txt",
-            env={**os.environ, **KEEP_MEMORY, "OMP_NUM_THREADS": str(threads)},
+            env={**os.environ, "OMP_NUM_THREADS": str(threads), **(KEEP_MEMORY if contender.method == "stfpm" else {})},
         )
     outcome: dict[str, Any] = json.loads(result.read_text())
     return outcome
