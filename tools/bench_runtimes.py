@@ -71,6 +71,8 @@ def main(
     as_json: bool,
 ) -> None:
     """Time the network of MODEL by each PROVIDER, as `rstpm-edge bench --provider` takes it."""
+    if len(set(providers)) < len(providers):
+        raise click.UsageError("Name each provider once: they take turns anyway.")
     sessions, load_ms = [], []
     try:
         for provider in providers:
