@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from rstpm_edge.training import export as exporting
 from rstpm_edge.training import train
 from rstpm_edge.training.export import SAFE_OPERATORS, add_fusion, export
-from rstpm_edge.training.presets import PAPER
+from rstpm_edge.training.presets import PAPER, preset_with_teachers
 from rstpm_edge.training.run import load_config, load_summary
 from workplace import Workplace, document
 
@@ -334,6 +334,22 @@ def test_a_new_model_replaces_the_older_one(run_copy: Path, tmp_path: Path, work
     assert 0 <= report.map_difference < 1e-4
     assert 0 <= report.score_difference < 1e-3
     assert output.read_bytes() == workplace.model.read_bytes()
+
+
+# Other backbones
+
+
+def test_a_backbone_with_squeeze_and_excitation(parts: Path, tmp_path: Path) -> None:
+    preset = preset_with_teachers("edge", "mobilenetv3_small_050", None)
+    options = train.TrainingOptions(preset=preset, epochs=1, size=(64, 64), weights={preset.teacher1: "random"})
+    files = sorted((parts / "train" / "good").iterdir())[:5]
+    folder = train.train(files, options, train.Machine("cpu"), folder=tmp_path / "run")
+    report = export(folder, tmp_path / "model.onnx")
+    graph = onnx.load(tmp_path / "model.onnx")
+    onnx.checker.check_model(graph, full_check=True)
+    means = [node for node in graph.graph.node if node.op_type == "ReduceMean" and node.name.startswith("teacher1/")]
+    assert len(means) > 1  # the squeeze
+    assert report.map_difference < 1e-4
 
 
 # The paper's networks

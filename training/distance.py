@@ -43,10 +43,8 @@ class RelativeDistance(nn.Module):
         contrast = (teacher * teacher).sum(1)  # (B, h, w)
         squares = (student * student).sum(1) + contrast
         error = squares - 2 * (student * teacher).sum(1)
-        # A sum and a number, not a mean, whose axes opset 17 and its successors write differently.
-        positions = teacher.shape[2] * teacher.shape[3]
-        image = contrast.sum((1, 2), keepdim=True) * (2 * self.floor / positions)  # (B, 1, 1)
-        return error / (squares + image + 1e-12)
+        image = contrast.mean((1, 2), keepdim=True)  # (B, 1, 1)
+        return error / (squares + 2 * self.floor * image + 1e-12)
 
     def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Mean squared error, in which every standardised channel counts the same: a number."""

@@ -309,19 +309,27 @@ def _to_opset(model: onnx.ModelProto) -> None:
         constants = {tensor.name: tensor for tensor in model.graph.initializer}
         for node in model.graph.node:
             if node.op_type == "Resize":
-                kept = [a for a in node.attribute if a.name not in ("antialias", "axes", "keep_aspect_ratio_policy")]
-                del node.attribute[:]
-                node.attribute.extend(kept)
+                _drop_attributes(node, "antialias", "axes", "keep_aspect_ratio_policy")
             if node.op_type in ("ReduceMean", "ReduceMax", "ReduceMin") and len(node.input) > 1:
                 axes = numpy_helper.to_array(constants[node.input[1]]).tolist()
                 del node.input[1:]
+                _drop_attributes(node, "noop_with_empty_axes")
                 node.attribute.append(helper.make_attribute("axes", axes))
+        used = {name for node in model.graph.node for name in node.input}
+        for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in used]:
+            model.graph.initializer.remove(tensor)
     domains = sorted({node.domain for node in model.graph.node} - {""})
     if domains:
         raise ExportError(f"The graph has operators outside ONNX's own ({', '.join(domains)}).")
     del model.opset_import[:]
     model.opset_import.append(helper.make_opsetid("", OPSET))
     model.ir_version = IR_VERSION
+
+
+def _drop_attributes(node: onnx.NodeProto, *names: str) -> None:
+    kept = [attribute for attribute in node.attribute if attribute.name not in names]
+    del node.attribute[:]
+    node.attribute.extend(kept)
 
 
 def _name(model: onnx.ModelProto) -> None:
