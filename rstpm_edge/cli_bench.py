@@ -3,14 +3,13 @@
 import json
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from rstpm_edge.cli_common import model_option, say, session_options
+from rstpm_edge.cli_common import images_below, model_option, say, session_options
 from rstpm_edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def bench(
         raise UsageError("Give either IMAGEs or --frame, which is that of a frame in memory.")
     result = measure(
         model,
-        _listed(images),
+        [file for path in images for file in (images_below(path) if path.is_dir() else [path])],
         frame_size=None if size is None else _frame_size(size),
         runs=runs,
         batch=batch,
@@ -80,18 +79,6 @@ def bench(
     say(json.dumps(asdict(result)) if as_json else _table(result))
 
 
-def _listed(paths: Sequence[Path]) -> list[Path]:
-    from rstpm_edge.image import find_images
-
-    listed = []
-    for path in paths:
-        found = find_images(path) if path.is_dir() else [path]
-        if not found:
-            raise UsageError(f"There are no PNG, JPEG, BMP or TIFF images in the folder {path}.")
-        listed += found
-    return listed
-
-
 def _frame_size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d{1,9})[x×](\d{1,9})", text.strip().lower())
     if match is None:
@@ -100,6 +87,8 @@ def _frame_size(text: str) -> tuple[int, int]:
 
 
 def _table(result: "Benchmark") -> str:
+    from rstpm_edge.providers import short
+
     environment = result.environment
     height, width = result.input_size
     if result.frame_size is None:
@@ -115,11 +104,10 @@ def _table(result: "Benchmark") -> str:
 
     overhead = result.overhead_ms.median
     threads = f"{environment.threads} {'polite ' if environment.polite else ''}threads"
-    runtime = ", ".join(name.removesuffix("ExecutionProvider").lower() for name in environment.providers)
+    network = ", ".join(short(name) for name in environment.providers)
     if environment.precision is not None:
-        runtime += f" in {environment.precision}"
-    version = f"onnxruntime {environment.onnxruntime}" if environment.openvino is None else ""
-    version = version or f"openvino {environment.openvino}"
+        network += f" in {environment.precision}"
+    version = f"openvino {environment.openvino}" if environment.openvino else f"onnxruntime {environment.onnxruntime}"
     return "\n".join(
         [
             f"{result.model}: {result.preset}, {width} x {height}; {source}; {result.runs} calls",
@@ -135,7 +123,7 @@ def _table(result: "Benchmark") -> str:
             f"around the network: {overhead:.3f} ms, {overhead / result.network_ms.median:.1%} of it; "
             f"regions in {result.anomalous:.0%} of the images",
             f"{environment.cpu}, {environment.cores} cores, load {environment.load:.1f}; {environment.os}",
-            f"{runtime}, {threads}, kernel {environment.kernel}; {version}, "
+            f"{network}, {threads}, kernel {environment.kernel}; {version}, "
             f"opencv {environment.opencv}, numpy {environment.numpy}, python {environment.python}",
         ]
     )

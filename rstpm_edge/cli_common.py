@@ -3,7 +3,7 @@
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -77,6 +77,17 @@ def parse_provider(text: str) -> "Provider":
             raise UsageError(f"--provider is NAME or NAME:OPTION=VALUE, such as tensorrt:precision=f16, not {text!r}.")
         options[key] = value
     return name, options
+
+
+def images_below(folder: Path, leave_out: Sequence[Path] = ()) -> list[Path]:
+    """The images in `folder` and below it, but for those in the folders `leave_out`. Raises UsageError for none."""
+    from rstpm_edge.image import find_images
+
+    outputs = [path.resolve() for path in leave_out]
+    found = [path for path in find_images(folder) if not any(path.resolve().is_relative_to(out) for out in outputs)]
+    if not found:
+        raise UsageError(f"There are no PNG, JPEG, BMP or TIFF images in the folder {folder}.")
+    return found
 
 
 def training_module(name: str) -> Any:

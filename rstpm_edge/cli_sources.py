@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rstpm_edge.cli_common import images_below
 from rstpm_edge.errors import UsageError
-from rstpm_edge.image import find_images
 from rstpm_edge.live import LiveKind
 from rstpm_edge.sources import Every, Item, Kind, image_frame, kind_of, parse_every, video_frames, without_password
 
@@ -61,22 +61,11 @@ def plan_sources(sources: Sequence[str], *, every: str | None, watch: bool, leav
     files: list[tuple[Kind, Path]] = []
     for kind, source in zip(kinds, sources, strict=True):
         if kind == "folder":
-            files += [("image", path) for path in _images_in(source, leave_out)]
+            files += [("image", path) for path in images_below(Path(source), leave_out)]
         else:
             files.append((kind, Path(source)))
     shared = _shared_folder([Path(source) for source in sources])
     return Plan(files=tuple((kind, path, os.path.relpath(path, shared)) for kind, path in files), every=chosen)
-
-
-def _images_in(folder: str, leave_out: Sequence[Path]) -> list[Path]:
-    """The images in a folder, without what an earlier run wrote there."""
-    outputs = [path.resolve() for path in leave_out]
-    found = [
-        image for image in find_images(folder) if not any(image.resolve().is_relative_to(path) for path in outputs)
-    ]
-    if not found:
-        raise UsageError(f"There are no PNG, JPEG, BMP or TIFF images in the folder {folder}.")
-    return found
 
 
 def _shared_folder(paths: Sequence[Path]) -> str:

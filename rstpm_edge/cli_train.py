@@ -1,7 +1,6 @@
 """`rstpm-edge train`, `export` and `evaluate`. They import torch only when they run."""
 
 import contextlib
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ import click
 
 from rstpm_edge.cli_common import model_option, provider_option, say, training_module
 from rstpm_edge.errors import ExportError, UsageError
-from rstpm_edge.files import check_writable, write_bytes
+from rstpm_edge.files import check_writable, write_json
 from rstpm_edge.roi import parse_roi
 
 if TYPE_CHECKING:
@@ -198,7 +197,7 @@ def evaluate(
     result = module.measure(predictions)
     say(format_evaluation(result))  # first, so that a full disk does not lose it
     if json_file:
-        write_bytes(json_file, (json.dumps(result.to_json(), indent=2) + "\n").encode())
+        write_json(json_file, result.to_json())
     if report_file and write_report:
         with _bar("Drawing") as advance:
             write_report(report_file, predictions, result, progress=advance)

@@ -1,7 +1,6 @@
 """A model file, looked at before a runtime gets it: what was looked at is what runs."""
 
 import contextlib
-import hashlib
 import mmap
 import os
 from collections.abc import Iterator
@@ -25,16 +24,6 @@ class ModelFile:
     path: Path
     source: str | bytes
     document: str
-
-    def digest(self) -> str:
-        """SHA-256 of the file, in hexadecimal digits."""
-        if isinstance(self.source, bytes):
-            return hashlib.sha256(self.source).hexdigest()
-        digest = hashlib.sha256()
-        with open(self.source, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        return digest.hexdigest()
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from torch import Tensor
 from rstpm_edge.bundle import Fusion, ResizePolicy
 from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import TrainingError, UsageError
-from rstpm_edge.files import make_folder, write_bytes
+from rstpm_edge.files import make_folder, write_bytes, write_json
 from rstpm_edge.roi import Roi, check_roi
 
 from .model import RSTPM
@@ -96,7 +96,7 @@ def newest_run() -> Path:
 def save_config(folder: Path, config: RunConfig) -> None:
     """Create the run's folder and write its config. Raises OutputError."""
     make_folder(folder)
-    write_bytes(folder / "config.json", _json(asdict(config)))
+    write_json(folder / "config.json", asdict(config))
 
 
 def load_config(folder: Path) -> RunConfig:
@@ -117,7 +117,7 @@ def load_config(folder: Path) -> RunConfig:
 
 def save_summary(folder: Path, summary: Summary) -> None:
     """Raises OutputError."""
-    write_bytes(folder / "summary.json", _json(asdict(summary)))
+    write_json(folder / "summary.json", asdict(summary))
 
 
 def load_summary(folder: Path) -> Summary:
@@ -184,10 +184,6 @@ def save_samples(folder: Path, files: Sequence[Path]) -> None:
     samples = make_folder(folder / "samples")
     for path in files[:SAMPLES]:
         write_bytes(samples / path.name, path.read_bytes())
-
-
-def _json(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
 
 
 def _read_json(path: Path, otherwise: str) -> dict[str, Any]:
