@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from rstpm_edge.training.distance import CosineDistance, RelativeDistance, make_distance
+from rstpm_edge.training.distance import CosineDistance, RelativeDistance, make_distances
 from rstpm_edge.training.model import RSTPM, ChannelStatistics, Normalization
 from rstpm_edge.training.networks import (
     AttentionGate,
@@ -232,10 +232,10 @@ def test_extremes_of_the_relative_distance() -> None:
 
 
 def test_the_paper_is_measured_by_angles_and_the_edge_preset_is_not() -> None:
-    assert isinstance(make_distance(PAPER), CosineDistance)
-    edge = make_distance(EDGE)
-    assert isinstance(edge, RelativeDistance)
-    assert edge.floor == EDGE.distance_floor
+    assert [type(distance) for distance in make_distances(PAPER)] == [CosineDistance] * 6
+    floors = [distance.floor for distance in make_distances(EDGE) if isinstance(distance, RelativeDistance)]
+    assert EDGE.distance_floors is not None
+    assert floors == [*EDGE.distance_floors, *EDGE.distance_floors]
 
 
 def test_channel_statistics_standardise() -> None:
@@ -290,8 +290,8 @@ def test_the_maps_of_a_whole_model(changes: dict[str, Any]) -> None:
         students = model.students(source, raw1[-1], raw2)
     assert model.map_names == ("stpm_8", "stpm_16", "stpm_32", "recon_8", "recon_16", "recon_32")
     assert shapes(maps) == [(2, HEIGHT // s, WIDTH // s) for s in EDGE.strides] * 2
-    for got, student, teacher in zip(maps, students, targets, strict=True):
-        torch.testing.assert_close(got, make_distance(preset)(student, teacher), atol=1e-5, rtol=1e-5)
+    for got, distance, student, teacher in zip(maps, make_distances(preset), students, targets, strict=True):
+        torch.testing.assert_close(got, distance(student, teacher), atol=1e-5, rtol=1e-5)
 
 
 # Batch normalisation over processes

@@ -456,15 +456,12 @@ def test_the_one_cycle_schedule() -> None:
 def test_a_loss_that_is_not_finite(parts: Path, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    class Diverging:
-        def __init__(self, preset: Any) -> None:
-            self.distance = distance.make_distance(preset)
-
+    class Diverging(distance.RelativeDistance):
         def loss(self, student: Any, teacher: Any) -> Any:
             calls.append(1)
-            return self.distance.loss(student, teacher) * (torch.nan if len(calls) > 6 else 1)
+            return super().loss(student, teacher) * (torch.nan if len(calls) > 6 else 1)
 
-    monkeypatch.setattr(fit, "make_distance", Diverging)
+    monkeypatch.setattr(fit, "make_distances", lambda preset: [Diverging(0.5)] * 6)
     with pytest.raises(TrainingError, match=r"^The loss is not finite in epoch 2: the run keeps the epoch before;"):
         teach(parts, tmp_path / "run")
     checkpoint = load_checkpoint(tmp_path / "run")

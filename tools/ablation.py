@@ -22,9 +22,11 @@ from rstpm_edge.errors import RstpmEdgeError, UsageError
 VARIANTS: dict[str, dict[str, str]] = {
     "default": {},
     "no-standardisation": {"standardize": "false"},
-    "paper-distance": {"distance_floor": "none"},
+    "paper-distance": {"distance_floors": "none"},
+    "one-floor": {"distance_floors": "0.5,0.5,0.5"},
+    "pairs-alike": {"reconstruction_weight": "1"},
     "paper-fusion": {"fusion": "paper"},
-    "paper-distance-and-fusion": {"distance_floor": "none", "fusion": "paper"},
+    "paper-distance-and-fusion": {"distance_floors": "none", "fusion": "paper"},
     "no-smoothing": {"smoothing_sigma": "0"},
     "no-attention": {"attention": "false"},
     "same-teachers": {"teacher2": "tf_efficientnet_lite0"},

@@ -45,10 +45,10 @@ def fusion_and_scores(
     )
     if fusion.mode == "normalized":
         # The score is a maximum, and a fine map's maximum over a good image lies many deviations out. Scaled so
-        # that every map's maximum counts the same on good images, no map drowns the others in its noise.
+        # that every map's maximum counts the same on good images, no map drowns the others of its pair in its noise.
         alone = [replace(fusion, weights=tuple(row)) for row in np.eye(6)]
         peaks = [make_fuser(one, sizes, size)(maps).score.mean() for one in alone]
-        weights = 1 / np.maximum(peaks, 0.1)
+        weights = np.repeat([1.0, preset.reconstruction_weight], 3) / np.maximum(peaks, 0.1)
         fusion = replace(fusion, weights=tuple(float(w) for w in weights / weights.mean()))
     fuser = make_fuser(fusion, sizes, size)
     return fusion, [float(score) for score in fuser(maps).score]

@@ -51,6 +51,8 @@ class RelativeDistance(nn.Module):
         return (student - teacher).square().mean()
 
 
-def make_distance(preset: Preset) -> CosineDistance | RelativeDistance:
-    """The distance that `preset` asks for."""
-    return CosineDistance() if preset.distance_floor is None else RelativeDistance(preset.distance_floor)
+def make_distances(preset: Preset) -> list[CosineDistance | RelativeDistance]:
+    """The six distances that `preset` asks for, in the order of its maps."""
+    if preset.distance_floors is None:
+        return [CosineDistance() for _ in range(6)]
+    return [RelativeDistance(floor) for floor in preset.distance_floors * 2]

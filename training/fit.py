@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from rstpm_edge.errors import TrainingError, UsageError
 
-from .distance import make_distance
+from .distance import make_distances
 from .features import FeatureCache
 from .model import RSTPM
 from .presets import Preset
@@ -62,7 +62,7 @@ def fit(
         _restore(model, optimizer, checkpoint)
         losses, schedule = list(checkpoint.losses), checkpoint.schedule
     students, optimizer = fabric.setup(model.students, optimizer)
-    distance = make_distance(preset)
+    distances = make_distances(preset)
     batches = max(1, round(count / preset.batch_size))
     if count // batches < fabric.world_size:
         raise UsageError(
@@ -84,7 +84,8 @@ def fit(
             mine = rows[fabric.global_rank :: fabric.world_size]
             features = cache.batch(model, mine, fabric.device)
             outputs = students(features.source, features.deep, features.levels[3:])
-            levels = torch.stack([distance.loss(s, t) for s, t in zip(outputs, features.levels, strict=True)])
+            levels_of_both = zip(distances, outputs, features.levels, strict=True)
+            levels = torch.stack([distance.loss(student, teacher) for distance, student, teacher in levels_of_both])
             pairs = levels.view(2, 3).sum(1)  # (pair 1, pair 2), summed over levels
             share = len(mine) * fabric.world_size / len(rows)  # processes may hold unequal parts of a batch
             fabric.backward(pairs.sum() * share)

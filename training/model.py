@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from rstpm_edge.bundle import map_names
 
-from .distance import make_distance
+from .distance import make_distances
 from .networks import EdgeReconstructionStudent, EdgeStudent, PaperReconstructionStudent
 from .presets import Preset
 from .teachers import BackboneStudent, Teacher, load_teacher
@@ -63,7 +63,7 @@ class RSTPM(nn.Module):
         self.standardize2 = ChannelStatistics(self.teacher2.channels if preset.standardize else ())
         self.normalize1 = Normalization(self.teacher1)
         self.normalize2 = Normalization(self.teacher2)
-        self.maps = nn.ModuleDict({name: make_distance(preset) for name in self.map_names})
+        self.maps = nn.ModuleDict(dict(zip(self.map_names, make_distances(preset), strict=True)))
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """`image` (B, H, W, 3), uint8 RGB -> six maps (B, H/stride, W/stride) in the order of `map_names`."""

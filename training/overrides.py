@@ -45,11 +45,15 @@ def check(preset: Preset) -> None:
     for name, least in {"batch_size": 1, "epochs": 1, "teacher2_shrink": 1}.items():
         if getattr(preset, name) < least:
             raise UsageError(f"--set {name} must be at least {least}, not {getattr(preset, name)}.")
-    for name in ("learning_rate", "weight_decay", "smoothing_sigma", "distance_floor"):
+    for name in ("learning_rate", "weight_decay", "smoothing_sigma", "reconstruction_weight"):
         value = getattr(preset, name)
         if value is not None and (not 0 <= value < math.inf or (name == "learning_rate" and value == 0)):
             lowest = "above 0" if name == "learning_rate" else "from 0 up"
             raise UsageError(f"--set {name} must be a finite number {lowest}, not {value:g}.")
+    if preset.distance_floors is not None and not all(0 <= floor < math.inf for floor in preset.distance_floors):
+        raise UsageError(
+            f"--set distance_floors must be finite numbers from 0 up, not {_list(preset.distance_floors)}."
+        )
     strides, stem = preset.strides, preset.shared_stem
     if not strides[0] < strides[1] < strides[2] or not set(strides) <= {2, 4, 8, 16, 32}:
         raise UsageError(f"--set strides must be three of 2, 4, 8, 16 and 32, finest first, not {_list(strides)}.")
@@ -94,7 +98,8 @@ def _parse(name: str, text: str, kind: Any) -> Any:
             raise UsageError(f"--set {name} takes one of {', '.join(choices)}, not {text!r}.")
         return text
     if origin is tuple:
-        numbers = tuple(_number(name, part.strip(), int, "whole numbers, as in 4,8,16") for part in text.split(","))
+        number, what = (float, "numbers") if float in choices else (int, "whole numbers, as in 4,8,16")
+        numbers = tuple(_number(name, part.strip(), number, what) for part in text.split(","))
         if Ellipsis not in choices and len(numbers) != len(choices):
             raise UsageError(f"--set {name} takes {len(choices)} numbers with commas between, not {text!r}.")
         return numbers
@@ -118,5 +123,5 @@ def _number(name: str, text: str, kind: type[int] | type[float], what: str) -> f
         raise UsageError(f"--set {name} takes {what}, not {text!r}.") from None
 
 
-def _list(numbers: tuple[int, ...]) -> str:
-    return ",".join(map(str, numbers)) or "none"
+def _list(numbers: tuple[float, ...]) -> str:
+    return ",".join(f"{number:g}" for number in numbers) or "none"
