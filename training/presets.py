@@ -52,8 +52,8 @@ EDGE = Preset(
     learning_rate=3e-3,
     schedule="one-cycle",
     weight_decay=1e-4,
-    batch_size=16,
-    epochs=40,
+    batch_size=8,  # twice the steps of 16 for a fifth more time
+    epochs=60,
     # Half the resolution for teacher 2: a quarter of its time, and its levels are then those of strides 4, 8 and 16 of
     # its own, whose features say more about a surface than deeper ones. On the tiles AUROC rose from 0.958 to 0.977.
     teacher2_shrink=2,
