@@ -16,6 +16,9 @@ from rstpm_edge.roi import parse_roi
 if TYPE_CHECKING:
     from rstpm_edge.providers import Provider
     from rstpm_edge.training.evaluate import Evaluation, Metrics, Verdicts
+    from rstpm_edge.training.run import Summary
+
+ODD = 1.25  # times as far above the typical score as the next
 
 
 @click.command()
@@ -100,6 +103,20 @@ def say_run(run: Path) -> None:
     )
     if calibration.alpha > 0.01 and config.alpha is None:
         say(f"The {held} held-out images allow no smaller rate; 0.01 takes 99 of them.")
+    _say_odd_one(summary)
+
+
+def _say_odd_one(summary: "Summary") -> None:
+    """One line when a single held-out image, far above all others, is what the threshold rests on."""
+    typical, threshold = summary.calibration.median, summary.calibration.threshold
+    if len(summary.highest) < 3 or summary.highest[0][1] > threshold:
+        return
+    (name, first), (_, second) = summary.highest[:2]
+    if first - typical > ODD * (second - typical):
+        say(
+            f"One image alone sets that threshold: {name} scores {first:.4g}, the next {second:.4g}. If it shows a "
+            "defect, take it out and train again: a lower threshold finds more."
+        )
 
 
 @click.command()

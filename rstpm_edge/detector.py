@@ -15,9 +15,10 @@ from rstpm_edge.bundle import Bundle
 from rstpm_edge.errors import UsageError
 from rstpm_edge.fusion import kernels, make_fuser
 from rstpm_edge.image import Channels, read_image, to_input
+from rstpm_edge.judgement import judge
 from rstpm_edge.mask import load_mask
 from rstpm_edge.providers import Provider
-from rstpm_edge.regions import Grid, find_regions
+from rstpm_edge.regions import Grid
 from rstpm_edge.result import Result
 from rstpm_edge.roi import Roi, check_roi, crop
 from rstpm_edge.session import Session, open_session
@@ -90,7 +91,6 @@ class Detector:
         self._ignored: Callable[[Grid, tuple[int, int]], NDArray[np.bool_]] | None = None
         if loaded_mask is not None:  # photos of one camera all have one size
             self._ignored = lru_cache(maxsize=4)(loaded_mask.ignored)
-        self._typical_score = session.bundle.calibration.median
         self._open_session: Session | None = session
         self.threshold = session.bundle.calibration.threshold if threshold is None else threshold
 
@@ -172,8 +172,17 @@ class Detector:
         if not grids:
             return []
         fused = self._fuse(session.run(inputs[: len(grids)]))
+        threshold = self._threshold  # read once: another thread may set it
         return [
-            self._result(anomaly_map, float(score), (int(row), int(column)), grid)
+            judge(
+                anomaly_map,
+                float(score),
+                (int(row), int(column)),
+                grid,
+                self._info.calibration,
+                threshold=threshold,
+                ignored=self._ignored(grid, self._size) if self._ignored else None,
+            )
             for anomaly_map, score, (row, column), grid in zip(
                 fused.anomaly_map, fused.score, fused.position, grids, strict=True
             )
@@ -205,34 +214,3 @@ class Detector:
         if isinstance(image, (str, os.PathLike)):
             return read_image(image, channels="bgr"), "bgr"  # in OpenCV's order: `to_input` turns it at no cost
         return image, self._channels
-
-    def _result(self, anomaly_map: NDArray[np.float32], score: float, cell: tuple[int, int], grid: Grid) -> Result:
-        threshold = self._threshold  # read once: another thread may set it
-        ignored = self._ignored(grid, self._size) if self._ignored else None
-        if ignored is not None:
-            anomaly_map[ignored] = -np.inf
-            row, column = divmod(int(anomaly_map.argmax()), anomaly_map.shape[1])
-            score, cell = float(anomaly_map[row, column]), (row, column)
-        regions = find_regions(anomaly_map, threshold, grid) if score > threshold else ()
-        if ignored is not None:  # finite, so that it can be interpolated and drawn
-            anomaly_map[ignored] = anomaly_map.min(where=~ignored, initial=score)
-        return Result(
-            score=score,
-            p_value=self._info.calibration.p_value(score),
-            threshold=threshold,
-            typical_score=self._typical_score,
-            position=grid.pixel(*cell),
-            regions=regions,
-            roi=(grid.x, grid.y, grid.width, grid.height),
-            image_size=grid.photo_size,
-            model_map=_read_only(anomaly_map, grid.placement.window),
-        )
-
-
-def _read_only(anomaly_map: NDArray[np.float32], window: tuple[slice, slice]) -> NDArray[np.float32]:
-    part = anomaly_map[window]
-    whole = anomaly_map if anomaly_map.base is None else anomaly_map.base
-    if part.size < whole.size:  # the rest, padding or the maps of a batch, would stay in memory with it
-        part = part.copy()
-    part.flags.writeable = False
-    return part

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +15,13 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import Result
+from rstpm_edge.training.run import load_summary, save_summary
 from workplace import Workplace, command_line, document
 
 from rstpm_edge import Detector
+from rstpm_edge.calibration import calibrate
 from rstpm_edge.cli import main
+from rstpm_edge.cli_train import say_run
 
 COMMANDS = ("train", "export", "evaluate", "benchmark", "demo")
 
@@ -38,13 +43,40 @@ def sentence(result: Result) -> str:
 def test_training_says_what_it_promises(workplace: Workplace) -> None:
     summary = document(workplace.run / "summary.json")
     output, errors = workplace.said("train")
-    first, second, third = output.splitlines()
+    first, second, third, *_ = output.splitlines()
     stpm, recon = summary["losses"][-1]
     assert first.startswith(f"{workplace.run.relative_to(workplace.folder)}: 2 epochs on 9 images in ")
     assert first.endswith(f"loss {stpm:.3f} (STPM pair), {recon:.3f} (reconstruction pair).")
     assert second.startswith("A good part is rejected with probability at most 0.25, for parts like the 3 held-out")
     assert third == "The 3 held-out images allow no smaller rate; 0.01 takes 99 of them."
     assert "Students" in errors
+
+
+@pytest.mark.parametrize(
+    ("highest", "alpha", "said"),
+    [
+        ([9.0, 4.0, 3.5], 0.2, True),
+        ([9.0, 8.0, 3.5], 0.2, False),  # two of a kind
+        ([4.6, 4.0, 3.5], 0.2, False),  # not so far out
+        ([9.0, 4.0, 3.5], 0.3, False),  # the threshold is the next one's
+    ],
+)
+def test_one_image_that_sets_the_threshold_is_named(
+    workplace: Workplace,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    highest: list[float],
+    alpha: float,
+    said: bool,
+) -> None:
+    shutil.copy(workplace.run / "config.json", tmp_path)
+    summary = load_summary(workplace.run)
+    scores = calibrate([*[1.0] * 5, *highest], alpha)
+    named = tuple((f"{i}.png", score) for i, score in enumerate(highest))
+    save_summary(tmp_path, dataclasses.replace(summary, calibration=scores, highest=named))
+    say_run(tmp_path)
+    told = "One image alone sets that threshold: 0.png scores 9, the next 4." in capsys.readouterr().out
+    assert told == said
 
 
 def test_exporting_says_how_well_it_agrees(workplace: Workplace) -> None:

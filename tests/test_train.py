@@ -115,6 +115,9 @@ def test_held_out_images_are_never_trained_on(workplace: Workplace, parts: Path)
     scores = load_summary(workplace.run).calibration.scores
     assert len(scores) == len(held_out)
     assert list(scores) == sorted(scores)
+    highest = load_summary(workplace.run).highest
+    assert [score for _, score in highest] == sorted(scores, reverse=True)
+    assert {name for name, _ in highest} == held_out
 
 
 def test_the_students_see_what_was_not_held_out_and_nothing_else(

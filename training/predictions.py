@@ -14,8 +14,9 @@ from rstpm_edge.bundle import Bundle, Fusion
 from rstpm_edge.errors import DatasetError, ModelError
 from rstpm_edge.fusion import FusedMaps, kernels, make_fuser
 from rstpm_edge.image import Placement, read_image, to_input
+from rstpm_edge.judgement import judge
 from rstpm_edge.providers import Provider
-from rstpm_edge.regions import Grid, find_regions
+from rstpm_edge.regions import Grid
 from rstpm_edge.result import Result
 from rstpm_edge.roi import crop
 from rstpm_edge.session import open_session
@@ -60,20 +61,9 @@ class Predictions:
 
     def result(self, i: int, fused: FusedMaps) -> Result:
         """What `Detector` says about image i, from its fused maps."""
-        calibration, score = self.bundle.calibration, float(fused.score[0])
         grid = Grid(self.placements[i], *self.shapes[i])
-        is_anomalous = score > calibration.threshold
-        return Result(
-            score=score,
-            p_value=calibration.p_value(score),
-            threshold=calibration.threshold,
-            typical_score=calibration.median,
-            position=grid.pixel(int(fused.position[0, 0]), int(fused.position[0, 1])),
-            regions=find_regions(fused.anomaly_map[0], calibration.threshold, grid) if is_anomalous else (),
-            image_size=self.shapes[i],
-            roi=(0, 0, self.shapes[i][1], self.shapes[i][0]),
-            model_map=fused.anomaly_map[0][self.placements[i].window],
-        )
+        cell = (int(fused.position[0, 0]), int(fused.position[0, 1]))
+        return judge(fused.anomaly_map[0], float(fused.score[0]), cell, grid, self.bundle.calibration)
 
 
 def predict(

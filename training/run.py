@@ -57,7 +57,10 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a finished training found. `teacher_sha256` guards an export against other weights."""
+    """What a finished training found.
+
+    `teacher_sha256` guards an export against other weights. `highest` names the images that set the threshold.
+    """
 
     epochs: int
     minutes: float
@@ -65,6 +68,7 @@ class Summary:
     fusion: Fusion
     calibration: Calibration
     teacher_sha256: tuple[str, str]
+    highest: tuple[tuple[str, float], ...] = ()  # of the held-out images: name and score, highest first
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,7 @@ def load_summary(folder: Path) -> Summary:
             fusion=Fusion(**fusion),
             calibration=calibration,
             teacher_sha256=(fields["teacher_sha256"][0], fields["teacher_sha256"][1]),
+            highest=tuple((str(name), float(score)) for name, score in fields["highest"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise TrainingError(f"{folder / 'summary.json'} is damaged ({error}); train again.") from error

@@ -39,6 +39,8 @@ from .run import (
     save_summary,
 )
 
+NAMED = 5  # held-out images whose scores the summary names
+
 
 @dataclass(frozen=True)
 class TrainingOptions:
@@ -273,5 +275,7 @@ def _run(
         minutes = minutes_before + (time.monotonic() - started) / 60
         hashes = (model.teacher1.record.sha256, model.teacher2.record.sha256)
         calibration = calibrate(scores, config.alpha)
-        save_summary(folder, Summary(len(losses), minutes, tuple(losses), fusion, calibration, hashes))
+        named = zip((name for name, _ in config.holdout), scores, strict=True)
+        highest = tuple(sorted(named, key=lambda pair: -pair[1])[:NAMED])
+        save_summary(folder, Summary(len(losses), minutes, tuple(losses), fusion, calibration, hashes, highest))
     fabric.barrier()

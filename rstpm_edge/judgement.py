@@ -1,0 +1,55 @@
+"""From a fused map and its maximum to a verdict: the one place where a Result is made."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rstpm_edge.calibration import Calibration
+from rstpm_edge.regions import Grid, find_regions
+from rstpm_edge.result import Result
+
+
+def judge(
+    anomaly_map: NDArray[np.float32],
+    score: float,
+    cell: tuple[int, int],
+    grid: Grid,
+    calibration: Calibration,
+    *,
+    threshold: float | None = None,
+    ignored: NDArray[np.bool_] | None = None,
+) -> Result:
+    """The Result of one image.
+
+    anomaly_map: (h, w) of the model's input; it is kept, read-only, and changed where it is ignored.
+    score, cell: its maximum, and where that is (row, column).
+    threshold: the calibrated one unless it is given.
+    ignored: (h, w), True where anomalies do not count; score and cell are then those of the rest.
+    """
+    threshold = calibration.threshold if threshold is None else threshold
+    if ignored is not None:
+        anomaly_map[ignored] = -np.inf
+        row, column = divmod(int(anomaly_map.argmax()), anomaly_map.shape[1])
+        score, cell = float(anomaly_map[row, column]), (row, column)
+    regions = find_regions(anomaly_map, threshold, grid) if score > threshold else ()
+    if ignored is not None:  # finite, so that it can be interpolated and drawn
+        anomaly_map[ignored] = anomaly_map.min(where=~ignored, initial=score)
+    return Result(
+        score=score,
+        p_value=calibration.p_value(score),
+        threshold=threshold,
+        typical_score=calibration.median,
+        position=grid.pixel(*cell),
+        regions=regions,
+        roi=(grid.x, grid.y, grid.width, grid.height),
+        image_size=grid.photo_size,
+        model_map=_read_only(anomaly_map, grid.placement.window),
+    )
+
+
+def _read_only(anomaly_map: NDArray[np.float32], window: tuple[slice, slice]) -> NDArray[np.float32]:
+    part = anomaly_map[window]
+    whole = anomaly_map if anomaly_map.base is None else anomaly_map.base
+    if part.size < whole.size:  # the rest, padding or the maps of a batch, would stay in memory with it
+        part = part.copy()
+    part.flags.writeable = False
+    return part
