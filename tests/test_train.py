@@ -456,6 +456,18 @@ def test_the_one_cycle_schedule() -> None:
     assert {fit._rate(constant, step / 10) for step in range(11)} == {1.0}
 
 
+def test_a_device_whose_memory_is_too_small(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    monkeypatch.setattr(train, "fit", full)
+    with pytest.raises(
+        TrainingError, match=r"^The memory of cpu is too small for batches of 8 images; train again with"
+    ):
+        teach(parts, tmp_path / "run")
+    assert not (tmp_path / "run" / "features").exists()
+
+
 def test_a_loss_that_is_not_finite(parts: Path, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 

@@ -263,6 +263,11 @@ def _run(
             progress=lambda done: report(Progress("teachers", done, len(inputs))),
         )
         losses = fit(fabric, folder, config, model, cache, checkpoint, started, minutes_before, report)
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"The memory of {fabric.device} is too small for batches of {config.preset.batch_size} images; train again "
+            "with --set batch_size=N, fewer, or a smaller --size, or go on with --resume RUN --device cpu."
+        ) from error
     finally:
         remove_features(cache_folder)
     if fabric.is_global_zero:
