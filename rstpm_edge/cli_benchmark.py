@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -100,14 +100,20 @@ def parse_benchmark(options: dict[str, Any]) -> tuple[Any, Any, Any]:
     return plan, categories, training.Machine(options["device"], options["precision"])
 
 
-def compare(title: str, plans: Mapping[str, Any], categories: Sequence[Any], output: Path, machine: Any) -> None:
-    """Run several plans and print the table over them: what the tools for ablations and curves share."""
+def compare(
+    title: str, plans: Mapping[str, Any], categories: Sequence[Any], output: Path, machine: Any
+) -> Mapping[str, Any]:
+    """Run several plans and print the table over them: what the tools for ablations and curves share.
+
+    Returns the Benchmark of each. Raises TrainingError where one of them is not complete.
+    """
     with progress_of_many() as (report, say_line):
         found = training_module("benchmark").run_comparison(
             title, plans, categories, output, machine, report=report, say=say_line
         )
     say((output / "comparison.md").read_text().rstrip())
     refuse_failures([failure for one in found.values() for failure in one.failures])
+    return cast(Mapping[str, Any], found)
 
 
 def refuse_failures(failures: Sequence[Any]) -> None:

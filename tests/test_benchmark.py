@@ -2,47 +2,34 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import runpy
 import shutil
 import statistics
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from bundles import make_bundle, write_model
-from click.testing import CliRunner
 from layouts import MINIATURES, mvtec, put_good
+from quick_benchmark import TINY, Trainings, export_in_no_time, plan_for, train_in_no_time
 from rstpm_edge.training import benchmark, results
-from rstpm_edge.training.benchmark import chosen_images, run_benchmark, run_comparison
+from rstpm_edge.training.benchmark import chosen_images, run_benchmark
 from rstpm_edge.training.datasets import load_categories
 from rstpm_edge.training.fit import Progress
 from rstpm_edge.training.overrides import override
 from rstpm_edge.training.plan import Plan
 from rstpm_edge.training.presets import EDGE, PAPER
 from rstpm_edge.training.results import COLUMNS, PAIRS, Result, load_result, mean_over_categories, save_result, spread
-from rstpm_edge.training.run import Summary, load_config, save_summary
-from rstpm_edge.training.train import Machine, TrainingOptions, train
+from rstpm_edge.training.run import load_config
+from rstpm_edge.training.train import Machine, train
 from workplace import command_line, document
 
-from rstpm_edge.bundle import Fusion
-from rstpm_edge.calibration import Calibration
 from rstpm_edge.cli_benchmark import parse_seeds
 from rstpm_edge.errors import OutputError, TrainingError, UsageError, WeightsError
 
 ROOT = Path(__file__).parent.parent
 CPU = Machine("cpu", precision="32-true")
-TINY = ["--size", "64", "--epochs", "1", "--device", "cpu", "--precision", "32-true"]
-
-
-def plan_for(data: Path, **changes: Any) -> Plan:
-    options = {name: changes.pop(name) for name in ("preset", "epochs", "weights", "size") if name in changes}
-    training = TrainingOptions(**{"epochs": 1, "size": (64, 64), **options})
-    return Plan(**{"dataset": "mvtec", "data": data, "options": training, "seeds": (0,), **changes})
 
 
 def files_of(folder: Path) -> set[str]:
@@ -51,33 +38,13 @@ def files_of(folder: Path) -> set[str]:
 
 @pytest.fixture
 def quick_export(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Exports in no time: a tiny model that tells a white spot from grey. The runs it was asked for."""
-    runs: list[Path] = []
-
-    def write(run: Path, output: Path) -> None:
-        runs.append(run)
-        write_model(output, make_bundle())
-
-    monkeypatch.setattr(benchmark, "export", write)
-    return runs
-
-
-Trainings = list[tuple[Path, int, list[Path]]]
+    """The runs that were exported."""
+    return export_in_no_time(monkeypatch)
 
 
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch, quick_export: list[Path]) -> Trainings:
-    """Trains in no time, too: what was asked for, as (run, seed, files)."""
-    seen: Trainings = []
-
-    def train(files: list[Path], options: TrainingOptions, machine: Any, *, folder: Path, report: Any) -> Path:
-        seen.append((folder, options.seed, list(files)))
-        folder.mkdir(parents=True)
-        save_summary(folder, Summary(1, 0.5, ((1.0, 1.0),), Fusion(), Calibration(0.5, (0.1,)), ("", "")))
-        return folder
-
-    monkeypatch.setattr(benchmark, "train", train)
-    return seen
+    return train_in_no_time(monkeypatch)
 
 
 def spy(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Any]:
@@ -545,79 +512,3 @@ def test_tables_hold_every_pair_and_metric() -> None:
     widths = {text.count("|") for text in text.splitlines() if text.startswith("|")}
     assert widths == {len(COLUMNS) + 2}
     assert max(map(len, results.text_table([made_up("a" * 99, 0, 0.9)]).splitlines())) == 28 + 16 * len(COLUMNS)
-
-
-# Ablations and curves
-
-
-@pytest.fixture
-def tool(trainings: Trainings) -> Callable[..., Any]:
-    def run(name: str, *arguments: object) -> Any:
-        main = runpy.run_path(str(ROOT / "tools" / f"{name}.py"))["main"]
-        return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-    return run
-
-
-def rows_of(table: str) -> dict[str, list[str]]:
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:1] == "|"]
-    return {line[0]: line[1:] for line in lines}
-
-
-def test_an_ablation(tmp_path: Path, tool: Callable[..., Any], trainings: Trainings) -> None:
-    root, output = mvtec(tmp_path / "data", "bottle"), tmp_path / "out"
-    arguments = [root, "--only", "default,no-attention", "--seeds", 2, "--output", output, *TINY]
-    first = tool("ablation", *arguments)
-    assert first.exit_code == 0, first.stderr
-    rows = rows_of(first.stdout)
-    assert list(rows) == ["variant", "---", "default", "no-attention"]
-    assert rows["variant"][0] == "image AUROC, both"
-    assert len(rows["default"]) == 9
-    assert rows["default"][0] == "1.000 ± 0.000"
-    assert first.stdout == (output / "comparison.md").read_text()
-    attention = [document(output / name / "settings.json")["preset"]["attention"] for name in list(rows)[2:]]
-    assert attention == [True, False]
-    assert len(trainings) == 4
-    assert tool("ablation", *arguments).stdout == first.stdout
-    assert len(trainings) == 4
-    refused = tool("ablation", root, "--only", "magic", "--output", output)
-    assert refused.exit_code == 1
-    assert "There is no variant magic; choose from default," in refused.stderr
-
-
-def test_a_curve_over_few_images(tmp_path: Path, tool: Callable[..., Any], trainings: Trainings) -> None:
-    root, output = mvtec(tmp_path / "data", "bottle"), tmp_path / "out"
-    found = tool("few_images", root, "--counts", "5,6,300", "--seeds", "0,", "--output", output, *TINY)
-    assert found.exit_code == 0, found.stderr
-    assert list(rows_of(found.stdout)) == ["images", "---", "5", "6"]  # there are no more than 6
-    assert [len(files) for _, _, files in trainings] == [5, 6]
-    assert "Error: --counts are numbers" in tool("few_images", root, "--counts", "5,x").stderr
-    assert "Error: --max-images must be at least 5" in tool("few_images", root, "--counts", "1", *TINY).stderr
-
-
-def test_a_curve_over_minutes(tmp_path: Path, tool: Callable[..., Any], trainings: Trainings) -> None:
-    root, output = mvtec(tmp_path / "data", "bottle"), tmp_path / "out"
-    options = ["--size", 64, "--seeds", "0,", "--output", output]
-    found = tool("learning_curve", root, "--minutes", "0.5,2", *options)
-    assert found.exit_code == 0, found.stderr
-    assert list(rows_of(found.stdout)) == ["minutes", "---", "0.5", "2"]
-    settings = [document(output / name / "settings.json") for name in ("0.5", "2")]
-    assert [one["max_minutes"] for one in settings] == [0.5, 2.0]
-    assert {one["preset"]["epochs"] for one in settings} == {100_000}
-    assert "Error: --minutes are numbers" in tool("learning_curve", root, "--minutes", "1,x").stderr
-
-
-def test_a_comparison_is_written_as_it_grows(tmp_path: Path, trainings: Trainings) -> None:
-    root, output = mvtec(tmp_path / "data", "bottle"), tmp_path / "out"
-    plans = {name: plan_for(root, epochs=epochs) for epochs, name in enumerate(("one", "two"), 1)}
-    lengths = []
-
-    def say(line: str) -> None:
-        path = output / "comparison.md"
-        lengths.append(len(path.read_text().splitlines()) if path.exists() else 0)
-
-    found = run_comparison("epochs", plans, load_categories(root, "mvtec"), output, say=say)
-    assert list(found) == ["one", "two"]
-    assert lengths == [0, 0, 3, 3]
-    assert dataclasses.asdict(found["one"].results[0])["epochs"] == 1
-    assert len((output / "comparison.md").read_text().splitlines()) == 4

@@ -19,10 +19,10 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from rstpm_edge.bench import read_environment
 from rstpm_edge.cli_common import parse_provider
@@ -35,11 +35,11 @@ PAUSE = 0.1  # seconds; ONNX Runtime's threads spin on for about 40 ms
 WARM_UP_CALLS = 2
 
 
-def measure(sessions: list[Session], image: np.ndarray[Any, np.dtype[np.uint8]], rounds: int, calls: int) -> Any:
-    """Milliseconds by the clock and of the processor: (providers, rounds * calls, 2)."""
+def measure(sessions: list[Session], images: list[NDArray[np.uint8]], rounds: int, calls: int) -> NDArray[np.float64]:
+    """Milliseconds by the clock and of the processor, (sessions, rounds * calls, 2): each session on its own image."""
     times: list[list[tuple[float, float]]] = [[] for _ in sessions]
     for _ in range(rounds):
-        for session, seen in zip(sessions, times, strict=True):
+        for session, image, seen in zip(sessions, images, times, strict=True):
             time.sleep(PAUSE)
             for call in range(WARM_UP_CALLS + calls):
                 clock, processor = time.perf_counter(), time.process_time()
@@ -88,7 +88,7 @@ def main(
         noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
         pixels = to_input(read_image(image) if image else noise, size, bundle.resize)[0][None]
         maps = [session.run(pixels) for session in sessions]
-        times = measure(sessions, pixels, rounds, calls)
+        times = measure(sessions, [pixels] * len(sessions), rounds, calls)
     except RstpmEdgeError as error:
         raise click.ClickException(str(error)) from error
     figures = {}
