@@ -114,7 +114,7 @@ def test_a_frame_in_memory_is_not_decoded(model: Path, size: str | None) -> None
         ("decode_ms", "read_image"),
         ("preprocess_ms", "to_input"),
         ("network_ms", "run"),
-        ("postprocess_ms", "find_regions"),
+        ("postprocess_ms", "judge"),
     ],
 )
 def test_time_is_charged_to_the_step_that_takes_it(

@@ -21,8 +21,15 @@ from rstpm_edge import Detector
 from rstpm_edge.bundle import Fusion
 from rstpm_edge.fusion import make_fuser
 
-HEADER = (ROOT / "csrc" / "rstpm_edge.h").read_text()
-PAGE = (ROOT / "docs" / "embedding.md").read_text()
+pytestmark = pytest.mark.checkout
+
+
+def header() -> str:
+    return (ROOT / "csrc" / "rstpm_edge.h").read_text()
+
+
+def page() -> str:
+    return (ROOT / "docs" / "embedding.md").read_text()
 
 
 @pytest.fixture(scope="session")
@@ -54,13 +61,13 @@ def fuse_maps(prefix: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def block(language: str, word: str) -> str:
     """The block of that language in docs/embedding.md in which a word occurs."""
-    (found,) = [code for code in re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL) if word in code]
+    (found,) = [code for code in re.findall(rf"```{language}\n(.*?)```", page(), re.DOTALL) if word in code]
     return str(found)
 
 
 def interface() -> set[str]:
     """Names of the functions that the header declares."""
-    return set(re.findall(r"RSTPM_API [^;(]*?\b(rstpm_\w+)\(", HEADER))
+    return set(re.findall(r"RSTPM_API [^;(]*?\b(rstpm_\w+)\(", header()))
 
 
 def exported(binary: Path) -> set[str]:
@@ -99,12 +106,12 @@ def test_the_extension_uses_the_header_only() -> None:
 def test_versions_agree(library: Path, prefix: Path) -> None:
     version = rstpm_edge.__version__
     minor = ".".join(version.split(".")[:2])
-    assert f'#define RSTPM_VERSION "{version}"' in HEADER
+    assert f'#define RSTPM_VERSION "{version}"' in header()
     assert (library / "librstpm_edge.so").resolve().name == f"librstpm_edge.so.{version}"
     assert re.search(rf"SONAME\s+librstpm_edge\.so\.{minor}\n", run("objdump", "-p", library / "librstpm_edge.so"))
     assert f"RSTPM_EDGE_{minor} {{" in (ROOT / "csrc" / "rstpm_edge.map").read_text()
     assert run("pkgconf", "--modversion", "rstpm_edge", env=pkg_config(prefix)) == f"{version}\n"
-    assert f"find_package(rstpm_edge {minor} REQUIRED)" in PAGE
+    assert f"find_package(rstpm_edge {minor} REQUIRED)" in page()
 
 
 def pkg_config(prefix: Path) -> dict[str, str]:
