@@ -70,14 +70,14 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With --runtime, leave out single tests that train or that build the package from its sources."""
+    """With --runtime, leave out single tests that train, build the package from its sources, or need an extra."""
     if not config.getoption("runtime"):
         return
     left_out = [
         item
         for item in items
         if TRAINING_FIXTURES & set(getattr(item, "fixturenames", ()))
-        or any(item.get_closest_marker(name) for name in ("training", "checkout"))
+        or any(item.get_closest_marker(name) for name in ("training", "checkout", "extra"))
     ]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]

@@ -135,6 +135,7 @@ def test_time_is_charged_to_the_step_that_takes_it(
     assert (result.overhead_ms.min >= 1000 * DELAY) == (step in ("preprocess_ms", "postprocess_ms"))
 
 
+@pytest.mark.extra
 def test_all_parts_of_a_batch_are_network(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenVINO takes one image at a time."""
     run = session_openvino.OpenVINOSession.run
@@ -261,6 +262,7 @@ def test_the_script_for_starts(model: Path) -> None:
     assert result["install_mb"] == pytest.approx(sum(packages.values()))
 
 
+@pytest.mark.extra
 def test_the_script_for_runtimes_compares_them(model: Path, photos: Path) -> None:
     image = photos / "sub" / "2.jpg"
     options = ["--model", model, "--image", image, "--rounds", 2, "--calls", 3, "--threads", 1]

@@ -70,6 +70,7 @@ def command_of_the_unit(places: dict[str, str]) -> list[str]:
     return words
 
 
+@pytest.mark.extra
 def test_the_service_runs_feeds_its_watchdog_and_writes_where_it_may(model: Path, tmp_path: Path) -> None:
     service = unit()["Service"]
     state = tmp_path / "state"
@@ -148,6 +149,7 @@ def verdict(taken: float, is_anomalous: bool = True) -> str:
     return json.dumps({"path": "camera:0", "time": moment, "is_anomalous": is_anomalous})
 
 
+@pytest.mark.extra
 def test_a_part_is_ejected_when_it_has_arrived(controller: Any) -> None:
     done: list[str] = []
     line = controller.LineController(2.0, eject=lambda: done.append("eject"), stop=done.append)
@@ -164,6 +166,7 @@ def test_a_part_is_ejected_when_it_has_arrived(controller: Any) -> None:
     assert done == ["eject", "eject"]
 
 
+@pytest.mark.extra
 def test_the_line_stops_when_a_part_could_pass_unjudged(controller: Any) -> None:
     done: list[str] = []
     line = controller.LineController(2.0, eject=lambda: done.append("eject"), stop=done.append)
@@ -194,6 +197,7 @@ def line(tmp_path: Path) -> Iterator[tuple[Broker, Callable[[], list[str]]]]:
                 process.kill()
 
 
+@pytest.mark.extra
 def test_from_the_camera_to_the_ejector(line: Any, model: Path) -> None:
     broker, printed = line
     with MjpegServer(rate=20) as server:
@@ -215,6 +219,7 @@ def test_from_the_camera_to_the_ejector(line: Any, model: Path) -> None:
         assert 1.99 < float(at) - datetime.fromisoformat(reject["time"]).timestamp() < 4
 
 
+@pytest.mark.extra
 def test_a_broker_that_goes_away_stops_the_line(line: Any) -> None:
     broker, printed = line
     broker.publish(Message("station4/verdict", verdict(time.time() - 57), False, 1))

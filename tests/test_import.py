@@ -73,21 +73,24 @@ def test_the_detector_loads_the_runtime_only(tmp_path: Path, model: Path, warm: 
     assert os.listdir(tmp_path) == ["model.onnx"]
 
 
-def test_onnx_runtime_reports_to_nobody(tmp_path: Path, model: Path) -> None:
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from rstpm_edge import Detector; Detector(MODEL).warmup()",
+        pytest.param("import rstpm_edge.training.export", marks=pytest.mark.training),
+    ],
+)
+def test_onnx_runtime_reports_to_nobody(tmp_path: Path, model: Path, code: str) -> None:
     """Its reports start with files below HOME; where nothing may be reported, there are none."""
     home = tmp_path / "home"
     home.mkdir()
     environment = {key: value for key, value in os.environ.items() if key not in QUIET} | {"HOME": str(home)}
     environment.pop("XDG_CACHE_HOME", None)
-    for code in (
-        f"from rstpm_edge import Detector; Detector({str(model)!r}).warmup()",
-        "import rstpm_edge.training.export",
-    ):
-        check = f"import os; {code}; print(os.environ.get('ORT_DISABLE_TELEMETRY'))"
-        command = [sys.executable, "-c", check]
-        run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-        assert run.stdout == "None\n"  # what is set for the import does not stay
-        assert os.listdir(home) == []
+    check = f"import os; {code.replace('MODEL', repr(str(model)))}; print(os.environ.get('ORT_DISABLE_TELEMETRY'))"
+    command = [sys.executable, "-c", check]
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout == "None\n"  # what is set for the import does not stay
+    assert os.listdir(home) == []
 
 
 def test_onnx_runtime_is_imported_in_one_place() -> None:

@@ -22,7 +22,7 @@ from rstpm_edge.wire import metadata, uses_external_data
 Image = NDArray[np.uint8]
 
 
-@pytest.fixture(params=["cpu", "openvino"])
+@pytest.fixture(params=["cpu", pytest.param("openvino", marks=pytest.mark.extra)])
 def provider(request: pytest.FixtureRequest) -> str:
     """The runtimes that read model files themselves."""
     return str(request.param)

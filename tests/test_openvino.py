@@ -23,6 +23,7 @@ from rstpm_edge.image import read_image, to_input
 from rstpm_edge.session import open_session
 
 Image = NDArray[np.uint8]
+pytestmark = pytest.mark.extra
 
 
 @pytest.fixture(scope="module")

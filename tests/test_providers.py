@@ -97,6 +97,7 @@ def test_a_provider_that_is_not_installed_comes_with_advice(
     assert advice in run.stderr
 
 
+@pytest.mark.extra
 def test_what_is_installed(build: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     build("Tensorrt", "CUDA", "Azure")
     assert available_providers() == ["tensorrt", "cuda", "openvino", "azure", "cpu"]
@@ -256,6 +257,7 @@ def test_long_names_come_with_onnx_runtimes_own_options_and_defaults(model: Path
     assert given[1] == [("CUDAExecutionProvider", {"precision": "mine"})]
 
 
+@pytest.mark.extra
 def test_openvino_by_onnx_runtime_where_its_own_runtime_is_missing(
     model: Path, build: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -305,7 +307,11 @@ def test_bfloat16_of_arm_processors(model: Path, bad: Image, monkeypatch: pytest
         ([("tensorrt", {"precision": None})], "precision of tensorrt is one of f32, f16, int8, but not None"),
         ([("tensorrt", {"batch": "many"})], "batch of tensorrt must be a whole number of at least 1, but is 'many'"),
         ([("tensorrt", {"batch": 0})], "batch of tensorrt must be a whole number of at least 1, but is 0"),
-        (["openvino", "cpu"], "goes with no other provider; ONNX Runtime's own is called OpenVINOExecutionProvider"),
+        pytest.param(
+            ["openvino", "cpu"],
+            "goes with no other provider; ONNX Runtime's own is called OpenVINOExecutionProvider",
+            marks=pytest.mark.extra,
+        ),
     ],
 )
 def test_impossible_choices(build: Any, asked: Any, message: str) -> None:
