@@ -12,12 +12,13 @@ from rstpm_edge.providers import INPUT_NAME
 from rstpm_edge.session import usable_cores
 
 
-def open_graph(graph: onnx.ModelProto) -> Any:
+def open_graph(graph: onnx.ModelProto | bytes) -> Any:
     """An inference session on the CPU, with as many threads as there are physical cores."""
+    content = graph if isinstance(graph, bytes) else graph.SerializeToString()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = usable_cores()
     options.log_severity_level = 4  # what goes wrong is raised
-    return onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def run_maps(session: Any, names: Sequence[str], images: Iterable[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:

@@ -35,9 +35,9 @@ def obstacles(model: onnx.ModelProto) -> list[str]:
     """
     graph = model.graph
     constants = {tensor.name for tensor in graph.initializer} | {""}
-    # Weights that are stored as integers are as constant as others.
-    constants |= {n.output[0] for n in graph.node if n.op_type in _QUANTIZING and constants.issuperset(n.input)}
-    constants |= {n.output[0] for n in graph.node if n.op_type in _QUANTIZING and constants.issuperset(n.input)}
+    for node in graph.node:  # weights that are stored as integers are as constant as others
+        if node.op_type in _QUANTIZING and constants.issuperset(node.input):
+            constants.update(node.output)
     found = _asymmetric(graph)
     for node in graph.node:
         if any(attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for attribute in node.attribute):
@@ -59,8 +59,8 @@ def obstacles(model: onnx.ModelProto) -> list[str]:
             if kind not in _COMPUTED and node.op_type != "QuantizeLinear":
                 found.append(f"{node.name} computes in {TensorProto.DataType.Name(kind)}.")
         for name in node.input:
-            kind, _ = one.get(name, (None, None))
-            if kind == TensorProto.UINT8 and node.op_type not in ("Cast", "DequantizeLinear"):
+            given, _ = one.get(name, (TensorProto.UNDEFINED, None))
+            if given == TensorProto.UINT8 and node.op_type not in ("Cast", "DequantizeLinear"):
                 found.append(f"{node.name} takes uint8, which only a cast may.")
     return found
 
@@ -80,9 +80,7 @@ def _asymmetric(graph: onnx.GraphProto) -> list[str]:
             zero = constants.get(node.input[2]) if len(node.input) > 2 else None
             kind = TensorProto.UINT8 if zero is None else zero.data_type  # unsigned unless it is said
             if kind != TensorProto.INT8 or (zero is not None and numpy_helper.to_array(zero).any()):
-                return [
-                    f"{node.name} has other integers than TensorRT takes: signed ones of 8 bits, with zero at 0."
-                ]
+                return [f"{node.name} has other integers than TensorRT takes: signed ones of 8 bits, with zero at 0."]
     return []
 
 

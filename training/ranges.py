@@ -1,4 +1,4 @@
-"""Which values the tensors of a graph take on real images, and where to cut their tails, by ONNX Runtime's own tools."""
+"""Which values a graph's tensors take on real images, and where to cut their tails, by ONNX Runtime's own tools."""
 
 import contextlib
 import io
