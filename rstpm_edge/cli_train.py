@@ -192,7 +192,8 @@ def say_export(report: Any) -> None:
     if report.unusual_operators:
         say(f"Not every TensorRT or OpenVINO takes these operators: {', '.join(report.unusual_operators)}.")
     if report.obstacles:
-        say(f"TensorRT or OpenVINO may refuse this file, for {len(report.obstacles)} reasons: {report.obstacles[0]}")
+        many = "" if len(report.obstacles) == 1 else f", for {len(report.obstacles)} reasons"
+        say(f"TensorRT or OpenVINO may refuse this file{many}: {report.obstacles[0]}")
 
 
 def say_reduced(precision: str, small: Any) -> None:
@@ -207,7 +208,7 @@ def say_reduced(precision: str, small: Any) -> None:
         )
     before, after = small.milliseconds
     say(
-        f"One image in ONNX Runtime on this processor: {before:.1f} ms in FP32, {after:.1f} ms in {precision.upper()}; "
+        f"One image in ONNX Runtime here, at best: {before:.1f} ms in FP32, {after:.1f} ms in {precision.upper()}; "
         f"{advice(precision)}."
     )
 

@@ -55,14 +55,11 @@ class Behaviour:
         Its rate is REJECT_RATE, or the smallest that half of the images allows.
         """
         halves = self.good[0::2], self.good[1::2]
-        return sum(
-            int(
-                (
-                    judged > conformal_threshold(tuple(np.sort(known)), max(REJECT_RATE, smallest_alpha(len(known))))
-                ).sum()
-            )
-            for known, judged in (halves, halves[::-1])
-        )
+        rejected = 0
+        for known, judged in (halves, halves[::-1]):
+            rate = max(REJECT_RATE, smallest_alpha(len(known)))
+            rejected += int((judged > conformal_threshold(tuple(np.sort(known)), rate)).sum())
+        return rejected
 
     @property
     def found(self) -> float:

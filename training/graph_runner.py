@@ -9,16 +9,13 @@ from numpy.typing import NDArray
 
 from rstpm_edge.ort import onnxruntime
 from rstpm_edge.providers import INPUT_NAME
-from rstpm_edge.session import usable_cores
+from rstpm_edge.session import session_options, usable_cores
 
 
 def open_graph(graph: onnx.ModelProto | bytes) -> Any:
-    """An inference session on the CPU, with as many threads as there are physical cores."""
+    """An inference session on the CPU, with the options that `Detector` takes."""
     content = graph if isinstance(graph, bytes) else graph.SerializeToString()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = usable_cores()
-    options.log_severity_level = 4  # what goes wrong is raised
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(content, session_options(usable_cores()), providers=["CPUExecutionProvider"])
 
 
 def run_maps(session: Any, names: Sequence[str], images: Iterable[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:

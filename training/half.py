@@ -51,10 +51,9 @@ def to_half(graph: onnx.ModelProto, map_names: Sequence[str]) -> onnx.ModelProto
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         wanted = TensorProto.FLOAT if node.name in stays else TensorProto.FLOAT16
-        fixed = _ALWAYS_FLOAT.get(node.op_type, ())
-        copy.input[:] = [
-            as_kind(name, TensorProto.FLOAT if i in fixed else wanted) for i, name in enumerate(node.input)
-        ]
+        for i, name in enumerate(node.input):
+            if i not in _ALWAYS_FLOAT.get(node.op_type, ()):
+                copy.input[i] = as_kind(name, wanted)
         half.graph.node.append(copy)
     used = {name for node in half.graph.node for name in node.input}
     for tensor in [tensor for tensor in half.graph.initializer if tensor.name not in used]:

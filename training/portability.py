@@ -59,8 +59,7 @@ def obstacles(model: onnx.ModelProto) -> list[str]:
             if kind not in _COMPUTED and node.op_type != "QuantizeLinear":
                 found.append(f"{node.name} computes in {TensorProto.DataType.Name(kind)}.")
         for name in node.input:
-            given, _ = one.get(name, (TensorProto.UNDEFINED, None))
-            if given == TensorProto.UINT8 and node.op_type not in ("Cast", "DequantizeLinear"):
+            if name in one and one[name][0] == TensorProto.UINT8 and node.op_type not in ("Cast", "DequantizeLinear"):
                 found.append(f"{node.name} takes uint8, which only a cast may.")
     return found
 
@@ -80,7 +79,7 @@ def _asymmetric(graph: onnx.GraphProto) -> list[str]:
             zero = constants.get(node.input[2]) if len(node.input) > 2 else None
             kind = TensorProto.UINT8 if zero is None else zero.data_type  # unsigned unless it is said
             if kind != TensorProto.INT8 or (zero is not None and numpy_helper.to_array(zero).any()):
-                return [f"{node.name} has other integers than TensorRT takes: signed ones of 8 bits, with zero at 0."]
+                return ["TensorRT takes signed integers with zero at 0 only: export --int8 --symmetric makes those."]
     return []
 
 

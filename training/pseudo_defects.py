@@ -37,7 +37,7 @@ def spoiled(images: Sequence[Image], *, per_image: int, seed: int = 0) -> Iterat
 def _spoil(image: Image, donor: Image, kind: Kind, rng: np.random.Generator) -> Image:
     good = float32(image)
     changed, where = kind(good, float32(donor), rng)  # (H, W, 3) and (H, W), 0 to 1
-    strength = np.exp(rng.uniform(np.log(0.1), 0))
+    strength = np.exp(rng.uniform(np.log(0.25), 0))
     mixed = good + float32(strength) * where[..., None] * (changed - good)
     return np.asarray(np.clip(np.rint(mixed), 0, 255), np.uint8)
 

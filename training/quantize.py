@@ -1,4 +1,4 @@
-"""8-bit convolutions: QuantizeLinear and DequantizeLinear around those of a float graph, by ONNX Runtime's quantizer."""
+"""A graph with 8-bit convolutions: QuantizeLinear and DequantizeLinear around them, by ONNX Runtime's quantizer."""
 
 import logging
 from collections.abc import Collection
