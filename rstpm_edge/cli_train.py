@@ -209,7 +209,7 @@ def say_reduced(precision: str, small: Any) -> None:
     before, after = small.milliseconds
     say(
         f"One image in ONNX Runtime here, at best: {before:.1f} ms in FP32, {after:.1f} ms in {precision.upper()}; "
-        f"{advice(precision)}."
+        f"{'INT8 for TensorRT is slow on a CPU' if small.symmetric else advice(precision)}."
     )
 
 

@@ -29,7 +29,7 @@ from .gate import Comparison
 from .graph_runner import open_graph
 from .model import RSTPM
 from .portability import obstacles
-from .reduced import Reduced, Reduction, reduce
+from .reduced import Reduced, Reduction, load_photos, reduce
 from .run import load_checkpoint, load_config, load_summary, load_trained_state
 
 OPSET = 17  # the newest that TensorRT 8.6 takes
@@ -108,9 +108,10 @@ def export(
 
     Raises TrainingError when the run is not finished or damaged, WeightsError when the teachers' weights are not
     to be had, ExportError when ONNX Runtime disagrees with PyTorch or a reduction moves too much, OutputError when
-    `output` cannot be written. Whatever goes wrong, an older `output` stays as it was.
+    `output` cannot be written; and what `load_photos` raises. Whatever goes wrong, an older `output` stays as it was.
     """
     reduction = reduction or Reduction()
+    small = reduction.precision != "fp32"
     if not output.absolute().parent.is_dir():
         raise OutputError(f"Cannot write {output}: there is no folder {output.absolute().parent}.")
     config, summary, model = load_config(run), load_summary(run), load_model(run)
@@ -139,7 +140,7 @@ def export(
         roi=config.roi,
     )
     images = _check_images(run, config.roi)
-    small = reduction.precision != "fp32"
+    photos = load_photos(config, reduction) if small else None  # before the work: they may be missing
     try:
         graph, content, differences = _checked(model, bundle, images, fused and not small, any_batch=False)
     except ExportError:
@@ -147,8 +148,8 @@ def export(
         graph, content, differences = _checked(model, bundle, images, fused and not small, any_batch=True)
     map_difference, score_difference = differences
     reduced = None
-    if small:
-        reduced = reduce(graph, config, reduction, report=report, compared=compared)
+    if photos is not None:
+        reduced = reduce(graph, config, photos, reduction, report=report, compared=compared)
         graph, behaviour = reduced.graph, reduced.behaviour
         bundle = replace(
             bundle,

@@ -48,6 +48,14 @@ class Reduction:
 
 
 @dataclass(frozen=True, eq=False)
+class Photos:
+    """The run's own photos as the model's input, each (H, W, 3) uint8: some of those learned from, and all held out."""
+
+    learned: list[NDArray[np.uint8]]  # empty where they are not needed
+    held_out: list[NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, eq=False)
 class Reduced:
     """The graph in fewer bits, its own calibration, and what is to be said of it."""
 
@@ -60,11 +68,23 @@ class Reduced:
     blocks: int = 0  # INT8: of how many
     error: float | None = None  # INT8: see `relative_error`
     share: IntegerShare | None = None  # INT8
+    symmetric: bool = False
+
+
+def load_photos(config: RunConfig, wanted: Reduction) -> Photos:
+    """The photos that `reduce` needs.
+
+    Raises ExportError when there are too few, or when their folder is gone; TrainingError when some of them are missing
+    or others; DatasetError when one cannot be read.
+    """
+    learned = _photos(config, "learned from", LEAST_LEARNED, MOST_LEARNED, wanted) if wanted.precision == "int8" else []
+    return Photos(learned, _photos(config, "held out", LEAST_HELD_OUT, None, wanted))
 
 
 def reduce(
     graph: onnx.ModelProto,
     config: RunConfig,
+    photos: Photos,
     wanted: Reduction,
     *,
     report: Report = lambda progress: None,
@@ -75,17 +95,14 @@ def reduce(
     Ranges come from photos that were learned from, all else from photos that were held out. `compared` is told what
     moved before anything is refused.
 
-    Raises ExportError when there are too few photos, or when a margin is exceeded; TrainingError when photos are
-    missing or others; DatasetError when one cannot be read.
+    Raises ExportError when a margin is exceeded, or maps are not finite.
     """
-    names = map_names(config.preset.strides)
-    held_out = _photos(config, "held out", LEAST_HELD_OUT, None, wanted)
+    names, held_out = map_names(config.preset.strides), photos.held_out
     facts: dict[str, Any] = {}
     if wanted.precision == "fp16":
         small = to_half(graph, names)
     else:
-        learned = _photos(config, "learned from", LEAST_LEARNED, MOST_LEARNED, wanted)
-        small, facts = _quantized(graph, names, learned, wanted.symmetric, report)
+        small, facts = _quantized(graph, names, photos.learned, wanted.symmetric, report)
     painted = list(spoiled(_spread(held_out, SPOILED), per_image=len(KINDS)))
     sessions = open_graph(graph), open_graph(small)
     behaviours, done = [], 0
@@ -111,7 +128,9 @@ def reduce(
             f"In {wanted.precision} this moved too far: {', '.join(comparison.broken)}. Nothing was written; stay with "
             "FP32, train on more photos, or allow more with --margin."
         )
-    return Reduced(small, behaviours[1], comparison, _milliseconds(*sessions, held_out[0]), **facts)
+    return Reduced(
+        small, behaviours[1], comparison, _milliseconds(*sessions, held_out[0]), symmetric=wanted.symmetric, **facts
+    )
 
 
 def _quantized(
