@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rstpm_edge import __version__
 from rstpm_edge.bundle import ResizePolicy
 from rstpm_edge.calibration import calibrate, conformal_threshold
-from rstpm_edge.errors import UsageError
+from rstpm_edge.errors import TrainingError, UsageError
 from rstpm_edge.roi import Roi, check_roi
 
 from .calibrate import fusion_and_scores
