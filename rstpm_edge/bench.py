@@ -21,6 +21,7 @@ from rstpm_edge.errors import UsageError
 from rstpm_edge.fusion import kernels
 from rstpm_edge.image import MAX_PIXELS, Channels
 from rstpm_edge.ort import onnxruntime
+from rstpm_edge.processor import advice
 from rstpm_edge.providers import OPENVINO, Provider
 from rstpm_edge.session import usable_cores
 
@@ -72,10 +73,12 @@ class Benchmark:
     `postprocess_ms` everything after it: fusion, score, and regions where a score is above the threshold
     (`anomalous` says for what share of the images). `overhead_ms` is preprocess and postprocess together.
     `peak_memory_mb` (10⁶ bytes) is that of this process since it started, so loading the model is in it.
+    `precision` is that of the model file, "fp32", "fp16" or "int8", and `advice` whether this processor suits it.
     """
 
     model: str
     preset: str
+    precision: str
     input_size: tuple[int, int]  # (height, width)
     frame_size: tuple[int, int] | None  # (height, width) of an image in memory; None for files
     files: int
@@ -90,6 +93,7 @@ class Benchmark:
     anomalous: float
     images_per_second: float
     peak_memory_mb: float
+    advice: str
     environment: Environment
 
 
@@ -142,6 +146,7 @@ def measure(
     return Benchmark(
         model=str(model),
         preset=detector.info.preset,
+        precision=detector.info.precision,
         input_size=(detector.info.height, detector.info.width),
         frame_size=None if files else frame_size,
         files=len(files),
@@ -156,6 +161,7 @@ def measure(
         anomalous=float(anomalous.mean()) / batch,
         images_per_second=1000 * batch / total.median,
         peak_memory_mb=peak_memory() / 1e6,
+        advice=advice(detector.info.precision),
         environment=read_environment(
             detector.providers,
             detector.threads,

@@ -19,6 +19,7 @@ SCHEMA_VERSION = 1
 
 FusionMode = Literal["normalized", "paper"]
 ResizePolicy = Literal["stretch", "letterbox"]
+Precision = Literal["fp32", "fp16", "int8"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class Teacher:
 class Bundle:
     """The document itself. `strides` are finest first; `training` is a summary for people.
 
-    `roi` is the part of each photo that was trained on; None for all of it.
+    `roi` is the part of each photo that was trained on; None for all of it. `precision` is what the network's weights
+    are stored in, and `moved` what that changed against fp32: a summary for people, too.
     """
 
     preset: str
@@ -64,6 +66,8 @@ class Bundle:
     package_version: str
     training: Mapping[str, Any] = field(default_factory=dict)
     roi: Roi | None = None
+    precision: Precision = "fp32"
+    moved: Mapping[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -77,6 +81,8 @@ class Bundle:
         if self.roi is None:
             # Left out, so that only a reader that would judge the wrong part of the photo refuses the file.
             del fields["roi"]
+        if self.precision == "fp32":  # as in files from before there was another
+            del fields["precision"], fields["moved"]
         return json.dumps(fields, allow_nan=False)
 
 
@@ -128,6 +134,8 @@ def _check(bundle: Bundle) -> None:
     fusion = bundle.fusion
     if fusion.mode not in get_args(FusionMode) or bundle.resize not in get_args(ResizePolicy):
         raise ValueError(f"unknown fusion {fusion.mode!r} or resize policy {bundle.resize!r}")
+    if bundle.precision not in get_args(Precision) or not isinstance(bundle.moved, Mapping):
+        raise ValueError(f"unknown precision {bundle.precision!r}, or what it moved is no object")
     if len(bundle.strides) != 3 or not 0 < bundle.strides[0] < bundle.strides[1] < bundle.strides[2]:
         raise ValueError("the strides are not three positive numbers, finest first")
     if len(bundle.teachers) != 2:

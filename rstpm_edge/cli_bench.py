@@ -110,7 +110,7 @@ def _table(result: "Benchmark") -> str:
     version = f"openvino {environment.openvino}" if environment.openvino else f"onnxruntime {environment.onnxruntime}"
     return "\n".join(
         [
-            f"{result.model}: {result.preset}, {width} x {height}; {source}; {result.runs} calls",
+            f"{result.model}: {result.preset}, {result.precision}, {width} x {height}; {source}; {result.runs} calls",
             "",
             f"{'ms per ' + of_what:15}{'median':>8}{'p95':>10}{'p99':>10}{'min':>10}",
             row("decode", result.decode_ms),
@@ -125,5 +125,6 @@ def _table(result: "Benchmark") -> str:
             f"{environment.cpu}, {environment.cores} cores, load {environment.load:.1f}; {environment.os}",
             f"{network}, {threads}, kernel {environment.kernel}; {version}, "
             f"opencv {environment.opencv}, numpy {environment.numpy}, python {environment.python}",
+            result.advice,
         ]
     )

@@ -27,6 +27,7 @@ def info(model: Path, providers: "list[Provider] | None", as_json: bool) -> None
     """
     from rstpm_edge.detector import Detector
     from rstpm_edge.fusion import kernels
+    from rstpm_edge.processor import advice, dot_products
     from rstpm_edge.providers import available_providers
     from rstpm_edge.session import usable_cores
 
@@ -47,6 +48,8 @@ def info(model: Path, providers: "list[Provider] | None", as_json: bool) -> None
         "kernels": list(kernels().available),
         "kernel": kernels().active,
         "threads": usable_cores(),
+        "dot_products": dot_products(),
+        "advice": advice(bundle.precision),
     }
     say(json.dumps(facts) if as_json else _table(model, facts))
 
@@ -57,6 +60,7 @@ def _table(model: Path, facts: dict[str, Any]) -> str:
         ("model", f"{model} (schema {facts['schema_version']}, rstpm-edge {facts['package_version']})"),
         ("preset", f"{facts['preset']}, strides {', '.join(map(str, facts['strides']))}"),
         ("input", f"{facts['width']} x {facts['height']} pixels, {facts['resize']}"),
+        ("precision", _precision(facts)),
         *([("judged part", "x {}, y {}, {} x {} pixels of each photo".format(*facts["roi"]))] if facts["roi"] else []),
         *(
             (f"teacher {number}", f"{teacher['name']}, {teacher['license']}, from {teacher['source']}")
@@ -74,9 +78,15 @@ def _table(model: Path, facts: dict[str, Any]) -> str:
         ("providers", f"{', '.join(runtime['providers'])}; {_in_use(runtime)} in use"),
         ("kernels", f"{', '.join(runtime['kernels'])}; {runtime['kernel']} in use"),
         ("threads", str(runtime["threads"])),
+        ("processor", runtime["advice"]),
     ]
     width = max(len(title) for title, _ in rows)
     return "\n".join(f"{title:{width}}  {text}" for title, text in rows)
+
+
+def _precision(facts: dict[str, Any]) -> str:
+    moved = ", ".join(f"{name} {value:+.4g}" for name, value in facts["moved"].items())
+    return f"{facts['precision']}; against fp32: {moved}" if moved else facts["precision"]
 
 
 def _in_use(runtime: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ import click
 from rstpm_edge.cli_common import model_option, provider_option, say, training_module
 from rstpm_edge.errors import ExportError, UsageError
 from rstpm_edge.files import check_writable, write_json
+from rstpm_edge.processor import advice
 from rstpm_edge.roi import parse_roi
 
 if TYPE_CHECKING:
@@ -123,28 +124,103 @@ def _say_odd_one(summary: "Summary") -> None:
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), default="model.onnx", show_default=True)
 @click.option("--fused", is_flag=True, help="Also give anomaly_map and score in the graph, for other runtimes.")
-def export(run: Path | None, output: Path, fused: bool) -> None:
+@click.option("--int8", is_flag=True, help="8-bit convolutions, for processors with dot products of 8-bit integers.")
+@click.option("--fp16", is_flag=True, help="16-bit floats: half the file, for GPUs and some ARM processors.")
+@click.option("--symmetric", is_flag=True, help="With --int8: as TensorRT takes it, and slow on a CPU.")
+@click.option("--data", type=click.Path(path_type=Path), metavar="FOLDER", help="Where the run's photos are now.")
+@click.option(
+    "--margin",
+    "margins",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="What --int8 and --fp16 may change: auroc=0.005, false_rejects=0.02, verdict=0.25 unless given otherwise.",
+)
+def export(
+    run: Path | None,
+    output: Path,
+    fused: bool,
+    int8: bool,
+    fp16: bool,
+    symmetric: bool,
+    data: Path | None,
+    margins: tuple[str, ...],
+) -> None:
     """Write a finished RUN (the newest in ./runs by default) as one ONNX file, and check it on real images.
+
+    --int8 and --fp16 need the photos that the run was trained on. They compare the result with the float32 model on
+    photos that were held out, also with defects painted into them, and refuse when it moved too far.
 
     \b
     Examples:
       rstpm-edge export
       rstpm-edge export runs/2026-01-31_12-00-00 -o bracket.onnx --fused
+      rstpm-edge export --int8 -o bracket-int8.onnx
     """
+    if int8 and fp16:
+        raise UsageError("Give either --int8 or --fp16; each makes a file of its own.")
+    if symmetric and not int8:
+        raise UsageError("--symmetric goes with --int8 only.")
+    if not (int8 or fp16) and (data is not None or margins):
+        raise UsageError("--data and --margin go with --int8 or --fp16 only; a float32 export needs neither.")
+    limits = parse_margins(margins)
+    module = training_module("export")
+    check_writable(output)
+    reduction = training_module("reduced").Reduction(
+        precision="int8" if int8 else "fp16" if fp16 else "fp32",
+        symmetric=symmetric,
+        data=data,
+        margins=training_module("gate").checked_margins(limits),
+    )
     run = run or training_module("run").newest_run()
-    say_export(training_module("export").export(run, output, fused=fused))
+    with progress_bars() as report:
+        found = module.export(
+            run, output, fused=fused, reduction=reduction, report=report, compared=lambda found: say(moved_table(found))
+        )
+    say_export(found)
 
 
 def say_export(report: Any) -> None:
     """One line, and more where a backbone brought something that not every runtime takes."""
+    small = report.reduced
     say(
-        f"{report.path} ({report.path.stat().st_size / 1e6:.1f} MB): agrees with PyTorch on {report.images} images; "
+        f"{report.path} ({report.path.stat().st_size / 1e6:.1f} MB{f', {report.precision}' if small else ''}): "
+        f"{'in float32, it ' if small else ''}agrees with PyTorch on {report.images} images; "
         f"largest difference {report.map_difference:.1g} (maps), {report.score_difference:.1g} (score, relative)."
     )
+    if small:
+        say_reduced(report.precision, small)
     if report.unusual_operators:
         say(f"Not every TensorRT or OpenVINO takes these operators: {', '.join(report.unusual_operators)}.")
     if report.obstacles:
-        say(f"TensorRT or OpenVINO may refuse this file, for {len(report.obstacles)} reasons: {report.obstacles[0]}")
+        many = "" if len(report.obstacles) == 1 else f", for {len(report.obstacles)} reasons"
+        say(f"TensorRT or OpenVINO may refuse this file{many}: {report.obstacles[0]}")
+
+
+def say_reduced(precision: str, small: Any) -> None:
+    """What the reduction did, and whether it pays on this machine: measured, and by what the processor has."""
+    if small.share is not None:
+        kept = f"{len(small.kept)} of {small.blocks} blocks stay in float"
+        if small.kept:
+            kept += f": {', '.join(small.kept)}"
+        say(
+            f"Ranges by {small.method}; {kept}. {small.share.operators:.0%} of the operators and "
+            f"{small.share.multiplications:.0%} of the multiplications are integer."
+        )
+    before, after = small.milliseconds
+    say(
+        f"One image in ONNX Runtime here, at best: {before:.1f} ms in FP32, {after:.1f} ms in {precision.upper()}; "
+        f"{'INT8 for TensorRT is slow on a CPU' if small.symmetric else advice(precision)}."
+    )
+
+
+def moved_table(comparison: Any) -> str:
+    """What moved against float32, as people read it."""
+    header = f"{comparison.good} held-out good photos, {comparison.spoiled} with a defect painted in"
+    lines = [f"{header:56}{'float32':>12}{'this file':>12}{'allowed':>10}"]
+    for row in comparison.rows:
+        verdict = "" if row.holds else "  too far"
+        lines.append(f"{row.name:56}{row.before:>12}{row.after:>12}{row.allowed or '':>10}{verdict}")
+    return "\n".join(lines)
 
 
 @click.command()
@@ -311,6 +387,11 @@ def parse_weights(pairs: Iterable[str]) -> dict[str, str]:
 def parse_overrides(pairs: Iterable[str]) -> dict[str, str]:
     """--set as {NAME: VALUE}. Raises UsageError."""
     return _pairs(pairs, "--set takes NAME=VALUE, such as fusion=paper")
+
+
+def parse_margins(pairs: Iterable[str]) -> dict[str, str]:
+    """--margin as {NAME: VALUE}. Raises UsageError."""
+    return _pairs(pairs, "--margin takes NAME=VALUE, such as auroc=0.01")
 
 
 def _pairs(pairs: Iterable[str], expected: str) -> dict[str, str]:

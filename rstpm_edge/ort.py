@@ -21,3 +21,8 @@ def _import() -> Any:
 
 
 onnxruntime: Any = _import()
+
+
+def submodule(name: str) -> Any:
+    """A module of ONNX Runtime's own that it does not load by itself, such as "quantization.calibrate"."""
+    return importlib.import_module(f"onnxruntime.{name}")

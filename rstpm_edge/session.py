@@ -138,11 +138,12 @@ def _load(
     model: ModelFile, choices: Sequence[Choice], bundle: Bundle, threads: int, polite: bool, engine_cache: Path | None
 ) -> Any:
     providers = onnxruntime_providers(choices, bundle, threads=threads, engine_cache=engine_cache)
-    options = _options(threads, polite, session_entries(choices))
+    options = session_options(threads, polite=polite, entries=session_entries(choices))
     return _start(model, providers, options)
 
 
-def _options(threads: int, polite: bool, entries: Mapping[str, str]) -> Any:
+def session_options(threads: int, *, polite: bool = False, entries: Mapping[str, str] | None = None) -> Any:
+    """ONNX Runtime's options for a session of ours; `entries` are further ones of its session configuration."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -156,7 +157,7 @@ def _options(threads: int, polite: bool, entries: Mapping[str, str]) -> Any:
         # percentile falls from 33 to 21 ms on a shared machine, the median stays. Without spinning it costs a tenth.
         options.add_session_config_entry("session.dynamic_block_base", "4")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")  # there is one such thread
-    for key, value in entries.items():
+    for key, value in (entries or {}).items():
         options.add_session_config_entry(key, value)
     options.log_severity_level = _FATAL
     return options

@@ -43,7 +43,7 @@ BEYOND_RUNTIME = {
     "selenium",
     "trustme",
 }
-TRAINING_FIXTURES = {"parts", "workplace"}
+TRAINING_FIXTURES = {"parts", "workplace", "reducible"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

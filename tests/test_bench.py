@@ -275,6 +275,10 @@ def test_the_script_for_runtimes_compares_them(model: Path, photos: Path) -> Non
     assert found["cpu"]["to_first"] == 0
     assert found["openvino"]["to_first"] < 1e-5
     assert found["openvino:precision=bf16"]["to_first"] < 0.1
+    other = model.with_name("other.onnx")
+    other.write_bytes(model.read_bytes())
+    both = tool("bench_runtimes.py", "cpu", *options, "--model", other)["runtimes"]
+    assert list(both) == [f"{model} cpu", f"{other} cpu"]
     for providers, message in ((["abacus"], "no execution provider 'abacus'"), (["cpu", "cpu"], "each provider once")):
         command = [sys.executable, str(ROOT / "tools" / "bench_runtimes.py"), "--model", str(model), *providers]
         run = subprocess.run(command, capture_output=True, text=True)

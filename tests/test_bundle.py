@@ -90,6 +90,9 @@ def test_documents_that_are_none(document: str) -> None:
         {"roi": [0, 0, 5.5, 5]},
         {"roi": "all"},
         {"roi": 3},
+        {"precision": "int4"},
+        {"precision": None},
+        {"moved": [1]},
     ],
     ids=str,
 )

@@ -131,7 +131,7 @@ def test_a_run_may_be_named_and_the_newest_is_taken_otherwise(
 
     asked: list[tuple[Path, Path, bool]] = []
 
-    def record(folder: Path, output: Path, *, fused: bool) -> Any:
+    def record(folder: Path, output: Path, *, fused: bool, **keywords: Any) -> Any:
         asked.append((folder, output, fused))
         return export.ExportReport(workplace.model, 1, 0.0, 0.0, ("Add",), ("Erf",), ())
 

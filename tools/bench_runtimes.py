@@ -1,6 +1,7 @@
-"""Runtimes side by side: the network of one model, on one image, by each provider in turn.
+"""Runtimes side by side: the network of a model, or of several, on one image, by each provider in turn.
 
     python tools/bench_runtimes.py --model model.onnx --image tile.png cpu openvino openvino:precision=bf16
+    python tools/bench_runtimes.py --model model.onnx --model int8.onnx --image tile.png cpu openvino
     python tools/bench_runtimes.py --model model.onnx cpu tensorrt:precision=f16 --engine-cache engines --json
 
 Each round times `--calls` calls of every provider, one provider after the other, so that whatever the machine does
@@ -51,7 +52,15 @@ def measure(sessions: list[Session], images: list[NDArray[np.uint8]], rounds: in
 
 @click.command()
 @click.argument("providers", nargs=-1, required=True, metavar="PROVIDER...")
-@click.option("--model", type=click.Path(path_type=Path), default="model.onnx", show_default=True)
+@click.option(
+    "--model",
+    "models",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    default=("model.onnx",),
+    show_default=True,
+    help="May be repeated: one model in several precisions, say.",
+)
 @click.option("--image", type=click.Path(path_type=Path), help="A photo; noise without it.")
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=20, show_default=True)
@@ -61,7 +70,7 @@ def measure(sessions: list[Session], images: list[NDArray[np.uint8]], rounds: in
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def main(
     providers: tuple[str, ...],
-    model: Path,
+    models: tuple[Path, ...],
     image: Path | None,
     threads: int,
     rounds: int,
@@ -70,12 +79,17 @@ def main(
     engine_cache: Path | None,
     as_json: bool,
 ) -> None:
-    """Time the network of MODEL by each PROVIDER, as `rstpm-edge bench --provider` takes it."""
-    if len(set(providers)) < len(providers):
-        raise click.UsageError("Name each provider once: they take turns anyway.")
+    """Time the network of each model by each PROVIDER, as `rstpm-edge bench --provider` takes it."""
+    if len(set(providers)) < len(providers) or len(set(models)) < len(models):
+        raise click.UsageError("Name each provider and each model once: they take turns anyway.")
+    pairs = {
+        provider if len(models) == 1 else f"{model} {provider}": (model, provider)
+        for model in models
+        for provider in providers
+    }
     sessions, load_ms = [], []
     try:
-        for provider in providers:
+        for model, provider in pairs.values():
             cache = None if provider.startswith(("cpu", "cuda")) else engine_cache
             start = time.perf_counter()
             session = open_session(
@@ -85,6 +99,8 @@ def main(
             sessions.append(session)
         bundle = sessions[0].bundle
         size = (bundle.height, bundle.width)
+        if any((session.bundle.height, session.bundle.width) != size for session in sessions):
+            raise click.UsageError("The models take images of different sizes.")
         noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
         pixels = to_input(read_image(image) if image else noise, size, bundle.resize)[0][None]
         maps = [session.run(pixels) for session in sessions]
@@ -92,9 +108,9 @@ def main(
     except RstpmEdgeError as error:
         raise click.ClickException(str(error)) from error
     figures = {}
-    for i, provider in enumerate(providers):
+    for i, name in enumerate(pairs):
         clock, processor = times[i].T
-        figures[provider] = {
+        figures[name] = {
             "precision": sessions[i].precision,
             "load_ms": load_ms[i],
             "median_ms": float(np.median(clock)),
@@ -110,10 +126,11 @@ def main(
         click.echo(json.dumps({"cpu": machine.cpu, "load": machine.load, "threads": threads, "runtimes": figures}))
         return
     click.echo(f"{machine.cpu}, {threads} threads, load {machine.load:.1f}; {rounds} rounds of {calls} calls")
-    click.echo(f"{'':28}{'load_ms':>10}{'median_ms':>10}{'min_ms':>10}{'cpu_ms':>10}{'to_first':>10}")
-    for provider, row in figures.items():
-        numbers = "".join(f"{row[name]:10.2f}" for name in ("load_ms", "median_ms", "min_ms", "cpu_ms"))
-        click.echo(f"{provider:28}{numbers}{row['to_first']:10.1e}")
+    width = max(28, *(len(name) for name in figures))
+    click.echo(f"{'':{width}}{'load_ms':>10}{'median_ms':>10}{'min_ms':>10}{'cpu_ms':>10}{'to_first':>10}")
+    for name, row in figures.items():
+        numbers = "".join(f"{row[key]:10.2f}" for key in ("load_ms", "median_ms", "min_ms", "cpu_ms"))
+        click.echo(f"{name:{width}}{numbers}{row['to_first']:10.1e}")
 
 
 if __name__ == "__main__":

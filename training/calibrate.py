@@ -1,6 +1,6 @@
 """What held-out good images say: each map's statistics and weight, and the scores that the threshold rests on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +11,7 @@ from rstpm_edge.bundle import Fusion
 from rstpm_edge.fusion import make_fuser
 
 from .model import RSTPM
+from .presets import Preset
 
 BATCH = 8
 
@@ -35,7 +36,16 @@ def fusion_and_scores(
         batches.append([m.float().cpu().numpy() for m in batch])
         progress(min(start + BATCH, len(images)))
     maps = [np.concatenate(level) for level in zip(*batches, strict=True)]  # six of (N, h, w)
-    preset, size = model.preset, (images.shape[1], images.shape[2])
+    return fit_fusion(maps, model.preset, (images.shape[1], images.shape[2]))
+
+
+def fit_fusion(
+    maps: Sequence[NDArray[np.float32]], preset: Preset, size: tuple[int, int]
+) -> tuple[Fusion, list[float]]:
+    """The fusion that these six maps of held-out good images ask for, and the images' scores under it.
+
+    `maps` are six of (N, h, w) float32, `size` is (height, width) of the model's input.
+    """
     sizes = [m.shape[1:] for m in maps[:3]]
     fusion = Fusion(
         preset.fusion,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.bundle import ResizePolicy
-from rstpm_edge.errors import DatasetError, ImageError
+from rstpm_edge.errors import DatasetError, ImageError, TrainingError
 from rstpm_edge.image import find_images, read_image, to_input
 from rstpm_edge.roi import Roi, crop
 
@@ -59,6 +59,19 @@ def training_file(data: Path, name: str) -> Path:
     """Where the image `name` of a run on `data` lies: in train/good of the MVTec AD layout, else in `data` itself."""
     mvtec = data / "train" / "good" / name
     return mvtec if mvtec.is_file() else data / name
+
+
+def recorded_files(data: Path, names: Sequence[tuple[str, int]], otherwise: str) -> list[Path]:
+    """Where the images of a run on `data` lie, which it recorded by name and size in bytes.
+
+    Raises TrainingError, with `otherwise` for what to do, when one of them is missing or another file.
+    """
+    paths = [training_file(data, name) for name, _ in names]
+    for path, (name, size) in zip(paths, names, strict=True):
+        if not path.is_file() or path.stat().st_size != size:
+            state = "another file" if path.is_file() else "missing"
+            raise TrainingError(f"{name} in {data} is {state} since the run began; {otherwise}.")
+    return paths
 
 
 def identify(files: Sequence[Path]) -> tuple[Path, tuple[tuple[str, int], ...]]:

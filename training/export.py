@@ -3,8 +3,8 @@
 import logging
 import re
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from rstpm_edge import __version__
-from rstpm_edge.bundle import METADATA_KEY, Bundle, Fusion
-from rstpm_edge.errors import ExportError, OutputError, TrainingError
+from rstpm_edge.bundle import METADATA_KEY, Bundle, Fusion, Precision
+from rstpm_edge.errors import ExportError, OutputError, RstpmEdgeError, TrainingError
 from rstpm_edge.files import write_bytes
 from rstpm_edge.fusion import make_fuser
 from rstpm_edge.fusion_reference import bilinear_matrix, gaussian_matrix
@@ -24,8 +24,12 @@ from rstpm_edge.image import EXTENSIONS, read_image, to_input
 from rstpm_edge.ort import onnxruntime
 from rstpm_edge.roi import Roi, crop
 
+from .fit import Report
+from .gate import Comparison
+from .graph_runner import open_graph
 from .model import RSTPM
 from .portability import obstacles
+from .reduced import Reduced, Reduction, load_photos, reduce
 from .run import load_checkpoint, load_config, load_summary, load_trained_state
 
 OPSET = 17  # the newest that TensorRT 8.6 takes
@@ -42,6 +46,7 @@ SAFE_OPERATORS = frozenset(
         "Concat",
         "Conv",
         "ConvTranspose",
+        "DequantizeLinear",
         "Div",
         "Flatten",
         "Gemm",
@@ -51,6 +56,7 @@ SAFE_OPERATORS = frozenset(
         "MatMul",
         "MaxPool",
         "Mul",
+        "QuantizeLinear",
         "ReduceMax",
         "ReduceMean",
         "ReduceSum",
@@ -82,17 +88,30 @@ class ExportReport:
     operators: tuple[str, ...]
     unusual_operators: tuple[str, ...]
     obstacles: tuple[str, ...]  # what else TensorRT or OpenVINO may not take: sentences
+    precision: Precision = "fp32"
+    reduced: Reduced | None = None  # None for fp32
 
 
-def export(run: Path, output: Path, *, fused: bool = False) -> ExportReport:
+def export(
+    run: Path,
+    output: Path,
+    *,
+    fused: bool = False,
+    reduction: Reduction | None = None,
+    report: Report = lambda progress: None,
+    compared: Callable[[Comparison], None] = lambda comparison: None,
+) -> ExportReport:
     """Write the run's model to `output`.
 
-    With `fused`, the graph also gives `anomaly_map` (N, H, W) and `score` (N,).
+    With `fused`, the graph also gives `anomaly_map` (N, H, W) and `score` (N,). A `reduction` asks for fewer bits: the
+    float graph is checked first, then reduced and compared; see `reduce`, which `report` and `compared` go to.
 
     Raises TrainingError when the run is not finished or damaged, WeightsError when the teachers' weights are not
-    to be had, ExportError when ONNX Runtime disagrees with PyTorch, OutputError when `output` cannot be written.
-    Whatever goes wrong, an older `output` stays as it was.
+    to be had, ExportError when ONNX Runtime disagrees with PyTorch or a reduction moves too much, OutputError when
+    `output` cannot be written; and what `load_photos` raises. Whatever goes wrong, an older `output` stays as it was.
     """
+    reduction = reduction or Reduction()
+    small = reduction.precision != "fp32"
     if not output.absolute().parent.is_dir():
         raise OutputError(f"Cannot write {output}: there is no folder {output.absolute().parent}.")
     config, summary, model = load_config(run), load_summary(run), load_model(run)
@@ -121,17 +140,39 @@ def export(run: Path, output: Path, *, fused: bool = False) -> ExportReport:
         roi=config.roi,
     )
     images = _check_images(run, config.roi)
+    photos = load_photos(config, reduction) if small else None  # before the work: they may be missing
     try:
-        graph, content, differences = _checked(model, bundle, images, fused, any_batch=False)
+        graph, content, differences = _checked(model, bundle, images, fused and not small, any_batch=False)
     except ExportError:
         # Rarely a backbone computes with the size of the batch, which must then be traced: twice the time.
-        graph, content, differences = _checked(model, bundle, images, fused, any_batch=True)
+        graph, content, differences = _checked(model, bundle, images, fused and not small, any_batch=True)
     map_difference, score_difference = differences
+    reduced = None
+    if photos is not None:
+        reduced = reduce(graph, config, photos, reduction, report=report, compared=compared)
+        graph, behaviour = reduced.graph, reduced.behaviour
+        bundle = replace(
+            bundle,
+            fusion=behaviour.fusion,
+            calibration=behaviour.calibration,
+            precision=reduction.precision,
+            moved=reduced.comparison.moved,
+        )
+        content = _complete(graph, bundle, fused)
+        check_alone(content, bundle, images, fused)
     write_bytes(output, content)
     operators = tuple(sorted({node.op_type for node in graph.graph.node}))
     unusual = tuple(name for name in operators if name not in SAFE_OPERATORS)
     return ExportReport(
-        output, len(images), map_difference, score_difference, operators, unusual, tuple(obstacles(graph))
+        output,
+        len(images),
+        map_difference,
+        score_difference,
+        operators,
+        unusual,
+        tuple(obstacles(graph)),
+        reduction.precision,
+        reduced,
     )
 
 
@@ -149,15 +190,20 @@ def _checked(
     model: RSTPM, bundle: Bundle, images: Sequence[NDArray[np.uint8]], fused: bool, *, any_batch: bool
 ) -> tuple[onnx.ModelProto, bytes, tuple[float, float]]:
     """The graph, the file's bytes, and what `check` measured on them."""
-    size = (bundle.height, bundle.width)
-    graph = to_onnx(model, size, any_batch=any_batch)
+    graph = to_onnx(model, (bundle.height, bundle.width), any_batch=any_batch)
+    content = _complete(graph, bundle, fused)
+    return graph, content, check(content, model, bundle, images, fused)
+
+
+def _complete(graph: onnx.ModelProto, bundle: Bundle, fused: bool) -> bytes:
+    """Put into `graph` what makes a model file of it, and give the file's bytes."""
     if fused:
-        add_fusion(graph, bundle.fusion, size)
+        add_fusion(graph, bundle.fusion, (bundle.height, bundle.width))
     helper.set_model_props(graph, {METADATA_KEY: bundle.to_json()})
     graph.producer_name, graph.producer_version = "rstpm-edge", __version__
     onnx.checker.check_model(graph, full_check=True)
-    content = graph.SerializeToString()
-    return graph, content, check(content, model, bundle, images, fused)
+    content: bytes = graph.SerializeToString()
+    return content
 
 
 def to_onnx(model: RSTPM, size: tuple[int, int], *, any_batch: bool = False) -> onnx.ModelProto:
@@ -284,6 +330,27 @@ def check(
             f"allowed are {MAP_TOLERANCE:g} and {SCORE_TOLERANCE:g}): nothing was written. Train again, and report it."
         )
     return map_difference, score_difference
+
+
+def check_alone(content: bytes, bundle: Bundle, images: Sequence[NDArray[np.uint8]], fused: bool) -> None:
+    """Run a file that is not PyTorch's to the last digit: single images and a batch, and its fusion by the extension.
+
+    Raises ExportError when it does not run, or gives what is not finite, or scores that are not those of its maps.
+    """
+    names = [*bundle.map_names, *(["score"] if fused else [])]
+    inputs = np.stack([to_input(image, (bundle.height, bundle.width), bundle.resize)[0] for image in images])
+    session = open_graph(content)
+    try:
+        for some in (inputs[:1], inputs):
+            outputs = session.run(names, {"image": some})
+            fuser = make_fuser(bundle.fusion, [m.shape[1:] for m in outputs[:3]], (bundle.height, bundle.width))
+            score = fuser(outputs[:6]).score  # refuses what is not finite
+            if fused and not np.allclose(outputs[6], score, SCORE_TOLERANCE, SCORE_TOLERANCE * np.abs(score).mean()):
+                raise ExportError("The fused graph's score is not that of its maps: nothing was written; report it.")
+    except (RstpmEdgeError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # ONNX Runtime's exceptions have no base class but Exception
+        raise ExportError(f"ONNX Runtime cannot run the exported graph ({error}): nothing was written.") from error
 
 
 def _check_images(run: Path, roi: Roi | None) -> list[NDArray[np.uint8]]:

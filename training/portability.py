@@ -1,10 +1,25 @@
 """What could keep TensorRT or OpenVINO from running a graph, found without either of them."""
 
 import onnx
-from onnx import AttributeProto, TensorProto, helper, shape_inference
+from onnx import AttributeProto, TensorProto, helper, numpy_helper, shape_inference
 
 # Operators whose inputs after the first TensorRT wants to know when it builds the engine.
-_CONSTANT_INPUTS = frozenset({"Clip", "Conv", "ConvTranspose", "Gemm", "ReduceSum", "Reshape", "Resize", "Slice"})
+_CONSTANT_INPUTS = frozenset(
+    {
+        "Clip",
+        "Conv",
+        "ConvTranspose",
+        "DequantizeLinear",
+        "Gemm",
+        "QuantizeLinear",
+        "ReduceSum",
+        "Reshape",
+        "Resize",
+        "Slice",
+    }
+)
+_COMPUTED = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.UNDEFINED)
+_QUANTIZING = ("QuantizeLinear", "DequantizeLinear")
 _RESIZE_MODES = {
     "mode": {b"nearest", b"linear"},
     "coordinate_transformation_mode": {b"half_pixel", b"pytorch_half_pixel", b"asymmetric", b"align_corners"},
@@ -20,7 +35,10 @@ def obstacles(model: onnx.ModelProto) -> list[str]:
     """
     graph = model.graph
     constants = {tensor.name for tensor in graph.initializer} | {""}
-    found = []
+    for node in graph.node:  # weights that are stored as integers are as constant as others
+        if node.op_type in _QUANTIZING and constants.issuperset(node.input):
+            constants.update(node.output)
+    found = _asymmetric(graph)
     for node in graph.node:
         if any(attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for attribute in node.attribute):
             found.append(f"{node.name} decides at run time what to compute.")
@@ -38,12 +56,31 @@ def obstacles(model: onnx.ModelProto) -> list[str]:
             kind, shape = one.get(name, (TensorProto.UNDEFINED, None))
             if shape is None or shape[1:] != (two[name][1] or ())[1:]:
                 found.append(f"The shape of {name} depends on more than the size of the batch.")
-            if kind not in (TensorProto.FLOAT, TensorProto.UNDEFINED):
+            if kind not in _COMPUTED and node.op_type != "QuantizeLinear":
                 found.append(f"{node.name} computes in {TensorProto.DataType.Name(kind)}.")
         for name in node.input:
-            if one.get(name, (None,))[0] == TensorProto.UINT8 and node.op_type != "Cast":
+            if name in one and one[name][0] == TensorProto.UINT8 and node.op_type not in ("Cast", "DequantizeLinear"):
                 found.append(f"{node.name} takes uint8, which only a cast may.")
     return found
+
+
+def static_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """The shapes of all tensors of `model` for one image, its constants among them, where they are known."""
+    constants = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    computed = {name: shape for name, (_, shape) in _values(model, 1).items() if shape is not None}
+    return constants | computed
+
+
+def _asymmetric(graph: onnx.GraphProto) -> list[str]:
+    """One sentence where tensors are quantized to anything but signed numbers of 8 bits with zero at 0."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type in _QUANTIZING:
+            zero = constants.get(node.input[2]) if len(node.input) > 2 else None
+            kind = TensorProto.UINT8 if zero is None else zero.data_type  # unsigned unless it is said
+            if kind != TensorProto.INT8 or (zero is not None and numpy_helper.to_array(zero).any()):
+                return ["TensorRT takes signed integers with zero at 0 only: export --int8 --symmetric makes those."]
+    return []
 
 
 def _values(model: onnx.ModelProto, batch: int) -> dict[str, tuple[int, tuple[int, ...] | None]]:

@@ -23,7 +23,7 @@ from rstpm_edge.errors import TrainingError, UsageError
 from rstpm_edge.roi import Roi, check_roi
 
 from .calibrate import fusion_and_scores
-from .data import existing_folder, good_images, identify, load_inputs, training_file
+from .data import existing_folder, good_images, identify, load_inputs, recorded_files
 from .features import compute_features, remove_features
 from .fit import Progress, Report, fit
 from .model import RSTPM
@@ -137,15 +137,7 @@ def resume(folder: Path, machine: Machine | None = None, *, report: Report = lam
     config = load_config(folder)
     fabric = _launch(machine or Machine())
     source = existing_folder(config.data)
-    paths = []
-    for name, size in (*config.train, *config.holdout):
-        path = training_file(source, name)
-        if not path.is_file() or path.stat().st_size != size:
-            raise TrainingError(
-                f"{name} in {source} is {'another file' if path.is_file() else 'missing'} since the run began; "
-                "train again on the new images."
-            )
-        paths.append(path)
+    paths = recorded_files(source, (*config.train, *config.holdout), "train again on the new images")
     inputs, _, _ = load_inputs(paths, config.size, config.resize, roi=config.roi)
     split = len(config.train)
     _run(fabric, folder, config, _build(config), inputs[:split], inputs[split:], report)

@@ -49,6 +49,11 @@ def verify(run: Path, model_file: Path, images: Sequence[Path]) -> Differences:
     size = (bundle.height, bundle.width)
     if bundle.map_names != model.map_names:
         raise UsageError(f"{model_file} was not exported from the run {run}.")
+    if bundle.precision != "fp32":
+        raise UsageError(
+            f"{model_file} is in {bundle.precision}, which PyTorch does not compute in: `export` has compared it with "
+            "the float32 model, and `evaluate` says what it does on labelled photos."
+        )
     fuser = make_fuser(bundle.fusion, session.map_sizes, size)
     worst = np.zeros(3)
     for path in images:

@@ -1,0 +1,34 @@
+"""Whether this processor multiplies 8-bit integers fast, which decides whether INT8 pays on it."""
+
+from pathlib import Path
+
+# As Linux calls them, best first; those of AMX and i8mm multiply whole matrices.
+_INSTRUCTIONS = ("amx_int8", "i8mm", "avx512_vnni", "avx_vnni", "asimddp")
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+def dot_products() -> str | None:
+    """The best instructions for dot products of 8-bit integers that this processor has, None where it has none."""
+    try:
+        lines = _CPUINFO.read_text().splitlines()
+    except OSError:
+        return None
+    flags = {
+        flag
+        for line in lines
+        if line.partition(":")[0].strip().lower() in ("flags", "features")
+        for flag in line.partition(":")[2].split()
+    }
+    return next((name for name in _INSTRUCTIONS if name in flags), None)
+
+
+def advice(precision: str) -> str:
+    """Whether a model file of this precision ("fp32", "fp16", "int8") is the one for this processor."""
+    found = dot_products()
+    if precision == "fp16":
+        return "on a CPU FP16 saves space, not time: it is for GPUs, and for ARM processors with 16-bit arithmetic"
+    if found is None:
+        lacking = "this processor has no dot products of 8-bit integers, without which INT8 is often slower than FP32"
+        return f"{lacking}; use the FP32 file here" if precision == "int8" else lacking
+    has = f"this processor has dot products of 8-bit integers ({found})"
+    return f"{has}, for which INT8 is made" if precision == "int8" else f"{has}: try `rstpm-edge export --int8`"

@@ -1,0 +1,171 @@
+"""What a model in fewer bits does otherwise than the same model in float32, and whether that is too much."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from rstpm_edge.bundle import Fusion
+from rstpm_edge.calibration import Calibration, calibrate, conformal_threshold, smallest_alpha
+from rstpm_edge.errors import UsageError
+from rstpm_edge.fusion import make_fuser
+
+from .calibrate import fit_fusion
+from .presets import Preset
+
+# Held-out images allow small rates only in large numbers, and a rate of one in a hundred shows in no hundred images.
+REJECT_RATE = 0.05
+
+
+@dataclass(frozen=True)
+class Margins:
+    """How far a model may move from float32.
+
+    auroc: image AUROC of good photos against pseudo-defects may fall by so much.
+    false_rejects: the share of good photos that are rejected may change by so much, and by one photo in any case.
+    verdict: how far the score of any good photo may move, as a share of the way from a typical score to the threshold.
+    """
+
+    auroc: float = 0.005
+    false_rejects: float = 0.02
+    verdict: float = 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class Behaviour:
+    """What a model says of held-out good images (n,), calibrated on them, and of their defective versions (m,)."""
+
+    fusion: Fusion
+    calibration: Calibration
+    good: NDArray[np.float64]
+    spoiled: NDArray[np.float64]
+
+    @property
+    def auroc(self) -> float:
+        """Image AUROC."""
+        labels = np.repeat([False, True], [len(self.good), len(self.spoiled)])
+        return float(roc_auc_score(labels, np.concatenate([self.good, self.spoiled])))
+
+    @property
+    def false_rejects(self) -> int:
+        """Good images that are rejected when each half of them is judged by the other half's threshold.
+
+        Its rate is REJECT_RATE, or the smallest that half of the images allows.
+        """
+        halves = self.good[0::2], self.good[1::2]
+        rejected = 0
+        for known, judged in (halves, halves[::-1]):
+            rate = max(REJECT_RATE, smallest_alpha(len(known)))
+            rejected += int((judged > conformal_threshold(tuple(np.sort(known)), rate)).sum())
+        return rejected
+
+    @property
+    def found(self) -> float:
+        """The share of the defective images whose score is above the threshold."""
+        return float((self.spoiled > self.calibration.threshold).mean())
+
+    @property
+    def positions(self) -> NDArray[np.float64]:
+        """Where the good images' scores lie: 0 at the typical score, 1 at the threshold."""
+        typical, threshold = self.calibration.median, self.calibration.threshold
+        return (self.good - typical) / max(threshold - typical, 1e-9)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a figure before and after, how much it may move (None: any), and whether that holds."""
+
+    name: str
+    before: str
+    after: str
+    allowed: str | None
+    holds: bool = True
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The table, and the numbers that a model file keeps of it."""
+
+    good: int
+    spoiled: int
+    rows: tuple[Row, ...]
+    moved: dict[str, float]
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """The names of the rows that moved too far."""
+        return tuple(row.name for row in self.rows if not row.holds)
+
+
+def behave(
+    good: Sequence[NDArray[np.float32]],
+    spoiled: Sequence[NDArray[np.float32]],
+    preset: Preset,
+    size: tuple[int, int],
+    alpha: float | None,
+) -> Behaviour:
+    """Calibrate a model on its six maps of held-out good images (n, h, w), and judge those of defective ones (m, h, w).
+
+    `size` is (height, width) of the model's input; `alpha` is what `calibrate` takes.
+    """
+    fusion, scores = fit_fusion(good, preset, size)
+    fuse = make_fuser(fusion, [m.shape[1:] for m in good[:3]], size)
+    return Behaviour(
+        fusion, calibrate(scores, alpha), np.asarray(scores), np.asarray(fuse(list(spoiled)).score, np.float64)
+    )
+
+
+def compare(before: Behaviour, after: Behaviour, margins: Margins) -> Comparison:
+    """What moved between two models that saw the same images."""
+    n = len(before.good)
+    fell = before.auroc - after.auroc
+    rejects = after.false_rejects - before.false_rejects
+    allowed = max(1, int(margins.false_rejects * n))
+    move = float(np.abs(after.positions - before.positions).max())
+    flips = int(((before.positions > 1) != (after.positions > 1)).sum())
+    half = max(REJECT_RATE, smallest_alpha(n // 2))
+    rows = (
+        Row(
+            "image AUROC, pseudo-defects",
+            f"{before.auroc:.4f}",
+            f"{after.auroc:.4f}",
+            f"-{margins.auroc:g}",
+            fell <= margins.auroc,
+        ),
+        Row(
+            f"false rejects at {half:.3g}",
+            f"{before.false_rejects} of {n}",
+            f"{after.false_rejects} of {n}",
+            f"±{allowed}",
+            abs(rejects) <= allowed,
+        ),
+        Row("largest move of a good score", "", f"{move:.3f}", f"{margins.verdict:g}", move <= margins.verdict),
+        Row("verdicts on good that change", "", f"{flips} of {n}", None),
+        Row("pseudo-defects found", f"{before.found:.3f}", f"{after.found:.3f}", None),
+        Row("threshold", f"{before.calibration.threshold:.4g}", f"{after.calibration.threshold:.4g}", None),
+    )
+    moved = {
+        "auroc": round(-fell, 5),
+        "false_rejects": rejects / n,
+        "verdict": round(move, 4),
+        "found": round(after.found - before.found, 4),
+    }
+    return Comparison(n, len(before.spoiled), rows, moved)
+
+
+def checked_margins(pairs: Mapping[str, str]) -> Margins:
+    """{"auroc": "0.01"} as Margins. Raises UsageError for another name, and for what is no share from 0 up."""
+    values = {}
+    for name, text in pairs.items():
+        if name not in Margins.__dataclass_fields__:
+            names = ", ".join(Margins.__dataclass_fields__)
+            raise UsageError(f"--margin has no {name!r}, only {names}.")
+        try:
+            values[name] = float(text)
+        except ValueError:
+            values[name] = float("nan")
+        if not 0 <= values[name] < float("inf"):
+            raise UsageError(f"--margin {name} must be a finite number from 0 up, not {text!r}.")
+    return Margins(**values)
