@@ -96,21 +96,18 @@ def format_audit(found: "Audit") -> str:
     lines = []
     if found.named:
         width = max(len(one.path.name) for one in found.named)
-        lines += [f"{'rank':>4}  {'by chance':9}  {'file':{width}}  why"]
+        lines += [f"{'rank':>4}  {'score':>6}  {'file':{width}}  why"]
     for one in found.named:
         mark = "!" if one.suspicious else " "
         why = "; ".join(remark.text for remark in one.remarks)
-        lines.append(f"{one.rank or '–':>3}{mark}  {_by_chance(one):9}  {one.path.name:{width}}  {why}")
+        lines.append(f"{one.rank or '–':>3}{mark}  {_score(one):>6}  {one.path.name:{width}}  {why}")
     if found.named:
         lines.append("")
     lines.append(f"{found.images} photos, {found.minutes:.1f} minutes; {found.suspicious} suspicious (!).")
     if found.ranking is None:
         lines.append("There are too few different photos to compare them with each other.")
     else:
-        lines.append(
-            "By chance: how many photos as unusual as this one so many good photos would hold. Where it is not far "
-            "below 1, the photo is only the most unusual of a set that may be good."
-        )
+        lines.append("Ranked photos without a ! are the most unusual of the set, as every set has some.")
     return "\n".join(lines)
 
 
@@ -135,6 +132,7 @@ def to_json(found: "Audit") -> dict[str, Any]:
                 "path": str(one.path),
                 "suspicious": one.suspicious,
                 "rank": one.rank,
+                "score": one.score,
                 "by_chance": one.expected,
                 "position": one.position,
                 "copy_of": None if one.twin is None else str(one.twin),
@@ -146,5 +144,5 @@ def to_json(found: "Audit") -> dict[str, Any]:
     }
 
 
-def _by_chance(one: "Named") -> str:
-    return "" if one.expected is None else f"{one.expected:.2g}"
+def _score(one: "Named") -> str:
+    return "" if one.score is None else f"{one.score:.2f}"

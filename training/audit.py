@@ -46,8 +46,8 @@ class Named:
     """An image to look at, and why.
 
     `row` is its place in Audit.photos; None where it cannot be read. A ranked image has a `rank` (from 1), the
-    `position` (x, y) of what is most unusual in it, in its pixels, and `expected`: the number of images so unusual
-    that a set of this size would hold if all were good.
+    `position` (x, y) of what is most unusual in it, in its pixels, a `score`, and `expected`: the number of images so
+    unusual that a set of this size would hold if all were good.
     """
 
     path: Path
@@ -55,6 +55,7 @@ class Named:
     suspicious: bool  # more than just the most unusual of a set, which every set has
     row: int | None = None
     rank: int | None = None
+    score: float | None = None
     expected: float | None = None
     position: tuple[int, int] | None = None
     twin: Path | None = None  # the first image of which this one is a copy
@@ -171,7 +172,8 @@ def _name(
             expected = float(ranking.expected[row])
             reasons = (unusual, *remarks[row])
             suspicious = expected < CLEAR or bool(remarks[row])
-            named.append(Named(photos[row].path, reasons, suspicious, row, place, expected, position))
+            score = float(ranking.scores[row])
+            named.append(Named(photos[row].path, reasons, suspicious, row, place, score, expected, position))
     ranked = {one.row for one in named}
     for row, reasons_of_row in enumerate(remarks):
         if reasons_of_row and row not in ranked:

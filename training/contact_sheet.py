@@ -50,7 +50,7 @@ def _row(audit: Audit, named: Sequence[Named], width: int) -> Image:
         if one.suspicious:
             cv2.rectangle(row, (left, top - LINE + 6), (left + 3, top + 3), ANOMALOUS, -1)
         place = "" if one.rank is None else f"{one.rank}.  "
-        score = "" if one.expected is None else f"  ({one.expected:.2g} by chance)"
+        score = "" if one.score is None else f"  (score {one.score:.2f})"
         _write(row, f"{place}{one.path.name}{score}", left + 8, top, TEXT)
         for line, text in enumerate(_wrapped("; ".join(remark.text for remark in one.remarks), LINES - 1), start=1):
             _write(row, text, left + 8, top + line * LINE, FAINT)

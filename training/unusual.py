@@ -1,7 +1,7 @@
 """Which images of a set are unlike all others: each is compared with the others only, never with itself."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ BATCH = 16
 CELL = 32  # pixels of the model's input, each way, that one place stands for
 NEIGHBOURS = 2  # one alone is often a photo of the same part
 BANK = 1000  # images that each one is compared with, at most: the time grows with the square
-SHARE = 0.08  # of the places, the most unusual ones, whose mean is the score
+SHARE = 0.05  # of the places, the most unusual ones, whose mean is the score: one alone may be noise
 PRIOR = 0.1  # of the variance over all places, added to that of each: where all images agree, little is not much
 SIMILARITIES = 1 << 24  # that are held at a time
 
@@ -48,7 +48,7 @@ def rank(
 
     `progress` is called with the stage, "teachers" or "comparing", and how many images it is done with.
     """
-    features = describe(model, inputs, lambda done: progress("teachers", done))
+    features = describe(look(model, inputs, lambda done: progress("teachers", done)))
     distances = nearest(features, groups, lambda done: progress("comparing", done))
     return ranking_of(distances, (inputs.shape[1] // CELL, inputs.shape[2] // CELL))
 
@@ -62,25 +62,28 @@ def ranking_of(distances: NDArray[np.float32], grid: tuple[int, int]) -> Ranking
 
 
 @torch.no_grad()
-def describe(model: RSTPM, inputs: NDArray[np.uint8], progress: Callable[[int], None]) -> Tensor:
-    """What both teachers see at each place: (N, P, C) float32 of length 1, on the CPU.
-
-    The two coarser levels of each, averaged over a place; channels are scaled to mean 0 and deviation 1 over the set.
-    """
+def look(model: RSTPM, inputs: NDArray[np.uint8], progress: Callable[[int], None] = lambda done: None) -> list[Tensor]:
+    """The two coarser levels of both teachers, averaged over each place: four of (N, P, C) float16, on the CPU."""
     device = next(model.parameters()).device
+    size = (inputs.shape[1] // CELL, inputs.shape[2] // CELL)
     batches = []
     for start in range(0, len(inputs), BATCH):
         raw1, raw2 = model.teachers(torch.from_numpy(inputs[start : start + BATCH]).to(device))
-        size = (inputs.shape[1] // CELL, inputs.shape[2] // CELL)
-        # Each level weighs the same, whatever its number of channels.
-        levels = [functional.adaptive_avg_pool2d(level, size).half().cpu() for level in (*raw1[-2:], *raw2[-2:])]
-        batches.append(levels)
+        levels = [functional.adaptive_avg_pool2d(level, size) for level in (*raw1[-2:], *raw2[-2:])]
+        batches.append([level.flatten(2).transpose(1, 2).clamp(-65504, 65504).half().cpu() for level in levels])
         progress(min(start + BATCH, len(inputs)))
+    return [torch.cat(level) for level in zip(*batches, strict=True)]
+
+
+def describe(levels: Sequence[Tensor]) -> Tensor:
+    """One feature of length 1 for each place from the levels of a set: (N, P, C) float32.
+
+    Channels are scaled to mean 0 and deviation 1 over the set; each level weighs the same, however many it has.
+    """
     parts = []
-    for level in zip(*batches, strict=True):
-        whole = torch.cat(level).float().flatten(2).transpose(1, 2)  # (N, P, C)
-        std, mean = torch.std_mean(whole, (0, 1), correction=0)
-        parts.append((whole - mean) / std.clamp(min=1e-6) / whole.shape[2] ** 0.5)
+    for level in levels:
+        std, mean = torch.std_mean(level.float(), (0, 1), correction=0)
+        parts.append((level.float() - mean) / std.clamp(min=1e-6) / level.shape[2] ** 0.5)
     return functional.normalize(torch.cat(parts, 2), dim=2)
 
 
