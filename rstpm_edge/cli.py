@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from rstpm_edge import __version__
+from rstpm_edge.cli_audit import audit
 from rstpm_edge.cli_bench import bench
 from rstpm_edge.cli_benchmark import benchmark
 from rstpm_edge.cli_common import discard_stdout, say_error
@@ -44,5 +45,5 @@ def main() -> None:
     """
 
 
-for command in (train, export, infer, evaluate, verify, bench, benchmark, info, demo):
+for command in (audit, train, export, infer, evaluate, verify, bench, benchmark, info, demo):
     main.add_command(command)
