@@ -29,6 +29,7 @@ from rstpm_edge import Detector
 from rstpm_edge.bundle import Bundle, parse_bundle
 from rstpm_edge.session import open_session
 
+RANGES: dict[str, Any] = {}  # taken once for all tests: they are of the same network and photos
 WIDE = [argument for name in Margins.__dataclass_fields__ for argument in ("--margin", f"{name}=100")]
 
 
@@ -49,7 +50,7 @@ def reducible(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
 
 @pytest.fixture
 def quick(reducible: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Takes the graph from the model that is there, since tracing takes long, and looks for no sensitive blocks."""
+    """Spares what takes long: tracing (the graph is in the model), taking ranges again, looking for sensitive blocks."""
     traced = onnx.load(reducible.model)
 
     def to_onnx(*arguments: Any, **keywords: Any) -> onnx.ModelProto:
@@ -58,7 +59,15 @@ def quick(reducible: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
         del copy.metadata_props[:]
         return copy
 
+    collect_ranges = reducing.collect_ranges
+
+    def collect(*arguments: Any, **keywords: Any) -> Any:
+        if not RANGES:
+            RANGES.update(collect_ranges(*arguments, **keywords))
+        return RANGES
+
     monkeypatch.setattr(exporting, "to_onnx", to_onnx)
+    monkeypatch.setattr(reducing, "collect_ranges", collect)
     monkeypatch.setattr(reducing, "SECONDS", 0.0)
 
 

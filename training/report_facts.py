@@ -64,7 +64,7 @@ def configuration(predictions: Predictions) -> Rows:
         ("Model file", str(predictions.model)),
         ("SHA-256", predictions.model_sha256),
         ("Exported by", f"rstpm-edge {bundle.package_version}, schema {bundle.schema_version}"),
-        ("Preset", bundle.preset),
+        ("Preset", bundle.preset if bundle.precision == "fp32" else f"{bundle.preset}, in {bundle.precision}"),
         ("Input", f"{bundle.width} × {bundle.height} pixels, resize policy “{bundle.resize}”"),
         *([("Judged part", "x {}, y {}, {} × {} pixels of each photo".format(*bundle.roi))] if bundle.roi else []),
         ("Maps", ", ".join(bundle.map_names)),
