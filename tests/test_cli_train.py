@@ -18,7 +18,7 @@ from workplace import Workplace, command_line, document
 from rstpm_edge import Detector
 from rstpm_edge.cli import main
 
-COMMANDS = ("train", "export", "evaluate", "benchmark", "demo")
+COMMANDS = ("audit", "train", "export", "evaluate", "benchmark", "demo")
 
 
 def sentence(result: Result) -> str:
@@ -248,7 +248,9 @@ main()
 """
 
 
-@pytest.mark.parametrize("command", [["train", "x"], ["export"], ["evaluate", "x"], ["benchmark", "x"], ["demo"]])
+@pytest.mark.parametrize(
+    "command", [["audit", "x"], ["train", "x"], ["export"], ["evaluate", "x"], ["benchmark", "x"], ["demo"]]
+)
 def test_without_the_packages_for_training(command: list[str]) -> None:
     result = subprocess.run(
         [sys.executable, "-c", WITHOUT_TRAINING, *command], capture_output=True, text=True, check=False
