@@ -23,7 +23,7 @@ from rstpm_edge.calibration import calibrate
 from rstpm_edge.cli import main
 from rstpm_edge.cli_train import say_run
 
-COMMANDS = ("train", "export", "evaluate", "benchmark", "demo")
+COMMANDS = ("audit", "train", "export", "evaluate", "benchmark", "demo")
 
 
 def sentence(result: Result) -> str:
@@ -280,7 +280,9 @@ main()
 """
 
 
-@pytest.mark.parametrize("command", [["train", "x"], ["export"], ["evaluate", "x"], ["benchmark", "x"], ["demo"]])
+@pytest.mark.parametrize(
+    "command", [["audit", "x"], ["train", "x"], ["export"], ["evaluate", "x"], ["benchmark", "x"], ["demo"]]
+)
 def test_without_the_packages_for_training(command: list[str]) -> None:
     result = subprocess.run(
         [sys.executable, "-c", WITHOUT_TRAINING, *command], capture_output=True, text=True, check=False

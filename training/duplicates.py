@@ -15,6 +15,7 @@ DETAIL = 4.0  # pixels of that size: what is coarser, light above all, parts hav
 # On the magnetic tiles, of which many show one tile under several lights, one pair of 475 reaches 0.95: the same photo
 # taken twice. JPEG at quality 75, noise, another size or exposure leave a copy above it.
 SAME = 0.95
+FAINTEST = 0.1  # grey levels of detail, root mean square: what is fainter is rounding
 VIEW = 5  # more photos than this that are all alike are a view of the product, not copies
 
 
@@ -73,7 +74,7 @@ def _details(inputs: NDArray[np.uint8]) -> NDArray[np.float32]:
 def _alike(details: NDArray[np.float32], block: int = 256) -> list[list[int]]:
     """Groups of two and more rows of (N, D) that hang together by correlations of at least SAME."""
     length = np.linalg.norm(details, axis=1, keepdims=True)
-    unit = details / np.maximum(length, 1e-6)  # rows without any detail are like nothing
+    unit = details / np.maximum(length, FAINTEST * SIDE)  # rows without any detail are like nothing
     alike = np.concatenate([unit[start : start + block] @ unit.T >= SAME for start in range(0, len(unit), block)])
     count, label = connected_components(csr_array(alike), directed=False)
     groups = [np.flatnonzero(label == i).tolist() for i in range(count)]
