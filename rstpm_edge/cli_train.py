@@ -116,7 +116,7 @@ def _say_odd_one(summary: "Summary") -> None:
     if first - typical > ODD * (second - typical):
         say(
             f"One image alone sets that threshold: {name} scores {first:.4g}, the next {second:.4g}. If it shows a "
-            "defect, take it out and train again: a lower threshold finds more."
+            "defect, take it out and train again: a lower threshold finds more. `rstpm-edge audit` looks at all photos."
         )
 
 
