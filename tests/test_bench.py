@@ -279,7 +279,10 @@ def test_the_script_for_runtimes_compares_them(model: Path, photos: Path) -> Non
     other.write_bytes(model.read_bytes())
     both = tool("bench_runtimes.py", "cpu", *options, "--model", other)["runtimes"]
     assert list(both) == [f"{model} cpu", f"{other} cpu"]
-    for providers, message in ((["abacus"], "no execution provider 'abacus'"), (["cpu", "cpu"], "each provider once")):
+    for providers, message in (
+        (["abacus"], "no execution provider 'abacus'"),
+        (["cpu", "cpu"], "each provider and each model once"),
+    ):
         command = [sys.executable, str(ROOT / "tools" / "bench_runtimes.py"), "--model", str(model), *providers]
         run = subprocess.run(command, capture_output=True, text=True)
         assert run.returncode in (1, 2)

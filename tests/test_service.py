@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,6 @@ from mjpeg_server import MjpegServer
 from notify_socket import NotifySocket
 from workplace import finish, running
 
-from rstpm_edge.interrupts import Interrupts
 from rstpm_edge.systemd import Service
 
 
@@ -89,22 +89,26 @@ def test_files_that_were_not_all_judged(model: Path, photos: Path, tmp_path: Pat
     assert summary.startswith(f"{len(lines)} image")
 
 
-@pytest.fixture
-def python_handlers() -> Iterator[None]:
-    """Python's own, also where the tests run in the background of a shell, which has them ignore SIGINT."""
-    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+SECOND_SIGNAL = """
+import signal
+from rstpm_edge.interrupts import Interrupts
 
-
-@pytest.mark.usefixtures("python_handlers")
-def test_the_second_signal_ends_at_once() -> None:
-    with Interrupts() as interrupts:
+signal.signal(signal.SIGINT, signal.default_int_handler)
+with Interrupts() as interrupts:
+    signal.raise_signal(signal.SIGINT)
+    assert interrupts.received == signal.SIGINT
+    try:
         signal.raise_signal(signal.SIGINT)
-        assert interrupts.received == signal.SIGINT
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        print("went on")
+    except KeyboardInterrupt:
+        print("ended")
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+"""
+
+
+def test_the_second_signal_ends_at_once() -> None:
+    """In a process of its own: an interrupt that comes a moment late would end the tests."""
+    command = [sys.executable, "-c", SECOND_SIGNAL]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert run.stdout == "ended\n"
