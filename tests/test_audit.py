@@ -264,6 +264,17 @@ def test_where_images_always_differ_a_difference_is_usual() -> None:
     assert ranking.order()[0] == 7
 
 
+def test_a_photo_that_is_odd_all_over_hides_no_scratch() -> None:
+    distances = np.full((40, 16), 0.2, np.float32) + np.random.default_rng(0).normal(0, 0.01, (40, 16)).astype("f4")
+    distances[:3] += 0.5
+    distances[20, 4] += 0.1
+    plain = np.arange(40) > 2
+    ranking = ranking_of(distances, (4, 4), plain)
+    assert sorted(ranking.order()[:3]) == [0, 1, 2]
+    assert ranking.order()[3] == 20
+    assert ranking.scores[20] > 5 * ranking_of(distances, (4, 4)).scores[20]
+
+
 def test_a_set_without_differences() -> None:
     ranking = ranking_of(np.zeros((12, 4), np.float32), (2, 2))
     assert np.isfinite(ranking.expected).all()

@@ -129,7 +129,10 @@ def audit(
     ranking = None
     if len(set(groups.tolist())) >= MINIMUM_IMAGES:
         model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-        ranking = rank(model, inputs, groups, lambda stage, done: report(Progress(stage, done, len(inputs))))
+        plain = np.array([not reasons for reasons in remarks])
+        if plain.sum() < MINIMUM_IMAGES:
+            plain[:] = True
+        ranking = rank(model, inputs, groups, plain, lambda stage, done: report(Progress(stage, done, len(inputs))))
     named = _name(photos, remarks, groups, ranking, roi, most)
     named += [Named(path, (Remark("unreadable", problem),), suspicious=True) for path, problem in unreadable]
     minutes = (time.monotonic() - started) / 60

@@ -17,6 +17,7 @@ from .unusual import CELL
 COLUMNS = 3
 PANEL = 250  # longest side of a photo in pixels; two of them stand side by side
 GAP, MARGIN = 6, 16
+ROOM = 2 * PANEL - 8  # for a line of text
 LINE, LINES = 17, 4  # height of a line of text, and lines below a pair of pictures
 SCALE = 0.42
 CELLS = 60  # images on a sheet: more make a picture that nobody can open
@@ -105,7 +106,7 @@ def _wrapped(text: str, most: int) -> list[str]:
     """The words of `text` in lines that fit below a pair of pictures; what does not fit into `most` is left out."""
     lines: list[str] = []
     for word in text.split():
-        if lines and _width(f"{lines[-1]} {word}") <= 2 * PANEL:
+        if lines and _width(f"{lines[-1]} {word}") <= ROOM:
             lines[-1] += f" {word}"
         else:
             lines.append(word)
@@ -117,9 +118,9 @@ def _width(text: str) -> int:
 
 
 def _write(canvas: Image, text: str, x: int, y: int, colour: Colour) -> None:
-    text = text.encode("ascii", "replace").decode()  # OpenCV's fonts know no more
-    if _width(text) > 2 * PANEL - 8:
-        while len(text) > 1 and _width("..." + text) > 2 * PANEL - 8:
+    text = text.replace("×", "x").encode("ascii", "replace").decode()  # OpenCV's fonts know no more
+    if _width(text) > ROOM:
+        while len(text) > 1 and _width("..." + text) > ROOM:
             text = text[1:]  # the end of a file name tells more than its start
         text = "..." + text
     cv2.putText(canvas, text, (x, y), FONT, SCALE, colour, 1, cv2.LINE_AA)

@@ -42,20 +42,24 @@ def rank(
     model: RSTPM,
     inputs: NDArray[np.uint8],
     groups: NDArray[np.int64],
+    plain: NDArray[np.bool_],
     progress: Callable[[str, int], None] = lambda stage, done: None,
 ) -> Ranking:
     """Rank `inputs` (N, H, W, 3) uint8 RGB by how unlike the others they are. Images of one group are one image.
 
+    Those that are `plain` (N,) say what is usual at each place; at least two are needed.
     `progress` is called with the stage, "teachers" or "comparing", and how many images it is done with.
     """
     features = describe(look(model, inputs, lambda done: progress("teachers", done)))
     distances = nearest(features, groups, lambda done: progress("comparing", done))
-    return ranking_of(distances, (inputs.shape[1] // CELL, inputs.shape[2] // CELL))
+    return ranking_of(distances, (inputs.shape[1] // CELL, inputs.shape[2] // CELL), plain)
 
 
-def ranking_of(distances: NDArray[np.float32], grid: tuple[int, int]) -> Ranking:
+def ranking_of(
+    distances: NDArray[np.float32], grid: tuple[int, int], plain: NDArray[np.bool_] | None = None
+) -> Ranking:
     """The ranking that follows from the distances (N, P) of P places; `grid` is (rows, columns) of them."""
-    deviations = _beside_usual(distances)
+    deviations = _beside_usual(distances, np.ones(len(distances), np.bool_) if plain is None else plain)
     most = max(1, round(SHARE * deviations.shape[1]))
     scores = np.sort(deviations, axis=1)[:, -most:].mean(axis=1, dtype=np.float64)
     return Ranking(deviations.reshape(len(deviations), *grid), scores, _expected(scores))
@@ -117,12 +121,16 @@ def nearest(
     return distances
 
 
-def _beside_usual(distances: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Deviations from what the other images have at each place: edges differ more from part to part than surface."""
-    values, others = distances.astype(np.float64), len(distances) - 1
-    mean = (values.sum(0) - values) / others
-    square = (np.square(values).sum(0) - np.square(values)) / others
-    variance = np.maximum(square - np.square(mean), 0) + PRIOR * values.var()
+def _beside_usual(distances: NDArray[np.float32], plain: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Deviations from what other, plain images have at each place: edges differ more from part to part than surface.
+
+    One photo that is blurred all over would widen what is usual, and hide a scratch on another.
+    """
+    values, weights = distances.astype(np.float64), plain.astype(np.float64)[:, None]
+    count = weights.sum() - weights  # (N, 1): an image does not say what is usual for itself
+    mean = ((weights * values).sum(0) - weights * values) / count
+    square = ((weights * np.square(values)).sum(0) - weights * np.square(values)) / count
+    variance = np.maximum(square - np.square(mean), 0) + PRIOR * values[plain].var()
     return np.asarray((values - mean) / np.sqrt(np.maximum(variance, 1e-12)), np.float32)
 
 
