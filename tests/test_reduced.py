@@ -50,7 +50,7 @@ def reducible(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
 
 @pytest.fixture
 def quick(reducible: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spares what takes long: tracing (the graph is in the model), ranges, looking for sensitive blocks."""
+    """Spares what takes long: tracing (the model has the graph), taking ranges again, looking for sensitive blocks."""
     traced = onnx.load(reducible.model)
 
     def to_onnx(*arguments: Any, **keywords: Any) -> onnx.ModelProto:
