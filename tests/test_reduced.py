@@ -233,6 +233,29 @@ def test_ranges_come_from_photos_learned_from_and_sensitive_blocks_stay_in_float
     }
 
 
+@pytest.mark.slow
+def test_the_papers_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(reducing, "SECONDS", 5.0)
+    (tmp_path / "photos").mkdir()
+    for i, image in enumerate(tiny_images(44)):
+        cv2.imwrite(f"photos/{i}.png", image)
+    random = ["--weights", "resnet18=random", "--weights", "resnet50=random"]
+    short = ["--epochs", "1", "--size", "64", "--holdout", "0.25", "--set", "learning_rate=0.001"]
+    try:
+        trained = command_line("train", "photos", "--preset", "paper", *random, *short, "--device", "cpu")
+        assert trained.exit_code == 0, trained.stderr
+        result = command_line("export", "--int8", *WIDE)
+        assert result.exit_code == 0, result.stderr
+        detector = Detector("model.onnx", threads=1)
+        assert (detector.info.precision, detector.info.fusion.mode) == ("int8", "paper")
+        assert detector("photos/0.png").score > 0
+        assert Path("model.onnx").stat().st_size < 200e6  # of 490
+    finally:  # more than a gigabyte, which pytest would keep
+        shutil.rmtree("runs", ignore_errors=True)
+        Path("model.onnx").unlink(missing_ok=True)
+
+
 # FP16
 
 
