@@ -133,7 +133,7 @@ def _say_odd_one(summary: "Summary") -> None:
     "margins",
     multiple=True,
     metavar="NAME=VALUE",
-    help="What --int8 and --fp16 may change: auroc=0.005, false_rejects=0.03, verdict=0.25 unless given otherwise.",
+    help="What --int8 and --fp16 may change: auroc=0.005, false_rejects=0.02, verdict=0.25 unless given otherwise.",
 )
 def export(
     run: Path | None,

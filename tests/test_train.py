@@ -120,6 +120,14 @@ def test_held_out_images_are_never_trained_on(workplace: Workplace, parts: Path)
     assert {name for name, _ in highest} == held_out
 
 
+def test_a_summary_that_names_no_images(workplace: Workplace, tmp_path: Path) -> None:
+    """As runs had it before the highest scores were named: such a run is still exported."""
+    summary = document(workplace.run / "summary.json")
+    del summary["highest"]
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    assert load_summary(tmp_path) == dataclasses.replace(load_summary(workplace.run), highest=())
+
+
 def test_the_students_see_what_was_not_held_out_and_nothing_else(
     parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

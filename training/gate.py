@@ -29,7 +29,7 @@ class Margins:
     """
 
     auroc: float = 0.005
-    false_rejects: float = 0.03  # two of 95 photos come and go by chance
+    false_rejects: float = 0.02
     verdict: float = 0.25
 
 

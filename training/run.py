@@ -140,7 +140,7 @@ def load_summary(folder: Path) -> Summary:
             fusion=Fusion(**fusion),
             calibration=calibration,
             teacher_sha256=(fields["teacher_sha256"][0], fields["teacher_sha256"][1]),
-            highest=tuple((str(name), float(score)) for name, score in fields["highest"]),
+            highest=tuple((str(name), float(score)) for name, score in fields.get("highest", ())),
         )
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise TrainingError(f"{folder / 'summary.json'} is damaged ({error}); train again.") from error
