@@ -10,9 +10,11 @@ from rstpm_edge.cli_bench import bench
 from rstpm_edge.cli_benchmark import benchmark
 from rstpm_edge.cli_common import discard_stdout, say_error
 from rstpm_edge.cli_demo import demo
+from rstpm_edge.cli_evaluate import evaluate
+from rstpm_edge.cli_export import export, verify
 from rstpm_edge.cli_infer import infer
 from rstpm_edge.cli_info import info
-from rstpm_edge.cli_train import evaluate, export, train, verify
+from rstpm_edge.cli_train import train
 from rstpm_edge.errors import RstpmEdgeError
 
 WRONG_USE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # the last two as a shell reports the signals

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rstpm_edge.cli_common import say, training_module
-from rstpm_edge.cli_train import parse_size, parse_weights, progress_bars
+from rstpm_edge.cli_training import parse_size, parse_weights, progress_bars
 from rstpm_edge.errors import UsageError
 from rstpm_edge.files import check_writable, write_bytes, write_json
 from rstpm_edge.roi import parse_roi

@@ -8,7 +8,7 @@ from typing import Any, cast
 import click
 
 from rstpm_edge.cli_common import Command, say, training_module
-from rstpm_edge.cli_train import parse_overrides, parse_size, parse_weights, progress_bars
+from rstpm_edge.cli_training import parse_overrides, parse_size, parse_weights, progress_bars
 from rstpm_edge.errors import TrainingError, UsageError
 
 DATASETS = ("mvtec", "visa", "btad", "mtd", "folder")

@@ -6,8 +6,10 @@ from typing import Any
 import click
 
 from rstpm_edge.cli_common import say, training_module
+from rstpm_edge.cli_export import say_export
 from rstpm_edge.cli_infer import infer
-from rstpm_edge.cli_train import progress_bars, say_export, say_run
+from rstpm_edge.cli_train import say_run
+from rstpm_edge.cli_training import progress_bars
 from rstpm_edge.files import make_folder
 
 PER_KIND = 2  # images of each defect that are judged, and three times as many good ones

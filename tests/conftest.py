@@ -7,7 +7,7 @@ import fcntl
 import os
 import struct
 import zlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +173,18 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_dataset(folder, train=12, test_good=4, test_per_kind=1, size=(128, 128))
 
     return once(tmp_path_factory, "parts", fill)
+
+
+@pytest.fixture
+def older(tmp_path: Path) -> Iterator[Path]:
+    """A file that a failed or refused export must leave as it was, and nothing beside it."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    path = folder / "model.onnx"
+    path.write_bytes(b"an older model")
+    yield path
+    assert path.read_bytes() == b"an older model"
+    assert list(folder.iterdir()) == [path]
 
 
 @pytest.fixture(scope="session")

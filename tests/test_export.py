@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from rstpm_edge.training import export as exporting
 from rstpm_edge.training import train
-from rstpm_edge.training.export import SAFE_OPERATORS, add_fusion, export
+from rstpm_edge.training.export import SAFE_OPERATORS, export
+from rstpm_edge.training.onnx_graph import add_fusion
 from rstpm_edge.training.presets import PAPER, preset_with_teachers
 from rstpm_edge.training.run import load_config, load_summary
 from workplace import Workplace, document
@@ -224,18 +224,6 @@ def test_the_fused_variant_agrees_with_the_detector(
 
 
 # Refusals
-
-
-@pytest.fixture
-def older(tmp_path: Path) -> Iterator[Path]:
-    """A file that a failed export must leave as it was, and nothing beside it."""
-    folder = tmp_path / "models"
-    folder.mkdir()
-    path = folder / "model.onnx"
-    path.write_bytes(b"an older model")
-    yield path
-    assert path.read_bytes() == b"an older model"
-    assert list(folder.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("fused", [False, True])

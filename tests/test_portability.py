@@ -9,12 +9,13 @@ import onnx
 import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from rstpm_edge.training import export as exporting
-from rstpm_edge.training.export import SAFE_OPERATORS, ExportReport, add_fusion
+from rstpm_edge.training.export import SAFE_OPERATORS, ExportReport
+from rstpm_edge.training.onnx_graph import add_fusion
 from rstpm_edge.training.portability import obstacles
 from workplace import Workplace
 
 from rstpm_edge.bundle import Fusion
-from rstpm_edge.cli_train import say_export
+from rstpm_edge.cli_export import say_export
 
 
 def graph(*nodes: NodeProto, kind: int = TensorProto.FLOAT, **constants: Any) -> onnx.ModelProto:

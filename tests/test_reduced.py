@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,18 +68,6 @@ def quick(reducible: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "to_onnx", to_onnx)
     monkeypatch.setattr(reducing, "collect_ranges", collect)
     monkeypatch.setattr(reducing, "SECONDS", 0.0)
-
-
-@pytest.fixture
-def older(tmp_path: Path) -> Iterator[Path]:
-    """A file that a refused export must leave as it was, and nothing beside it."""
-    folder = tmp_path / "models"
-    folder.mkdir()
-    path = folder / "model.onnx"
-    path.write_bytes(b"an older model")
-    yield path
-    assert path.read_bytes() == b"an older model"
-    assert list(folder.iterdir()) == [path]
 
 
 @pytest.fixture

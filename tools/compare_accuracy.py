@@ -126,7 +126,7 @@ def train_ours(settings: Settings, common: Mapping[str, Any]) -> tuple[Path, flo
     from rstpm_edge.training.export import export
     from rstpm_edge.training.train import TrainingOptions, train
 
-    from rstpm_edge.cli_train import progress_bars
+    from rstpm_edge.cli_training import progress_bars
 
     folder = settings.output / "rstpm"
     model, result = folder / "model.onnx", folder / "result.json"

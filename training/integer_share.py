@@ -7,9 +7,9 @@ import onnx
 from onnx import helper
 
 from .portability import static_shapes
+from .quantize import ACTIVATIONS
 
 _AROUND = ("QuantizeLinear", "DequantizeLinear")
-_ACTIVATIONS = ("Clip", "Relu")  # which runtimes compute along with what stands before them
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
@@ -41,7 +41,7 @@ def integer_share(graph: onnx.ModelProto) -> IntegerShare:
         inputs = [name for name in node.input if name and name not in constants]
         quantized = bool(inputs) and all(name in dequantized for name in inputs)
         behind = users.get(node.output[0], [])
-        if len(behind) == 1 and behind[0].op_type in _ACTIVATIONS:
+        if len(behind) == 1 and behind[0].op_type in ACTIVATIONS:  # runtimes compute it along with the node
             behind = users.get(behind[0].output[0], [])
         whole = quantized and {user.op_type for user in behind} == {"QuantizeLinear"}
         counted, integer = counted + 1, integer + whole

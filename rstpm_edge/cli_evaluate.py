@@ -1,0 +1,95 @@
+"""`rstpm-edge evaluate`. It imports what it measures with only when it runs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rstpm_edge.cli_common import model_option, provider_option, say, training_module
+from rstpm_edge.cli_training import progress_bar
+from rstpm_edge.errors import UsageError
+from rstpm_edge.files import check_writable, write_json
+
+if TYPE_CHECKING:
+    from rstpm_edge.providers import Provider
+    from rstpm_edge.training.evaluate import Evaluation, Metrics, Verdicts
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@model_option
+@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all figures there.")
+@click.option(
+    "--report",
+    "report_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write an HTML report there, with figures, charts and pictures.",
+)
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
+@provider_option
+def evaluate(
+    data: Path,
+    model: Path,
+    json_file: Path | None,
+    report_file: Path | None,
+    threads: int | None,
+    providers: "list[Provider] | None",
+) -> None:
+    """Measure a model on the test images of DATA (MVTec AD layout: test/good, test/KIND, ground_truth/KIND).
+
+    The file itself is run, as it ships. AUROC, AP and best F1 of the images; AUROC, AP and AUPRO (to a
+    false-positive rate of 0.3 and of 0.05) of the pixels, at the images' own resolution.
+
+    \b
+    Example:
+      rstpm-edge evaluate mvtec/bottle --model bottle.onnx --report bottle.html --json bottle.json
+    """
+    module = training_module("evaluate")
+    write_report = training_module("report").write_report if report_file else None
+    _check_outputs(model, json_file, report_file)
+    with progress_bar("Testing") as advance:
+        predictions = training_module("predictions").predict(
+            data, model, threads=threads, providers=providers, report=advance
+        )
+    result = module.measure(predictions)
+    say(format_evaluation(result))  # first, so that a full disk does not lose it
+    if json_file:
+        write_json(json_file, result.to_json())
+    if report_file and write_report:
+        with progress_bar("Drawing") as advance:
+            write_report(report_file, predictions, result, progress=advance)
+
+
+def _check_outputs(model: Path, *files: Path | None) -> None:
+    """Before the work, refuse what could not be written after it. Raises UsageError and OutputError."""
+    taken = {model.resolve()}
+    for file in filter(None, files):
+        if file.resolve() in taken:
+            raise UsageError(f"{file} is named twice: the model, --json and --report must be different files.")
+        taken.add(file.resolve())
+        check_writable(file)
+
+
+def format_evaluation(result: "Evaluation") -> str:
+    """The tables that people read."""
+    columns = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "aupro_30", "aupro_05")
+    of_kind = ("image_auroc", "pixel_auroc", "aupro_30")
+
+    def cells(metrics: "Metrics", columns: tuple[str, ...]) -> str:
+        values = (getattr(metrics, column) for column in columns)
+        return "".join("           –" if v is None else f"{v:12.4f}" for v in values)
+
+    def verdicts_row(name: str, verdicts: "Verdicts", metrics: "Metrics | None") -> str:
+        low, high = verdicts.interval
+        counts = f"{name:16}{verdicts.images:8}{verdicts.anomalous:11}{verdicts.rate:8.3f}   {low:.3f} to {high:.3f}"
+        return counts + (cells(metrics, of_kind) if metrics else "")
+
+    rows = {"both": result.both, "stpm": result.stpm, "recon": result.recon, **result.maps}
+    lines = [f"{'':10}" + "".join(f"{column:>12}" for column in columns)]
+    lines += [f"{name:10}{cells(metrics, columns)}" for name, metrics in rows.items()]
+    lines += ["", f"{'':16}{'images':>8}{'anomalous':>11}{'rate':>8}   95 % interval "]
+    lines[-1] += "".join(f"{column:>12}" for column in of_kind)[1:]
+    lines += [verdicts_row(kind, verdicts, result.by_kind.get(kind)) for kind, verdicts in result.verdicts.items()]
+    lines.append(verdicts_row("all defects", result.recall, result.both))
+    return "\n".join(lines)
