@@ -225,7 +225,7 @@ class _TimedDetector(Detector):
     @property
     def last_kernel(self) -> str:
         """The fusion kernel that really ran."""
-        return self._fuse.last_kernel or self._fuse.kernel
+        return self._score.kernel
 
     def timed(self, images: list[ImageLike]) -> tuple[float, float, float, float, int]:
         """Milliseconds of decoding, preprocessing, network and postprocessing; how many images were anomalous."""

@@ -38,6 +38,20 @@ class Fusion:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """How an image is scored where another measure than the anomaly map's own maximum tells good from defective better.
+
+    score = max(B) + outline · max(A) + offset. A is the anomaly map; B is fused by `fusion` from six further maps
+    (`Bundle.evidence_names`). The scale of B, `outline` and `offset` put the score into the unit of A: on held-out good
+    images, scores and maxima of A have the same median and the same threshold.
+    """
+
+    fusion: Fusion
+    outline: float
+    offset: float
+
+
+@dataclass(frozen=True)
 class Teacher:
     """A frozen backbone, and where its weights came from."""
 
@@ -52,7 +66,8 @@ class Bundle:
     """The document itself. `strides` are finest first; `training` is a summary for people.
 
     `roi` is the part of each photo that was trained on; None for all of it. `precision` is what the network's weights
-    are stored in, and `moved` what that changed against fp32: a summary for people, too.
+    are stored in, and `moved` what that changed against fp32: a summary for people, too. Without `evidence` the score
+    is the maximum of the anomaly map.
     """
 
     preset: str
@@ -68,12 +83,23 @@ class Bundle:
     roi: Roi | None = None
     precision: Precision = "fp32"
     moved: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Evidence | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property
     def map_names(self) -> tuple[str, ...]:
         """Names of the six map outputs, in the order of every list of six: stpm_8 … recon_32."""
         return map_names(self.strides)
+
+    @property
+    def evidence_names(self) -> tuple[str, ...]:
+        """Names of the six outputs that `evidence` is fused from, stpm_8_angle … recon_32_angle; none without it."""
+        return () if self.evidence is None else evidence_names(self.strides)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of all outputs that are read, in order: the six maps, and those of the evidence."""
+        return self.map_names + self.evidence_names
 
     def to_json(self) -> str:
         """The document as JSON; NaN and infinity are refused (ValueError)."""
@@ -83,12 +109,19 @@ class Bundle:
             del fields["roi"]
         if self.precision == "fp32":  # as in files from before there was another
             del fields["precision"], fields["moved"]
+        if self.evidence is None:
+            del fields["evidence"]
         return json.dumps(fields, allow_nan=False)
 
 
 def map_names(strides: tuple[int, int, int]) -> tuple[str, ...]:
     """Output names of the six maps for these strides."""
     return tuple(f"{pair}_{stride}" for pair in ("stpm", "recon") for stride in strides)
+
+
+def evidence_names(strides: tuple[int, int, int]) -> tuple[str, ...]:
+    """Output names of the six maps that evidence is fused from, for these strides."""
+    return tuple(f"{name}_angle" for name in map_names(strides))
 
 
 def parse_bundle(document: str) -> Bundle:
@@ -117,6 +150,7 @@ def parse_bundle(document: str) -> Bundle:
                 ),
                 "teachers": tuple(Teacher(**teacher) for teacher in fields["teachers"]),
                 "roi": None if fields.get("roi") is None else check_roi(fields["roi"]),
+                "evidence": None if fields.get("evidence") is None else _evidence(fields["evidence"]),
             }
         )
         _check(bundle)
@@ -130,10 +164,13 @@ def _fusion(fields: Mapping[str, Any]) -> Fusion:
     return Fusion(fields["mode"], **numbers, smoothing_sigma=float(fields["smoothing_sigma"]))
 
 
+def _evidence(fields: Mapping[str, Any]) -> Evidence:
+    return Evidence(_fusion(fields["fusion"]), float(fields["outline"]), float(fields["offset"]))
+
+
 def _check(bundle: Bundle) -> None:
-    fusion = bundle.fusion
-    if fusion.mode not in get_args(FusionMode) or bundle.resize not in get_args(ResizePolicy):
-        raise ValueError(f"unknown fusion {fusion.mode!r} or resize policy {bundle.resize!r}")
+    if bundle.resize not in get_args(ResizePolicy):
+        raise ValueError(f"unknown resize policy {bundle.resize!r}")
     if bundle.precision not in get_args(Precision) or not isinstance(bundle.moved, Mapping):
         raise ValueError(f"unknown precision {bundle.precision!r}, or what it moved is no object")
     if len(bundle.strides) != 3 or not 0 < bundle.strides[0] < bundle.strides[1] < bundle.strides[2]:
@@ -142,12 +179,23 @@ def _check(bundle: Bundle) -> None:
         raise ValueError("not two teachers")
     if not all(isinstance(side, int) and side > 0 for side in (bundle.height, bundle.width)):
         raise ValueError("the input size is not two positive integers")
+    _check_fusion(bundle.fusion)
+    if bundle.evidence is not None:
+        _check_fusion(bundle.evidence.fusion)
+        # With a negative share, what a mask ignores could raise the score.
+        if not (0 <= bundle.evidence.outline < math.inf and math.isfinite(bundle.evidence.offset)):
+            raise ValueError("the evidence's share of the map is negative, or it or the offset is not finite")
+    scores = bundle.calibration.scores
+    if list(scores) != sorted(scores) or not all(map(math.isfinite, scores)):
+        raise ValueError("the calibration scores are not ascending finite numbers")
+    _ = bundle.calibration.threshold
+
+
+def _check_fusion(fusion: Fusion) -> None:
+    if fusion.mode not in get_args(FusionMode):
+        raise ValueError(f"unknown fusion {fusion.mode!r}")
     numbers = (fusion.mean, fusion.std, fusion.weights)
     if any(len(six) != 6 or not all(map(math.isfinite, six)) for six in numbers) or min(fusion.std) <= 0:
         raise ValueError("mean, std and weights must be six finite numbers each, std positive")
     if not (math.isfinite(fusion.smoothing_sigma) and fusion.smoothing_sigma >= 0):
         raise ValueError("the smoothing sigma is negative or not finite")
-    scores = bundle.calibration.scores
-    if list(scores) != sorted(scores) or not all(map(math.isfinite, scores)):
-        raise ValueError("the calibration scores are not ascending finite numbers")
-    _ = bundle.calibration.threshold

@@ -74,6 +74,7 @@ def _table(model: Path, facts: dict[str, Any]) -> str:
         ("false rejects", f"at most {calibration['alpha']:.2%} of good parts"),
         ("fusion", f"{fusion['mode']}, smoothing {fusion['smoothing_sigma']:g} px"),
         *((name, _six(fusion[name])) for name in ("mean", "std", "weights")),
+        ("score", _score(facts["evidence"])),
         *((f"training: {key}", _short(value)) for key, value in facts["training"].items()),
         ("providers", f"{', '.join(runtime['providers'])}; {_in_use(runtime)} in use"),
         ("kernels", f"{', '.join(runtime['kernels'])}; {runtime['kernel']} in use"),
@@ -92,6 +93,12 @@ def _precision(facts: dict[str, Any]) -> str:
 def _in_use(runtime: dict[str, Any]) -> str:
     names = ", ".join(runtime["in_use"])
     return names if runtime["precision"] is None else f"{names} in {runtime['precision']}"
+
+
+def _score(evidence: dict[str, Any] | None) -> str:
+    if evidence is None:
+        return "the highest value of the anomaly map"
+    return f"the highest evidence, of angles, + {evidence['outline']:.4g} of the highest value of the anomaly map"
 
 
 def _six(values: list[float]) -> str:

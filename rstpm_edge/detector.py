@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rstpm_edge.bundle import Bundle
 from rstpm_edge.errors import UsageError
-from rstpm_edge.fusion import kernels, make_fuser
+from rstpm_edge.fusion import kernels
 from rstpm_edge.image import Channels, read_image, to_input
 from rstpm_edge.judgement import judge
 from rstpm_edge.mask import load_mask
@@ -21,6 +21,7 @@ from rstpm_edge.providers import Provider
 from rstpm_edge.regions import Grid
 from rstpm_edge.result import Result
 from rstpm_edge.roi import Roi, check_roi, crop
+from rstpm_edge.scoring import Scorer
 from rstpm_edge.session import Session, open_session
 
 ImageLike: TypeAlias = NDArray[Any] | str | os.PathLike[str]
@@ -51,7 +52,7 @@ class Detector:
         part that the model was trained on; None is all of the photo. Results are in the photo's coordinates.
     mask: where anomalies count, white or True, and where they do not, black or False: an image file, or an array
         (h, w) of bool or uint8. It is of the photo, at any scale, or has exactly the size of the ROI. The score
-        is then the maximum of the anomaly map where they count. It is never higher than without the mask, so a
+        is then taken where they count. It is never higher than without the mask, so a
         calibrated threshold rejects no more good parts than it promises.
 
     Raises ModelError, ProviderError, UsageError, or OutputError for a folder that cannot be made.
@@ -86,7 +87,7 @@ class Detector:
             self._kernel = kernels().active
         except ValueError as error:
             raise UsageError(f"{error}.") from error
-        self._fuse = make_fuser(session.bundle.fusion, session.map_sizes, self._size)
+        self._score = Scorer(session.bundle.fusion, session.bundle.evidence, session.map_sizes, self._size)
         self._roi = session.bundle.roi if from_model else given_roi
         self._ignored: Callable[[Grid, tuple[int, int]], NDArray[np.bool_]] | None = None
         if loaded_mask is not None:  # photos of one camera all have one size
@@ -146,7 +147,7 @@ class Detector:
         """Run the model on an empty image, so that the first real one does not pay for allocations."""
         session = self._running()
         for _ in range(runs):  # past ROI and mask, which need not fit an image of this size
-            self._fuse(session.run(np.zeros((1, *self._size, 3), np.uint8)))
+            self._score(session.run(np.zeros((1, *self._size, 3), np.uint8)))
 
     def close(self) -> None:
         """Release the model's memory once running calls have ended; later calls raise UsageError."""
@@ -171,22 +172,17 @@ class Detector:
             grids.append(self._prepare(image, inputs[len(grids)]))
         if not grids:
             return []
-        fused = self._fuse(session.run(inputs[: len(grids)]))
+        scored = self._score(session.run(inputs[: len(grids)]))
         threshold = self._threshold  # read once: another thread may set it
-        return [
-            judge(
-                anomaly_map,
-                float(score),
-                (int(row), int(column)),
-                grid,
-                self._info.calibration,
-                threshold=threshold,
-                ignored=self._ignored(grid, self._size) if self._ignored else None,
-            )
-            for anomaly_map, score, (row, column), grid in zip(
-                fused.anomaly_map, fused.score, fused.position, grids, strict=True
-            )
-        ]
+        results = []
+        for i, grid in enumerate(grids):
+            ignored = self._ignored(grid, self._size) if self._ignored else None
+            score, cell = float(scored.score[i]), (int(scored.position[i, 0]), int(scored.position[i, 1]))
+            if ignored is not None:
+                score, cell = self._score.ignoring(scored, i, ignored)
+            anomaly_map, calibration = scored.anomaly_map[i], self._info.calibration
+            results.append(judge(anomaly_map, score, cell, grid, calibration, threshold=threshold, ignored=ignored))
+        return results
 
     def _running(self) -> Session:
         session = self._open_session

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from rstpm_edge.bundle import Bundle
 
 Float64 = NDArray[np.float64]
 
@@ -63,3 +66,13 @@ def fuse(
     flat = fused.reshape(len(fused), -1)
     position = np.stack(np.unravel_index(flat.argmax(axis=1), size), axis=1)
     return fused, flat.max(axis=1), position
+
+
+def score(maps: Sequence[NDArray[Any]], bundle: Bundle) -> tuple[Float64, Float64]:
+    """As `rstpm_edge.scoring.Scorer`: the bundle's outputs give map (N, H, W) and score (N,)."""
+    size, evidence = (bundle.height, bundle.width), bundle.evidence
+    fused, peak, _ = fuse(maps[:6], size, **vars(bundle.fusion))
+    if evidence is None:
+        return fused, peak
+    _, seen, _ = fuse(maps[6:], size, **vars(evidence.fusion))
+    return fused, seen + evidence.outline * peak + evidence.offset

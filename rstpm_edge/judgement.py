@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from rstpm_edge.calibration import Calibration
 from rstpm_edge.regions import Grid, find_regions
-from rstpm_edge.result import Result
+from rstpm_edge.result import Region, Result
 
 
 def judge(
@@ -21,18 +21,19 @@ def judge(
     """The Result of one image.
 
     anomaly_map: (h, w) of the model's input; it is kept, read-only, and changed where it is ignored.
-    score, cell: its maximum, and where that is (row, column).
+    score: of the image; cell: where the map is highest (row, column).
     threshold: the calibrated one unless it is given.
-    ignored: (h, w), True where anomalies do not count; score and cell are then those of the rest.
+    ignored: (h, w), True where anomalies do not count; score and cell are already those of the rest.
     """
     threshold = calibration.threshold if threshold is None else threshold
+    peak = float(anomaly_map[cell])
     if ignored is not None:
         anomaly_map[ignored] = -np.inf
-        row, column = divmod(int(anomaly_map.argmax()), anomaly_map.shape[1])
-        score, cell = float(anomaly_map[row, column]), (row, column)
-    regions = find_regions(anomaly_map, threshold, grid) if score > threshold else ()
+    regions: tuple[Region, ...] = ()
+    if score > threshold:
+        regions = find_regions(anomaly_map, _limit(threshold, peak, calibration.median), grid)
     if ignored is not None:  # finite, so that it can be interpolated and drawn
-        anomaly_map[ignored] = anomaly_map.min(where=~ignored, initial=score)
+        anomaly_map[ignored] = anomaly_map.min(where=~ignored, initial=peak)
     return Result(
         score=score,
         p_value=calibration.p_value(score),
@@ -44,6 +45,13 @@ def judge(
         image_size=grid.photo_size,
         model_map=_read_only(anomaly_map, grid.placement.window),
     )
+
+
+def _limit(threshold: float, peak: float, typical: float) -> float:
+    """Above what the map shows a region. An image may be anomalous by its score alone: then its highest part counts."""
+    if peak > threshold:
+        return threshold
+    return (typical + peak) / 2 if peak > typical else float(np.nextafter(np.float32(peak), np.float32(-np.inf)))
 
 
 def _read_only(anomaly_map: NDArray[np.float32], window: tuple[slice, slice]) -> NDArray[np.float32]:

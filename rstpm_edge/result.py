@@ -28,11 +28,13 @@ class Region:
 class Result:
     """The verdict on one image.
 
-    `score` is the highest value of the anomaly map, in no unit and without bounds; compare it with
-    `threshold` and with `typical_score`, the median over the good images that the model was calibrated on.
+    `score` is in no unit and without bounds; compare it with `threshold` and with `typical_score`, the median over the
+    good images that the model was calibrated on. It is the highest value of the anomaly map, or, where the model has
+    evidence of its own for it (`Bundle.evidence`), in that map's unit.
     `p_value`, in (0, 1], says how often a good image scores this high: (1 + how many calibration images do)
     / (n + 1).
-    `position` (x, y) is the image pixel of the highest value. `regions` are sorted by peak, highest first.
+    `position` (x, y) is the image pixel where the map is highest. `regions`, parts of the map above the threshold, are
+    sorted by peak, highest first; an anomalous image whose map stays below it has the region around its highest value.
     `roi` (x, y, width, height) is the part of the image that was judged: all of it unless the detector has a ROI.
     `model_map` (h, w) float32 is the anomaly map of that part at the model's resolution, read-only; what a mask
     ignores holds the lowest value of the rest.

@@ -1,4 +1,4 @@
-"""From a model file to six anomaly maps. The one module that owns an ONNX Runtime session."""
+"""From a model file to its maps. The one module that owns an ONNX Runtime session."""
 
 import contextlib
 import ctypes
@@ -52,18 +52,18 @@ class Session:
     _inference: Any
 
     def run(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        """Six maps, each (N, h, w) float32, of `images` (N, H, W, 3) uint8 RGB. Raises ModelError."""
+        """The bundle's outputs, each (N, h, w) float32, of `images` (N, H, W, 3) uint8 RGB. Raises ModelError."""
         step = self.batch or len(images)
         parts = [self._run(images[start : start + step]) for start in range(0, len(images), step)]
         return parts[0] if len(parts) == 1 else [np.concatenate(level) for level in zip(*parts, strict=True)]
 
     def _run(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         try:
-            maps: list[NDArray[np.float32]] = self._inference.run(list(self.bundle.map_names), {INPUT_NAME: images})
+            maps: list[NDArray[np.float32]] = self._inference.run(list(self.bundle.output_names), {INPUT_NAME: images})
         except Exception as error:  # the runtimes' exceptions have no base class but Exception
             raise ModelError(f"The model {self.path} could not be run: {reason(error)}.") from error
-        expected = [(len(images), *size) for size in self.map_sizes * 2]
-        if [six.shape for six in maps] != expected:
+        expected = [(len(images), *size) for size in self.map_sizes] * (len(maps) // 3)
+        if [level.shape for level in maps] != expected:
             raise ModelError(f"The maps of {self.path} do not have the sizes that its metadata promises.")
         return maps
 
@@ -219,7 +219,8 @@ def _check_graph(inference: Any, bundle: Bundle, path: Path) -> tuple[tuple[int,
         raise ModelError(f"The input of {path} does not match its metadata; export the model again.")
     sizes = tuple((bundle.height // stride, bundle.width // stride) for stride in bundle.strides)
     outputs = {node.name: node for node in inference.get_outputs()}
-    for name, size in zip(bundle.map_names, sizes * 2, strict=True):
+    names = bundle.output_names
+    for name, size in zip(names, sizes * (len(names) // 3), strict=True):
         if name not in outputs or not matches(outputs[name], "float", *size):
             raise ModelError(
                 f"The output {name} of {path} is missing or does not match its metadata; export the model again."

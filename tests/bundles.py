@@ -1,6 +1,6 @@
 """Tiny model files for tests, made without torch: each map says how far the picture is from mid-grey.
 
-A pixel of value v gives |v - 127| / 128 in all six maps, averaged over the cells of a level. With the default
+A pixel of value v gives |v - 127| / 128 in all maps, averaged over the cells of a level. With the default
 statistics (mean 0, std 1, weights 1) a flat picture of that value therefore scores 6 * |v - 127| / 128.
 """
 
@@ -68,7 +68,8 @@ def make_model(
         numpy_helper.from_array(np.array([1], np.int64), "one"),
     ]
     outputs = []
-    for name, stride in zip(bundle.map_names, bundle.strides * 2, strict=True):
+    names = bundle.output_names
+    for name, stride in zip(names, bundle.strides * (len(names) // 3), strict=True):
         cell = {"kernel_shape": [stride, stride], "strides": [stride, stride]}
         nodes.append(helper.make_node("AveragePool", ["plane"], [f"{name}_plane"], **cell))
         nodes.append(helper.make_node("Squeeze", [f"{name}_plane", "one"], [name]))

@@ -18,8 +18,8 @@ from programs import ROOT, build, run
 
 import rstpm_edge
 from rstpm_edge import Detector
-from rstpm_edge.bundle import Fusion
-from rstpm_edge.fusion import make_fuser
+from rstpm_edge.bundle import Evidence, Fusion
+from rstpm_edge.scoring import Scorer
 
 pytestmark = pytest.mark.checkout
 
@@ -140,7 +140,7 @@ def test_the_program_in_the_documentation(kind: str, prefix: Path, tmp_path: Pat
 
 def test_the_example_on_maps_of_its_own(fuse_maps: Path) -> None:
     output = run(fuse_maps, code=1)
-    assert re.fullmatch(r"score 59\.97\d* row 71 column 180 anomalous \(kernel \w+\)\n", output)
+    assert re.fullmatch(r"score 59\.97\d* row 71 column 180 anomalous\n", output)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the snippet in the documentation writes, for a model with statistics and an image with a spot."""
     folder = tmp_path_factory.mktemp("written")
     numbers = {name: tuple(np.linspace(0.1, 0.9, 6) + shift) for shift, name in enumerate(("mean", "std", "weights"))}
-    write_model(folder / "model.onnx", make_bundle(fusion=Fusion(smoothing_sigma=2.5, **numbers), strides=(8, 16, 32)))
+    evidence = Evidence(Fusion(smoothing_sigma=4.0, weights=(3.0,) * 6), outline=0.25, offset=-2.0)
+    fusion = Fusion(smoothing_sigma=2.5, **numbers)
+    write_model(folder / "model.onnx", make_bundle(fusion=fusion, evidence=evidence, strides=(8, 16, 32)))
     image = np.full((120, 160, 3), 127, np.uint8)
     image[30:60, 80:120] = 255
     cv2.imwrite(str(folder / "image.png"), image)
@@ -160,7 +162,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def files(written: Path, tmp_path: Path) -> list[str]:
     """The program's arguments: names of files in the test's own folder."""
     shutil.copytree(written, tmp_path, dirs_exist_ok=True)
-    return ["model.txt", *(f"{pair}_{stride}.f32" for pair in ("stpm", "recon") for stride in (8, 16, 32))]
+    maps = [f"{pair}_{stride}" for pair in ("stpm", "recon") for stride in (8, 16, 32)]
+    return ["model.txt", *(f"{name}.f32" for name in maps), *(f"{name}_angle.f32" for name in maps)]
 
 
 def test_the_example_on_maps_of_a_model(fuse_maps: Path, files: list[str], tmp_path: Path) -> None:
@@ -168,14 +171,14 @@ def test_the_example_on_maps_of_a_model(fuse_maps: Path, files: list[str], tmp_p
     result = detector(tmp_path / "image.png")
     sizes = [(8, 8), (4, 4), (2, 2)]
     maps = [np.fromfile(tmp_path / name, np.float32).reshape(1, *sizes[i % 3]) for i, name in enumerate(files[1:])]
-    fused = make_fuser(detector.info.fusion, sizes, (64, 64))(maps)
-    score, (row, column) = fused.score[0], fused.position[0]
+    found = Scorer(detector.info.fusion, detector.info.evidence, sizes, (64, 64))(maps)
+    score, (row, column) = found.score[0], found.position[0]
     assert score == pytest.approx(result.score, rel=1e-6)
     for threshold, code, verdict in ((score - 0.01, 1, "anomalous"), (score + 0.01, 0, "normal")):
         text = re.sub("threshold .*", f"threshold {threshold}", (tmp_path / "model.txt").read_text())
         (tmp_path / "model.txt").write_text(text)
         output = run(fuse_maps, *files, code=code, cwd=tmp_path)
-        found = re.fullmatch(r"score (\S+) row (\d+) column (\d+) (\w+) \(kernel \w+\)\n", output)
+        found = re.fullmatch(r"score (\S+) row (\d+) column (\d+) (\w+)\n", output)
         assert found is not None, output
         assert float(found[1]) == pytest.approx(score, rel=1e-6)
         assert (int(found[2]), int(found[3]), found[4]) == (row, column, verdict)
@@ -187,7 +190,7 @@ def test_the_example_on_maps_of_a_model(fuse_maps: Path, files: list[str], tmp_p
         ("stpm_8.f32", b"\0" * 252, "its size is not that of the level's map"),
         ("stpm_8.f32", b"\0" * 260, "its size is not that of the level's map"),
         ("recon_32.f32", np.full(4, np.nan, np.float32).tobytes(), "a map holds NaN or infinity"),
-        ("model.txt", b"mode normalized\nsize 64 64\n", "not eight lines"),
+        ("model.txt", b"mode normalized\nsize 64 64\n", "neither eight lines nor, with evidence, fourteen"),
         ("model.txt", b"mean 1 2 3\n", "a number is missing"),
         ("model.txt", b"size 64 1e9\n", "a size is not possible"),
         ("model.txt", b"colour 3\n", "an unknown word"),
@@ -208,7 +211,8 @@ def test_the_example_passes_on_what_the_library_says(fuse_maps: Path, files: lis
     text = (tmp_path / "model.txt").read_text()
     (tmp_path / "model.txt").write_text(re.sub("std .*", "std 1 1 1 1 1 0", text))
     assert "making the plan: mean, std and weight must be finite" in run(fuse_maps, *files, code=2, cwd=tmp_path)
-    assert run(fuse_maps, "model.txt", code=2) == "fuse_maps: usage: fuse_maps [MODEL MAP MAP MAP MAP MAP MAP]\n"
+    usage = "fuse_maps: usage: fuse_maps [MODEL MAP...]: six maps, twelve where the model has evidence\n"
+    assert run(fuse_maps, *files[:7], code=2, cwd=tmp_path).endswith(usage)
 
 
 def test_the_numbers_in_the_documentation_are_what_info_prints(model: Path) -> None:

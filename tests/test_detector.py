@@ -80,7 +80,7 @@ def test_channels_say_how_arrays_are_ordered(model: Path, tmp_path: Path) -> Non
     seen: list[Image] = []
 
     def look(detector: Detector) -> Image:
-        detector._fuse = lambda maps: pytest.fail("not reached")  # type: ignore[assignment]
+        detector._score = lambda maps: pytest.fail("not reached")  # type: ignore[assignment]
         fake = dataclasses.replace(detector._open_session, _inference=Spy(seen))
         detector._open_session = fake
         with pytest.raises(ModelError, match="could not be run: seen"):

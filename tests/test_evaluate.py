@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,11 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from workplace import Workplace, command_line
 
 from rstpm_edge import Detector
-from rstpm_edge.bundle import Fusion
+from rstpm_edge.bundle import Evidence, Fusion
 from rstpm_edge.calibration import Calibration
 from rstpm_edge.cli import main
 from rstpm_edge.errors import DatasetError, ModelError
-from rstpm_edge.fusion_reference import fuse
+from rstpm_edge.fusion_reference import score as reference
 from rstpm_edge.image import read_image, to_input
 from rstpm_edge.session import open_session
 
@@ -123,32 +124,29 @@ def test_both_is_what_the_detector_gives(evaluation: Evaluation, workplace: Work
 
 def test_pairs_and_maps_alone(evaluation: Evaluation, workplace: Workplace, parts: Path) -> None:
     session = open_session(workplace.model, threads=1)
-    fusion = session.bundle.fusion
+    fusion, evidence = session.bundle.fusion, session.bundle.evidence
+    assert evidence is not None
     paths = sorted((parts / "test").rglob("*.png"))
     inputs = np.stack([to_input(read_image(path), (64, 96), "stretch")[0] for path in paths])
     maps, masks = session.run(inputs), read_masks(parts, paths)
     labels = [path.parent.name != "good" for path in paths]
 
-    def alone(kept: set[int], fusion: Fusion) -> dict[str, float]:
-        weights = [w if i in kept else 0.0 for i, w in enumerate(fusion.weights)]
-        fused, scores, _ = fuse(
-            maps,
-            (64, 96),
-            mean=fusion.mean,
-            std=fusion.std,
-            weights=weights,
-            smoothing_sigma=fusion.smoothing_sigma,
-        )
+    def alone(kept: set[int], fusion: Fusion, evidence: Evidence | None) -> dict[str, float]:
+        def only(fusion: Fusion) -> Fusion:
+            return replace(fusion, weights=tuple(w if i in kept else 0.0 for i, w in enumerate(fusion.weights)))
+
+        evidence = evidence and replace(evidence, fusion=only(evidence.fusion))
+        fused, scores = reference(maps, replace(session.bundle, fusion=only(fusion), evidence=evidence))
         at_image = [cv2.resize(one.astype(np.float32), (128, 128), interpolation=cv2.INTER_LINEAR) for one in fused]
         return by_hand(labels, scores, masks, at_image)
 
     assert fusion.mode == "normalized"
-    assert vars(evaluation.stpm) == pytest.approx(alone({0, 1, 2}, fusion), abs=1e-3)
-    assert vars(evaluation.recon) == pytest.approx(alone({3, 4, 5}, fusion), abs=1e-3)
+    assert vars(evaluation.stpm) == pytest.approx(alone({0, 1, 2}, fusion, evidence), abs=1e-3)
+    assert vars(evaluation.recon) == pytest.approx(alone({3, 4, 5}, fusion, evidence), abs=1e-3)
     plain = Fusion(smoothing_sigma=fusion.smoothing_sigma)
     for i, (name, metrics) in enumerate(evaluation.maps.items()):
         assert name == session.bundle.map_names[i]
-        assert vars(metrics) == pytest.approx(alone({i}, plain), abs=1e-3)
+        assert vars(metrics) == pytest.approx(alone({i}, plain, None), abs=1e-3)
 
 
 # A tiny model, whose score is how far a picture is from grey
@@ -217,14 +215,14 @@ def test_scores_meet_the_threshold_in_double_precision_as_the_detectors_do(
 def test_predictions_hold_what_the_detector_says(model_factory: ModelFactory, spots: Path, resize: str) -> None:
     model = model_factory(resize=resize)
     predictions = predict(spots, model, threads=1)
-    fuse = predictions.fuser(predictions.bundle.fusion)
+    score = predictions.scorer(predictions.bundle.fusion, predictions.bundle.evidence)
     detector = Detector(model, threads=1)
     for i, image in enumerate(predictions.images):
-        got, want = predictions.result(i, fuse(i)), detector(image.path)
+        got, want = predictions.result(i, score(i)), detector(image.path)
         np.testing.assert_allclose(got.model_map, want.model_map, atol=1e-6)
         assert got.score == pytest.approx(want.score, rel=1e-6)
         assert {**vars(got), "model_map": 0, "score": 0} == {**vars(want), "model_map": 0, "score": 0}
-    assert sum(bool(predictions.result(i, fuse(i)).regions) for i in range(6)) >= 2
+    assert sum(bool(predictions.result(i, score(i)).regions) for i in range(6)) >= 2
 
 
 def test_no_more_than_one_photo_is_held(model: Path, tmp_path: Path) -> None:

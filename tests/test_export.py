@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from bundles import make_bundle
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from rstpm_edge.training import export as exporting
@@ -26,14 +27,14 @@ from rstpm_edge.training.run import load_config, load_summary
 from workplace import Workplace, document
 
 from rstpm_edge import Detector
-from rstpm_edge.bundle import METADATA_KEY, Fusion, parse_bundle
+from rstpm_edge.bundle import METADATA_KEY, Evidence, Fusion, parse_bundle
 from rstpm_edge.errors import ExportError, OutputError, TrainingError
-from rstpm_edge.fusion_reference import fuse
+from rstpm_edge.fusion_reference import score as reference
 from rstpm_edge.image import read_image, to_input
 
 SIZE = (64, 96)
 STRIDES = (8, 16, 32)
-MAPS = [f"{pair}_{stride}" for pair in ("stpm", "recon") for stride in STRIDES]
+MAPS = [f"{pair}_{stride}{kind}" for kind in ("", "_angle") for pair in ("stpm", "recon") for stride in STRIDES]
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +86,8 @@ def test_inputs_and_outputs(graph: onnx.ModelProto) -> None:
 
     assert [declared(value) for value in graph.graph.input] == [("image", TensorProto.UINT8, ["N", *SIZE, 3])]
     assert [declared(value) for value in graph.graph.output] == [
-        (f"{pair}_{stride}", TensorProto.FLOAT, ["N", SIZE[0] // stride, SIZE[1] // stride])
-        for pair in ("stpm", "recon")
-        for stride in STRIDES
+        (name, TensorProto.FLOAT, ["N", SIZE[0] // stride, SIZE[1] // stride])
+        for name, stride in zip(MAPS, STRIDES * 4, strict=True)
     ]
 
 
@@ -182,22 +182,25 @@ def test_held_out_images_score_what_the_calibration_says(workplace: Workplace, p
 
 @pytest.mark.parametrize("mode", ["normalized", "paper"])
 @pytest.mark.parametrize("sigma", [0.0, 3.0])
+@pytest.mark.parametrize("judged", [False, True], ids=["by the map", "by evidence"])
 def test_the_fused_graph_agrees_with_the_reference(
-    graph: onnx.ModelProto, images: list[NDArray[np.uint8]], mode: Any, sigma: float
+    graph: onnx.ModelProto, images: list[NDArray[np.uint8]], mode: Any, sigma: float, judged: bool
 ) -> None:
     rng = np.random.default_rng(0)
-    mean, std, weights = (tuple(map(float, rng.uniform(0.2, 1.5, 6))) for _ in range(3))
-    fusion = Fusion(mode, mean, std, weights, sigma)
+    drawn = [[tuple(map(float, rng.uniform(0.2, 1.5, 6))) for _ in range(3)] for _ in range(2)]
+    fusion = Fusion(mode, *drawn[0], sigma)
+    evidence = Evidence(Fusion("normalized", *drawn[1], 3.0), outline=0.3, offset=-2.0) if judged else None
+    bundle = make_bundle(fusion=fusion, evidence=evidence, height=SIZE[0], width=SIZE[1])
     model = onnx.ModelProto()
     model.CopyFrom(graph)
-    add_fusion(model, fusion, SIZE)
+    add_fusion(model, fusion, evidence, SIZE)
     onnx.checker.check_model(model, full_check=True)
     assert {node.op_type for node in model.graph.node} <= SAFE_OPERATORS
     inputs = np.stack([to_input(image, SIZE, "stretch")[0] for image in images])
     *maps, anomaly_map, score = session(model.SerializeToString()).run(
         [*MAPS, "anomaly_map", "score"], {"image": inputs}
     )
-    expected, expected_score, _ = fuse(maps, SIZE, **dataclasses.asdict(fusion))
+    expected, expected_score = reference(maps, bundle)
     assert anomaly_map.shape == (len(inputs), *SIZE)
     np.testing.assert_allclose(anomaly_map, expected, atol=1e-4)
     np.testing.assert_allclose(score, expected_score, atol=1e-4)
@@ -239,11 +242,16 @@ def test_a_graph_that_disagrees_is_not_written(
         export(run_copy, older, fused=fused)
 
 
+@pytest.mark.parametrize("by", ["fusion", "evidence"])
 def test_a_fusion_that_disagrees_is_not_written(
-    quick: onnx.ModelProto, run_copy: Path, older: Path, monkeypatch: pytest.MonkeyPatch
+    quick: onnx.ModelProto, run_copy: Path, older: Path, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
-    def wrong(model: onnx.ModelProto, fusion: Fusion, size: tuple[int, int]) -> None:
-        add_fusion(model, dataclasses.replace(fusion, smoothing_sigma=fusion.smoothing_sigma + 0.5), size)
+    def wrong(model: onnx.ModelProto, fusion: Fusion, evidence: Evidence, size: tuple[int, int]) -> None:
+        other = dataclasses.replace(fusion, smoothing_sigma=fusion.smoothing_sigma + 0.5)
+        add_fusion(model, fusion if by == "evidence" else other, wrong_evidence(evidence), size)
+
+    def wrong_evidence(evidence: Evidence) -> Evidence:
+        return dataclasses.replace(evidence, outline=evidence.outline + 0.1) if by == "evidence" else evidence
 
     monkeypatch.setattr(exporting, "add_fusion", wrong)
     with pytest.raises(ExportError, match="disagree"):

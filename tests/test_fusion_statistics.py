@@ -1,4 +1,4 @@
-"""What held-out images say about the fusion: training.calibrate."""
+"""What held-out images say about fusion and evidence: training.calibrate."""
 
 from dataclasses import replace
 from typing import cast
@@ -6,15 +6,21 @@ from typing import cast
 import numpy as np
 import pytest
 import torch
-from rstpm_edge.training.calibrate import fusion_and_scores
+from bundles import make_bundle
+from numpy.typing import NDArray
+from rstpm_edge.training.calibrate import OUTLINE, Calibrated, calibrate_on, fit
 from rstpm_edge.training.model import RSTPM
 from rstpm_edge.training.presets import EDGE, Preset
 from torch import Tensor, nn
 
 from rstpm_edge.bundle import Fusion
-from rstpm_edge.fusion_reference import fuse
+from rstpm_edge.calibration import calibrate
+from rstpm_edge.errors import UsageError
+from rstpm_edge.fusion_reference import fuse, score
 
 SIZE, COUNT = 64, 11
+ANGLES = replace(EDGE, distance="cosine")
+Maps = list[NDArray[np.float32]]
 
 
 class Noise(nn.Module):
@@ -27,39 +33,90 @@ class Noise(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         seeds = image[:, 0, 0, 0].tolist()
         draws = [np.random.default_rng(seed) for seed in seeds]
+        sides = [SIZE // stride for stride in self.preset.strides] * (2 if self.preset.distance == "cosine" else 4)
         return [
             torch.tensor(np.stack([(i + 1) * draw.gamma(1 + i, size=(side, side)) for draw in draws]).astype("f4"))
-            for i, side in enumerate([SIZE // stride for stride in self.preset.strides] * 2)
+            for i, side in enumerate(sides)
         ]
 
 
-def scores_under(fusion: Fusion, maps: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]) -> list[float]:
-    numbers = {"mean": fusion.mean, "std": fusion.std, "weights": fusion.weights}
-    return list(fuse(maps, (SIZE, SIZE), mode=fusion.mode, smoothing_sigma=fusion.smoothing_sigma, **numbers)[1])
+def calibrated(preset: Preset, alpha: float | None = None) -> tuple[Calibrated, Maps]:
+    """What is found on a model of noise, and its maps."""
+    model = Noise(preset)
+    images = np.broadcast_to(np.arange(COUNT, dtype=np.uint8)[:, None, None, None], (COUNT, SIZE, SIZE, 3)).copy()
+    found = calibrate_on(cast(RSTPM, model), images, torch.device("cpu"), alpha)
+    return found, [level.numpy() for level in model(torch.from_numpy(images))]
 
 
-def images() -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    return np.broadcast_to(np.arange(COUNT, dtype=np.uint8)[:, None, None, None], (COUNT, SIZE, SIZE, 3)).copy()
+def peaks_under(fusion: Fusion, maps: Maps) -> NDArray[np.float64]:
+    return np.asarray(fuse(maps, (SIZE, SIZE), **vars(fusion))[1])
+
+
+def peaks_alone(fusion: Fusion, maps: Maps) -> list[float]:
+    """The mean maximum that each map gives by itself, weighted as in `fusion`."""
+    rows = [tuple(own if j == i else 0.0 for j in range(6)) for i, own in enumerate(fusion.weights)]
+    return [float(peaks_under(replace(fusion, weights=row), maps).mean()) for row in rows]
 
 
 @pytest.mark.parametrize("weight", [1.0, 1.5])
-def test_every_maps_peak_counts_the_same_in_its_pair(weight: float) -> None:
-    preset = replace(EDGE, reconstruction_weight=weight)
-    model = Noise(preset)
-    fusion, scores = fusion_and_scores(cast(RSTPM, model), images(), torch.device("cpu"))
-    maps = [level.numpy() for level in model(torch.from_numpy(images()))]
-    np.testing.assert_allclose(fusion.mean, [m.mean() for m in maps], rtol=1e-5)
-    np.testing.assert_allclose(fusion.std, [m.std() for m in maps], rtol=1e-5)
-    assert np.mean(fusion.weights) == pytest.approx(1)
-    counts = []
-    for i, own in enumerate(fusion.weights):
-        alone = replace(fusion, weights=tuple(own if j == i else 0.0 for j in range(6)))
-        counts.append(np.mean(scores_under(alone, maps)))
+def test_where_the_maximum_is_the_score_every_maps_peak_counts_the_same_in_its_pair(weight: float) -> None:
+    found, maps = calibrated(replace(ANGLES, reconstruction_weight=weight))
+    assert found.evidence is None
+    np.testing.assert_allclose(found.fusion.mean, [m.mean() for m in maps], rtol=1e-5)
+    np.testing.assert_allclose(found.fusion.std, [m.std() for m in maps], rtol=1e-5)
+    assert np.mean(found.fusion.weights) == pytest.approx(1)
+    counts = peaks_alone(found.fusion, maps)
     np.testing.assert_allclose(counts, np.repeat([counts[0], weight * counts[0]], 3), rtol=1e-4)
-    np.testing.assert_allclose(scores, scores_under(fusion, maps), rtol=1e-4)
+    np.testing.assert_allclose(found.scores, peaks_under(found.fusion, maps), rtol=1e-4)
+    assert found.calibration == calibrate(found.scores)
 
 
 def test_the_papers_product_takes_no_weights() -> None:
-    preset = replace(EDGE, fusion="paper", reconstruction_weight=3.0)
-    fusion, _ = fusion_and_scores(cast(RSTPM, Noise(preset)), images(), torch.device("cpu"))
-    assert fusion.weights == (1.0,) * 6
+    found, _ = calibrated(replace(ANGLES, fusion="paper", reconstruction_weight=3.0))
+    assert found.fusion.weights == (1.0,) * 6
+
+
+@pytest.mark.parametrize("weight", [1.0, 1.5])
+def test_outlines_weigh_alike_and_evidence_by_its_peaks(weight: float) -> None:
+    found, maps = calibrated(replace(EDGE, reconstruction_weight=weight))
+    assert found.evidence is not None
+    np.testing.assert_allclose(found.fusion.weights, np.repeat([1, weight], 3) * 2 / (1 + weight), rtol=1e-6)
+    np.testing.assert_allclose(found.evidence.fusion.mean, [m.mean() for m in maps[6:]], rtol=1e-5)
+    counts = peaks_alone(found.evidence.fusion, maps[6:])
+    np.testing.assert_allclose(counts, np.repeat([counts[0], weight * counts[0]], 3), rtol=1e-4)
+
+
+@pytest.mark.parametrize("alpha", [None, 0.2, 0.4])
+def test_scores_are_in_the_unit_of_the_anomaly_map(alpha: float | None) -> None:
+    found, maps = calibrated(EDGE, alpha)
+    assert found.evidence is not None
+    bundle = make_bundle(fusion=found.fusion, evidence=found.evidence, height=SIZE, width=SIZE)
+    np.testing.assert_allclose(found.scores, score(maps, bundle)[1], rtol=1e-4, atol=1e-3)
+    highest = calibrate(map(float, peaks_under(found.fusion, maps[:6])), alpha)
+    assert found.calibration.median == pytest.approx(highest.median, rel=1e-3)
+    assert found.calibration.threshold == pytest.approx(highest.threshold, rel=1e-3)
+    # Of what makes the score differ from image to image, the outline has its share.
+    outline = found.evidence.outline * peaks_under(found.fusion, maps[:6]).std()
+    assert outline == pytest.approx(OUTLINE * peaks_under(found.evidence.fusion, maps[6:]).std(), rel=1e-3)
+
+
+def test_one_held_out_image_is_enough() -> None:
+    rng = np.random.default_rng(0)
+    sides = [SIZE // stride for stride in EDGE.strides] * 4
+    maps = [rng.random((1, side, side), np.float32) for side in sides]
+    found = fit(maps, EDGE, (SIZE, SIZE), None)
+    assert found.calibration.threshold == found.scores[0]
+    assert np.isfinite(found.scores[0])
+
+
+def test_maps_that_never_vary_give_finite_scores() -> None:
+    maps = [np.full((4, SIZE // stride, SIZE // stride), 0.5, np.float32) for stride in EDGE.strides * 4]
+    found = fit(maps, EDGE, (SIZE, SIZE), None)
+    assert np.isfinite(found.scores).all()
+    assert found.evidence is not None
+    assert np.isfinite([found.evidence.outline, found.evidence.offset]).all()
+
+
+def test_too_few_images_for_a_rate() -> None:
+    with pytest.raises(UsageError, match="needs at least 99 held-out good images"):
+        calibrated(EDGE, 0.01)

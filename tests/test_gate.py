@@ -21,7 +21,7 @@ from rstpm_edge.errors import UsageError
 
 def behaviour(good: Any, bad: Any) -> Behaviour:
     good = np.asarray(good, np.float64)
-    return Behaviour(Fusion(), calibrate(good), good, np.asarray(bad, np.float64))
+    return Behaviour(Fusion(), None, calibrate(good), good, np.asarray(bad, np.float64))
 
 
 def rows(before: Behaviour, after: Behaviour, margins: Margins | None = None) -> dict[str, Row]:
@@ -55,7 +55,7 @@ def test_false_rejects_are_judged_by_the_other_half() -> None:
 
 def test_behave_calibrates_and_judges() -> None:
     rng = np.random.default_rng(0)
-    sizes = [(8, 8), (4, 4), (2, 2)] * 2
+    sizes = [(8, 8), (4, 4), (2, 2)] * 4
     good = [rng.random((10, *size), np.float32) for size in sizes]
     bad = [m[:5] + np.float32(3) for m in good]
     found = behave(good, bad, EDGE, (64, 64), None)
@@ -63,7 +63,9 @@ def test_behave_calibrates_and_judges() -> None:
     assert found.spoiled.shape == (5,)
     assert (found.auroc, found.found) == (1, 1)
     assert found.calibration == calibrate(found.good)
-    assert found.fusion.mean == pytest.approx([m.mean() for m in good], rel=1e-5)
+    assert found.fusion.mean == pytest.approx([m.mean() for m in good[:6]], rel=1e-5)
+    assert found.evidence is not None
+    assert found.evidence.fusion.mean == pytest.approx([m.mean() for m in good[6:]], rel=1e-5)
 
 
 # The comparison

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from rstpm_edge.training.distance import CosineDistance, RelativeDistance, make_distances
+from rstpm_edge.training.distance import CosineDistance, SurpriseDistance, make_distance
 from rstpm_edge.training.model import RSTPM, ChannelStatistics, Normalization
 from rstpm_edge.training.networks import (
     AttentionGate,
@@ -187,55 +187,29 @@ def test_a_residual_block() -> None:
 
 def test_the_cosine_distance_is_half_the_squared_distance_of_normalised_features() -> None:
     student, teacher = draw(2, 7, 5, 6) * 3, draw(2, 7, 5, 6, seed=1) + 0.5
-    distance = CosineDistance()(student, teacher)
+    (distance,) = CosineDistance()(student, teacher)
     n = functional.normalize
     torch.testing.assert_close(distance, 0.5 * (n(student) - n(teacher)).square().sum(1))
     torch.testing.assert_close(distance, 1 - functional.cosine_similarity(student, teacher))
-    torch.testing.assert_close(CosineDistance()(student * 9, teacher / 9), distance)
+    torch.testing.assert_close(CosineDistance()(student * 9, teacher / 9)[0], distance)
 
 
 def test_extremes_of_the_cosine_distance() -> None:
     x = draw(1, 4, 3, 3)
-    torch.testing.assert_close(CosineDistance()(x, x), torch.zeros(1, 3, 3), atol=1e-6, rtol=0)
-    torch.testing.assert_close(CosineDistance()(x, -x), torch.full((1, 3, 3), 2.0))
+    torch.testing.assert_close(CosineDistance()(x, x)[0], torch.zeros(1, 3, 3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(CosineDistance()(x, -x)[0], torch.full((1, 3, 3), 2.0))
     zero = torch.zeros_like(x).requires_grad_()
-    distance = CosineDistance()(zero, x)
+    (distance,) = CosineDistance()(zero, x)
     torch.testing.assert_close(distance, torch.ones(1, 3, 3))
     distance.sum().backward()
     assert zero.grad is not None
     assert bool(zero.grad.isfinite().all())
+    torch.testing.assert_close(CosineDistance().loss(x, -x), torch.tensor(2.0))
 
 
-def test_the_relative_distance_follows_its_formula_and_no_stronger_light() -> None:
-    student, teacher = draw(2, 7, 5, 6) * 3, draw(2, 7, 5, 6, seed=1) + 0.5
-    for floor in (0.0, 0.3, 5.0):
-        distance = RelativeDistance(floor)(student, teacher)
-        error, squares = (student - teacher).square().sum(1), (student.square() + teacher.square()).sum(1)
-        image = teacher.square().sum(1).mean((1, 2), keepdim=True)
-        torch.testing.assert_close(distance, error / (squares + 2 * floor * image))
-        torch.testing.assert_close(RelativeDistance(floor)(student * 9, teacher * 9), distance)
-        assert 0 <= float(distance.min()) <= float(distance.max()) <= 2
-    equal = torch.nn.functional.normalize(student, dim=1), torch.nn.functional.normalize(teacher, dim=1)
-    torch.testing.assert_close(RelativeDistance(0.0)(*equal), CosineDistance()(*equal), atol=1e-5, rtol=1e-5)
-    loss = RelativeDistance(0.5).loss(student, teacher)
-    torch.testing.assert_close(loss, (student - teacher).square().mean())
-    torch.testing.assert_close(CosineDistance().loss(student, teacher), CosineDistance()(student, teacher).mean())
-
-
-def test_extremes_of_the_relative_distance() -> None:
-    x = draw(1, 4, 3, 3)
-    zero = torch.zeros_like(x)
-    torch.testing.assert_close(RelativeDistance(0.3)(x, x), torch.zeros(1, 3, 3), atol=1e-6, rtol=0)
-    torch.testing.assert_close(RelativeDistance(0.0)(x, -x), torch.full((1, 3, 3), 2.0))
-    torch.testing.assert_close(RelativeDistance(0.3)(zero, zero), torch.zeros(1, 3, 3))
-    assert float(RelativeDistance(0.3).loss(zero, zero)) == 0
-
-
-def test_the_paper_is_measured_by_angles_and_the_edge_preset_is_not() -> None:
-    assert [type(distance) for distance in make_distances(PAPER)] == [CosineDistance] * 6
-    floors = [distance.floor for distance in make_distances(EDGE) if isinstance(distance, RelativeDistance)]
-    assert EDGE.distance_floors is not None
-    assert floors == [*EDGE.distance_floors, *EDGE.distance_floors]
+def test_the_paper_is_measured_by_angles_and_the_edge_preset_by_surprise() -> None:
+    assert type(make_distance(PAPER, 3)) is CosineDistance
+    assert type(make_distance(EDGE, 3)) is SurpriseDistance
 
 
 def test_channel_statistics_standardise() -> None:
@@ -289,9 +263,11 @@ def test_the_maps_of_a_whole_model(changes: dict[str, Any]) -> None:
             source, targets = raw1[0], [*raw1[1:], *raw2]
         students = model.students(source, raw1[-1], raw2)
     assert model.map_names == ("stpm_8", "stpm_16", "stpm_32", "recon_8", "recon_16", "recon_32")
-    assert shapes(maps) == [(2, HEIGHT // s, WIDTH // s) for s in EDGE.strides] * 2
-    for got, distance, student, teacher in zip(maps, make_distances(preset), students, targets, strict=True):
-        torch.testing.assert_close(got, distance(student, teacher), atol=1e-5, rtol=1e-5)
+    assert model.output_names == (*model.map_names, *(f"{name}_angle" for name in model.map_names))
+    assert shapes(maps) == [(2, HEIGHT // s, WIDTH // s) for s in EDGE.strides] * 4
+    levels = zip(maps[:6], maps[6:], model.distances, students, targets, strict=True)
+    for outline, angle, distance, student, teacher in levels:
+        torch.testing.assert_close((outline, angle), distance(student, teacher), atol=1e-5, rtol=1e-5)
 
 
 # Batch normalisation over processes

@@ -54,7 +54,7 @@ def test_lower_precision_is_used_only_when_asked(workplace: Workplace, inputs: I
     difference = max(np.abs(a - b).max() for a, b in zip(exact.run(inputs), fast.run(inputs), strict=True))
     # What it is computed in is what the session says; a processor without bf16 stays with f32.
     assert fast.precision in ("bf16", "f32")
-    assert difference < 0.3
+    assert difference < 3  # of maps of angles, whose unit is about a deviation
     assert (difference > 1e-4) == (fast.precision == "bf16")
 
 

@@ -33,8 +33,8 @@ RANDOM = dict.fromkeys(("tf_efficientnet_lite0", "tf_efficientnet_lite1"), "rand
         ("smoothing_sigma", "2.5", 2.5),
         ("learning_rate", "1e-3", 1e-3),
         ("epochs", " 7 ", 7),
-        ("distance_floors", "none", None),
-        ("distance_floors", "1,0.25, 0", (1.0, 0.25, 0.0)),
+        ("distance", "cosine", "cosine"),
+        ("shared_stem", "none", None),
         ("shared_stem", "2", 2),
         ("strides", "8,16, 32", (8, 16, 32)),
         ("student2_widths", "32,16,8", (32, 16, 8)),
@@ -82,10 +82,7 @@ def test_the_presets_themselves_pass(preset: Preset) -> None:
         ({"smoothing_sigma": "-1"}, "--set smoothing_sigma must be a finite number from 0 up, not -1."),
         ({"learning_rate": "0"}, "--set learning_rate must be a finite number above 0, not 0."),
         ({"learning_rate": "inf"}, "--set learning_rate must be a finite number above 0, not inf."),
-        ({"distance_floors": "1,-0.5,1"}, "--set distance_floors must be finite numbers from 0 up, not 1,-0.5,1."),
-        ({"distance_floors": "1,nan,1"}, "--set distance_floors must be finite numbers from 0 up, not 1,nan,1."),
-        ({"distance_floors": "0.5"}, "--set distance_floors takes 3 numbers with commas between, not '0.5'."),
-        ({"distance_floors": "a,b,c"}, "--set distance_floors takes numbers, not 'a'."),
+        ({"distance": "angle"}, "--set distance takes one of surprise, cosine, not 'angle'."),
         ({"reconstruction_weight": "-1"}, "--set reconstruction_weight must be a finite number from 0 up, not -1."),
         ({"strides": "8,16"}, "--set strides takes 3 numbers with commas between, not '8,16'."),
         ({"strides": "a,b,c"}, "--set strides takes whole numbers, as in 4,8,16, not 'a'."),
@@ -132,7 +129,7 @@ def test_variants_of_another_shape_can_be_built(name: str) -> None:
     model = RSTPM(preset, RANDOM).eval()
     with torch.no_grad():
         maps = model(torch.zeros(1, 64, 96, 3, dtype=torch.uint8))
-    assert [tuple(m.shape) for m in maps] == [(1, 64 // s, 96 // s) for s in preset.strides * 2]
+    assert [tuple(m.shape) for m in maps] == [(1, 64 // s, 96 // s) for s in preset.strides * 4]
     assert any("gates" in key for key in model.state_dict()) == preset.attention
 
 

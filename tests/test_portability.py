@@ -39,7 +39,7 @@ def node(operator: str, inputs: str, output: str = "y", **attributes: Any) -> No
 def test_nothing_stands_in_the_way_of_the_edge_preset(workplace: Workplace, fused: bool) -> None:
     model = onnx.load(workplace.model)
     if fused:
-        add_fusion(model, Fusion("normalized", smoothing_sigma=4.0), (64, 96))
+        add_fusion(model, Fusion("normalized", smoothing_sigma=4.0), None, (64, 96))
     assert obstacles(model) == []
     assert {item.op_type for item in model.graph.node} <= SAFE_OPERATORS
     (first,) = [item for item in model.graph.node if "image" in item.input]

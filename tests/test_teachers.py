@@ -429,5 +429,7 @@ def test_any_pair_makes_a_model(preset: str, teacher1: str, teacher2: str) -> No
     model = RSTPM(chosen, {SMALL: "random", "resnet18": "random"}).eval()
     with torch.no_grad():
         maps = model(torch.randint(0, 256, (2, 64, 96, 3), dtype=torch.uint8))
-    assert [tuple(m.shape) for m in maps] == [(2, 64 // s, 96 // s) for s in chosen.strides] * 2
-    assert all(bool(((m >= -1e-5) & (m <= 2 + 1e-5)).all()) for m in maps)
+    sides = [(2, 64 // s, 96 // s) for s in chosen.strides]
+    assert [tuple(m.shape) for m in maps] == sides * (len(model.output_names) // 3)
+    assert all(bool(((m >= -1e-5) & (m <= 2 + 1e-5)).all()) for m in maps[:6])
+    assert all(bool(m.isfinite().all()) for m in maps[6:])

@@ -22,11 +22,10 @@ from rstpm_edge.errors import RstpmEdgeError, UsageError
 VARIANTS: dict[str, dict[str, str]] = {
     "default": {},
     "no-standardisation": {"standardize": "false"},
-    "paper-distance": {"distance_floors": "none"},
-    "one-floor": {"distance_floors": "0.5,0.5,0.5"},
+    "paper-distance": {"distance": "cosine"},
     "pairs-alike": {"reconstruction_weight": "1"},
     "paper-fusion": {"fusion": "paper"},
-    "paper-distance-and-fusion": {"distance_floors": "none", "fusion": "paper"},
+    "paper-distance-and-fusion": {"distance": "cosine", "fusion": "paper"},
     "no-smoothing": {"smoothing_sigma": "0"},
     "no-attention": {"attention": "false"},
     "same-teachers": {"teacher2": "tf_efficientnet_lite0"},

@@ -14,6 +14,7 @@ anomalib_openvino_ms            STFPM (ResNet-18) in anomalib's OpenVINOInferenc
 anomalib_openvino_f32_ms        the same held to float32: where the processor has it, OpenVINO takes bfloat16
 stfpm_onnxruntime_ms            its network alone in ONNX Runtime, float32
 efficientad_s_ms                EfficientAD-S in anomalib's OpenVINOInferencer, on an array
+efficientad_s_f32_ms            the same held to float32
 network_ms                      our network alone in ONNX Runtime
 """
 
@@ -44,7 +45,7 @@ COUNTED = ("Conv", "ConvTranspose", "MatMul", "Gemm")  # as operations; the rest
 WARM_UP_CALLS = 3  # of each turn: another contestant has just filled the caches
 REST = 0.05  # seconds between turns, in which thread pools stop to spin
 WORKER = Path(__file__).with_name("bench_peers_worker.py")
-PEERS = ("anomalib_openvino", "anomalib_openvino_f32", "stfpm_onnxruntime", "efficientad_s")
+PEERS = ("anomalib_openvino", "anomalib_openvino_f32", "stfpm_onnxruntime", "efficientad_s", "efficientad_s_f32")
 
 
 @dataclass
@@ -146,6 +147,7 @@ def peers(venv: Path) -> list[tuple[str, Path, str, Path]]:
         peer("anomalib_openvino_f32", "openvino_f32", "stfpm/weights/openvino/model.xml"),
         peer("stfpm_onnxruntime", "onnx", "stfpm/weights/onnx/model.onnx"),
         peer("efficientad_s", "openvino", "efficientad_s/weights/openvino/model.xml"),
+        peer("efficientad_s_f32", "openvino_f32", "efficientad_s/weights/openvino/model.xml"),
     ]
 
 

@@ -116,7 +116,7 @@ def main(
             "median_ms": float(np.median(clock)),
             "min_ms": float(clock.min()),
             "cpu_ms": float(np.median(processor)),
-            "to_first": max(float(np.abs(a - b).max()) for a, b in zip(maps[i], maps[0], strict=True)),
+            "to_first": max(float(np.abs(a - b).max()) for a, b in zip(maps[i], maps[0], strict=False)),
         }
     first = sessions[0]
     machine = read_environment(

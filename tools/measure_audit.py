@@ -43,7 +43,8 @@ def main(data: Path, draws: int, good: int, bad: int, most: int, mixed: bool) ->
         click.echo(f"draw {seed}: {found[-1]} of {bad} ({', '.join(kinds[picked])})")
     need = bad - 1
     click.echo(
-        f"{np.mean(found):.2f} of {bad} on average; at least {need} in {sum(n >= need for n in found)} of {draws} draws."
+        f"{np.mean(found):.2f} of {bad} on average; at least {need} in {sum(n >= need for n in found)} "
+        f"of {draws} draws."
     )
 
 

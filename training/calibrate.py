@@ -1,33 +1,51 @@
 """What held-out good images say: each map's statistics and weight, and the scores that the threshold rests on."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rstpm_edge.bundle import Fusion
+from rstpm_edge.bundle import Evidence, Fusion, FusionMode
+from rstpm_edge.calibration import Calibration, calibrate
 from rstpm_edge.fusion import make_fuser
+from rstpm_edge.scoring import Scorer
 
 from .model import RSTPM
 from .presets import Preset
 
 BATCH = 8
 
+# Angles say best whether there is a defect; a quarter of what the anomaly map says, in deviations over good images,
+# makes up for what they overlook.
+OUTLINE = 0.25
+
+Maps = Sequence[NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What a model file says of its own maps, and the held-out good images' scores in their order."""
+
+    fusion: Fusion
+    evidence: Evidence | None
+    calibration: Calibration
+    scores: tuple[float, ...]
+
 
 @torch.no_grad()
-def fusion_and_scores(
+def calibrate_on(
     model: RSTPM,
     images: NDArray[np.uint8],
     device: torch.device,
+    alpha: float | None,
     *,
     progress: Callable[[int], None] = lambda done: None,
-) -> tuple[Fusion, list[float]]:
-    """The fusion that held-out good images ask for, and their scores under it.
+) -> Calibrated:
+    """`fit` on what `model` gives for held-out good images (N, H, W, 3), uint8, brought to the model's input.
 
-    `images` (N, H, W, 3) uint8, brought to the model's input. μ and σ of each map are taken over all positions of
-    all images. `progress` is called with the number of images done.
+    `progress` is called with the number of images done. Raises UsageError as `fit` does.
     """
     model.eval()
     batches: list[list[NDArray[np.float32]]] = []
@@ -35,30 +53,72 @@ def fusion_and_scores(
         batch = model(torch.from_numpy(images[start : start + BATCH]).to(device))
         batches.append([m.float().cpu().numpy() for m in batch])
         progress(min(start + BATCH, len(images)))
-    maps = [np.concatenate(level) for level in zip(*batches, strict=True)]  # six of (N, h, w)
-    return fit_fusion(maps, model.preset, (images.shape[1], images.shape[2]))
+    maps = [np.concatenate(level) for level in zip(*batches, strict=True)]  # of (N, h, w) each
+    return fit(maps, model.preset, (images.shape[1], images.shape[2]), alpha)
 
 
-def fit_fusion(
-    maps: Sequence[NDArray[np.float32]], preset: Preset, size: tuple[int, int]
-) -> tuple[Fusion, list[float]]:
-    """The fusion that these six maps of held-out good images ask for, and the images' scores under it.
+def fit(maps: Maps, preset: Preset, size: tuple[int, int], alpha: float | None) -> Calibrated:
+    """Fusion, evidence and calibration that these maps of held-out good images ask for.
 
-    `maps` are six of (N, h, w) float32, `size` is (height, width) of the model's input.
+    `maps` are the model's outputs, six or twelve of (N, h, w) float32, `size` is (height, width) of the model's input,
+    `alpha` the false-reject rate to promise, as `calibrate` takes it.
+
+    Raises UsageError when there are too few images for `alpha`.
     """
-    sizes = [m.shape[1:] for m in maps[:3]]
-    fusion = Fusion(
-        preset.fusion,
+    sizes = [(m.shape[1], m.shape[2]) for m in maps[:3]]
+    pairs = np.repeat([1.0, preset.reconstruction_weight], 3)
+    fusion = _statistics(maps[:6], preset.fusion, preset.smoothing_sigma)
+    evidence = None
+    if fusion.mode == "normalized":
+        # Outlines are drawn by every position, and each map's deviation says how much its positions differ by chance.
+        # Where the map's maximum is the score, its maxima do.
+        by = pairs if len(maps) > 6 else pairs / _peaks(maps, fusion, sizes, size)
+        fusion = replace(fusion, weights=_relative(by))
+    if len(maps) > 6:
+        angles = _statistics(maps[6:], "normalized", preset.smoothing_sigma)
+        angles = replace(angles, weights=_relative(pairs / _peaks(maps[6:], angles, sizes, size)))
+        highest = [make_fuser(one, sizes, size)(m).score for one, m in ((fusion, maps[:6]), (angles, maps[6:]))]
+        evidence = _in_unit_of_map(highest[0], highest[1], angles, alpha)
+    scores = tuple(float(score) for score in Scorer(fusion, evidence, sizes, size)(maps).score)
+    return Calibrated(fusion, evidence, calibrate(scores, alpha), scores)
+
+
+def _statistics(maps: Maps, mode: FusionMode, smoothing_sigma: float) -> Fusion:
+    return Fusion(
+        mode,
         mean=tuple(float(m.mean(dtype=np.float64)) for m in maps),
         std=tuple(max(float(m.std(dtype=np.float64)), 1e-9) for m in maps),
-        smoothing_sigma=preset.smoothing_sigma,
+        smoothing_sigma=smoothing_sigma,
     )
-    if fusion.mode == "normalized":
-        # The score is a maximum, and a fine map's maximum over a good image lies many deviations out. Scaled so
-        # that every map's maximum counts the same on good images, no map drowns the others of its pair in its noise.
-        alone = [replace(fusion, weights=tuple(row)) for row in np.eye(6)]
-        peaks = [make_fuser(one, sizes, size)(maps).score.mean() for one in alone]
-        weights = np.repeat([1.0, preset.reconstruction_weight], 3) / np.maximum(peaks, 0.1)
-        fusion = replace(fusion, weights=tuple(float(w) for w in weights / weights.mean()))
-    fuser = make_fuser(fusion, sizes, size)
-    return fusion, [float(score) for score in fuser(maps).score]
+
+
+def _peaks(maps: Maps, fusion: Fusion, sizes: Sequence[tuple[int, int]], size: tuple[int, int]) -> NDArray[np.float64]:
+    """How high each map alone rises on a good image, in its deviations.
+
+    A score is a maximum, and a fine map's maximum over a good image lies many deviations out. Divided by this, every
+    map's maximum counts the same on good images, and no map drowns the others of its pair in its noise.
+    """
+    alone = [replace(fusion, weights=tuple(row)) for row in np.eye(6)]
+    peaks = [make_fuser(one, sizes, size)(maps[:6]).score.mean() for one in alone]
+    return np.maximum(np.asarray(peaks, np.float64), 0.1)
+
+
+def _relative(weights: NDArray[np.float64]) -> tuple[float, ...]:
+    return tuple(float(w) for w in weights / weights.mean())
+
+
+def _in_unit_of_map(
+    outline: NDArray[np.float32], angle: NDArray[np.float32], angles: Fusion, alpha: float | None
+) -> Evidence:
+    """The evidence whose scores have the median and the threshold of the map's maxima `outline`, (N,) each."""
+
+    def deviation(values: NDArray[np.float32]) -> float:
+        return max(float(values.std(dtype=np.float64)), 1e-9)
+
+    share = OUTLINE * deviation(angle) / deviation(outline)
+    raw, unit = (calibrate(map(float, values), alpha) for values in (angle + np.float32(share) * outline, outline))
+    spans = [one.threshold - one.median for one in (unit, raw)]
+    # Of few images, or of images that all look alike, threshold and median may be one.
+    scale = spans[0] / spans[1] if min(spans) > 1e-6 else deviation(outline) / deviation(angle)
+    fusion = replace(angles, weights=tuple(scale * w for w in angles.weights))
+    return Evidence(fusion, outline=scale * share, offset=unit.median - scale * raw.median)

@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rstpm_edge.bundle import Fusion
+from rstpm_edge.bundle import Evidence, Fusion
 from rstpm_edge.calibration import conformal_threshold, smallest_alpha
-from rstpm_edge.fusion import FusedMaps
 from rstpm_edge.providers import Provider
+from rstpm_edge.scoring import ScoredMaps
 
 from .data import TestImage
 from .metrics import PixelMetrics, clopper_pearson, image_metrics, ranked_metrics
@@ -173,14 +173,14 @@ def measure(predictions: Predictions) -> Evaluation:
     for i, image in enumerate(predictions.images):
         groups.setdefault(image.kind, []).append(i)
 
-    def alone(fusion: Fusion, kept: Sequence[int] = ALL_MAPS) -> Metrics:
-        fuse = predictions.fuser(fusion, kept)
-        pixels = _ranked(predictions, fuse, range(len(defective)))
-        return _metrics(defective, _scores(fuse, len(defective)), [pixels])
+    def alone(fusion: Fusion, evidence: Evidence | None, kept: Sequence[int] = ALL_MAPS) -> Metrics:
+        score = predictions.scorer(fusion, evidence, kept)
+        pixels = _ranked(predictions, score, range(len(defective)))
+        return _metrics(defective, _scores(score, len(defective)), [pixels])
 
-    fuse = predictions.fuser(bundle.fusion)
-    scores = _scores(fuse, len(defective))
-    pixels = {kind: _ranked(predictions, fuse, chosen) for kind, chosen in groups.items()}
+    score = predictions.scorer(bundle.fusion, bundle.evidence)
+    scores = _scores(score, len(defective))
+    pixels = {kind: _ranked(predictions, score, chosen) for kind, chosen in groups.items()}
     by_kind = {
         kind: _metrics(defective[chosen], scores[chosen], [pixels["good"], pixels[kind]])
         for kind in groups
@@ -200,9 +200,9 @@ def measure(predictions: Predictions) -> Evaluation:
         points.append(OperatingPoint(alpha, threshold, found["good"], _all_defects(found)))
     return Evaluation(
         both=both,
-        stpm=alone(*_pair_alone(bundle.fusion, range(3))),
-        recon=alone(*_pair_alone(bundle.fusion, range(3, 6))),
-        maps={name: alone(_map_alone(bundle.fusion, i)) for i, name in enumerate(bundle.map_names)},
+        stpm=alone(*_pair_alone(bundle.fusion, bundle.evidence, range(3))),
+        recon=alone(*_pair_alone(bundle.fusion, bundle.evidence, range(3, 6))),
+        maps={name: alone(_map_alone(bundle.fusion, i), None) for i, name in enumerate(bundle.map_names)},
         by_kind=by_kind,
         verdicts=verdicts,
         threshold=calibration.threshold,
@@ -221,17 +221,17 @@ def measure(predictions: Predictions) -> Evaluation:
     )
 
 
-def _scores(fuse: Callable[[int], FusedMaps], n: int) -> NDArray[np.float64]:
+def _scores(score: Callable[[int], ScoredMaps], n: int) -> NDArray[np.float64]:
     # In double precision, as the detector compares them with the threshold.
-    return np.array([fuse(i).score[0] for i in range(n)], np.float64)
+    return np.array([score(i).score[0] for i in range(n)], np.float64)
 
 
-def _ranked(predictions: Predictions, fuse: Callable[[int], FusedMaps], chosen: Sequence[int]) -> RankedPixels | None:
+def _ranked(predictions: Predictions, score: Callable[[int], ScoredMaps], chosen: Sequence[int]) -> RankedPixels | None:
     """The pixels of the images that were chosen; None where one of them has no mask."""
     masks = [mask for i in chosen if (mask := predictions.masks[i]) is not None]
     if len(masks) < len(chosen):
         return None
-    return rank(masks, (predictions.at_image_size(i, fuse(i).anomaly_map[0]) for i in chosen))
+    return rank(masks, (predictions.at_image_size(i, score(i).anomaly_map[0]) for i in chosen))
 
 
 def _metrics(
@@ -259,10 +259,15 @@ def _all_defects(verdicts: Mapping[str, Verdicts]) -> Verdicts:
     return Verdicts(sum(found.images for found in defects), sum(found.anomalous for found in defects))
 
 
-def _pair_alone(fusion: Fusion, kept: Sequence[int]) -> tuple[Fusion, Sequence[int]]:
-    """One pair's fusion. The other's maps weigh nothing in a sum, and add nothing inside the paper's product."""
-    weights = tuple(w if i in kept else 0.0 for i, w in enumerate(fusion.weights))
-    return replace(fusion, weights=weights), kept
+def _pair_alone(
+    fusion: Fusion, evidence: Evidence | None, kept: Sequence[int]
+) -> tuple[Fusion, Evidence | None, Sequence[int]]:
+    """One pair's share. The other's maps weigh nothing in a sum, and add nothing inside the paper's product."""
+
+    def only(fusion: Fusion) -> Fusion:
+        return replace(fusion, weights=tuple(w if i in kept else 0.0 for i, w in enumerate(fusion.weights)))
+
+    return only(fusion), None if evidence is None else replace(evidence, fusion=only(evidence.fusion)), kept
 
 
 def _map_alone(fusion: Fusion, kept: int) -> Fusion:

@@ -15,10 +15,10 @@ from rstpm_edge import __version__
 from rstpm_edge.bundle import METADATA_KEY, Bundle, Precision
 from rstpm_edge.errors import ExportError, OutputError, RstpmEdgeError, TrainingError
 from rstpm_edge.files import write_bytes
-from rstpm_edge.fusion import make_fuser
 from rstpm_edge.image import EXTENSIONS, read_image, to_input
 from rstpm_edge.ort import onnxruntime
 from rstpm_edge.roi import Roi, crop
+from rstpm_edge.scoring import Scorer
 
 from .fit import Report
 from .gate import Comparison
@@ -42,6 +42,7 @@ SAFE_OPERATORS = frozenset(
         "ConvTranspose",
         "DequantizeLinear",
         "Div",
+        "Exp",
         "Flatten",
         "Gemm",
         "GlobalAveragePool",
@@ -132,6 +133,7 @@ def export(
             "loss": {"stpm": final[0], "recon": final[1]},
         },
         roi=config.roi,
+        evidence=summary.evidence,
     )
     images = _check_images(run, config.roi)
     photos = load_photos(config, reduction) if small else None  # before the work: they may be missing
@@ -148,6 +150,7 @@ def export(
         bundle = replace(
             bundle,
             fusion=behaviour.fusion,
+            evidence=behaviour.evidence,
             calibration=behaviour.calibration,
             precision=reduction.precision,
             moved=reduced.comparison.moved,
@@ -192,7 +195,7 @@ def _checked(
 def _complete(graph: onnx.ModelProto, bundle: Bundle, fused: bool) -> bytes:
     """Put into `graph` what makes a model file of it, and give the file's bytes."""
     if fused:
-        add_fusion(graph, bundle.fusion, (bundle.height, bundle.width))
+        add_fusion(graph, bundle.fusion, bundle.evidence, (bundle.height, bundle.width))
     helper.set_model_props(graph, {METADATA_KEY: bundle.to_json()})
     graph.producer_name, graph.producer_version = "rstpm-edge", __version__
     onnx.checker.check_model(graph, full_check=True)
@@ -213,10 +216,10 @@ def check(
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     inputs = np.stack([to_input(image, (bundle.height, bundle.width), bundle.resize)[0] for image in images])
     with torch.no_grad():
-        expected = [m.numpy() for m in model(torch.from_numpy(inputs))]  # six of (N, h, w)
+        expected = [m.numpy() for m in model(torch.from_numpy(inputs))]  # of (N, h, w)
     try:
-        singly = [session.run(list(bundle.map_names), {"image": image[None]}) for image in inputs]
-        batch = session.run(list(bundle.map_names), {"image": inputs})
+        singly = [session.run(list(bundle.output_names), {"image": image[None]}) for image in inputs]
+        batch = session.run(list(bundle.output_names), {"image": inputs})
     except Exception as error:  # ONNX Runtime's exceptions have no base class but Exception
         raise ExportError(f"ONNX Runtime cannot run the exported graph ({error}): nothing was written.") from error
     single = [np.concatenate(level) for level in zip(*singly, strict=True)]
@@ -225,9 +228,9 @@ def check(
     map_difference = float(np.max([np.abs(got - want).max() for got, want in pairs]))
     score_difference = float("nan")
     if map_difference <= MAP_TOLERANCE:  # what is not finite cannot be fused
-        fuser = make_fuser(bundle.fusion, [m.shape[1:] for m in single[:3]], (bundle.height, bundle.width))
-        want = fuser(expected).score
-        scores = [fuser(single).score]
+        scorer = _scorer(bundle, single)
+        want = scorer(expected).score
+        scores = [scorer(single).score]
         if fused:
             scores.append(session.run(["score"], {"image": inputs})[0])
         scale = np.maximum(np.abs(want), np.abs(want).mean())  # a normalized score may lie near zero
@@ -245,20 +248,27 @@ def check_alone(content: bytes, bundle: Bundle, images: Sequence[NDArray[np.uint
 
     Raises ExportError when it does not run, or gives what is not finite, or scores that are not those of its maps.
     """
-    names = [*bundle.map_names, *(["score"] if fused else [])]
+    names = [*bundle.output_names, *(["score"] if fused else [])]
+    count = len(bundle.output_names)
     inputs = np.stack([to_input(image, (bundle.height, bundle.width), bundle.resize)[0] for image in images])
     session = open_graph(content)
     try:
         for some in (inputs[:1], inputs):
             outputs = session.run(names, {"image": some})
-            fuser = make_fuser(bundle.fusion, [m.shape[1:] for m in outputs[:3]], (bundle.height, bundle.width))
-            score = fuser(outputs[:6]).score  # refuses what is not finite
-            if fused and not np.allclose(outputs[6], score, SCORE_TOLERANCE, SCORE_TOLERANCE * np.abs(score).mean()):
+            score = _scorer(bundle, outputs)(outputs[:count]).score  # refuses what is not finite
+            if fused and not np.allclose(
+                outputs[count], score, SCORE_TOLERANCE, SCORE_TOLERANCE * np.abs(score).mean()
+            ):
                 raise ExportError("The fused graph's score is not that of its maps: nothing was written; report it.")
     except (RstpmEdgeError, KeyboardInterrupt):
         raise
     except Exception as error:  # ONNX Runtime's exceptions have no base class but Exception
         raise ExportError(f"ONNX Runtime cannot run the exported graph ({error}): nothing was written.") from error
+
+
+def _scorer(bundle: Bundle, maps: Sequence[NDArray[np.float32]]) -> Scorer:
+    sizes = [(m.shape[1], m.shape[2]) for m in maps[:3]]
+    return Scorer(bundle.fusion, bundle.evidence, sizes, (bundle.height, bundle.width))
 
 
 def _check_images(run: Path, roi: Roi | None) -> list[NDArray[np.uint8]]:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from rstpm_edge.errors import TrainingError, UsageError
 
-from .distance import make_distances
 from .features import FeatureCache
 from .model import RSTPM
 from .presets import Preset
@@ -62,7 +61,7 @@ def fit(
         _restore(model, optimizer, checkpoint)
         losses, schedule = list(checkpoint.losses), checkpoint.schedule
     students, optimizer = fabric.setup(model.students, optimizer)
-    distances = make_distances(preset)
+    distances = model.distances
     batches = max(1, round(count / preset.batch_size))
     if count // batches < fabric.world_size:
         raise UsageError(

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from rstpm_edge.bundle import Fusion
-from rstpm_edge.calibration import Calibration, calibrate, conformal_threshold, smallest_alpha
+from rstpm_edge.bundle import Evidence, Fusion
+from rstpm_edge.calibration import Calibration, conformal_threshold, smallest_alpha
 from rstpm_edge.errors import UsageError
-from rstpm_edge.fusion import make_fuser
+from rstpm_edge.scoring import Scorer
 
-from .calibrate import fit_fusion
+from .calibrate import fit
 from .presets import Preset
 
 # Held-out images allow small rates only in large numbers, and a rate of one in a hundred shows in no hundred images.
@@ -38,6 +38,7 @@ class Behaviour:
     """What a model says of held-out good images (n,), calibrated on them, and of their defective versions (m,)."""
 
     fusion: Fusion
+    evidence: Evidence | None
     calibration: Calibration
     good: NDArray[np.float64]
     spoiled: NDArray[np.float64]
@@ -106,14 +107,18 @@ def behave(
     size: tuple[int, int],
     alpha: float | None,
 ) -> Behaviour:
-    """Calibrate a model on its six maps of held-out good images (n, h, w), and judge those of defective ones (m, h, w).
+    """Calibrate a model on its maps of held-out good images (n, h, w), and judge those of defective ones (m, h, w).
 
     `size` is (height, width) of the model's input; `alpha` is what `calibrate` takes.
     """
-    fusion, scores = fit_fusion(good, preset, size)
-    fuse = make_fuser(fusion, [m.shape[1:] for m in good[:3]], size)
+    found = fit(good, preset, size, alpha)
+    score = Scorer(found.fusion, found.evidence, [(m.shape[1], m.shape[2]) for m in good[:3]], size)
     return Behaviour(
-        fusion, calibrate(scores, alpha), np.asarray(scores), np.asarray(fuse(list(spoiled)).score, np.float64)
+        found.fusion,
+        found.evidence,
+        found.calibration,
+        np.asarray(found.scores),
+        np.asarray(score(list(spoiled)).score, np.float64),
     )
 
 

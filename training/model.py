@@ -1,15 +1,16 @@
-"""The whole of RSTPM as one module: images in, six anomaly maps out."""
+"""The whole of RSTPM as one module: images in, six anomaly maps out, and six more where the preset has evidence."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rstpm_edge.bundle import map_names
+from rstpm_edge.bundle import evidence_names, map_names
 
-from .distance import make_distances
+from .distance import Distance, make_distance
 from .networks import EdgeReconstructionStudent, EdgeStudent, PaperReconstructionStudent
 from .presets import Preset
 from .teachers import BackboneStudent, Teacher, load_teacher
@@ -37,6 +38,7 @@ class RSTPM(nn.Module):
         strides, shrink = preset.strides, preset.teacher2_shrink
         self.preset = preset
         self.map_names = map_names(strides)
+        self.output_names = self.map_names + (evidence_names(strides) if preset.distance == "surprise" else ())
         stem = [] if preset.shared_stem is None else [preset.shared_stem]
         self.teacher1 = load_teacher(preset.teacher1, sorted({*stem, *strides, DEEPEST}), weights)
         self.teacher2 = load_teacher(preset.teacher2, [stride // shrink for stride in strides], weights)
@@ -63,13 +65,21 @@ class RSTPM(nn.Module):
         self.standardize2 = ChannelStatistics(self.teacher2.channels if preset.standardize else ())
         self.normalize1 = Normalization(self.teacher1)
         self.normalize2 = Normalization(self.teacher2)
-        self.maps = nn.ModuleDict(dict(zip(self.map_names, make_distances(preset), strict=True)))
+        distances = [make_distance(preset, channels) for channels in (*targets1, *targets2)]
+        self.maps = nn.ModuleDict(dict(zip(self.map_names, distances, strict=True)))
+
+    @property
+    def distances(self) -> list[Distance]:
+        """The six distances in the order of `map_names`."""
+        return cast(list[Distance], list(self.maps.values()))
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """`image` (B, H, W, 3), uint8 RGB -> six maps (B, H/stride, W/stride) in the order of `map_names`."""
+        """`image` (B, H, W, 3), uint8 RGB -> maps (B, H/stride, W/stride) in the order of `output_names`."""
         features = self.prepare(image, *self.teachers(image))
         students = self.students(features.source, features.deep, features.levels[3:])
-        return [distance(s, t) for distance, s, t in zip(self.maps.values(), students, features.levels, strict=True)]
+        levels = zip(self.distances, students, features.levels, strict=True)
+        each = [distance(student, teacher) for distance, student, teacher in levels]  # one map of a level, or two
+        return [m for kind in zip(*each, strict=True) for m in kind]
 
     def teachers(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """`image` (B, H, W, 3), uint8 RGB -> both teachers' features, as they come: what a cache may keep."""

@@ -11,18 +11,19 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from rstpm_edge.bundle import Fusion
+from rstpm_edge.bundle import Evidence, Fusion
 from rstpm_edge.errors import ExportError
 from rstpm_edge.fusion_reference import bilinear_matrix, gaussian_matrix
 
 from .model import RSTPM
 
 OPSET = 17  # the newest that TensorRT 8.6 takes
+PAIRS = ("stpm", "recon")
 IR_VERSION = 8  # the one that belongs to opset 17; ONNX Runtime 1.17 takes up to 9
 
 
 def to_onnx(model: RSTPM, size: tuple[int, int], *, any_batch: bool = False) -> onnx.ModelProto:
-    """The model as ONNX: input `image` uint8 [N, H, W, 3], six named outputs, BatchNorm folded, readable names.
+    """The model as ONNX: input `image` uint8 [N, H, W, 3], the named outputs, BatchNorm folded, readable names.
 
     It is traced for one image, which holds for any number of them where no operator names the batch's size; with
     `any_batch` the tracer follows that size, too.
@@ -40,7 +41,7 @@ def to_onnx(model: RSTPM, size: tuple[int, int], *, any_batch: bool = False) -> 
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=["image"],
-                output_names=list(model.map_names),
+                output_names=list(model.output_names),
                 dynamic_shapes=batch,
                 verbose=False,
             )
@@ -57,54 +58,84 @@ def to_onnx(model: RSTPM, size: tuple[int, int], *, any_batch: bool = False) -> 
     return graph
 
 
-def add_fusion(model: onnx.ModelProto, fusion: Fusion, size: tuple[int, int]) -> None:
+def add_fusion(model: onnx.ModelProto, fusion: Fusion, evidence: Evidence | None, size: tuple[int, int]) -> None:
     """Append upsampling, normalisation, fusion and score to the graph, as outputs `anomaly_map` and `score`.
 
     Bilinear upsampling and Gaussian smoothing are linear along each axis, so each level takes two matrix products:
     exact for every size, and free of the resize modes on which runtimes disagree.
     """
-    graph = model.graph
-    maps = [output.name for output in graph.output]
-    shapes = [[d.dim_value for d in output.type.tensor_type.shape.dim[1:]] for output in graph.output]
-    smooth = [gaussian_matrix(side, fusion.smoothing_sigma) for side in size]
-    linear = fusion.mode == "normalized"
+    appended = _Fusion(model.graph, size)
+    anomaly_map = appended.fuse(range(6), fusion, "fusion", "anomaly_map")
+    if evidence is None:
+        appended.node("ReduceMax", "fusion/score", "score", anomaly_map, axes=[1, 2], keepdims=0)
+    else:
+        evidence_map = appended.fuse(range(6, 12), evidence.fusion, "evidence", "evidence/map")
+        peak = appended.node("ReduceMax", "fusion/peak", None, anomaly_map, axes=[1, 2], keepdims=0)  # (N,)
+        seen = appended.node("ReduceMax", "evidence/peak", None, evidence_map, axes=[1, 2], keepdims=0)
+        share = appended.node(
+            "Mul", "evidence/share", None, peak, appended.constant("evidence/outline", evidence.outline)
+        )
+        both = appended.node("Add", "evidence/both", None, seen, share)
+        appended.node("Add", "fusion/score", "score", both, appended.constant("evidence/offset", evidence.offset))
+    outputs = model.graph.output
+    outputs.append(helper.make_tensor_value_info("anomaly_map", TensorProto.FLOAT, ["N", *size]))
+    outputs.append(helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N"]))
 
-    def constant(name: str, value: NDArray[np.float64]) -> str:
-        graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), f"fusion/{name}"))
-        return f"fusion/{name}"
 
-    def node(operator: str, name: str, *inputs: str, **attributes: object) -> str:
-        output = name if name in ("anomaly_map", "score") else f"fusion/{name}"
-        graph.node.append(helper.make_node(operator, inputs, [output], f"fusion/{name}", **attributes))  # type: ignore[arg-type]
+class _Fusion:
+    """Writes nodes behind a graph's maps; `size` is that of the fused map."""
+
+    def __init__(self, graph: onnx.GraphProto, size: tuple[int, int]) -> None:
+        self._graph = graph
+        self._size = size
+        self._maps = [output.name for output in graph.output]
+        self._shapes = [[d.dim_value for d in output.type.tensor_type.shape.dim[1:]] for output in graph.output]
+
+    def constant(self, name: str, value: NDArray[np.float64] | float) -> str:
+        self._graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
+        return name
+
+    def node(self, operator: str, name: str, output: str | None, *inputs: str, **attributes: object) -> str:
+        output = output or f"{name}_output"
+        self._graph.node.append(helper.make_node(operator, inputs, [output], name, **attributes))  # type: ignore[arg-type]
         return output
 
-    levels = []
-    for level in range(3):
-        first, second = maps[level], maps[level + 3]
-        tag = f"level_{level}"
-        if linear:
-            scale = [fusion.weights[i] / fusion.std[i] for i in (level, level + 3)]
-            offset = -sum(s * fusion.mean[i] for s, i in zip(scale, (level, level + 3), strict=True))
-            first = node("Mul", f"{tag}/scaled_stpm", first, constant(f"{tag}/scale_stpm", np.array(scale[0])))
-            second = node("Mul", f"{tag}/scaled_recon", second, constant(f"{tag}/scale_recon", np.array(scale[1])))
-        both = node("Add", f"{tag}/sum", first, second)  # (N, h, w)
-        if linear:
-            both = node("Add", f"{tag}/centred", both, constant(f"{tag}/offset", np.array(offset)))
-        rows, columns = (bilinear_matrix(side, small) for side, small in zip(size, shapes[level], strict=True))
-        if linear:  # smoothing goes into the same matrices
-            rows, columns = smooth[0] @ rows, smooth[1] @ columns
-        tall = node("MatMul", f"{tag}/rows", constant(f"{tag}/row_weights", rows), both)  # (N, H, w)
-        levels.append(node("MatMul", f"{tag}/columns", tall, constant(f"{tag}/column_weights", columns.T)))  # (N, H, W)
-    combine = "Add" if linear else "Mul"
-    late_smoothing = not linear and fusion.smoothing_sigma > 0
-    partial = node(combine, "levels_0_1", levels[0], levels[1])
-    result = node(combine, "product" if late_smoothing else "anomaly_map", partial, levels[2])
-    if late_smoothing:
-        tall = node("MatMul", "smoothed_rows", constant("smooth_rows", smooth[0]), result)
-        result = node("MatMul", "anomaly_map", tall, constant("smooth_columns", smooth[1].T))
-    node("ReduceMax", "score", result, axes=[1, 2], keepdims=0)
-    graph.output.append(helper.make_tensor_value_info("anomaly_map", TensorProto.FLOAT, ["N", *size]))
-    graph.output.append(helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N"]))
+    def fuse(self, chosen: range, fusion: Fusion, scope: str, output: str) -> str:
+        """Fuse six of the graph's outputs to `output`, (N, H, W), by nodes below `scope`; gives its name."""
+        maps = [self._maps[i] for i in chosen]
+        smooth = [gaussian_matrix(side, fusion.smoothing_sigma) for side in self._size]
+        linear = fusion.mode == "normalized"
+        levels = []
+        for level in range(3):
+            first, second = maps[level], maps[level + 3]
+            tag = f"{scope}/level_{level}"
+            if linear:
+                scale = [fusion.weights[i] / fusion.std[i] for i in (level, level + 3)]
+                offset = -sum(s * fusion.mean[i] for s, i in zip(scale, (level, level + 3), strict=True))
+                scales = [self.constant(f"{tag}/scale_{pair}", s) for pair, s in zip(PAIRS, scale, strict=True)]
+                first = self.node("Mul", f"{tag}/scaled_{PAIRS[0]}", None, first, scales[0])
+                second = self.node("Mul", f"{tag}/scaled_{PAIRS[1]}", None, second, scales[1])
+            both = self.node("Add", f"{tag}/sum", None, first, second)  # (N, h, w)
+            if linear:
+                both = self.node("Add", f"{tag}/centred", None, both, self.constant(f"{tag}/offset", offset))
+            shape = self._shapes[chosen[level]]
+            rows, columns = (bilinear_matrix(side, small) for side, small in zip(self._size, shape, strict=True))
+            if linear:  # smoothing goes into the same matrices
+                rows, columns = smooth[0] @ rows, smooth[1] @ columns
+            tall = self.node(
+                "MatMul", f"{tag}/rows", None, self.constant(f"{tag}/row_weights", rows), both
+            )  # (N, H, w)
+            weights = self.constant(f"{tag}/column_weights", columns.T)
+            levels.append(self.node("MatMul", f"{tag}/columns", None, tall, weights))  # (N, H, W)
+        combine = "Add" if linear else "Mul"
+        partial = self.node(combine, f"{scope}/levels_0_1", None, levels[0], levels[1])
+        if linear or fusion.smoothing_sigma == 0:
+            return self.node(combine, f"{scope}/levels", output, partial, levels[2])
+        product = self.node(combine, f"{scope}/product", None, partial, levels[2])
+        row_weights = self.constant(f"{scope}/smooth_rows", smooth[0])
+        column_weights = self.constant(f"{scope}/smooth_columns", smooth[1].T)
+        tall = self.node("MatMul", f"{scope}/smoothed_rows", None, row_weights, product)
+        return self.node("MatMul", f"{scope}/smoothed", output, tall, column_weights)
 
 
 def _to_opset(model: onnx.ModelProto) -> None:

@@ -50,10 +50,6 @@ def check(preset: Preset) -> None:
         if value is not None and (not 0 <= value < math.inf or (name == "learning_rate" and value == 0)):
             lowest = "above 0" if name == "learning_rate" else "from 0 up"
             raise UsageError(f"--set {name} must be a finite number {lowest}, not {value:g}.")
-    if preset.distance_floors is not None and not all(0 <= floor < math.inf for floor in preset.distance_floors):
-        raise UsageError(
-            f"--set distance_floors must be finite numbers from 0 up, not {_list(preset.distance_floors)}."
-        )
     strides, stem = preset.strides, preset.shared_stem
     if not strides[0] < strides[1] < strides[2] or not set(strides) <= {2, 4, 8, 16, 32}:
         raise UsageError(f"--set strides must be three of 2, 4, 8, 16 and 32, finest first, not {_list(strides)}.")
@@ -98,8 +94,8 @@ def _parse(name: str, text: str, kind: Any) -> Any:
             raise UsageError(f"--set {name} takes one of {', '.join(choices)}, not {text!r}.")
         return text
     if origin is tuple:
-        number, what = (float, "numbers") if float in choices else (int, "whole numbers, as in 4,8,16")
-        numbers = tuple(_number(name, part.strip(), number, what) for part in text.split(","))
+        what = "whole numbers, as in 4,8,16"
+        numbers = tuple(_number(name, part.strip(), int, what) for part in text.split(","))
         if Ellipsis not in choices and len(numbers) != len(choices):
             raise UsageError(f"--set {name} takes {len(choices)} numbers with commas between, not {text!r}.")
         return numbers

@@ -1,6 +1,6 @@
-"""What a model file says about labelled images, kept small: its six maps, at the model's own resolution."""
+"""What a model file says about labelled images, kept small: its maps, at the model's own resolution."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -10,20 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.bench import Environment, read_environment
-from rstpm_edge.bundle import Bundle, Fusion
+from rstpm_edge.bundle import Bundle, Evidence, Fusion
 from rstpm_edge.errors import DatasetError, ModelError
-from rstpm_edge.fusion import FusedMaps, kernels, make_fuser
+from rstpm_edge.fusion import kernels
 from rstpm_edge.image import Placement, read_image, to_input
 from rstpm_edge.judgement import judge
 from rstpm_edge.providers import Provider
 from rstpm_edge.regions import Grid
 from rstpm_edge.result import Result
 from rstpm_edge.roi import crop
+from rstpm_edge.scoring import ScoredMaps, Scorer
 from rstpm_edge.session import open_session
 
 from .data import TestImage, both_kinds, read_mask, test_images
 
-ALL_MAPS = range(6)
+ALL_MAPS = range(6)  # both pairs, all levels
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +32,8 @@ class Predictions:
     """N images of the data set `data`, the "good" ones first, and what the model gave for each of them.
 
     The images themselves are not kept; of each, the model's ROI counts. `masks` are (H, W) bool at the image's
-    size, and None where a defect was not outlined; `maps` are six, each (N, h, w) float32, in the order of
-    `bundle.map_names`.
+    size, and None where a defect was not outlined; `maps`, each (N, h, w) float32, are in the order of
+    `bundle.output_names`.
     """
 
     data: Path
@@ -47,11 +48,13 @@ class Predictions:
     map_sizes: tuple[tuple[int, int], ...]
     maps: tuple[NDArray[np.float32], ...]
 
-    def fuser(self, fusion: Fusion, kept: Collection[int] = ALL_MAPS) -> Callable[[int], FusedMaps]:
-        """Something that fuses the maps of image i; those that are not `kept` count as zero everywhere."""
-        fuse = make_fuser(fusion, self.map_sizes, (self.bundle.height, self.bundle.width))
-        maps = [level if i in kept else np.zeros_like(level) for i, level in enumerate(self.maps)]
-        return lambda i: fuse([level[i : i + 1] for level in maps])
+    def scorer(
+        self, fusion: Fusion, evidence: Evidence | None, kept: Sequence[int] = ALL_MAPS
+    ) -> Callable[[int], ScoredMaps]:
+        """Something that scores image i; pairs and levels that are not `kept` count as zero everywhere."""
+        score = Scorer(fusion, evidence, self.map_sizes, (self.bundle.height, self.bundle.width))
+        maps = [level if i % 6 in kept else np.zeros_like(level) for i, level in enumerate(self.maps)]
+        return lambda i: score([level[i : i + 1] for level in maps])
 
     def at_image_size(self, i: int, model_map: NDArray[np.float32]) -> NDArray[np.float32]:
         """A map (height, width) of the model's input, brought to the size of image i as Result.anomaly_map is."""
@@ -59,11 +62,11 @@ class Predictions:
         inside = model_map[self.placements[i].window]
         return np.asarray(cv2.resize(inside, size, interpolation=cv2.INTER_LINEAR), np.float32)
 
-    def result(self, i: int, fused: FusedMaps) -> Result:
-        """What `Detector` says about image i, from its fused maps."""
+    def result(self, i: int, scored: ScoredMaps) -> Result:
+        """What `Detector` says about image i, from its scored maps."""
         grid = Grid(self.placements[i], *self.shapes[i])
-        cell = (int(fused.position[0, 0]), int(fused.position[0, 1]))
-        return judge(fused.anomaly_map[0], float(fused.score[0]), cell, grid, self.bundle.calibration)
+        cell = (int(scored.position[0, 0]), int(scored.position[0, 1]))
+        return judge(scored.anomaly_map[0], float(scored.score[0]), cell, grid, self.bundle.calibration)
 
 
 def predict(

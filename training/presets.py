@@ -15,7 +15,7 @@ class Preset:
     teacher1: str
     teacher2: str
     strides: tuple[int, int, int]  # of the maps, relative to the model's input; finest first
-    distance_floors: tuple[float, float, float] | None  # of the relative distance, finest first; None: 1 − cosine
+    distance: Literal["surprise", "cosine"]  # beside what is usual for such a feature; or the paper's 1 − cosine
     students: Literal["edge", "paper"]
     standardize: bool  # scale each teacher channel to mean 0, deviation 1 over the training images
     fusion: FusionMode
@@ -42,9 +42,8 @@ EDGE = Preset(
     # Deeper than the paper's 4, 8, 16: far better on low-contrast parts, and a third faster.
     strides=(8, 16, 32),
     students="edge",
-    # The angle alone outlines badly: it lights up wherever there is little to see. The finer a map, the more of it is
-    # noise, and the higher its floor.
-    distance_floors=(2.0, 1.0, 0.5),
+    # The angle alone outlines badly: it lights up wherever there is little to see.
+    distance="surprise",
     standardize=True,  # without it a few loud channels decide the distance, and low contrast is lost
     fusion="normalized",
     smoothing_sigma=4.0,  # half a cell of the finest map
@@ -72,7 +71,7 @@ PAPER = Preset(
     teacher1="resnet18",
     teacher2="resnet50",
     strides=(4, 8, 16),
-    distance_floors=None,
+    distance="cosine",
     students="paper",
     standardize=False,
     fusion="paper",

@@ -1,7 +1,7 @@
 """From a float graph to one in fewer bits: calibrated on the run's own photos, compared with float32, or refused."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from rstpm_edge.bundle import Precision, map_names
+from rstpm_edge.bundle import Precision
 from rstpm_edge.errors import ExportError
 from rstpm_edge.providers import INPUT_NAME
 
@@ -98,7 +98,7 @@ def reduce(
 
     Raises ExportError when a margin is exceeded, or maps are not finite.
     """
-    names, held_out = map_names(config.preset.strides), photos.held_out
+    names, held_out = [output.name for output in graph.graph.output], photos.held_out
     facts: dict[str, Any] = {}
     if wanted.precision == "fp16":
         small = to_half(graph, names)
@@ -135,7 +135,7 @@ def reduce(
 
 
 def _quantized(
-    graph: onnx.ModelProto, names: tuple[str, ...], learned: list[NDArray[np.uint8]], symmetric: bool, report: Report
+    graph: onnx.ModelProto, names: Sequence[str], learned: list[NDArray[np.uint8]], symmetric: bool, report: Report
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """The graph in INT8, and the facts about it that `Reduced` has."""
     ranges = collect_ranges(

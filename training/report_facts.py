@@ -76,6 +76,17 @@ def configuration(predictions: Predictions) -> Rows:
             ("Deviation of each map", _six(fusion.std)),
             ("Weight of each map", _six(fusion.weights)),
         ]
+    if bundle.evidence is not None:
+        rows += [
+            (
+                "Score",
+                f"highest evidence + {bundle.evidence.outline:.4g} × highest of the map + {bundle.evidence.offset:.4g}",
+            ),
+            ("Maps of the evidence", ", ".join(bundle.evidence_names)),
+            ("Mean of each", _six(bundle.evidence.fusion.mean)),
+            ("Deviation of each", _six(bundle.evidence.fusion.std)),
+            ("Weight of each", _six(bundle.evidence.fusion.weights)),
+        ]
     rows += [
         ("Calibration", f"{len(calibration.scores)} good images, α = {percent(calibration.alpha)}"),
         ("Threshold", f"{calibration.threshold:.6g} (score of a typical good image: {calibration.median:.6g})"),

@@ -49,7 +49,7 @@ class Painter:
 
     def __init__(self, predictions: Predictions) -> None:
         self._predictions = predictions
-        self._fuse = predictions.fuser(predictions.bundle.fusion)
+        self._score = predictions.scorer(predictions.bundle.fusion, predictions.bundle.evidence)
         self._scales = [_scale(maps, predictions) for maps in predictions.maps]
 
     def views(self, i: int) -> Views:
@@ -76,7 +76,7 @@ class Painter:
         path = self._predictions.images[i].path
         image = crop(read_image(path), self._predictions.bundle.roi, path)
         photo = _fitted(image, PANEL)
-        return photo, draw_marks(photo, self._predictions.result(i, self._fuse(i)), image.shape[1])
+        return photo, draw_marks(photo, self._predictions.result(i, self._score(i)), image.shape[1])
 
     def _map(self, level: int, i: int) -> Image:
         """One of the six maps, where it lies on the image."""

@@ -8,7 +8,7 @@ samples/                 a few held-out images, on which an export checks itself
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from rstpm_edge.bundle import Fusion, ResizePolicy
+from rstpm_edge.bundle import Evidence, Fusion, ResizePolicy
 from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import TrainingError, UsageError
 from rstpm_edge.files import make_folder, write_bytes, write_json
@@ -69,6 +69,7 @@ class Summary:
     calibration: Calibration
     teacher_sha256: tuple[str, str]
     highest: tuple[tuple[str, float], ...] = ()  # of the held-out images: name and score, highest first
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True)
@@ -131,16 +132,17 @@ def load_summary(folder: Path) -> Summary:
         f"The run {folder} has not finished; go on with `rstpm-edge train --resume {folder}`",
     )
     try:
-        fusion: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in fields["fusion"].items()}
+        evidence = fields.get("evidence")
         calibration = Calibration(fields["calibration"]["alpha"], tuple(fields["calibration"]["scores"]))
         return Summary(
             epochs=int(fields["epochs"]),
             minutes=float(fields["minutes"]),
             losses=tuple((float(a), float(b)) for a, b in fields["losses"]),
-            fusion=Fusion(**fusion),
+            fusion=_fusion(fields["fusion"]),
             calibration=calibration,
             teacher_sha256=(fields["teacher_sha256"][0], fields["teacher_sha256"][1]),
             highest=tuple((str(name), float(score)) for name, score in fields.get("highest", ())),
+            evidence=evidence and Evidence(_fusion(evidence["fusion"]), evidence["outline"], evidence["offset"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise TrainingError(f"{folder / 'summary.json'} is damaged ({error}); train again.") from error
@@ -151,6 +153,14 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     progress = {key: getattr(checkpoint, key) for key in ("epoch", "schedule", "minutes", "losses")}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     write_bytes(folder / "checkpoint.safetensors", save(contiguous, {"progress": json.dumps(progress)}))
+
+
+def update_checkpoint(folder: Path, model: RSTPM) -> None:
+    """Put what `model` holds now into the run's checkpoint, which exists. Raises OutputError and TrainingError."""
+    checkpoint = load_checkpoint(folder)
+    assert checkpoint is not None
+    tensors = {f"model/{name}": value for name, value in trained_state(model).items()}
+    save_checkpoint(folder, replace(checkpoint, tensors={**checkpoint.tensors, **tensors}))
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
@@ -169,7 +179,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def trained_state(model: RSTPM) -> dict[str, Tensor]:
-    """Students and channel statistics: the model without its teachers."""
+    """Students, channel statistics and what is usual: the model without its teachers."""
     return {name: value for name, value in model.state_dict().items() if not name.startswith("teacher")}
 
 
@@ -189,6 +199,11 @@ def save_samples(folder: Path, files: Sequence[Path]) -> None:
     samples = make_folder(folder / "samples")
     for path in files[:SAMPLES]:
         write_bytes(samples / path.name, path.read_bytes())
+
+
+def _fusion(fields: Mapping[str, Any]) -> Fusion:
+    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+    return Fusion(**values)
 
 
 def _read_json(path: Path, otherwise: str) -> dict[str, Any]:

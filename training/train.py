@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from rstpm_edge import __version__
 from rstpm_edge.bundle import ResizePolicy
-from rstpm_edge.calibration import calibrate, conformal_threshold
+from rstpm_edge.calibration import conformal_threshold
 from rstpm_edge.errors import TrainingError, UsageError
 from rstpm_edge.roi import Roi, check_roi
 
-from .calibrate import fusion_and_scores
+from .calibrate import calibrate_on
 from .data import existing_folder, good_images, identify, load_inputs, recorded_files
 from .features import compute_features, remove_features
 from .fit import Progress, Report, fit
@@ -37,7 +37,9 @@ from .run import (
     save_config,
     save_samples,
     save_summary,
+    update_checkpoint,
 )
+from .usual import fit_usual
 
 NAMED = 5  # held-out images whose scores the summary names
 
@@ -255,6 +257,9 @@ def _run(
             progress=lambda done: report(Progress("teachers", done, len(inputs))),
         )
         losses = fit(fabric, folder, config, model, cache, checkpoint, started, minutes_before, report)
+        if fabric.is_global_zero:
+            fit_usual(model, cache, fabric.device)
+            update_checkpoint(folder, model)
     except torch.OutOfMemoryError as error:
         raise TrainingError(
             f"The memory of {fabric.device} is too small for batches of {config.preset.batch_size} images; train again "
@@ -263,16 +268,28 @@ def _run(
     finally:
         remove_features(cache_folder)
     if fabric.is_global_zero:
-        fusion, scores = fusion_and_scores(
+        found = calibrate_on(
             model,
             held_out,
             fabric.device,
+            config.alpha,
             progress=lambda done: report(Progress("calibration", done, len(held_out))),
         )
         minutes = minutes_before + (time.monotonic() - started) / 60
         hashes = (model.teacher1.record.sha256, model.teacher2.record.sha256)
-        calibration = calibrate(scores, config.alpha)
-        named = zip((name for name, _ in config.holdout), scores, strict=True)
+        named = zip((name for name, _ in config.holdout), found.scores, strict=True)
         highest = tuple(sorted(named, key=lambda pair: -pair[1])[:NAMED])
-        save_summary(folder, Summary(len(losses), minutes, tuple(losses), fusion, calibration, hashes, highest))
+        save_summary(
+            folder,
+            Summary(
+                len(losses),
+                minutes,
+                tuple(losses),
+                found.fusion,
+                found.calibration,
+                hashes,
+                highest,
+                found.evidence,
+            ),
+        )
     fabric.barrier()

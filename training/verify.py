@@ -1,17 +1,17 @@
 """The same images through every implementation of the model: PyTorch, ONNX Runtime, the extension and NumPy."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from rstpm_edge.errors import UsageError
-from rstpm_edge.fusion import make_fuser
-from rstpm_edge.fusion_reference import fuse
+from rstpm_edge.fusion_reference import score as reference_score
 from rstpm_edge.image import read_image, to_input
 from rstpm_edge.roi import crop
+from rstpm_edge.scoring import Scorer
 from rstpm_edge.session import open_session
 
 from .export import MAP_TOLERANCE, SCORE_TOLERANCE, load_model
@@ -19,10 +19,10 @@ from .export import MAP_TOLERANCE, SCORE_TOLERANCE, load_model
 
 @dataclass(frozen=True)
 class Differences:
-    """The largest differences over `images` images; maps lie between 0 and 2."""
+    """The largest differences over `images` images; anomaly maps lie between 0 and 1, or 2 where they are angles."""
 
     images: int
-    map_onnxruntime: float  # any of the six maps, ONNX Runtime against PyTorch
+    map_onnxruntime: float  # any of the maps, ONNX Runtime against PyTorch
     fused_extension: float  # the fused map, the extension against NumPy, relative to its largest value
     score: float  # ONNX Runtime and the extension against PyTorch and NumPy, relative
 
@@ -47,28 +47,28 @@ def verify(run: Path, model_file: Path, images: Sequence[Path]) -> Differences:
     session, model = open_session(model_file), load_model(run)
     bundle = session.bundle
     size = (bundle.height, bundle.width)
-    if bundle.map_names != model.map_names:
+    if bundle.output_names != model.output_names:
         raise UsageError(f"{model_file} was not exported from the run {run}.")
     if bundle.precision != "fp32":
         raise UsageError(
             f"{model_file} is in {bundle.precision}, which PyTorch does not compute in: `export` has compared it with "
             "the float32 model, and `evaluate` says what it does on labelled photos."
         )
-    fuser = make_fuser(bundle.fusion, session.map_sizes, size)
+    scorer = Scorer(bundle.fusion, bundle.evidence, session.map_sizes, size)
     worst = np.zeros(3)
     for path in images:
         inputs = to_input(crop(read_image(path), bundle.roi, path), size, bundle.resize)[0][None]
         expected = [m.numpy() for m in model(torch.from_numpy(inputs))]
         maps = session.run(inputs)
-        fused = fuser(maps)
-        reference, _, _ = fuse(maps, size, **asdict(bundle.fusion))
-        _, score, _ = fuse(expected, size, **asdict(bundle.fusion))
+        found = scorer(maps)
+        reference, _ = reference_score(maps, bundle)
+        _, score = reference_score(expected, bundle)
         worst = np.maximum(
             worst,
             [
                 max(float(np.abs(got - want).max()) for got, want in zip(maps, expected, strict=True)),
-                float(np.abs(fused.anomaly_map - reference).max() / np.abs(reference).max()),
-                float(np.abs(fused.score - score).max() / np.abs(score).max()),
+                float(np.abs(found.anomaly_map - reference).max() / np.abs(reference).max()),
+                float(np.abs(found.score - score).max() / np.abs(score).max()),
             ],
         )
     return Differences(len(images), *map(float, worst))

@@ -1,7 +1,8 @@
 /* Six anomaly maps to a verdict.
  *
- *   fuse_maps                                  on maps made up here, with a defect near row 70, column 180
- *   fuse_maps MODEL MAP MAP MAP MAP MAP MAP    on raw float32 files: stpm finest to coarsest, then recon
+ *   fuse_maps                on maps made up here, with a defect near row 70, column 180
+ *   fuse_maps MODEL MAP...   on raw float32 files: six, stpm finest to coarsest, then recon; and where the
+ * model has evidence, six more, of angles, in the same order
  *
  * MODEL is a text file of words and numbers, as docs/embedding.md makes from a model file:
  *
@@ -14,11 +15,21 @@
  *   smoothing_sigma 4
  *   threshold 25.5
  *
+ * and of a model with evidence also evidence_mean, evidence_std, evidence_weights, evidence_smoothing_sigma,
+ * outline and offset: the score is then max(B) + outline * max(A) + offset, with B fused from the angles, and
+ * A from the others.
+ *
  * Prints the score and where it lies. Exit code: 0 normal, 1 anomalous, 2 wrong use. */
 #include <rstpm_edge.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+struct model {
+    rstpm_fusion_config outline, evidence;
+    double threshold, share, offset;
+    int has_evidence;
+};
 
 static void fail(const char* what, const char* why) {
     fprintf(stderr, "fuse_maps: %s: %s\n", what, why);
@@ -41,39 +52,54 @@ static void read_six(FILE* file, const char* path, float* numbers) {
     for (int i = 0; i < RSTPM_MAPS; ++i) numbers[i] = (float)read_number(file, path);
 }
 
-static void read_model(const char* path, rstpm_fusion_config* config, double* threshold) {
+static void read_model(const char* path, struct model* model) {
     char word[32];
     int lines = 0;
+    rstpm_fusion_config* outline = &model->outline;
+    rstpm_fusion_config* evidence = &model->evidence;
     FILE* file = fopen(path, "r");
     if (file == NULL) fail(path, "cannot be opened");
     for (; fscanf(file, "%31s", word) == 1; ++lines) {
         if (strcmp(word, "mode") == 0) {
             if (fscanf(file, "%31s", word) != 1) fail(path, "the mode is missing");
-            config->mode = strcmp(word, "paper") == 0 ? RSTPM_PAPER : RSTPM_NORMALIZED;
+            outline->mode = strcmp(word, "paper") == 0 ? RSTPM_PAPER : RSTPM_NORMALIZED;
         } else if (strcmp(word, "size") == 0) {
-            config->height = read_size(file, path);
-            config->width = read_size(file, path);
+            outline->height = evidence->height = read_size(file, path);
+            outline->width = evidence->width = read_size(file, path);
         } else if (strcmp(word, "levels") == 0) {
             for (int level = 0; level < RSTPM_LEVELS; ++level) {
-                config->level_height[level] = read_size(file, path);
-                config->level_width[level] = read_size(file, path);
+                outline->level_height[level] = evidence->level_height[level] = read_size(file, path);
+                outline->level_width[level] = evidence->level_width[level] = read_size(file, path);
             }
         } else if (strcmp(word, "mean") == 0) {
-            read_six(file, path, config->mean);
+            read_six(file, path, outline->mean);
         } else if (strcmp(word, "std") == 0) {
-            read_six(file, path, config->std);
+            read_six(file, path, outline->std);
         } else if (strcmp(word, "weights") == 0) {
-            read_six(file, path, config->weight);
+            read_six(file, path, outline->weight);
         } else if (strcmp(word, "smoothing_sigma") == 0) {
-            config->smoothing_sigma = read_number(file, path);
+            outline->smoothing_sigma = read_number(file, path);
         } else if (strcmp(word, "threshold") == 0) {
-            *threshold = read_number(file, path);
+            model->threshold = read_number(file, path);
+        } else if (strcmp(word, "evidence_mean") == 0) {
+            read_six(file, path, evidence->mean);
+        } else if (strcmp(word, "evidence_std") == 0) {
+            read_six(file, path, evidence->std);
+        } else if (strcmp(word, "evidence_weights") == 0) {
+            read_six(file, path, evidence->weight);
+        } else if (strcmp(word, "evidence_smoothing_sigma") == 0) {
+            evidence->smoothing_sigma = read_number(file, path);
+        } else if (strcmp(word, "outline") == 0) {
+            model->share = read_number(file, path);
+        } else if (strcmp(word, "offset") == 0) {
+            model->offset = read_number(file, path);
         } else {
             fail(path, "an unknown word");
         }
     }
     fclose(file);
-    if (lines != 8) fail(path, "not eight lines");
+    if (lines != 8 && lines != 14) fail(path, "neither eight lines nor, with evidence, fourteen");
+    model->has_evidence = lines == 14;
 }
 
 static float* read_map(const char* path, size_t count) {
@@ -88,7 +114,8 @@ static float* read_map(const char* path, size_t count) {
 }
 
 /* Flat maps with a bump: what a model of 256 x 256 would say of a good part with one defect. */
-static void make_up(rstpm_fusion_config* config, float* maps[RSTPM_MAPS], double* threshold) {
+static void make_up(struct model* model, float** maps) {
+    rstpm_fusion_config* config = &model->outline;
     config->height = config->width = 256;
     for (int level = 0; level < RSTPM_LEVELS; ++level)
         config->level_height[level] = config->level_width[level] = 32 >> level;
@@ -103,30 +130,15 @@ static void make_up(rstpm_fusion_config* config, float* maps[RSTPM_MAPS], double
         maps[i][70 / cell * side + 180 / cell] = 0.5f;
     }
     config->smoothing_sigma = 4.0;
-    *threshold = 25.0;
+    model->threshold = 25.0;
 }
 
-int main(int count, char** arguments) {
-    rstpm_fusion_config config = {.struct_size = sizeof config};
-    float* maps[RSTPM_MAPS];
-    double threshold = 0.0;
-    if (count == 1) {
-        make_up(&config, maps, &threshold);
-    } else if (count == 2 + RSTPM_MAPS) {
-        read_model(arguments[1], &config, &threshold);
-        for (int i = 0; i < RSTPM_MAPS; ++i) {
-            const size_t height = (size_t)config.level_height[i % RSTPM_LEVELS];
-            maps[i] = read_map(arguments[2 + i], height * (size_t)config.level_width[i % RSTPM_LEVELS]);
-        }
-    } else {
-        fail("usage", "fuse_maps [MODEL MAP MAP MAP MAP MAP MAP]");
-    }
-
+/* The maximum of six maps' fused map, and where it is. */
+static rstpm_image_result fuse(const rstpm_fusion_config* config, float* const* maps) {
     rstpm_fusion* fusion;
-    rstpm_status status = rstpm_fusion_create(&config, &fusion);
+    rstpm_status status = rstpm_fusion_create(config, &fusion);
     if (status != RSTPM_OK) fail("making the plan", rstpm_status_message(status));
-
-    float* fused = malloc((size_t)config.height * (size_t)config.width * sizeof *fused);
+    float* fused = malloc((size_t)config->height * (size_t)config->width * sizeof *fused);
     if (fused == NULL) fail("the fused map", "memory ran out");
     const float* inputs[RSTPM_MAPS];
     for (int i = 0; i < RSTPM_MAPS; ++i) inputs[i] = maps[i];
@@ -134,12 +146,36 @@ int main(int count, char** arguments) {
     status = rstpm_fusion_run(fusion, inputs, 1, fused, &result, NULL, 0.0f, 1);
     if (status != RSTPM_OK) fail("fusing", rstpm_status_message(status));
     if (result.nonfinite) fail("fusing", "a map holds NaN or infinity");
-
-    const int anomalous = result.score > threshold;
-    printf("score %.7g row %d column %d %s (kernel %s)\n", (double)result.score, (int)result.row,
-           (int)result.column, anomalous ? "anomalous" : "normal", rstpm_fusion_last_kernel(fusion));
     rstpm_fusion_destroy(fusion);
     free(fused);
-    for (int i = 0; i < RSTPM_MAPS; ++i) free(maps[i]);
+    return result;
+}
+
+int main(int count, char** arguments) {
+    struct model model = {.outline = {.struct_size = sizeof(rstpm_fusion_config)},
+                          .evidence = {.struct_size = sizeof(rstpm_fusion_config)}};
+    float* maps[2 * RSTPM_MAPS] = {NULL};
+    if (count == 1) {
+        make_up(&model, maps);
+    } else {
+        read_model(arguments[1], &model);
+        const int wanted = model.has_evidence ? 2 * RSTPM_MAPS : RSTPM_MAPS;
+        if (count != 2 + wanted)
+            fail("usage", "fuse_maps [MODEL MAP...]: six maps, twelve where the model has evidence");
+        for (int i = 0; i < wanted; ++i) {
+            const size_t height = (size_t)model.outline.level_height[i % RSTPM_LEVELS];
+            maps[i] =
+                read_map(arguments[2 + i], height * (size_t)model.outline.level_width[i % RSTPM_LEVELS]);
+        }
+    }
+
+    const rstpm_image_result highest = fuse(&model.outline, maps);
+    double score = (double)highest.score;
+    if (model.has_evidence)
+        score = (double)fuse(&model.evidence, maps + RSTPM_MAPS).score + model.share * score + model.offset;
+    const int anomalous = score > model.threshold;
+    printf("score %.7g row %d column %d %s\n", score, (int)highest.row, (int)highest.column,
+           anomalous ? "anomalous" : "normal");
+    for (int i = 0; i < 2 * RSTPM_MAPS; ++i) free(maps[i]);
     return anomalous;
 }

@@ -1,0 +1,73 @@
+"""From a model's maps to what an image is judged by: its anomaly map, and its score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rstpm_edge.bundle import Evidence, Fusion
+from rstpm_edge.fusion import make_fuser
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredMaps:
+    """The result for a batch of N images. `position` is that of the anomaly map's maximum, (N, 2), row and column.
+
+    `evidence_map` (N, H, W) is what the score is made of besides; None where it is the anomaly map's maximum.
+    """
+
+    anomaly_map: NDArray[np.float32]  # (N, H, W)
+    score: NDArray[np.float32]  # (N,)
+    position: NDArray[np.int32]
+    evidence_map: NDArray[np.float32] | None = None
+
+
+class Scorer:
+    """Anomaly maps and scores as a bundle asks for them, with the active kernel. May be shared by threads.
+
+    `map_sizes` are the (height, width) of the three levels, `size` is that of the model's input.
+    Raises ValueError for values that `Fuser` does not take.
+    """
+
+    def __init__(
+        self,
+        fusion: Fusion,
+        evidence: Evidence | None,
+        map_sizes: Sequence[tuple[int, int]],
+        size: tuple[int, int],
+    ) -> None:
+        self._fuse = make_fuser(fusion, map_sizes, size)
+        self._evidence = evidence
+        self._fuse_evidence = None if evidence is None else make_fuser(evidence.fusion, map_sizes, size)
+
+    @property
+    def kernel(self) -> str:
+        """The kernel that ran last; before the first call, the one that will."""
+        return self._fuse.last_kernel or self._fuse.kernel
+
+    def __call__(self, maps: Sequence[NDArray[np.float32]]) -> ScoredMaps:
+        """Score a batch; `maps` are the bundle's outputs, six or twelve, each (N, h, w) float32.
+
+        Raises ModelError when a map holds NaN or infinity; TypeError and ValueError as `Fuser` does.
+        """
+        fused = self._fuse(maps[:6])
+        if self._evidence is None or self._fuse_evidence is None:
+            return ScoredMaps(fused.anomaly_map, fused.score, fused.position)
+        seen = self._fuse_evidence(maps[6:])
+        score = seen.score + np.float32(self._evidence.outline) * fused.score + np.float32(self._evidence.offset)
+        return ScoredMaps(fused.anomaly_map, score, fused.position, seen.anomaly_map)
+
+    def ignoring(self, scored: ScoredMaps, i: int, ignored: NDArray[np.bool_]) -> tuple[float, tuple[int, int]]:
+        """Score and position of image i where `ignored` (H, W) is False; never a higher score than without."""
+        where = ~ignored
+        kept = np.where(where, scored.anomaly_map[i], -np.inf)
+        row, column = divmod(int(kept.argmax()), kept.shape[1])
+        peak = scored.anomaly_map[i, row, column]
+        if self._evidence is None or scored.evidence_map is None:
+            return float(peak), (row, column)
+        highest = scored.evidence_map[i].max(where=where, initial=-np.inf)
+        score = highest + np.float32(self._evidence.outline) * peak + np.float32(self._evidence.offset)
+        return float(score), (row, column)

@@ -1,0 +1,138 @@
+"""Scores with evidence of their own: what is computed, what a mask does to it, and regions of a map that stays low."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundles import ModelFactory, make_bundle
+from numpy.typing import NDArray
+
+from rstpm_edge import Detector
+from rstpm_edge.bundle import Bundle, Evidence, Fusion, parse_bundle
+from rstpm_edge.calibration import Calibration
+from rstpm_edge.errors import ModelError
+from rstpm_edge.fusion_reference import score as reference
+from rstpm_edge.image import Placement
+from rstpm_edge.judgement import judge
+from rstpm_edge.regions import Grid
+from rstpm_edge.scoring import ScoredMaps, Scorer
+
+SIZES = ((16, 24), (8, 12), (4, 6))
+SIZE = (64, 96)
+FUSION = Fusion("normalized", (0.5,) * 6, (0.2,) * 6, (1, 2, 3, 4, 5, 6), 2.0)
+EVIDENCE = Evidence(Fusion("normalized", (0.4,) * 6, (0.3,) * 6, (6, 5, 4, 3, 2, 1), 4.0), outline=0.3, offset=-1.5)
+
+
+def draw_maps(count: int, seed: int = 0) -> list[NDArray[np.float32]]:
+    rng = np.random.default_rng(seed)
+    return [rng.random((count, *size), np.float32) for size in SIZES * 4]
+
+
+def scored(maps: list[NDArray[np.float32]]) -> tuple[Scorer, ScoredMaps]:
+    scorer = Scorer(FUSION, EVIDENCE, SIZES, SIZE)
+    return scorer, scorer(maps)
+
+
+@pytest.mark.parametrize("evidence", [None, EVIDENCE])
+def test_map_and_score_are_those_of_the_reference(evidence: Evidence | None) -> None:
+    maps = draw_maps(3)
+    bundle = make_bundle(fusion=FUSION, evidence=evidence, height=SIZE[0], width=SIZE[1])
+    found = Scorer(FUSION, evidence, SIZES, SIZE)(maps)
+    anomaly_map, score = reference(maps, bundle)
+    np.testing.assert_allclose(found.anomaly_map, anomaly_map, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(found.score, score, rtol=1e-4)
+    assert (found.evidence_map is None) == (evidence is None)
+    for i, (row, column) in enumerate(found.position):
+        assert found.anomaly_map[i, row, column] == found.anomaly_map[i].max()
+
+
+def test_what_is_ignored_has_no_part_in_the_score() -> None:
+    scorer, found = scored(draw_maps(2))
+    assert found.evidence_map is not None
+    ignored = np.zeros(SIZE, np.bool_)
+    ignored[:40] = True
+    score, (row, column) = scorer.ignoring(found, 1, ignored)
+    peak = found.anomaly_map[1, 40:].max()
+    assert score == pytest.approx(found.evidence_map[1, 40:].max() + 0.3 * peak - 1.5, rel=1e-6)
+    assert found.anomaly_map[1, row, column] == peak
+    assert row >= 40
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_mask_never_raises_a_score(seed: int) -> None:
+    scorer, found = scored(draw_maps(1, seed))
+    ignored = np.random.default_rng(seed).random(SIZE) < 0.9
+    ignored[0, 0] = False
+    assert scorer.ignoring(found, 0, ignored)[0] <= found.score[0]
+    assert scorer.ignoring(found, 0, np.zeros(SIZE, np.bool_))[0] == pytest.approx(float(found.score[0]))
+
+
+def result_of(peak: float, score: float, threshold: float, typical: float) -> tuple[int, float]:
+    """How many regions a map with one hill has, and the largest of them in pixels."""
+    rows, columns = np.mgrid[:64, :64]
+    hill = (peak * np.exp(-((rows - 20) ** 2 + (columns - 30) ** 2) / 50)).astype(np.float32)
+    cell = (20, 30)
+    grid = Grid(Placement(0, 0, 64, 64), 64, 64)
+    found = judge(hill, score, cell, grid, Calibration(0.5, (typical,)), threshold=threshold)
+    assert all(region.position == (30, 20) for region in found.regions)
+    return len(found.regions), max((region.area for region in found.regions), default=0)
+
+
+def test_an_anomalous_image_has_a_region_also_where_its_map_stays_below_the_threshold() -> None:
+    assert result_of(peak=9, score=9, threshold=6, typical=3) == (1, pytest.approx(64, abs=8))  # above 6
+    assert result_of(peak=5, score=9, threshold=6, typical=3) == (1, pytest.approx(35, abs=8))  # above (3 + 5) / 2
+    assert result_of(peak=2, score=9, threshold=6, typical=3) == (1, 1)  # no more than the highest place
+    assert result_of(peak=9, score=5, threshold=6, typical=3) == (0, 0)  # a score says whether there are any
+
+
+def test_the_document_keeps_the_evidence() -> None:
+    bundle = make_bundle(evidence=EVIDENCE)
+    assert parse_bundle(bundle.to_json()) == bundle
+    assert bundle.output_names == (*bundle.map_names, *(f"{name}_angle" for name in bundle.map_names))
+    assert "evidence" not in make_bundle().to_json()
+    assert make_bundle().output_names == make_bundle().map_names
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        Evidence(FUSION, outline=-0.1, offset=0.0),
+        Evidence(FUSION, outline=0.1, offset=1e400),
+        Evidence(Fusion(std=(0.0,) * 6), outline=0.1, offset=0.0),
+        Evidence(Fusion(weights=(1.0,) * 5), outline=0.1, offset=0.0),
+    ],
+)
+def test_a_damaged_evidence_is_refused(evidence: Evidence) -> None:
+    document = _unchecked(make_bundle(evidence=evidence))
+    with pytest.raises(ModelError, match="metadata is damaged"):
+        parse_bundle(document)
+
+
+def _unchecked(bundle: Bundle) -> str:
+    import json
+    from dataclasses import asdict
+
+    fields = asdict(bundle)
+    del fields["roi"]
+    return json.dumps(fields)
+
+
+def test_the_detector_scores_by_evidence(model_factory: ModelFactory) -> None:
+    evidence = Evidence(Fusion(weights=(2.0,) * 6), outline=0.5, offset=-1.0)
+    image = np.full((64, 64, 3), 255, np.uint8)  # every map says 1: the anomaly map 6, the evidence 12
+    detector = Detector(model_factory(evidence=evidence))
+    result = detector(image)
+    assert result.score == pytest.approx(12 + 3 - 1)
+    assert result.model_map.max() == pytest.approx(6)
+    mask = np.zeros((64, 64), np.bool_)
+    mask[:, :32] = True
+    image[:, 32:] = 127  # the right half is as it should be
+    assert Detector(model_factory(evidence=evidence), mask=~mask)(image).score < 6  # what the cells at the edge share
+
+
+def test_a_model_that_lacks_what_its_evidence_needs(model_factory: ModelFactory) -> None:
+    path: Path = model_factory(evidence=EVIDENCE, leave_out="recon_8_angle")
+    with pytest.raises(ModelError, match=r"^The output recon_8_angle of .* is missing"):
+        Detector(path)

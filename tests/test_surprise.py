@@ -1,0 +1,135 @@
+"""The distance of the preset `edge`: its formula, the fit of what is usual, and what it must not be fooled by."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from rstpm_edge.training.distance import LEAST, SurpriseDistance
+from rstpm_edge.training.features import FeatureCache
+from rstpm_edge.training.model import RSTPM
+from rstpm_edge.training.presets import EDGE, PAPER, Preset
+from rstpm_edge.training.usual import fit_usual, set_usual
+from torch import Tensor
+
+CHANNELS = 5
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def fitted(seed: int = 0) -> tuple[SurpriseDistance, Tensor, Tensor, Tensor]:
+    """A distance fitted to positions whose error and angle do depend on the feature, and those positions."""
+    student = draw(20_000, CHANNELS, seed=seed)
+    error = (0.3 * student[:, 0] - 1 + 0.1 * draw(20_000, seed=seed + 1)).exp()
+    spread = (0.5 * student[:, 2]).exp()
+    angle = 0.4 + 0.05 * student[:, 1] + 0.1 * spread * draw(20_000, seed=seed + 2)
+    distance = SurpriseDistance(CHANNELS)
+    set_usual(distance, student, error, angle)
+    return distance, student, error, angle
+
+
+def usual(distance: SurpriseDistance, student: Tensor) -> Tensor:
+    """(P, C) -> (P, 3): log of the usual error, usual angle, log of the angle's factor."""
+    with torch.no_grad():
+        values = distance.middle + distance.reach * distance.usual(student[:, :, None, None]).clamp(-1, 1)
+    return values[:, :, 0, 0]
+
+
+def test_the_maps_follow_their_formulas() -> None:
+    distance = fitted()[0]
+    student, teacher = draw(2, CHANNELS, 4, 6) * 2, draw(2, CHANNELS, 4, 6, seed=1) + 0.5
+    with torch.no_grad():
+        outline, angle = (m.double().numpy() for m in distance(student, teacher))
+    predicted = usual(distance, student.permute(0, 2, 3, 1).reshape(-1, CHANNELS)).double().numpy()
+    s, t = (x.permute(0, 2, 3, 1).double().numpy() for x in (student, teacher))  # (2, 4, 6, C)
+    # What the line through the student's feature leaves of the teacher's: by projection, not by the expanded formula.
+    along = (s * t).sum(-1, keepdims=True) / (s * s).sum(-1, keepdims=True) * s
+    error = ((t - along) ** 2).sum(-1) / (t * t).sum(-1).mean((1, 2), keepdims=True) + LEAST
+    cosine = (s * t).sum(-1) / np.linalg.norm(s, axis=-1) / np.linalg.norm(t, axis=-1)
+    log_error, usual_angle, factor = predicted.reshape(2, 4, 6, 3).transpose(3, 0, 1, 2)
+    np.testing.assert_allclose(outline, error / (error + np.exp(log_error)), rtol=1e-5)
+    np.testing.assert_allclose(angle, (1 - cosine - usual_angle) * np.exp(factor), rtol=1e-4, atol=1e-5)
+    assert 0 <= outline.min() <= outline.max() <= 1
+
+
+def test_the_fit_finds_what_the_feature_says() -> None:
+    distance, student, *_ = fitted()
+    found = usual(distance, student)
+    inside = (distance.usual(student[:, :, None, None]).abs() < 1).all(1).flatten()
+    assert float(inside.float().mean()) > 0.99
+    torch.testing.assert_close(found[:, 0][inside], (0.3 * student[:, 0] - 1)[inside], atol=0.02, rtol=0)
+    torch.testing.assert_close(found[:, 1][inside], (0.4 + 0.05 * student[:, 1])[inside], atol=0.01, rtol=0)
+    # The factor is one over the root of the deviation: e^(0.5 x) deviations ask for e^(-0.25 x), times a constant.
+    slope = np.polyfit(student[:, 2][inside].numpy(), found[:, 2][inside].numpy(), 1)[0]
+    assert slope == pytest.approx(-0.25, abs=0.02)
+    new = fitted(seed=9)
+    predicted = usual(distance, new[1])
+    assert float((new[2].log() - predicted[:, 0]).mean()) == pytest.approx(0, abs=0.02)
+
+
+def test_a_feature_beyond_all_good_ones_excuses_nothing() -> None:
+    distance, student, *_ = fitted()
+    seen = usual(distance, student)
+    far = usual(distance, 1000 * student[:100])
+    assert bool((far.amax(0) <= seen.amax(0) + 1e-5).all())
+    assert bool((far.amin(0) >= seen.amin(0) - 1e-5).all())
+
+
+def test_a_stronger_light_on_teacher_or_student_leaves_the_error() -> None:
+    student, teacher = draw(2, CHANNELS, 4, 6), draw(2, CHANNELS, 4, 6, seed=1)
+    expected = SurpriseDistance.measure(student, teacher)
+    for s, t in ((3 * student, teacher), (student, 3 * teacher)):
+        for found, wanted in zip(SurpriseDistance.measure(s, t), expected, strict=True):
+            torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_features_without_anything_in_them_are_finite() -> None:
+    x, zero = draw(1, CHANNELS, 3, 3), torch.zeros(1, CHANNELS, 3, 3)
+    for pair in ((zero, zero), (zero, x), (x, zero), (x, x), (x, -x)):
+        with torch.no_grad():
+            assert all(bool(m.isfinite().all()) for m in fitted()[0](*pair))
+
+
+def test_positions_that_are_all_alike_can_be_fitted() -> None:
+    distance = SurpriseDistance(CHANNELS)
+    set_usual(distance, torch.ones(50, CHANNELS), torch.full((50,), 0.2), torch.full((50,), 0.1))
+    found = usual(distance, torch.ones(1, CHANNELS))[0]
+    assert found[:2].tolist() == pytest.approx([np.log(0.2), 0.1], abs=0.01)
+
+
+def test_the_loss_is_the_mean_squared_error() -> None:
+    student, teacher = draw(2, CHANNELS, 4, 6), draw(2, CHANNELS, 4, 6, seed=1)
+    torch.testing.assert_close(SurpriseDistance(CHANNELS).loss(student, teacher), (student - teacher).square().mean())
+
+
+def cached(preset: Preset, count: int = 5) -> tuple[RSTPM, FeatureCache]:
+    """A model without weights, and what its teachers see in noise."""
+    torch.manual_seed(0)
+    model = RSTPM(preset, dict.fromkeys((preset.teacher1, preset.teacher2), "random"))
+    images = np.random.default_rng(0).integers(0, 256, (count, 64, 96, 3), np.uint8)
+    with torch.no_grad():
+        raw = model.teachers(torch.from_numpy(images))
+    levels1, levels2 = ([level.half().numpy() for level in levels] for levels in raw)
+    return model, FeatureCache(images, levels1, levels2)
+
+
+def test_every_distance_is_fitted_and_always_alike() -> None:
+    fits = []
+    for _ in range(2):
+        model, cache = cached(EDGE)
+        model.train()
+        seen: list[int] = []
+        fit_usual(model, cache, torch.device("cpu"), progress=seen.append)
+        assert seen == [5]
+        assert model.students.training
+        fits.append([d.usual.weight.clone() for d in model.distances if isinstance(d, SurpriseDistance)])
+    assert [bool(weight.abs().sum() > 0) for weight in fits[0]] == [True] * 6
+    for one, other in zip(*fits, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_there_is_nothing_to_fit_for_the_paper() -> None:
+    model, cache = cached(PAPER, count=2)
+    fit_usual(model, cache, torch.device("cpu"), progress=lambda done: pytest.fail("not reached"))

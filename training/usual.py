@@ -1,0 +1,80 @@
+"""What each student usually misses on good images, told from its own feature: the fit behind `SurpriseDistance`."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .distance import SurpriseDistance
+from .features import FeatureCache
+from .model import RSTPM
+
+IMAGES = 192  # evenly spread; twice as many change nothing
+POSITIONS = 1 << 16  # of each level, drawn from all of these images
+BATCH = 16
+RIDGE = 1e-3  # of the features' mean square: what keeps weights of channels that say the same apart
+OUTLIERS = 1e-3  # share at either end of what was seen that does not count as seen
+
+
+@torch.no_grad()
+def fit_usual(
+    model: RSTPM, cache: FeatureCache, device: torch.device, *, progress: Callable[[int], None] = lambda done: None
+) -> None:
+    """Fit what is usual for every `SurpriseDistance` of `model`, in closed form, on images that were learned from.
+
+    By ridge regression on the student's features, over positions of up to `IMAGES` of the cached images. On learned
+    images, not on held-out ones: the calibration's promise rests on those having no part in the model. `progress` is
+    called with the number of images done.
+    """
+    distances = [distance for distance in model.distances if isinstance(distance, SurpriseDistance)]
+    if not distances:
+        return
+    was_training = model.training
+    model.eval()
+    count = len(cache.images)
+    rows = np.unique(np.linspace(0, count - 1, min(count, IMAGES)).round().astype(np.int64))
+    samples: list[list[tuple[Tensor, Tensor, Tensor]]] = [[] for _ in distances]
+    draw = torch.Generator().manual_seed(0)  # the same positions again when a run is resumed
+    for start in range(0, len(rows), BATCH):
+        some = rows[start : start + BATCH]
+        features = cache.batch(model, some, device)
+        students = model.students(features.source, features.deep, features.levels[3:])
+        for kept, student, teacher in zip(samples, students, features.levels, strict=True):
+            error, angle = SurpriseDistance.measure(student, teacher)
+            positions = error.numel()
+            share = min(positions, math.ceil(POSITIONS * len(some) / len(rows)))
+            picked = torch.randperm(positions, generator=draw)[:share].to(device)
+            flat = student.permute(0, 2, 3, 1).reshape(positions, -1)
+            each = flat[picked], error.flatten()[picked], angle.flatten()[picked]
+            kept.append((each[0].cpu(), each[1].cpu(), each[2].cpu()))
+        progress(start + len(some))
+    for distance, kept in zip(distances, samples, strict=True):
+        student, error, angle = (torch.cat(parts) for parts in zip(*kept, strict=True))
+        set_usual(distance, student, error, angle)
+    model.train(was_training)
+
+
+def set_usual(distance: SurpriseDistance, student: Tensor, error: Tensor, angle: Tensor) -> None:
+    """Fit one distance to P positions of good images: `student` (P, C), `error`, `angle` (P,) as `measure` has it."""
+    inputs = torch.cat([torch.ones(len(student), 1), student], 1).double()  # (P, 1 + C)
+    square = inputs.T @ inputs
+    square += RIDGE * square.diagonal().mean() * torch.eye(len(square), dtype=torch.float64)
+
+    def regress(target: Tensor) -> tuple[Tensor, Tensor]:
+        weights = torch.linalg.solve(square, inputs.T @ target.double())  # (1 + C,)
+        return weights, inputs @ weights
+
+    usual_error = regress(error.log())
+    usual_angle = regress(angle)
+    weights, log_variance = regress(((angle - usual_angle[1]).square() + 1e-5).log())
+    factor = (-weights / 4, -log_variance / 4)  # 1 / √deviation
+    ends = torch.tensor([OUTLIERS, 1 - OUTLIERS], dtype=torch.float64)
+    for i, (weights, values) in enumerate((usual_error, usual_angle, factor)):
+        low, high = torch.quantile(values, ends).tolist()
+        middle, reach = (low + high) / 2, max((high - low) / 2, 1e-6)
+        distance.middle[0, i], distance.reach[0, i] = middle, reach
+        distance.usual.weight[i, :, 0, 0] = (weights[1:] / reach).float()
+        assert distance.usual.bias is not None
+        distance.usual.bias[i] = (weights[0] - middle) / reach
