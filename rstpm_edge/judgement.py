@@ -31,7 +31,12 @@ def judge(
         anomaly_map[ignored] = -np.inf
     regions: tuple[Region, ...] = ()
     if score > threshold:
-        regions = find_regions(anomaly_map, _limit(threshold, peak, calibration.median), grid)
+        # An image may be anomalous by its score alone: then the highest part of the map counts, and no other.
+        regions = (
+            find_regions(anomaly_map, threshold, grid)
+            if peak > threshold
+            else find_regions(anomaly_map, _below(peak, calibration.median), grid)[:1]
+        )
     if ignored is not None:  # finite, so that it can be interpolated and drawn
         anomaly_map[ignored] = anomaly_map.min(where=~ignored, initial=peak)
     return Result(
@@ -47,10 +52,8 @@ def judge(
     )
 
 
-def _limit(threshold: float, peak: float, typical: float) -> float:
-    """Above what the map shows a region. An image may be anomalous by its score alone: then its highest part counts."""
-    if peak > threshold:
-        return threshold
+def _below(peak: float, typical: float) -> float:
+    """Above what a map that stays below the threshold shows a region."""
     return (typical + peak) / 2 if peak > typical else float(np.nextafter(np.float32(peak), np.float32(-np.inf)))
 
 
