@@ -1,4 +1,4 @@
-"""From a fused map and its maximum to a verdict: the one place where a Result is made."""
+"""From an anomaly map and its score to a verdict: the one place where a Result is made."""
 
 import numpy as np
 from numpy.typing import NDArray
