@@ -52,8 +52,8 @@ class Detector:
         part that the model was trained on; None is all of the photo. Results are in the photo's coordinates.
     mask: where anomalies count, white or True, and where they do not, black or False: an image file, or an array
         (h, w) of bool or uint8. It is of the photo, at any scale, or has exactly the size of the ROI. The score
-        is then taken where they count. It is never higher than without the mask, so a
-        calibrated threshold rejects no more good parts than it promises.
+        is then taken where they count. It is never higher than without the mask, so a calibrated threshold rejects
+        no more good parts than it promises.
 
     Raises ModelError, ProviderError, UsageError, or OutputError for a folder that cannot be made.
     """

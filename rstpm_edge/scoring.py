@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +58,7 @@ class Scorer:
         if self._evidence is None or self._fuse_evidence is None:
             return ScoredMaps(fused.anomaly_map, fused.score, fused.position)
         seen = self._fuse_evidence(maps[6:])
-        score = seen.score + np.float32(self._evidence.outline) * fused.score + np.float32(self._evidence.offset)
+        score = _combine(self._evidence, seen.score, fused.score)
         return ScoredMaps(fused.anomaly_map, score, fused.position, seen.anomaly_map)
 
     def ignoring(self, scored: ScoredMaps, i: int, ignored: NDArray[np.bool_]) -> tuple[float, tuple[int, int]]:
@@ -69,5 +70,9 @@ class Scorer:
         if self._evidence is None or scored.evidence_map is None:
             return float(peak), (row, column)
         highest = scored.evidence_map[i].max(where=where, initial=-np.inf)
-        score = highest + np.float32(self._evidence.outline) * peak + np.float32(self._evidence.offset)
-        return float(score), (row, column)
+        return float(_combine(self._evidence, highest, peak)), (row, column)
+
+
+def _combine(evidence: Evidence, seen: Any, peak: Any) -> Any:
+    """The score, from the maxima of the evidence and of the anomaly map: one of each, or arrays."""
+    return seen + np.float32(evidence.outline) * peak + np.float32(evidence.offset)

@@ -99,7 +99,7 @@ def _peaks(maps: Maps, fusion: Fusion, sizes: Sequence[tuple[int, int]], size: t
     map's maximum counts the same on good images, and no map drowns the others of its pair in its noise.
     """
     alone = [replace(fusion, weights=tuple(row)) for row in np.eye(6)]
-    peaks = [make_fuser(one, sizes, size)(maps[:6]).score.mean() for one in alone]
+    peaks = [make_fuser(one, sizes, size)(maps).score.mean() for one in alone]
     return np.maximum(np.asarray(peaks, np.float64), 0.1)
 
 

@@ -18,8 +18,8 @@ from rstpm_edge.fusion_reference import bilinear_matrix, gaussian_matrix
 from .model import RSTPM
 
 OPSET = 17  # the newest that TensorRT 8.6 takes
-PAIRS = ("stpm", "recon")
 IR_VERSION = 8  # the one that belongs to opset 17; ONNX Runtime 1.17 takes up to 9
+PAIRS = ("stpm", "recon")
 
 
 def to_onnx(model: RSTPM, size: tuple[int, int], *, any_batch: bool = False) -> onnx.ModelProto:
