@@ -23,11 +23,24 @@ Precision = Literal["fp32", "fp16", "int8"]
 
 
 @dataclass(frozen=True)
+class HeadMap:
+    """How a seventh map takes part in the sum: that of a head which was trained on painted defects.
+
+    It has the finest level's size. `mean` and `std` are its μ and σ over held-out good images.
+    """
+
+    mean: float
+    std: float
+    weight: float
+
+
+@dataclass(frozen=True)
 class Fusion:
-    """How six maps become one (pair 1 at three levels, then pair 2 at three levels).
+    """How six maps become one (pair 1 at three levels, then pair 2 at three levels), and a seventh where there is one.
 
     `mean` and `std` are each map's μ and σ over held-out good images. `smoothing_sigma` is the standard
-    deviation, in pixels of the model's input, of a Gaussian applied to the fused map; 0 means none.
+    deviation, in pixels of the model's input, of a Gaussian applied to the fused map; 0 means none. `head` is for the
+    mode `normalized`.
     """
 
     mode: FusionMode = "normalized"
@@ -35,6 +48,7 @@ class Fusion:
     std: tuple[float, ...] = (1.0,) * 6
     weights: tuple[float, ...] = (1.0,) * 6
     smoothing_sigma: float = 0.0
+    head: HeadMap | None = None
 
 
 @dataclass(frozen=True)
@@ -97,13 +111,22 @@ class Bundle:
         return () if self.evidence is None else evidence_names(self.strides)
 
     @property
+    def head_names(self) -> tuple[str, ...]:
+        """The name of the head's output, head_8; none without it."""
+        return () if self.fusion.head is None else head_names(self.strides)
+
+    @property
     def output_names(self) -> tuple[str, ...]:
-        """Names of all outputs that are read, in order: the six maps, and those of the evidence."""
-        return self.map_names + self.evidence_names
+        """Names of all outputs that are read, in order: the six maps, those of the evidence, that of the head."""
+        return self.map_names + self.evidence_names + self.head_names
 
     def to_json(self) -> str:
         """The document as JSON; NaN and infinity are refused (ValueError)."""
         fields = asdict(self)
+        # Beside the fusion, not in it, so that a reader that knows of no head refuses the file.
+        head = fields["fusion"].pop("head")
+        if head is not None:
+            fields["head"] = head
         if self.roi is None:
             # Left out, so that only a reader that would judge the wrong part of the photo refuses the file.
             del fields["roi"]
@@ -111,6 +134,8 @@ class Bundle:
             del fields["precision"], fields["moved"]
         if self.evidence is None:
             del fields["evidence"]
+        else:
+            del fields["evidence"]["fusion"]["head"]
         return json.dumps(fields, allow_nan=False)
 
 
@@ -122,6 +147,11 @@ def map_names(strides: tuple[int, int, int]) -> tuple[str, ...]:
 def evidence_names(strides: tuple[int, int, int]) -> tuple[str, ...]:
     """Output names of the six maps that evidence is fused from, for these strides."""
     return tuple(f"{name}_angle" for name in map_names(strides))
+
+
+def head_names(strides: tuple[int, int, int]) -> tuple[str]:
+    """Output name of the head's map, for these strides."""
+    return (f"head_{strides[0]}",)
 
 
 def parse_bundle(document: str) -> Bundle:
@@ -140,11 +170,12 @@ def parse_bundle(document: str) -> Bundle:
             "upgrade rstpm-edge, or export the model with this version."
         )
     try:
+        fusion = _fusion(fields["fusion"], fields.pop("head", None))
         bundle = Bundle(
             **{
                 **fields,
                 "strides": tuple(int(stride) for stride in fields["strides"]),
-                "fusion": _fusion(fields["fusion"]),
+                "fusion": fusion,
                 "calibration": Calibration(
                     float(fields["calibration"]["alpha"]), tuple(map(float, fields["calibration"]["scores"]))
                 ),
@@ -159,9 +190,10 @@ def parse_bundle(document: str) -> Bundle:
     return bundle
 
 
-def _fusion(fields: Mapping[str, Any]) -> Fusion:
-    numbers = {name: tuple(map(float, fields[name])) for name in ("mean", "std", "weights")}
-    return Fusion(fields["mode"], **numbers, smoothing_sigma=float(fields["smoothing_sigma"]))
+def _fusion(fields: Mapping[str, Any], head: Mapping[str, Any] | None = None) -> Fusion:
+    mean, std, weights = (tuple(map(float, fields[name])) for name in ("mean", "std", "weights"))
+    joined = None if head is None else HeadMap(*(float(head[name]) for name in ("mean", "std", "weight")))
+    return Fusion(fields["mode"], mean, std, weights, float(fields["smoothing_sigma"]), joined)
 
 
 def _evidence(fields: Mapping[str, Any]) -> Evidence:
@@ -199,3 +231,8 @@ def _check_fusion(fusion: Fusion) -> None:
         raise ValueError("mean, std and weights must be six finite numbers each, std positive")
     if not (math.isfinite(fusion.smoothing_sigma) and fusion.smoothing_sigma >= 0):
         raise ValueError("the smoothing sigma is negative or not finite")
+    if (head := fusion.head) is not None:
+        if fusion.mode != "normalized" or fusion.weights[0] == 0:
+            raise ValueError("there is a head, but no sum that its map could join")
+        if not all(map(math.isfinite, (head.mean, head.std, head.weight))) or head.std <= 0:
+            raise ValueError("the head's mean, std and weight must be finite numbers, std positive")

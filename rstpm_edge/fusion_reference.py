@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from rstpm_edge.bundle import Bundle
+    from rstpm_edge.bundle import Bundle, HeadMap
 
 Float64 = NDArray[np.float64]
 
@@ -48,8 +48,12 @@ def fuse(
     std: Sequence[float] = (1.0,) * 6,
     weights: Sequence[float] = (1.0,) * 6,
     smoothing_sigma: float = 0.0,
+    head: HeadMap | None = None,
 ) -> tuple[Float64, Float64, NDArray[np.int64]]:
-    """As `rstpm_edge.fusion.Fuser`: six maps (N, h, w) give map (N, H, W), score (N,), position (N, 2)."""
+    """As `rstpm_edge.fusion.Fuser`: six maps (N, h, w) give map (N, H, W), score (N,), position (N, 2).
+
+    With `head` there is a seventh map.
+    """
     height, width = size
     levels = []
     for level in range(3):
@@ -60,6 +64,8 @@ def fuse(
             m2 = weights[second] * (m2 - mean[second]) / std[second]
         rows = bilinear_matrix(height, m1.shape[1])  # (H, h)
         columns = bilinear_matrix(width, m1.shape[2])  # (W, w)
+        if head is not None and level == 0:
+            m1 = m1 + head.weight * (np.asarray(maps[6], np.float64) - head.mean) / head.std
         levels.append(rows @ (m1 + m2) @ columns.T)
     fused = sum(levels) if mode == "normalized" else levels[0] * levels[1] * levels[2]
     fused = gaussian_matrix(height, smoothing_sigma) @ fused @ gaussian_matrix(width, smoothing_sigma).T
@@ -71,8 +77,8 @@ def fuse(
 def score(maps: Sequence[NDArray[Any]], bundle: Bundle) -> tuple[Float64, Float64]:
     """As `rstpm_edge.scoring.Scorer`: the bundle's outputs give map (N, H, W) and score (N,)."""
     size, evidence = (bundle.height, bundle.width), bundle.evidence
-    fused, peak, _ = fuse(maps[:6], size, **vars(bundle.fusion))
+    fused, peak, _ = fuse([*maps[:6], maps[-1]], size, **vars(bundle.fusion))
     if evidence is None:
         return fused, peak
-    _, seen, _ = fuse(maps[6:], size, **vars(evidence.fusion))
+    _, seen, _ = fuse(maps[6:12], size, **vars(evidence.fusion))
     return fused, seen + evidence.outline * peak + evidence.offset

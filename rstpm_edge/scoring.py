@@ -40,6 +40,7 @@ class Scorer:
         map_sizes: Sequence[tuple[int, int]],
         size: tuple[int, int],
     ) -> None:
+        self._fusion = fusion
         self._fuse = make_fuser(fusion, map_sizes, size)
         self._evidence = evidence
         self._fuse_evidence = None if evidence is None else make_fuser(evidence.fusion, map_sizes, size)
@@ -50,14 +51,14 @@ class Scorer:
         return self._fuse.last_kernel or self._fuse.kernel
 
     def __call__(self, maps: Sequence[NDArray[np.float32]]) -> ScoredMaps:
-        """Score a batch; `maps` are the bundle's outputs, six or twelve, each (N, h, w) float32.
+        """Score a batch; `maps` are the bundle's outputs, in their order, each (N, h, w) float32.
 
         Raises ModelError when a map holds NaN or infinity; TypeError and ValueError as `Fuser` does.
         """
-        fused = self._fuse(maps[:6])
+        fused = self._fuse(_with_head(maps, self._fusion))
         if self._evidence is None or self._fuse_evidence is None:
             return ScoredMaps(fused.anomaly_map, fused.score, fused.position)
-        seen = self._fuse_evidence(maps[6:])
+        seen = self._fuse_evidence(maps[6:12])
         score = _combine(self._evidence, seen.score, fused.score)
         return ScoredMaps(fused.anomaly_map, score, fused.position, seen.anomaly_map)
 
@@ -71,6 +72,14 @@ class Scorer:
             return float(peak), (row, column)
         highest = scored.evidence_map[i].max(where=where, initial=-np.inf)
         return float(_combine(self._evidence, highest, peak)), (row, column)
+
+
+def _with_head(maps: Sequence[NDArray[np.float32]], fusion: Fusion) -> Sequence[NDArray[np.float32]]:
+    """The six maps; the first carries the head's, the last output. Fusion is linear, and both have one size."""
+    if (head := fusion.head) is None:
+        return maps[:6]
+    gain = np.float32(head.weight / head.std * fusion.std[0] / fusion.weights[0])
+    return [maps[0] + gain * (maps[-1] - np.float32(head.mean)), *maps[1:6]]
 
 
 def _combine(evidence: Evidence, seen: Any, peak: Any) -> Any:

@@ -62,7 +62,7 @@ class Session:
             maps: list[NDArray[np.float32]] = self._inference.run(list(self.bundle.output_names), {INPUT_NAME: images})
         except Exception as error:  # the runtimes' exceptions have no base class but Exception
             raise ModelError(f"The model {self.path} could not be run: {reason(error)}.") from error
-        expected = [(len(images), *size) for size in self.map_sizes] * (len(maps) // 3)
+        expected = [(len(images), *self.map_sizes[i % 3]) for i in range(len(maps))]
         if [level.shape for level in maps] != expected:
             raise ModelError(f"The maps of {self.path} do not have the sizes that its metadata promises.")
         return maps
@@ -220,7 +220,8 @@ def _check_graph(inference: Any, bundle: Bundle, path: Path) -> tuple[tuple[int,
     sizes = tuple((bundle.height // stride, bundle.width // stride) for stride in bundle.strides)
     outputs = {node.name: node for node in inference.get_outputs()}
     names = bundle.output_names
-    for name, size in zip(names, sizes * (len(names) // 3), strict=True):
+    for i, name in enumerate(names):
+        size = sizes[i % 3]  # the head's map, the thirteenth, has that of the finest level, too
         if name not in outputs or not matches(outputs[name], "float", *size):
             raise ModelError(
                 f"The output {name} of {path} is missing or does not match its metadata; export the model again."

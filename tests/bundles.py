@@ -69,7 +69,8 @@ def make_model(
     ]
     outputs = []
     names = bundle.output_names
-    for name, stride in zip(names, bundle.strides * (len(names) // 3), strict=True):
+    for i, name in enumerate(names):
+        stride = bundle.strides[i % 3]
         cell = {"kernel_shape": [stride, stride], "strides": [stride, stride]}
         nodes.append(helper.make_node("AveragePool", ["plane"], [f"{name}_plane"], **cell))
         nodes.append(helper.make_node("Squeeze", [f"{name}_plane", "one"], [name]))

@@ -18,7 +18,7 @@ from programs import ROOT, build, run
 
 import rstpm_edge
 from rstpm_edge import Detector
-from rstpm_edge.bundle import Evidence, Fusion
+from rstpm_edge.bundle import Evidence, Fusion, HeadMap
 from rstpm_edge.scoring import Scorer
 
 pytestmark = pytest.mark.checkout
@@ -149,7 +149,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("written")
     numbers = {name: tuple(np.linspace(0.1, 0.9, 6) + shift) for shift, name in enumerate(("mean", "std", "weights"))}
     evidence = Evidence(Fusion(smoothing_sigma=4.0, weights=(3.0,) * 6), outline=0.25, offset=-2.0)
-    fusion = Fusion(smoothing_sigma=2.5, **numbers)
+    fusion = Fusion(smoothing_sigma=2.5, **numbers, head=HeadMap(mean=0.2, std=0.5, weight=0.7))
     write_model(folder / "model.onnx", make_bundle(fusion=fusion, evidence=evidence, strides=(8, 16, 32)))
     image = np.full((120, 160, 3), 127, np.uint8)
     image[30:60, 80:120] = 255
@@ -163,7 +163,7 @@ def files(written: Path, tmp_path: Path) -> list[str]:
     """The program's arguments: names of files in the test's own folder."""
     shutil.copytree(written, tmp_path, dirs_exist_ok=True)
     maps = [f"{pair}_{stride}" for pair in ("stpm", "recon") for stride in (8, 16, 32)]
-    return ["model.txt", *(f"{name}.f32" for name in maps), *(f"{name}_angle.f32" for name in maps)]
+    return ["model.txt", *(f"{name}.f32" for name in maps), *(f"{name}_angle.f32" for name in maps), "head_8.f32"]
 
 
 def test_the_example_on_maps_of_a_model(fuse_maps: Path, files: list[str], tmp_path: Path) -> None:
@@ -211,11 +211,11 @@ def test_the_example_passes_on_what_the_library_says(fuse_maps: Path, files: lis
     text = (tmp_path / "model.txt").read_text()
     (tmp_path / "model.txt").write_text(re.sub("std .*", "std 1 1 1 1 1 0", text))
     assert "making the plan: mean, std and weight must be finite" in run(fuse_maps, *files, code=2, cwd=tmp_path)
-    usage = "fuse_maps: usage: fuse_maps [MODEL MAP...]: six maps, twelve where the model has evidence\n"
+    usage = "[MODEL MAP...]: six maps, six more where the model has evidence, one with a head\n"
     assert run(fuse_maps, *files[:7], code=2, cwd=tmp_path).endswith(usage)
 
 
 def test_the_numbers_in_the_documentation_are_what_info_prints(model: Path) -> None:
     printed = json.loads(run("rstpm-edge", "info", "--model", model, "--json"))
     assert printed["calibration"]["threshold"] == Detector(model).threshold
-    assert set(printed["fusion"]) == {"mode", "mean", "std", "weights", "smoothing_sigma"}
+    assert set(printed["fusion"]) == {"mode", "mean", "std", "weights", "smoothing_sigma", "head"}

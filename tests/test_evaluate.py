@@ -133,7 +133,9 @@ def test_pairs_and_maps_alone(evaluation: Evaluation, workplace: Workplace, part
 
     def alone(kept: set[int], fusion: Fusion, evidence: Evidence | None) -> dict[str, float]:
         def only(fusion: Fusion) -> Fusion:
-            return replace(fusion, weights=tuple(w if i in kept else 0.0 for i, w in enumerate(fusion.weights)))
+            return replace(
+                fusion, weights=tuple(w if i in kept else 0.0 for i, w in enumerate(fusion.weights)), head=None
+            )
 
         evidence = evidence and replace(evidence, fusion=only(evidence.fusion))
         fused, scores = reference(maps, replace(session.bundle, fusion=only(fusion), evidence=evidence))

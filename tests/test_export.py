@@ -27,7 +27,7 @@ from rstpm_edge.training.run import load_config, load_summary
 from workplace import Workplace, document
 
 from rstpm_edge import Detector
-from rstpm_edge.bundle import METADATA_KEY, Evidence, Fusion, parse_bundle
+from rstpm_edge.bundle import METADATA_KEY, Evidence, Fusion, HeadMap, parse_bundle
 from rstpm_edge.errors import ExportError, OutputError, TrainingError
 from rstpm_edge.fusion_reference import score as reference
 from rstpm_edge.image import read_image, to_input
@@ -35,6 +35,7 @@ from rstpm_edge.image import read_image, to_input
 SIZE = (64, 96)
 STRIDES = (8, 16, 32)
 MAPS = [f"{pair}_{stride}{kind}" for kind in ("", "_angle") for pair in ("stpm", "recon") for stride in STRIDES]
+MAPS += ["head_8"]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_inputs_and_outputs(graph: onnx.ModelProto) -> None:
     assert [declared(value) for value in graph.graph.input] == [("image", TensorProto.UINT8, ["N", *SIZE, 3])]
     assert [declared(value) for value in graph.graph.output] == [
         (name, TensorProto.FLOAT, ["N", SIZE[0] // stride, SIZE[1] // stride])
-        for name, stride in zip(MAPS, STRIDES * 4, strict=True)
+        for name, stride in zip(MAPS, (*STRIDES * 4, 8), strict=True)
     ]
 
 
@@ -188,7 +189,8 @@ def test_the_fused_graph_agrees_with_the_reference(
 ) -> None:
     rng = np.random.default_rng(0)
     drawn = [[tuple(map(float, rng.uniform(0.2, 1.5, 6))) for _ in range(3)] for _ in range(2)]
-    fusion = Fusion(mode, *drawn[0], sigma)
+    head = HeadMap(mean=-1.5, std=0.7, weight=0.4) if judged and mode == "normalized" else None
+    fusion = Fusion(mode, *drawn[0], sigma, head)
     evidence = Evidence(Fusion("normalized", *drawn[1], 3.0), outline=0.3, offset=-2.0) if judged else None
     bundle = make_bundle(fusion=fusion, evidence=evidence, height=SIZE[0], width=SIZE[1])
     model = onnx.ModelProto()
@@ -213,6 +215,8 @@ def test_the_fused_variant_agrees_with_the_detector(
 ) -> None:
     summary = document(run_copy / "summary.json")
     summary["fusion"] |= {"mode": mode, "smoothing_sigma": sigma}
+    if mode == "paper":
+        summary["fusion"]["head"] = None
     (run_copy / "summary.json").write_text(json.dumps(summary))
     report = export(run_copy, tmp_path / "fused.onnx", fused=True)
     assert (report.unusual_operators, report.obstacles) == ((), ())

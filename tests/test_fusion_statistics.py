@@ -8,7 +8,7 @@ import pytest
 import torch
 from bundles import make_bundle
 from numpy.typing import NDArray
-from rstpm_edge.training.calibrate import OUTLINE, Calibrated, calibrate_on, fit
+from rstpm_edge.training.calibrate import HEAD, OUTLINE, Calibrated, calibrate_on, fit
 from rstpm_edge.training.model import RSTPM
 from rstpm_edge.training.presets import EDGE, Preset
 from torch import Tensor, nn
@@ -23,6 +23,12 @@ ANGLES = replace(EDGE, distance="cosine")
 Maps = list[NDArray[np.float32]]
 
 
+def outputs(preset: Preset) -> list[int]:
+    """The sides of a model's maps."""
+    sides = [SIZE // stride for stride in preset.strides] * (2 if preset.distance == "cosine" else 4)
+    return [*sides, sides[0]] if preset.has_head else sides
+
+
 class Noise(nn.Module):
     """Maps that are noise, each of another mean and spread; the same ones for the same images."""
 
@@ -33,7 +39,7 @@ class Noise(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         seeds = image[:, 0, 0, 0].tolist()
         draws = [np.random.default_rng(seed) for seed in seeds]
-        sides = [SIZE // stride for stride in self.preset.strides] * (2 if self.preset.distance == "cosine" else 4)
+        sides = outputs(self.preset)
         return [
             torch.tensor(np.stack([(i + 1) * draw.gamma(1 + i, size=(side, side)) for draw in draws]).astype("f4"))
             for i, side in enumerate(sides)
@@ -81,8 +87,8 @@ def test_outlines_weigh_alike_and_evidence_by_its_peaks(weight: float) -> None:
     found, maps = calibrated(replace(EDGE, reconstruction_weight=weight))
     assert found.evidence is not None
     np.testing.assert_allclose(found.fusion.weights, np.repeat([1, weight], 3) * 2 / (1 + weight), rtol=1e-6)
-    np.testing.assert_allclose(found.evidence.fusion.mean, [m.mean() for m in maps[6:]], rtol=1e-5)
-    counts = peaks_alone(found.evidence.fusion, maps[6:])
+    np.testing.assert_allclose(found.evidence.fusion.mean, [m.mean() for m in maps[6:12]], rtol=1e-5)
+    counts = peaks_alone(found.evidence.fusion, maps[6:12])
     np.testing.assert_allclose(counts, np.repeat([counts[0], weight * counts[0]], 3), rtol=1e-4)
 
 
@@ -92,25 +98,38 @@ def test_scores_are_in_the_unit_of_the_anomaly_map(alpha: float | None) -> None:
     assert found.evidence is not None
     bundle = make_bundle(fusion=found.fusion, evidence=found.evidence, height=SIZE, width=SIZE)
     np.testing.assert_allclose(found.scores, score(maps, bundle)[1], rtol=1e-4, atol=1e-3)
-    highest = calibrate(map(float, peaks_under(found.fusion, maps[:6])), alpha)
+    highest = calibrate(map(float, peaks_under(found.fusion, [*maps[:6], maps[-1]])), alpha)
     assert found.calibration.median == pytest.approx(highest.median, rel=1e-3)
     assert found.calibration.threshold == pytest.approx(highest.threshold, rel=1e-3)
     # Of what makes the score differ from image to image, the outline has its share.
-    outline = found.evidence.outline * peaks_under(found.fusion, maps[:6]).std()
-    assert outline == pytest.approx(OUTLINE * peaks_under(found.evidence.fusion, maps[6:]).std(), rel=1e-3)
+    outline = found.evidence.outline * peaks_under(found.fusion, [*maps[:6], maps[-1]]).std()
+    assert outline == pytest.approx(OUTLINE * peaks_under(found.evidence.fusion, maps[6:12]).std(), rel=1e-3)
+
+
+def test_the_head_varies_by_a_share_of_what_the_six_maps_do() -> None:
+    found, maps = calibrated(EDGE)
+    head = found.fusion.head
+    assert head is not None
+    assert (head.mean, head.std) == (pytest.approx(maps[-1].mean()), pytest.approx(maps[-1].std(), rel=1e-5))
+    both, six = (fuse([*maps[:6], maps[-1]], (SIZE, SIZE), **vars(one))[0] for one in (found.fusion, without(found)))
+    assert (both - six).std() == pytest.approx(HEAD * six.std(), rel=1e-4)
+    assert calibrated(replace(EDGE, head=None))[0].fusion == without(found)
+
+
+def without(found: Calibrated) -> Fusion:
+    return replace(found.fusion, head=None)
 
 
 def test_one_held_out_image_is_enough() -> None:
     rng = np.random.default_rng(0)
-    sides = [SIZE // stride for stride in EDGE.strides] * 4
-    maps = [rng.random((1, side, side), np.float32) for side in sides]
+    maps = [rng.random((1, side, side), np.float32) for side in outputs(EDGE)]
     found = fit(maps, EDGE, (SIZE, SIZE), None)
     assert found.calibration.threshold == found.scores[0]
     assert np.isfinite(found.scores[0])
 
 
 def test_maps_that_never_vary_give_finite_scores() -> None:
-    maps = [np.full((4, SIZE // stride, SIZE // stride), 0.5, np.float32) for stride in EDGE.strides * 4]
+    maps = [np.full((4, side, side), 0.5, np.float32) for side in outputs(EDGE)]
     found = fit(maps, EDGE, (SIZE, SIZE), None)
     assert np.isfinite(found.scores).all()
     assert found.evidence is not None

@@ -55,7 +55,7 @@ def test_false_rejects_are_judged_by_the_other_half() -> None:
 
 def test_behave_calibrates_and_judges() -> None:
     rng = np.random.default_rng(0)
-    sizes = [(8, 8), (4, 4), (2, 2)] * 4
+    sizes = [*[(8, 8), (4, 4), (2, 2)] * 4, (8, 8)]
     good = [rng.random((10, *size), np.float32) for size in sizes]
     bad = [m[:5] + np.float32(3) for m in good]
     found = behave(good, bad, EDGE, (64, 64), None)
@@ -65,7 +65,7 @@ def test_behave_calibrates_and_judges() -> None:
     assert found.calibration == calibrate(found.good)
     assert found.fusion.mean == pytest.approx([m.mean() for m in good[:6]], rel=1e-5)
     assert found.evidence is not None
-    assert found.evidence.fusion.mean == pytest.approx([m.mean() for m in good[6:]], rel=1e-5)
+    assert found.evidence.fusion.mean == pytest.approx([m.mean() for m in good[6:12]], rel=1e-5)
 
 
 # The comparison

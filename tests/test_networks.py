@@ -61,7 +61,7 @@ def randomize(module: nn.Module) -> None:
 def test_edge_students(strides: tuple[int, int, int]) -> None:
     channels = (40, 112, 320)
     expected = shapes(pyramid(channels, strides))
-    from_image = EdgeStudent(3, 1, channels, strides, (16, 16, 24, 32, 48))
+    from_image = EdgeStudent(3, 1, channels, strides, (16, 16, 24, 32, 48), (1, 1, 1))
     assert shapes(from_image(draw(2, 3, HEIGHT, WIDTH))) == expected
     student2 = EdgeReconstructionStudent(320, channels, strides, EDGE.student2_widths, EDGE.student2_blocks)
     deep = draw(2, 320, HEIGHT // 32, WIDTH // 32)
@@ -70,7 +70,7 @@ def test_edge_students(strides: tuple[int, int, int]) -> None:
 
 
 def test_an_edge_student_from_its_teachers_stem() -> None:
-    student = EdgeStudent(24, 4, (40, 112, 320), EDGE.strides, EDGE.student1_widths)
+    student = EdgeStudent(24, 4, (40, 112, 320), EDGE.strides, EDGE.student1_widths, EDGE.student1_blocks)
     assert shapes(student(draw(2, 24, HEIGHT // 4, WIDTH // 4))) == shapes(pyramid((40, 112, 320), EDGE.strides))
     assert list(student.stages) == list(student.heads) == ["8", "16", "32"]
 
@@ -89,7 +89,9 @@ def test_paper_students() -> None:
 def test_every_trained_parameter_gets_a_gradient(preset: Preset) -> None:
     torch.manual_seed(0)
     if preset is EDGE:
-        student1: nn.Module = EdgeStudent(24, 4, (40, 112, 320), EDGE.strides, EDGE.student1_widths)
+        student1: nn.Module = EdgeStudent(
+            24, 4, (40, 112, 320), EDGE.strides, EDGE.student1_widths, EDGE.student1_blocks
+        )
         student2: nn.Module = EdgeReconstructionStudent(
             320, (40, 112, 320), EDGE.strides, EDGE.student2_widths, EDGE.student2_blocks
         )
@@ -263,9 +265,9 @@ def test_the_maps_of_a_whole_model(changes: dict[str, Any]) -> None:
             source, targets = raw1[0], [*raw1[1:], *raw2]
         students = model.students(source, raw1[-1], raw2)
     assert model.map_names == ("stpm_8", "stpm_16", "stpm_32", "recon_8", "recon_16", "recon_32")
-    assert model.output_names == (*model.map_names, *(f"{name}_angle" for name in model.map_names))
-    assert shapes(maps) == [(2, HEIGHT // s, WIDTH // s) for s in EDGE.strides] * 4
-    levels = zip(maps[:6], maps[6:], model.distances, students, targets, strict=True)
+    assert model.output_names == (*model.map_names, *(f"{name}_angle" for name in model.map_names), "head_8")
+    assert shapes(maps) == [(2, HEIGHT // s, WIDTH // s) for s in (*EDGE.strides * 4, 8)]
+    levels = zip(maps[:6], maps[6:12], model.distances, students, targets, strict=True)
     for outline, angle, distance, student, teacher in levels:
         torch.testing.assert_close((outline, angle), distance(student, teacher), atol=1e-5, rtol=1e-5)
 

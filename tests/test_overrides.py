@@ -38,7 +38,9 @@ RANDOM = dict.fromkeys(("tf_efficientnet_lite0", "tf_efficientnet_lite1"), "rand
         ("shared_stem", "2", 2),
         ("strides", "8,16, 32", (8, 16, 32)),
         ("student2_widths", "32,16,8", (32, 16, 8)),
+        ("student1_blocks", "0,1,2", (0, 1, 2)),
         ("student2_blocks", "0,1,0", (0, 1, 0)),
+        ("head", "none", None),
         ("teacher1", "resnet18", "resnet18"),
         ("schedule", "constant", "constant"),
         ("name", "mine", "mine"),
@@ -129,7 +131,7 @@ def test_variants_of_another_shape_can_be_built(name: str) -> None:
     model = RSTPM(preset, RANDOM).eval()
     with torch.no_grad():
         maps = model(torch.zeros(1, 64, 96, 3, dtype=torch.uint8))
-    assert [tuple(m.shape) for m in maps] == [(1, 64 // s, 96 // s) for s in preset.strides * 4]
+    assert [tuple(m.shape) for m in maps] == [(1, 64 // s, 96 // s) for s in (*preset.strides * 4, preset.strides[0])]
     assert any("gates" in key for key in model.state_dict()) == preset.attention
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from bundles import ModelFactory, make_bundle
 from numpy.typing import NDArray
 
 from rstpm_edge import Detector
-from rstpm_edge.bundle import Bundle, Evidence, Fusion, parse_bundle
+from rstpm_edge.bundle import Bundle, Evidence, Fusion, HeadMap, parse_bundle
 from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import ModelError
 from rstpm_edge.fusion_reference import score as reference
@@ -22,12 +25,13 @@ from rstpm_edge.scoring import ScoredMaps, Scorer
 SIZES = ((16, 24), (8, 12), (4, 6))
 SIZE = (64, 96)
 FUSION = Fusion("normalized", (0.5,) * 6, (0.2,) * 6, (1, 2, 3, 4, 5, 6), 2.0)
+HEADED = replace(FUSION, head=HeadMap(mean=0.3, std=0.4, weight=0.9))
 EVIDENCE = Evidence(Fusion("normalized", (0.4,) * 6, (0.3,) * 6, (6, 5, 4, 3, 2, 1), 4.0), outline=0.3, offset=-1.5)
 
 
 def draw_maps(count: int, seed: int = 0) -> list[NDArray[np.float32]]:
     rng = np.random.default_rng(seed)
-    return [rng.random((count, *size), np.float32) for size in SIZES * 4]
+    return [rng.random((count, *size), np.float32) for size in (*SIZES * 4, SIZES[0])]
 
 
 def scored(maps: list[NDArray[np.float32]]) -> tuple[Scorer, ScoredMaps]:
@@ -35,17 +39,33 @@ def scored(maps: list[NDArray[np.float32]]) -> tuple[Scorer, ScoredMaps]:
     return scorer, scorer(maps)
 
 
+@pytest.mark.parametrize("fusion", [FUSION, HEADED], ids=["six maps", "with a head"])
 @pytest.mark.parametrize("evidence", [None, EVIDENCE])
-def test_map_and_score_are_those_of_the_reference(evidence: Evidence | None) -> None:
+def test_map_and_score_are_those_of_the_reference(evidence: Evidence | None, fusion: Fusion) -> None:
     maps = draw_maps(3)
-    bundle = make_bundle(fusion=FUSION, evidence=evidence, height=SIZE[0], width=SIZE[1])
-    found = Scorer(FUSION, evidence, SIZES, SIZE)(maps)
+    bundle = make_bundle(fusion=fusion, evidence=evidence, height=SIZE[0], width=SIZE[1])
+    found = Scorer(fusion, evidence, SIZES, SIZE)(maps)
     anomaly_map, score = reference(maps, bundle)
     np.testing.assert_allclose(found.anomaly_map, anomaly_map, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(found.score, score, rtol=1e-4)
     assert (found.evidence_map is None) == (evidence is None)
     for i, (row, column) in enumerate(found.position):
         assert found.anomaly_map[i, row, column] == found.anomaly_map[i].max()
+
+
+def test_the_heads_map_counts_as_one_more_of_the_finest_level() -> None:
+    maps = draw_maps(2)
+    alone = [m if i == 12 else np.full_like(m, 0.5) for i, m in enumerate(maps)]  # the six at their mean: nothing
+    twin = Fusion("normalized", (0.3,) * 6, (0.4,) * 6, (0.9, 0, 0, 0, 0, 0), 2.0)
+    expected = Scorer(twin, None, SIZES, SIZE)([maps[12], *maps[1:6]])
+    np.testing.assert_allclose(Scorer(HEADED, None, SIZES, SIZE)(alone).anomaly_map, expected.anomaly_map, atol=1e-5)
+
+
+def test_a_head_that_gives_nan_is_refused() -> None:
+    maps = draw_maps(1)
+    maps[12][0, 3, 3] = np.nan
+    with pytest.raises(ModelError, match="NaN or infinite"):
+        Scorer(HEADED, EVIDENCE, SIZES, SIZE)(maps)
 
 
 def test_what_is_ignored_has_no_part_in_the_score() -> None:
@@ -96,6 +116,34 @@ def test_the_document_keeps_the_evidence() -> None:
     assert make_bundle().output_names == make_bundle().map_names
 
 
+@pytest.mark.parametrize("evidence", [None, EVIDENCE])
+def test_the_document_keeps_the_head_where_older_readers_refuse_it(evidence: Evidence | None) -> None:
+    bundle = make_bundle(fusion=HEADED, evidence=evidence)
+    assert parse_bundle(bundle.to_json()) == bundle
+    assert bundle.output_names == (*replace(bundle, fusion=FUSION).output_names, "head_4")
+    fields = json.loads(bundle.to_json())
+    assert fields["head"] == {"mean": 0.3, "std": 0.4, "weight": 0.9}
+    assert "head" not in fields["fusion"]
+    assert "head" not in make_bundle(evidence=evidence).to_json()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"head": {"mean": 0.3, "std": 0.0, "weight": 0.9}},
+        {"head": {"mean": 0.3, "std": 0.4, "weight": float("nan")}},
+        {"head": {"mean": 0.3, "std": 0.4}},
+        {"head": 7},
+        {"fusion": {**vars(FUSION), "head": None, "mode": "paper"}},
+        {"fusion": {**vars(FUSION), "head": None, "weights": [0.0, *[1.0] * 5]}},
+    ],
+)
+def test_a_damaged_head_is_refused(fields: dict[str, Any]) -> None:
+    document = json.loads(make_bundle(fusion=HEADED).to_json())
+    with pytest.raises(ModelError, match="metadata is damaged"):
+        parse_bundle(json.dumps(document | fields))
+
+
 @pytest.mark.parametrize(
     "evidence",
     [
@@ -112,9 +160,6 @@ def test_a_damaged_evidence_is_refused(evidence: Evidence) -> None:
 
 
 def _unchecked(bundle: Bundle) -> str:
-    import json
-    from dataclasses import asdict
-
     fields = asdict(bundle)
     del fields["roi"]
     return json.dumps(fields)

@@ -22,6 +22,7 @@ from rstpm_edge.errors import RstpmEdgeError, UsageError
 VARIANTS: dict[str, dict[str, str]] = {
     "default": {},
     "no-standardisation": {"standardize": "false"},
+    "no-head": {"head": "none"},
     "paper-distance": {"distance": "cosine"},
     "pairs-alike": {"reconstruction_weight": "1"},
     "paper-fusion": {"fusion": "paper"},

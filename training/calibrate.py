@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rstpm_edge.bundle import Evidence, Fusion, FusionMode
+from rstpm_edge.bundle import Evidence, Fusion, FusionMode, HeadMap
 from rstpm_edge.calibration import Calibration, calibrate
 from rstpm_edge.fusion import make_fuser
 from rstpm_edge.scoring import Scorer
@@ -20,6 +20,9 @@ BATCH = 8
 # Angles say best whether there is a defect; a quarter of what the anomaly map says, in deviations over good images,
 # makes up for what they overlook.
 OUTLINE = 0.25
+
+# What the head says beside the six maps: enough to sharpen outlines, too little to draw what only it believes in.
+HEAD = 0.25
 
 Maps = Sequence[NDArray[np.float32]]
 
@@ -60,7 +63,7 @@ def calibrate_on(
 def fit(maps: Maps, preset: Preset, size: tuple[int, int], alpha: float | None) -> Calibrated:
     """Fusion, evidence and calibration that these maps of held-out good images ask for.
 
-    `maps` are the model's outputs, six or twelve of (N, h, w) float32, `size` is (height, width) of the model's input,
+    `maps` are the outputs of a model of `preset`, each (N, h, w) float32, `size` is (height, width) of its input,
     `alpha` the false-reject rate to promise, as `calibrate` takes it.
 
     Raises UsageError when there are too few images for `alpha`.
@@ -74,11 +77,14 @@ def fit(maps: Maps, preset: Preset, size: tuple[int, int], alpha: float | None) 
         # Where the map's maximum is the score, its maxima do.
         by = pairs if len(maps) > 6 else pairs / _peaks(maps, fusion, sizes, size)
         fusion = replace(fusion, weights=_relative(by))
+    if preset.has_head:
+        fusion = replace(fusion, head=_head(maps, fusion, sizes, size))
     if len(maps) > 6:
-        angles = _statistics(maps[6:], "normalized", preset.smoothing_sigma)
-        angles = replace(angles, weights=_relative(pairs / _peaks(maps[6:], angles, sizes, size)))
-        highest = [make_fuser(one, sizes, size)(m).score for one, m in ((fusion, maps[:6]), (angles, maps[6:]))]
-        evidence = _in_unit_of_map(highest[0], highest[1], angles, alpha)
+        seen = maps[6:12]
+        angles = _statistics(seen, "normalized", preset.smoothing_sigma)
+        angles = replace(angles, weights=_relative(pairs / _peaks(seen, angles, sizes, size)))
+        outline = Scorer(fusion, None, sizes, size)(maps).score
+        evidence = _in_unit_of_map(outline, make_fuser(angles, sizes, size)(seen).score, angles, alpha)
     scores = tuple(float(score) for score in Scorer(fusion, evidence, sizes, size)(maps).score)
     return Calibrated(fusion, evidence, calibrate(scores, alpha), scores)
 
@@ -101,6 +107,19 @@ def _peaks(maps: Maps, fusion: Fusion, sizes: Sequence[tuple[int, int]], size: t
     alone = [replace(fusion, weights=tuple(row)) for row in np.eye(6)]
     peaks = [make_fuser(one, sizes, size)(maps).score.mean() for one in alone]
     return np.maximum(np.asarray(peaks, np.float64), 0.1)
+
+
+def _head(maps: Maps, fusion: Fusion, sizes: Sequence[tuple[int, int]], size: tuple[int, int]) -> HeadMap:
+    """The head's part: of what all maps together vary by on good images, its own varies by HEAD."""
+    own = maps[-1]
+    mean, std = float(own.mean(dtype=np.float64)), max(float(own.std(dtype=np.float64)), 1e-9)
+    alone = Fusion(mean=(mean,) * 6, std=(std,) * 6, weights=(1.0, *(0.0,) * 5), smoothing_sigma=fusion.smoothing_sigma)
+    blank = [own, *(np.zeros_like(m) for m in maps[1:6])]
+    varies = [
+        max(float(make_fuser(one, sizes, size)(m).anomaly_map.std(dtype=np.float64)), 1e-9)
+        for one, m in ((fusion, maps[:6]), (alone, blank))
+    ]
+    return HeadMap(mean, std, HEAD * varies[0] / varies[1])
 
 
 def _relative(weights: NDArray[np.float64]) -> tuple[float, ...]:

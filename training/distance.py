@@ -1,5 +1,7 @@
 """How far a student's feature is from its teacher's: the maps of one level, and its training loss."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -28,18 +30,28 @@ class CosineDistance(nn.Module):
         return angles.mean()  # type: ignore[no-any-return]
 
 
+class Mismatch(NamedTuple):
+    """How a student's feature lies to its teacher's, each (B, 1, h, w) but `contrast`, (B, 1, 1, 1)."""
+
+    error: Tensor  # E of `SurpriseDistance`
+    angle: Tensor  # 1 − cosine
+    multiple: Tensor  # of the student's feature that comes closest to the teacher's
+    contrast: Tensor  # ‖F_T‖², mean over the image
+
+
 class SurpriseDistance(nn.Module):
     """Distance beside what is usual for such a feature: (B, C, h, w) of a student and its teacher -> two (B, h, w).
 
     Some things are hard to imitate on good parts, too: an edge, a glint, a noisy patch. What a student usually misses
-    can be told from its own feature F_S, linearly, and is fitted on the images that were learned from (`usual`).
+    can be told from its own feature F_S, linearly, and is fitted on the images that were learned from (`usual`); the
+    error also from the logarithm of the image's contrast (`by_contrast`).
 
     The anomaly map, in [0, 1], is the part of the teacher's feature that no multiple of the student's explains,
 
         E = (‖F_T‖² − ⟨F_S, F_T⟩² / ‖F_S‖²) / (mean of ‖F_T‖² over the image's positions)
         M = E / (E + usual E)
 
-    which a stronger light on the whole image does not change. It outlines well.
+    It outlines well.
 
     The second map is the paper's distance in the place of E, for the evidence of `rstpm_edge.bundle.Evidence`: an angle
     judges images well, also where there is little to see, but lights up wherever noise turns a weak feature.
@@ -49,6 +61,7 @@ class SurpriseDistance(nn.Module):
     The root, half way to a z-score, since the deviation is only estimated.
     """
 
+    by_contrast: Tensor
     middle: Tensor
     reach: Tensor
 
@@ -58,26 +71,34 @@ class SurpriseDistance(nn.Module):
         self.usual = nn.Conv2d(channels, 3, 1).requires_grad_(False)
         nn.init.zeros_(self.usual.weight)
         nn.init.zeros_(self.usual.bias)  # type: ignore[arg-type]
+        self.register_buffer("by_contrast", torch.zeros(1, 3, 1, 1))  # 0 but for the first
         self.register_buffer("middle", torch.zeros(1, 3, 1, 1))  # their unit: what [-1, 1] stands for
         self.register_buffer("reach", torch.ones(1, 3, 1, 1))
 
     def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        error, angle = self.measure(student, teacher)
-        # Clamped to what was seen on good images: a defect must not excuse itself with a feature beyond all of them.
-        usual = self.middle + self.reach * self.usual(student).clamp(-1, 1)  # (B, 3, h, w)
-        usual_error, usual_angle, factor = usual[:, 0:1].exp(), usual[:, 1:2], usual[:, 2:3].exp()
+        outline, angle = self.beside_usual(student, self.measure(student, teacher))
         # Sums over the one channel: what runtimes take in the place of an index.
-        return (error / (error + usual_error)).sum(1), ((angle - usual_angle) * factor).sum(1)
+        return outline.sum(1), angle.sum(1)
+
+    def beside_usual(self, student: Tensor, found: Mismatch) -> tuple[Tensor, Tensor]:
+        """The two maps, (B, 1, h, w), of a student's feature (B, C, h, w) and how it lies to its teacher's."""
+        # Clamped to what was seen on good images: a defect must not excuse itself with a feature beyond all of them.
+        told = self.usual(student) + self.by_contrast * found.contrast.log()  # (B, 3, h, w)
+        usual = self.middle + self.reach * told.clamp(-1, 1)
+        usual_error, usual_angle, factor = usual[:, 0:1].exp(), usual[:, 1:2], usual[:, 2:3].exp()
+        return found.error / (found.error + usual_error), (found.angle - usual_angle) * factor
 
     @staticmethod
-    def measure(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        """E and 1 − cosine, both (B, 1, h, w), as they come."""
+    def measure(student: Tensor, teacher: Tensor) -> Mismatch:
+        """How two features (B, C, h, w) lie to each other."""
         contrast = _sum(teacher * teacher)  # (B, 1, h, w)
         strength = _sum(student * student) + 1e-12
         product = _sum(student * teacher)
-        error = functional.relu(contrast - product * product / strength)  # below 0 by rounding alone
+        multiple = product / strength
+        error = functional.relu(contrast - product * multiple)  # below 0 by rounding alone
         image = contrast.mean((2, 3), keepdim=True) + 1e-12  # (B, 1, 1, 1)
-        return error / image + LEAST, 1 - product / (strength * (contrast + 1e-12)).sqrt()
+        angle = 1 - product / (strength * (contrast + 1e-12)).sqrt()
+        return Mismatch(error / image + LEAST, angle, multiple, image)
 
     def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Mean squared error, in which every standardised channel counts the same: a number."""

@@ -262,10 +262,13 @@ def _all_defects(verdicts: Mapping[str, Verdicts]) -> Verdicts:
 def _pair_alone(
     fusion: Fusion, evidence: Evidence | None, kept: Sequence[int]
 ) -> tuple[Fusion, Evidence | None, Sequence[int]]:
-    """One pair's share. The other's maps weigh nothing in a sum, and add nothing inside the paper's product."""
+    """One pair's share. The other's maps weigh nothing in a sum, and add nothing inside the paper's product.
+
+    Without the head, which sees both pairs.
+    """
 
     def only(fusion: Fusion) -> Fusion:
-        return replace(fusion, weights=tuple(w if i in kept else 0.0 for i, w in enumerate(fusion.weights)))
+        return replace(fusion, weights=tuple(w if i in kept else 0.0 for i, w in enumerate(fusion.weights)), head=None)
 
     return only(fusion), None if evidence is None else replace(evidence, fusion=only(evidence.fusion)), kept
 

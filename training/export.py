@@ -48,6 +48,7 @@ SAFE_OPERATORS = frozenset(
         "GlobalAveragePool",
         "HardSigmoid",
         "HardSwish",
+        "Log",
         "MatMul",
         "MaxPool",
         "Mul",

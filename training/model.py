@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rstpm_edge.bundle import evidence_names, map_names
+from rstpm_edge.bundle import evidence_names, head_names, map_names
 
-from .distance import Distance, make_distance
+from .distance import Distance, SurpriseDistance, make_distance
+from .head import DiscriminativeHead
 from .networks import EdgeReconstructionStudent, EdgeStudent, PaperReconstructionStudent
 from .presets import Preset
 from .teachers import BackboneStudent, Teacher, load_teacher
@@ -38,7 +39,11 @@ class RSTPM(nn.Module):
         strides, shrink = preset.strides, preset.teacher2_shrink
         self.preset = preset
         self.map_names = map_names(strides)
-        self.output_names = self.map_names + (evidence_names(strides) if preset.distance == "surprise" else ())
+        self.output_names: tuple[str, ...] = self.map_names
+        if preset.distance == "surprise":
+            self.output_names += evidence_names(strides)
+        if preset.has_head:
+            self.output_names += head_names(strides)
         stem = [] if preset.shared_stem is None else [preset.shared_stem]
         self.teacher1 = load_teacher(preset.teacher1, sorted({*stem, *strides, DEEPEST}), weights)
         self.teacher2 = load_teacher(preset.teacher2, [stride // shrink for stride in strides], weights)
@@ -48,7 +53,7 @@ class RSTPM(nn.Module):
         student2: nn.Module
         if preset.students == "edge":
             source = (channels1[stem[0]], stem[0]) if stem else (3, 1)
-            student1 = EdgeStudent(*source, targets1, strides, preset.student1_widths)
+            student1 = EdgeStudent(*source, targets1, strides, preset.student1_widths, preset.student1_blocks)
             student2 = EdgeReconstructionStudent(
                 channels1[DEEPEST],
                 targets2,
@@ -67,6 +72,7 @@ class RSTPM(nn.Module):
         self.normalize2 = Normalization(self.teacher2)
         distances = [make_distance(preset, channels) for channels in (*targets1, *targets2)]
         self.maps = nn.ModuleDict(dict(zip(self.map_names, distances, strict=True)))
+        self.head = DiscriminativeHead((*targets1, *targets2)) if preset.has_head else None
 
     @property
     def distances(self) -> list[Distance]:
@@ -78,8 +84,18 @@ class RSTPM(nn.Module):
         features = self.prepare(image, *self.teachers(image))
         students = self.students(features.source, features.deep, features.levels[3:])
         levels = zip(self.distances, students, features.levels, strict=True)
-        each = [distance(student, teacher) for distance, student, teacher in levels]  # one map of a level, or two
-        return [m for kind in zip(*each, strict=True) for m in kind]
+        if self.head is None:
+            each = [distance(student, teacher) for distance, student, teacher in levels]  # one map of a level, or two
+            return [m for kind in zip(*each, strict=True) for m in kind]
+        outlines, angles, found = [], [], []
+        for distance, student, teacher in levels:
+            assert isinstance(distance, SurpriseDistance)
+            found.append(distance.measure(student, teacher))
+            outline, angle = distance.beside_usual(student, found[-1])
+            outlines.append(outline)
+            angles.append(angle)
+        maps = [*outlines, *angles, self.head(students, features.levels, found, outlines)]
+        return [m.sum(1) for m in maps]  # over the one channel
 
     def teachers(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """`image` (B, H, W, 3), uint8 RGB -> both teachers' features, as they come: what a cache may keep."""

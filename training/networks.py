@@ -115,6 +115,7 @@ class EdgeStudent(nn.Module):
 
     input_channels, input_stride: what it starts from, the image (3, 1) or a feature of its teacher's stem.
     widths: its channels; the first at the input's stride (at stride 2 from an image), each next at twice that.
+    blocks: its residual blocks at each of `strides`; none elsewhere, where they would cost more than the rest.
     """
 
     def __init__(
@@ -124,8 +125,10 @@ class EdgeStudent(nn.Module):
         teacher_channels: Sequence[int],
         strides: Sequence[int],
         widths: Sequence[int],
+        blocks: Sequence[int],
     ) -> None:
         super().__init__()
+        depth = dict(zip(strides, blocks, strict=True))
         if input_stride == 1:
             self.stem, stride = conv(input_channels, widths[0], stride=2), 2
         else:
@@ -133,9 +136,8 @@ class EdgeStudent(nn.Module):
         self.stages, width_at = nn.ModuleDict(), {}  # by stride
         for before, after in pairwise(widths):
             stride *= 2
-            # Residual blocks only where a level is read off: at finer strides they cost more than the rest.
-            block = [ResidualBlock(after, final_relu=False)] if stride in strides else []
-            self.stages[str(stride)] = nn.Sequential(conv(before, after, stride=2), *block)
+            residual = (ResidualBlock(after, final_relu=False) for _ in range(depth.get(stride, 0)))
+            self.stages[str(stride)] = nn.Sequential(conv(before, after, stride=2), *residual)
             width_at[stride] = after
         self.heads = nn.ModuleDict(
             {str(s): nn.Conv2d(width_at[s], c, 1) for s, c in zip(strides, teacher_channels, strict=True)}

@@ -101,11 +101,15 @@ class _Fusion:
         return output
 
     def fuse(self, chosen: range, fusion: Fusion, scope: str, output: str) -> str:
-        """Fuse six of the graph's outputs to `output`, (N, H, W), by nodes below `scope`; gives its name."""
+        """Fuse six of the graph's outputs, and the head's where there is one, to `output`, (N, H, W); gives its name.
+
+        The nodes' names lie below `scope`.
+        """
         maps = [self._maps[i] for i in chosen]
         smooth = [gaussian_matrix(side, fusion.smoothing_sigma) for side in self._size]
         linear = fusion.mode == "normalized"
         levels = []
+        offset = 0.0
         for level in range(3):
             first, second = maps[level], maps[level + 3]
             tag = f"{scope}/level_{level}"
@@ -116,6 +120,13 @@ class _Fusion:
                 first = self.node("Mul", f"{tag}/scaled_{PAIRS[0]}", None, first, scales[0])
                 second = self.node("Mul", f"{tag}/scaled_{PAIRS[1]}", None, second, scales[1])
             both = self.node("Add", f"{tag}/sum", None, first, second)  # (N, h, w)
+            if level == 0 and (head := fusion.head) is not None:
+                gain = head.weight / head.std
+                offset -= gain * head.mean
+                scaled = self.node(
+                    "Mul", f"{tag}/scaled_head", None, self._maps[-1], self.constant(f"{tag}/scale_head", gain)
+                )
+                both = self.node("Add", f"{tag}/sum_with_head", None, both, scaled)
             if linear:
                 both = self.node("Add", f"{tag}/centred", None, both, self.constant(f"{tag}/offset", offset))
             shape = self._shapes[chosen[level]]

@@ -77,6 +77,7 @@ def _check_edge_students(preset: Preset) -> None:
     start = "the image" if stem is None else f"stride {stem}"
     for name, count, least, most, what in (
         ("student1_widths", wanted, 1, 4096, f"for the strides from {first} to {strides[-1]}: it starts from {start}"),
+        ("student1_blocks", 3, 0, 64, "one for each level, finest first"),
         ("student2_widths", 3, 1, 4096, "one for each level, coarsest first"),
         ("student2_blocks", 3, 0, 64, "one for each level, coarsest first"),
     ):

@@ -29,10 +29,17 @@ class Preset:
     teacher2_shrink: int = 1  # teacher 2 sees the image reduced by this factor
     shared_stem: int | None = None  # student 1 starts from teacher 1's feature at this stride, not from the image
     student1_widths: tuple[int, ...] = ()  # edge students only: channels at strides 4, 8, …, or 2, 4, … from the image
+    student1_blocks: tuple[int, ...] = (1, 1, 1)  # and its residual blocks at each level, finest first
     student2_widths: tuple[int, ...] = ()  # edge students only: channels of the decoder, coarsest first
     student2_blocks: tuple[int, ...] = ()  # and its residual blocks
     attention: bool = True  # gates between the stages of student 2, from teacher 2's features
+    head: Literal["discriminative"] | None = None  # a seventh map, trained on painted defects; see `has_head`
     reconstruction_weight: float = 1.0  # of pair 2's maps beside pair 1's; fusion "normalized" only
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the model has a head: it sees what the distance "surprise" measures, and its map joins a sum."""
+        return self.head is not None and self.distance == "surprise" and self.fusion == "normalized"
 
 
 EDGE = Preset(
@@ -60,8 +67,10 @@ EDGE = Preset(
     shared_stem=4,
     student1_widths=(48, 64, 96, 160),
     # The finest level is where a block costs most and says least.
+    student1_blocks=(0, 1, 1),
     student2_widths=(160, 128, 64),
-    student2_blocks=(2, 2, 1),
+    student2_blocks=(2, 1, 1),
+    head="discriminative",
     # Pair 2 is the surer of the two about whether there is a defect, pair 1 about where it ends.
     reconstruction_weight=1.5,
 )

@@ -17,16 +17,14 @@ _QUANTIZED = (*WEIGHTED, *ACTIVATIONS)
 def weighted_nodes(graph: onnx.ModelProto) -> list[str]:
     """The nodes that can be quantized: convolutions and products with constant weights, in the graph's order.
 
-    Not those inside a distance, which stays in float whole.
+    Not those inside a distance or the head, which stay in float whole.
     """
     constants = {tensor.name for tensor in graph.graph.initializer}
-    distances = {output.name for output in graph.graph.output}
+    in_float = {"head", *(output.name for output in graph.graph.output)}
     return [
         node.name
         for node in graph.graph.node
-        if node.op_type in WEIGHTED
-        and constants.issuperset(node.input[1:])
-        and node.name.split("/")[0] not in distances
+        if node.op_type in WEIGHTED and constants.issuperset(node.input[1:]) and node.name.split("/")[0] not in in_float
     ]
 
 

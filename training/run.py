@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from rstpm_edge.bundle import Evidence, Fusion, ResizePolicy
+from rstpm_edge.bundle import Evidence, Fusion, HeadMap, ResizePolicy
 from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import TrainingError, UsageError
 from rstpm_edge.files import make_folder, write_bytes, write_json
@@ -203,7 +203,8 @@ def save_samples(folder: Path, files: Sequence[Path]) -> None:
 
 def _fusion(fields: Mapping[str, Any]) -> Fusion:
     values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
-    return Fusion(**values)
+    head = values.pop("head", None)
+    return Fusion(**values, head=head and HeadMap(**head))
 
 
 def _read_json(path: Path, otherwise: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from .calibrate import calibrate_on
 from .data import existing_folder, good_images, identify, load_inputs, recorded_files
 from .features import compute_features, remove_features
 from .fit import Progress, Report, fit
+from .fit_head import fit_head
 from .model import RSTPM
 from .presets import EDGE, Preset
 from .run import (
@@ -259,6 +260,7 @@ def _run(
         losses = fit(fabric, folder, config, model, cache, checkpoint, started, minutes_before, report)
         if fabric.is_global_zero:
             fit_usual(model, cache, fabric.device)
+            fit_head(model, cache, fabric.device, progress=lambda done, total: report(Progress("head", done, total)))
             update_checkpoint(folder, model)
     except torch.OutOfMemoryError as error:
         raise TrainingError(

@@ -35,46 +35,51 @@ def fit_usual(
     model.eval()
     count = len(cache.images)
     rows = np.unique(np.linspace(0, count - 1, min(count, IMAGES)).round().astype(np.int64))
-    samples: list[list[tuple[Tensor, Tensor, Tensor]]] = [[] for _ in distances]
+    samples: list[list[tuple[Tensor, ...]]] = [[] for _ in distances]
     draw = torch.Generator().manual_seed(0)  # the same positions again when a run is resumed
     for start in range(0, len(rows), BATCH):
         some = rows[start : start + BATCH]
         features = cache.batch(model, some, device)
         students = model.students(features.source, features.deep, features.levels[3:])
         for kept, student, teacher in zip(samples, students, features.levels, strict=True):
-            error, angle = SurpriseDistance.measure(student, teacher)
-            positions = error.numel()
+            found = SurpriseDistance.measure(student, teacher)
+            positions = found.error.numel()
             share = min(positions, math.ceil(POSITIONS * len(some) / len(rows)))
             picked = torch.randperm(positions, generator=draw)[:share].to(device)
             flat = student.permute(0, 2, 3, 1).reshape(positions, -1)
-            each = flat[picked], error.flatten()[picked], angle.flatten()[picked]
-            kept.append((each[0].cpu(), each[1].cpu(), each[2].cpu()))
+            contrast = found.contrast.expand_as(found.error)
+            each = flat, *(values.flatten() for values in (found.error, found.angle, contrast))
+            kept.append(tuple(values[picked].cpu() for values in each))
         progress(start + len(some))
     for distance, kept in zip(distances, samples, strict=True):
-        student, error, angle = (torch.cat(parts) for parts in zip(*kept, strict=True))
-        set_usual(distance, student, error, angle)
+        set_usual(distance, *(torch.cat(parts) for parts in zip(*kept, strict=True)))
     model.train(was_training)
 
 
-def set_usual(distance: SurpriseDistance, student: Tensor, error: Tensor, angle: Tensor) -> None:
-    """Fit one distance to P positions of good images: `student` (P, C), `error`, `angle` (P,) as `measure` has it."""
-    inputs = torch.cat([torch.ones(len(student), 1), student], 1).double()  # (P, 1 + C)
+def set_usual(distance: SurpriseDistance, student: Tensor, error: Tensor, angle: Tensor, contrast: Tensor) -> None:
+    """Fit one distance to P positions of good images: `student` (P, C), the others (P,), as `measure` has them."""
+    # The logarithm of E by that of the contrast, too: E is relative to it, and that is not always all of its part.
+    inputs = torch.cat([torch.ones(len(student), 1), student, contrast.log()[:, None]], 1).double()  # (P, 1 + C + 1)
     square = inputs.T @ inputs
     square += RIDGE * square.diagonal().mean() * torch.eye(len(square), dtype=torch.float64)
 
-    def regress(target: Tensor) -> tuple[Tensor, Tensor]:
-        weights = torch.linalg.solve(square, inputs.T @ target.double())  # (1 + C,)
+    def regress(target: Tensor, used: int) -> tuple[Tensor, Tensor]:
+        """Weights (1 + C + 1,), 0 for inputs from `used` on, and what they tell (P,)."""
+        weights = torch.zeros(len(square), dtype=torch.float64)
+        weights[:used] = torch.linalg.solve(square[:used, :used], inputs[:, :used].T @ target.double())
         return weights, inputs @ weights
 
-    usual_error = regress(error.log())
-    usual_angle = regress(angle)
-    weights, log_variance = regress(((angle - usual_angle[1]).square() + 1e-5).log())
+    everything, feature = len(square), len(square) - 1
+    usual_error = regress(error.log(), everything)
+    usual_angle = regress(angle, feature)
+    weights, log_variance = regress(((angle - usual_angle[1]).square() + 1e-5).log(), feature)
     factor = (-weights / 4, -log_variance / 4)  # 1 / √deviation
     ends = torch.tensor([OUTLIERS, 1 - OUTLIERS], dtype=torch.float64)
     for i, (weights, values) in enumerate((usual_error, usual_angle, factor)):
         low, high = torch.quantile(values, ends).tolist()
         middle, reach = (low + high) / 2, max((high - low) / 2, 1e-6)
         distance.middle[0, i], distance.reach[0, i] = middle, reach
-        distance.usual.weight[i, :, 0, 0] = (weights[1:] / reach).float()
+        distance.usual.weight[i, :, 0, 0] = (weights[1:-1] / reach).float()
+        distance.by_contrast[0, i] = weights[-1] / reach
         assert distance.usual.bias is not None
         distance.usual.bias[i] = (weights[0] - middle) / reach

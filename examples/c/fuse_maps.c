@@ -1,8 +1,8 @@
 /* Six anomaly maps to a verdict.
  *
  *   fuse_maps                on maps made up here, with a defect near row 70, column 180
- *   fuse_maps MODEL MAP...   on raw float32 files: six, stpm finest to coarsest, then recon; and where the
- * model has evidence, six more, of angles, in the same order
+ *   fuse_maps MODEL MAP...   on raw float32 files: six, stpm finest to coarsest, then recon; where the model
+ * has evidence, six more, of angles, in the same order; where it has a head, its map
  *
  * MODEL is a text file of words and numbers, as docs/embedding.md makes from a model file:
  *
@@ -17,7 +17,7 @@
  *
  * and of a model with evidence also evidence_mean, evidence_std, evidence_weights, evidence_smoothing_sigma,
  * outline and offset: the score is then max(B) + outline * max(A) + offset, with B fused from the angles, and
- * A from the others.
+ * A from the others. With a line `head` of its mean, std and weight, the head's map takes part in A.
  *
  * Prints the score and where it lies. Exit code: 0 normal, 1 anomalous, 2 wrong use. */
 #include <rstpm_edge.h>
@@ -28,7 +28,8 @@
 struct model {
     rstpm_fusion_config outline, evidence;
     double threshold, share, offset;
-    int has_evidence;
+    double head_mean, head_std, head_weight;
+    int has_evidence, has_head;
 };
 
 static void fail(const char* what, const char* why) {
@@ -89,6 +90,11 @@ static void read_model(const char* path, struct model* model) {
             read_six(file, path, evidence->weight);
         } else if (strcmp(word, "evidence_smoothing_sigma") == 0) {
             evidence->smoothing_sigma = read_number(file, path);
+        } else if (strcmp(word, "head") == 0) {
+            model->head_mean = read_number(file, path);
+            model->head_std = read_number(file, path);
+            model->head_weight = read_number(file, path);
+            model->has_head = 1;
         } else if (strcmp(word, "outline") == 0) {
             model->share = read_number(file, path);
         } else if (strcmp(word, "offset") == 0) {
@@ -98,6 +104,7 @@ static void read_model(const char* path, struct model* model) {
         }
     }
     fclose(file);
+    lines -= model->has_head;
     if (lines != 8 && lines != 14) fail(path, "neither eight lines nor, with evidence, fourteen");
     model->has_evidence = lines == 14;
 }
@@ -133,6 +140,14 @@ static void make_up(struct model* model, float** maps) {
     model->threshold = 25.0;
 }
 
+/* Fusion is a sum, and the head's map has the size of the first: it can ride on it. */
+static void join_head(const struct model* model, float* first, const float* head) {
+    const rstpm_fusion_config* config = &model->outline;
+    const double gain = model->head_weight / model->head_std * config->std[0] / config->weight[0];
+    const int count = config->level_height[0] * config->level_width[0];
+    for (int k = 0; k < count; ++k) first[k] += (float)(gain * (head[k] - model->head_mean));
+}
+
 /* The maximum of six maps' fused map, and where it is. */
 static rstpm_image_result fuse(const rstpm_fusion_config* config, float* const* maps) {
     rstpm_fusion* fusion;
@@ -154,19 +169,21 @@ static rstpm_image_result fuse(const rstpm_fusion_config* config, float* const* 
 int main(int count, char** arguments) {
     struct model model = {.outline = {.struct_size = sizeof(rstpm_fusion_config)},
                           .evidence = {.struct_size = sizeof(rstpm_fusion_config)}};
-    float* maps[2 * RSTPM_MAPS] = {NULL};
+    float* maps[2 * RSTPM_MAPS + 1] = {NULL};
     if (count == 1) {
         make_up(&model, maps);
     } else {
         read_model(arguments[1], &model);
-        const int wanted = model.has_evidence ? 2 * RSTPM_MAPS : RSTPM_MAPS;
+        const int wanted = (model.has_evidence ? 2 * RSTPM_MAPS : RSTPM_MAPS) + model.has_head;
         if (count != 2 + wanted)
-            fail("usage", "fuse_maps [MODEL MAP...]: six maps, twelve where the model has evidence");
+            fail("usage",
+                 "fuse_maps [MODEL MAP...]: six maps, six more where the model has evidence, one with a head");
         for (int i = 0; i < wanted; ++i) {
             const size_t height = (size_t)model.outline.level_height[i % RSTPM_LEVELS];
             maps[i] =
                 read_map(arguments[2 + i], height * (size_t)model.outline.level_width[i % RSTPM_LEVELS]);
         }
+        if (model.has_head) join_head(&model, maps[0], maps[wanted - 1]);
     }
 
     const rstpm_image_result highest = fuse(&model.outline, maps);
@@ -176,6 +193,6 @@ int main(int count, char** arguments) {
     const int anomalous = score > model.threshold;
     printf("score %.7g row %d column %d %s\n", score, (int)highest.row, (int)highest.column,
            anomalous ? "anomalous" : "normal");
-    for (int i = 0; i < 2 * RSTPM_MAPS; ++i) free(maps[i]);
+    for (int i = 0; i <= 2 * RSTPM_MAPS; ++i) free(maps[i]);
     return anomalous;
 }

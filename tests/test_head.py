@@ -1,0 +1,182 @@
+"""The head of the preset `edge`: what it computes, what it learns from painted defects, and what it is painted on."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from rstpm_edge.training import fit_head as fitting
+from rstpm_edge.training.distance import SurpriseDistance
+from rstpm_edge.training.features import FeatureCache
+from rstpm_edge.training.fit_head import fit_head
+from rstpm_edge.training.head import LIMIT, DiscriminativeHead
+from rstpm_edge.training.model import RSTPM
+from rstpm_edge.training.overrides import override
+from rstpm_edge.training.presets import EDGE
+from rstpm_edge.training.pseudo_defects import outlined
+from rstpm_edge.training.usual import fit_usual
+from torch import Tensor
+from torch.nn import functional
+
+CHANNELS = (5, 6, 7, 4, 6, 8)
+CPU = torch.device("cpu")
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def features(seed: int, count: int = 2) -> list[Tensor]:
+    return [draw(count, c, 16 >> i % 3, 24 >> i % 3, seed=seed + i) for i, c in enumerate(CHANNELS)]
+
+
+def maps_of(count: int = 2) -> list[Tensor]:
+    return [draw(count, 1, 16 >> i % 3, 24 >> i % 3, seed=50 + i).sigmoid() for i in range(6)]
+
+
+def residuals_of(students: list[Tensor], teachers: list[Tensor]) -> list[Tensor]:
+    """What no multiple of the student's feature explains, by projection; relative to the image's contrast."""
+    found = []
+    for s, t in zip(students, teachers, strict=True):
+        along = (s * t).sum(1, keepdim=True) / (s * s).sum(1, keepdim=True) * s
+        found.append((t - along) / t.square().sum(1, keepdim=True).mean((2, 3), keepdim=True).sqrt())
+    return found
+
+
+def test_the_head_sees_residuals_and_maps_of_all_levels() -> None:
+    torch.manual_seed(0)
+    head = DiscriminativeHead(CHANNELS)
+    for bias in (head.bias, head.context.bias, *(layer.bias for layer in head.reduce)):
+        assert isinstance(bias, Tensor)
+        bias.data.normal_()
+    students, teachers, maps = features(0), features(10), maps_of()
+    lie = [SurpriseDistance.measure(s, t) for s, t in zip(students, teachers, strict=True)]
+    with torch.no_grad():
+        found = head(students, teachers, lie, maps)
+        total: Tensor | None = None
+        for level in (2, 1, 0):
+            parts = []
+            for i in (level, level + 3):
+                parts.append(torch.relu(head.reduce[i](residuals_of(students, teachers)[i])))
+            given = torch.cat([*parts, *(4 * (maps[i] - 0.5) for i in (level, level + 3))], 1)
+            mixed = torch.einsum("oc,bchw->bohw", head.mix[level].weight[:, :, 0, 0], given)
+            if total is not None:
+                mixed = mixed + functional.interpolate(total, size=mixed.shape[2:], mode="bilinear")
+            total = mixed
+        assert total is not None
+        seen = torch.relu(head.context(torch.relu(total + head.bias)))
+        expected = head.score(seen).clamp(-LIMIT, LIMIT)
+    assert found.shape == (2, 1, 16, 24)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_what_normalised_while_it_learned_is_folded_into_the_weights() -> None:
+    torch.manual_seed(0)
+    learner = fitting._Learner(DiscriminativeHead(CHANNELS), [0.5, 2.0, 1.0, 0.1, 3.0, 1.0])
+    residuals, maps = features(0), maps_of()
+    for _ in range(5):  # moves the running statistics away from 0 and 1
+        learner([3 * r + 1 for r in residuals], maps)
+    learner.eval()
+    with torch.no_grad():
+        expected = learner([r / s for r, s in zip(residuals, learner.scales, strict=True)], maps)
+        head = learner.folded()
+        reduced = [torch.relu(layer(r)) for layer, r in zip(head.reduce, residuals, strict=True)]
+        torch.testing.assert_close(head.combine(reduced, maps), expected.clamp(-LIMIT, LIMIT), atol=1e-4, rtol=1e-4)
+
+
+def textures(count: int) -> NDArray[np.uint8]:
+    """Photos (count, 64, 96, 3) of a striped, slightly noisy surface."""
+    rng = np.random.default_rng(0)
+    stripes = 110 + 40 * np.sin(np.arange(96) / 3)[None, None, :, None]
+    return np.clip(stripes + rng.normal(0, 4, (count, 64, 96, 3)), 0, 255).astype(np.uint8)
+
+
+def trained(monkeypatch: pytest.MonkeyPatch, seen: list[tuple[int, int]] | None = None) -> RSTPM:
+    """A model whose students are untrained, and its head, taught in few steps."""
+    monkeypatch.setattr(fitting, "STEPS", 120)
+    monkeypatch.setattr(fitting, "PAINTED", (64, 64))
+    torch.manual_seed(0)
+    model = RSTPM(EDGE)
+    images = textures(8)
+    with torch.no_grad():
+        raw = model.teachers(torch.from_numpy(images))
+    cache = FeatureCache(images, *([level.half().numpy() for level in levels] for levels in raw))
+    model.train()
+    fit_usual(model, cache, CPU)
+    fit_head(model, cache, CPU, progress=lambda done, total: None if seen is None else seen.append((done, total)))
+    assert model.students.training
+    return model.eval()
+
+
+def test_the_head_learns_where_defects_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+    model = trained(monkeypatch, seen)
+    assert seen[0] == (8, 184)
+    assert seen[-1] == (184, 184)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    images = textures(12)[8:]
+    spoilt = images.copy()
+    spoilt[:, 16:40, 24:56] = 255 - spoilt[:, 16:40, 24:56]
+    with torch.no_grad():
+        inside, good = model(torch.from_numpy(spoilt))[-1], model(torch.from_numpy(images))[-1]
+    assert inside.shape == (4, 8, 12)
+    assert float(inside[:, 2:5, 3:7].mean()) > float(good.mean()) + 1
+    assert float(inside[:, 2:5, 3:7].mean()) > float(inside[:, 6:, 9:].mean()) + 1
+
+
+def test_the_same_images_give_the_same_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = (trained(monkeypatch).head for _ in range(2))
+    assert one is not None
+    assert other is not None
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_a_preset_without_a_head_has_nothing_to_learn() -> None:
+    model = RSTPM(dataclasses.replace(EDGE, head=None))
+    assert model.head is None
+    assert len(model.output_names) == 12
+    nothing = FeatureCache(textures(1), [], [])
+    fit_head(model, nothing, CPU, progress=lambda done, total: pytest.fail("not reached"))
+
+
+@pytest.mark.parametrize("changes", [{"distance": "cosine"}, {"fusion": "paper"}, {"head": "none"}])
+def test_there_is_no_head_where_it_has_nothing_to_see_or_to_join(changes: dict[str, str]) -> None:
+    model = RSTPM(override(EDGE, changes))
+    assert model.head is None
+    assert "head_8" not in model.output_names
+
+
+def test_painted_defects_are_seen_where_they_are_outlined() -> None:
+    images = list(textures(5))
+    painted = list(outlined(images, 70))
+    assert len(painted) == 70
+    shares = []
+    for i, (image, where) in enumerate(painted):
+        assert (image.dtype, image.shape) == (np.uint8, (64, 96, 3))
+        assert (where.dtype, where.shape) == (np.float32, (64, 96))
+        assert 0 <= where.min() <= where.max() <= 1
+        change = np.abs(image.astype(int) - images[i % 5]).max(-1)
+        if (where > 0.9).any():
+            assert change[where > 0.9].mean() > 3
+        shares.append(float((where > 0.5).mean()))
+    assert sum(share > 0 for share in shares) > 55  # a few are too faint
+    assert max(shares) > 0.2
+    assert min(share for share in shares if share) < 0.01
+
+
+def test_the_same_seed_paints_the_same() -> None:
+    images = list(textures(3))
+    one, again, other = ([image for image, _ in outlined(images, 9, seed=seed)] for seed in (1, 1, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
+    assert not any(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_one_flat_photo_is_enough_to_paint_on() -> None:
+    flat = np.full((64, 64, 3), 90, np.uint8)
+    for image, where in outlined([flat], 21):
+        assert np.isfinite(where).all()
+        assert image.shape == flat.shape

@@ -1,0 +1,182 @@
+"""The head's training, when the students are done: on painted defects, whose outlines are known."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .demo_defects import Field
+from .distance import SurpriseDistance
+from .features import FeatureCache
+from .head import REDUCED, WIDTH, DiscriminativeHead
+from .model import RSTPM, TeacherFeatures
+from .pseudo_defects import outlined
+
+# Of 256×256; fewer when they are larger, for memory and time. More made the head surer of what it was shown, and no
+# better at what it was not.
+PAINTED = (200, 800)  # at least and at most; four for each photo in between
+STEPS = 300
+BATCH = 16  # of which a quarter good ones
+LEARNING_RATE, WEIGHT_DECAY = 3e-3, 1e-2
+AT_ONCE = 8
+
+
+def fit_head(
+    model: RSTPM,
+    cache: FeatureCache,
+    device: torch.device,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Train the head of `model`, if it has one, on the cached images and on defects painted into them.
+
+    What is usual must be fitted before. `progress` is called with the steps done, painting included, and their number.
+    The same model and images give the same head.
+    """
+    if model.head is None:
+        return
+    images = cache.images
+    area = max(1.0, images.shape[1] * images.shape[2] / 256**2)
+    count = max(64, round(min(max(4 * len(images), PAINTED[0]), PAINTED[1]) / area))
+    total = count + STEPS
+    was_training = model.training
+    model.eval()
+    pieces: list[_Seen] = []
+    rows = np.unique(np.linspace(0, len(images) - 1, min(len(images), count // 4)).round().astype(np.int64))
+    for start in range(0, len(rows), AT_ONCE):
+        pieces.append(_look(model, cache.batch(model, rows[start : start + AT_ONCE], device)))
+    good = _joined(pieces)
+    scales = [max(float(level.float().square().mean().sqrt()), 1e-6) for level in good.residuals]
+    pieces.clear()
+    outlines: list[Field] = []
+    photos: list[NDArray[np.uint8]] = []
+    finest = good.maps[0].shape[2:]
+    for photo, outline in outlined(list(images), count, seed=1):
+        photos.append(photo)
+        outlines.append(np.asarray(cv2.resize(outline, finest[::-1], interpolation=cv2.INTER_AREA), np.float32))
+        if len(photos) == AT_ONCE or len(outlines) == count:
+            pixels = torch.from_numpy(np.stack(photos)).to(device)
+            with torch.no_grad():
+                features = model.prepare(pixels, *model.teachers(pixels))
+            pieces.append(_look(model, features))
+            photos.clear()
+            progress(len(outlines), total)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        learner = _Learner(DiscriminativeHead([level.shape[1] for level in good.residuals]), scales).to(device)
+        learner.learn(
+            _joined(pieces),
+            torch.from_numpy(np.stack(outlines))[:, None],
+            good,
+            max(4, round(BATCH / area)),
+            lambda done: progress(count + done, total),
+        )
+    model.head.load_state_dict(learner.folded().state_dict())
+    model.train(was_training)
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What a head learns from: six residuals, each (N, C, h, w) float16, and six maps, each (N, 1, h, w) float32."""
+
+    residuals: Sequence[Tensor]
+    maps: Sequence[Tensor]
+
+
+@torch.no_grad()
+def _look(model: RSTPM, features: TeacherFeatures) -> _Seen:
+    residuals, maps = [], []
+    students = model.students(features.source, features.deep, features.levels[3:])
+    for distance, student, teacher in zip(model.distances, students, features.levels, strict=True):
+        assert isinstance(distance, SurpriseDistance)
+        found = distance.measure(student, teacher)
+        residual = (teacher - found.multiple * student) / found.contrast.sqrt()
+        residuals.append(residual.clamp(-65504, 65504).half().cpu())
+        maps.append(distance.beside_usual(student, found)[0].cpu())
+    return _Seen(residuals, maps)
+
+
+def _joined(pieces: Sequence[_Seen]) -> _Seen:
+    def levels(kind: list[Sequence[Tensor]]) -> list[Tensor]:
+        return [torch.cat(level) for level in zip(*kind, strict=True)]
+
+    return _Seen(levels([piece.residuals for piece in pieces]), levels([piece.maps for piece in pieces]))
+
+
+class _Learner(nn.Module):
+    """A head with what it needs while it learns: residuals of one scale, and batch normalisation."""
+
+    def __init__(self, head: DiscriminativeHead, scales: Sequence[float]) -> None:
+        super().__init__()
+        self.head, self.scales = head, scales
+        self.reduced = nn.ModuleList(nn.BatchNorm2d(REDUCED) for _ in scales)
+        self.mixed, self.seen = nn.BatchNorm2d(WIDTH), nn.BatchNorm2d(WIDTH)
+
+    def forward(self, residuals: Sequence[Tensor], maps: Sequence[Tensor]) -> Tensor:
+        """As the head does, from residuals (B, C, h, w) divided by `scales`; not clamped."""
+        layers = zip(self.head.reduce, self.reduced, residuals, strict=True)
+        reduced = [functional.relu(norm(layer(residual))) for layer, norm, residual in layers]
+        mixed = functional.relu(self.mixed(self.head.mixed(reduced, maps)))
+        odds: Tensor = self.head.score(functional.relu(self.seen(self.head.context(mixed))))
+        return odds
+
+    def learn(self, painted: _Seen, outlines: Tensor, good: _Seen, batch: int, progress: Callable[[int], None]) -> None:
+        """One cycle of AdamW on cross-entropy with the outlines (N, 1, h, w), 0 to 1; good images have none."""
+        optimizer = torch.optim.AdamW(self.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, STEPS)
+        draw, device = np.random.default_rng(0), next(self.parameters()).device
+        self.train()
+        for step in range(STEPS):
+            bad_rows = draw.integers(0, len(outlines), batch - batch // 4)
+            good_rows = draw.integers(0, len(good.maps[0]), batch // 4)
+
+            def both(bad: Sequence[Tensor], fine: Sequence[Tensor]) -> list[Tensor]:
+                levels = zip(bad, fine, strict=True)
+                return [torch.cat([a[bad_rows], b[good_rows]]).to(device).float() for a, b in levels]  # noqa: B023
+
+            residuals = [r / s for r, s in zip(both(painted.residuals, good.residuals), self.scales, strict=True)]
+            wanted = outlines[bad_rows].to(device)
+            wanted = torch.cat([wanted, wanted.new_zeros(len(good_rows), *wanted.shape[1:])])
+            odds = self(residuals, both(painted.maps, good.maps))
+            loss = functional.binary_cross_entropy_with_logits(odds, wanted)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            progress(step + 1)
+        self.eval()
+
+    @torch.no_grad()
+    def folded(self) -> DiscriminativeHead:
+        """The head, with the scales and the normalisations in its own weights."""
+        head = self.head
+        for layer, norm, scale in zip(head.reduce, self.reduced, self.scales, strict=True):
+            _fold(layer, norm, scale)
+        for layer in head.mix:
+            _fold(layer, self.mixed)  # upsampling and the sum leave a factor a factor
+        head.bias.copy_(_affine(self.mixed)[1])
+        _fold(head.context, self.seen)
+        return head
+
+
+def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """What a normalisation does once it is trained: a factor and a shift, (1, C, 1, 1) each."""
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    gain = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return gain.view(1, -1, 1, 1), (norm.bias - norm.running_mean * gain).view(1, -1, 1, 1)
+
+
+def _fold(layer: nn.Module, norm: nn.Module, scale: float = 1.0) -> None:
+    """Put what follows a convolution into its weights, and that its inputs were divided by `scale`."""
+    assert isinstance(layer, nn.Conv2d)
+    gain, shift = _affine(norm)
+    layer.weight.mul_(gain.view(-1, 1, 1, 1) / scale)
+    if layer.bias is not None:
+        layer.bias.copy_(layer.bias * gain.flatten() + shift.flatten())
