@@ -1,6 +1,7 @@
 """`rstpm-edge info`: what a model file says about itself, and what this machine offers."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,7 +74,8 @@ def _table(model: Path, facts: dict[str, Any]) -> str:
         ),
         ("false rejects", f"at most {calibration['alpha']:.2%} of good parts"),
         ("fusion", f"{fusion['mode']}, smoothing {fusion['smoothing_sigma']:g} px"),
-        *((name, _six(fusion[name])) for name in ("mean", "std", "weights")),
+        *((name, _numbers(fusion[name])) for name in ("mean", "std", "weights")),
+        *([("head", _numbers(fusion["head"].values()) + " (mean, std, weight)")] if fusion["head"] else []),
         ("score", _score(facts["evidence"])),
         *((f"training: {key}", _short(value)) for key, value in facts["training"].items()),
         ("providers", f"{', '.join(runtime['providers'])}; {_in_use(runtime)} in use"),
@@ -101,7 +103,7 @@ def _score(evidence: dict[str, Any] | None) -> str:
     return f"the highest evidence, of angles, + {evidence['outline']:.4g} of the highest value of the anomaly map"
 
 
-def _six(values: list[float]) -> str:
+def _numbers(values: Iterable[float]) -> str:
     return " ".join(f"{value:.4g}" for value in values)
 
 

@@ -29,7 +29,7 @@ ODD = 1.25  # times as far above the typical score as the next
 )
 @click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Another value for a preset's field.")
 @click.option("--epochs", type=int, help="Passes over the images.  [default: the preset's]")
-@click.option("--max-minutes", type=float, help="Finish the schedule within this time, with fewer epochs.")
+@click.option("--max-minutes", type=float, help="Finish the students' schedule within this time, with fewer epochs.")
 @click.option("--size", default="256", show_default=True, metavar="HxW", help="Input size, multiples of 32.")
 @click.option("--resize", type=click.Choice(["stretch", "letterbox"]), default="stretch", show_default=True)
 @click.option("--roi", metavar="X,Y,W,H", help="Learn this part of each photo only (pixels); `infer` keeps to it.")

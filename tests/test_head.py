@@ -21,6 +21,8 @@ from rstpm_edge.training.usual import fit_usual
 from torch import Tensor
 from torch.nn import functional
 
+from rstpm_edge.errors import TrainingError
+
 CHANNELS = (5, 6, 7, 4, 6, 8)
 CPU = torch.device("cpu")
 
@@ -133,6 +135,12 @@ def test_the_same_images_give_the_same_head(monkeypatch: pytest.MonkeyPatch) -> 
     assert other is not None
     for a, b in zip(one.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_a_head_that_diverges_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "LEARNING_RATE", 1e30)
+    with pytest.raises(TrainingError, match="head's loss is not finite: train again with --set head=none"):
+        trained(monkeypatch)
 
 
 def test_a_preset_without_a_head_has_nothing_to_learn() -> None:

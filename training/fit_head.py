@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rstpm_edge.errors import TrainingError
+
 from .demo_defects import Field
 from .distance import SurpriseDistance
 from .features import FeatureCache
@@ -17,11 +19,9 @@ from .head import REDUCED, WIDTH, DiscriminativeHead
 from .model import RSTPM, TeacherFeatures
 from .pseudo_defects import outlined
 
-# Of 256×256; fewer when they are larger, for memory and time. More made the head surer of what it was shown, and no
-# better at what it was not.
-PAINTED = (200, 800)  # at least and at most; four for each photo in between
+PAINTED = (200, 800)  # at least and at most, of 256×256; four for each photo in between
 STEPS = 300
-BATCH = 16  # of which a quarter good ones
+BATCH = 16  # of 256×256; a quarter good ones
 LEARNING_RATE, WEIGHT_DECAY = 3e-3, 1e-2
 AT_ONCE = 8
 
@@ -36,47 +36,28 @@ def fit_head(
     """Train the head of `model`, if it has one, on the cached images and on defects painted into them.
 
     What is usual must be fitted before. `progress` is called with the steps done, painting included, and their number.
-    The same model and images give the same head.
+    The same model and images give the same head. Raises TrainingError when it diverges.
     """
     if model.head is None:
         return
-    images = cache.images
-    area = max(1.0, images.shape[1] * images.shape[2] / 256**2)
-    count = max(64, round(min(max(4 * len(images), PAINTED[0]), PAINTED[1]) / area))
+    # Larger images, fewer of them: the same memory, the same time.
+    area = max(1.0, cache.images.shape[1] * cache.images.shape[2] / 256**2)
+    count = max(64, round(min(max(4 * len(cache.images), PAINTED[0]), PAINTED[1]) / area))
     total = count + STEPS
     was_training = model.training
     model.eval()
-    pieces: list[_Seen] = []
-    rows = np.unique(np.linspace(0, len(images) - 1, min(len(images), count // 4)).round().astype(np.int64))
-    for start in range(0, len(rows), AT_ONCE):
-        pieces.append(_look(model, cache.batch(model, rows[start : start + AT_ONCE], device)))
-    good = _joined(pieces)
+    good = _look_at_good(model, cache, count // 4, device)
+    painted, outlines = _look_at_painted(model, cache.images, count, device, lambda done: progress(done, total))
     scales = [max(float(level.float().square().mean().sqrt()), 1e-6) for level in good.residuals]
-    pieces.clear()
-    outlines: list[Field] = []
-    photos: list[NDArray[np.uint8]] = []
-    finest = good.maps[0].shape[2:]
-    for photo, outline in outlined(list(images), count, seed=1):
-        photos.append(photo)
-        outlines.append(np.asarray(cv2.resize(outline, finest[::-1], interpolation=cv2.INTER_AREA), np.float32))
-        if len(photos) == AT_ONCE or len(outlines) == count:
-            pixels = torch.from_numpy(np.stack(photos)).to(device)
-            with torch.no_grad():
-                features = model.prepare(pixels, *model.teachers(pixels))
-            pieces.append(_look(model, features))
-            photos.clear()
-            progress(len(outlines), total)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         learner = _Learner(DiscriminativeHead([level.shape[1] for level in good.residuals]), scales).to(device)
-        learner.learn(
-            _joined(pieces),
-            torch.from_numpy(np.stack(outlines))[:, None],
-            good,
-            max(4, round(BATCH / area)),
-            lambda done: progress(count + done, total),
-        )
-    model.head.load_state_dict(learner.folded().state_dict())
+        batch = max(4, round(BATCH / area))
+        learner.learn(painted, outlines, good, batch, lambda done: progress(count + done, total))
+    head = learner.folded()
+    if not all(bool(weights.isfinite().all()) for weights in head.parameters()):
+        raise TrainingError("The head's loss is not finite: train again with --set head=none, or with another --seed.")
+    model.head.load_state_dict(head.state_dict())
     model.train(was_training)
 
 
@@ -86,6 +67,35 @@ class _Seen:
 
     residuals: Sequence[Tensor]
     maps: Sequence[Tensor]
+
+
+def _look_at_good(model: RSTPM, cache: FeatureCache, most: int, device: torch.device) -> _Seen:
+    """Up to `most` of the cached images, evenly spread."""
+    count = len(cache.images)
+    rows = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
+    starts = range(0, len(rows), AT_ONCE)
+    return _joined([_look(model, cache.batch(model, rows[start : start + AT_ONCE], device)) for start in starts])
+
+
+def _look_at_painted(
+    model: RSTPM, images: NDArray[np.uint8], count: int, device: torch.device, progress: Callable[[int], None]
+) -> tuple[_Seen, Tensor]:
+    """`count` images with a defect each, and its outline at the finest level, (count, 1, h, w)."""
+    pieces: list[_Seen] = []
+    outlines: list[Field] = []
+    photos: list[NDArray[np.uint8]] = []
+    finest = tuple(side // model.preset.strides[0] for side in images.shape[1:3])
+    for photo, outline in outlined(list(images), count, seed=1):
+        photos.append(photo)
+        outlines.append(np.asarray(cv2.resize(outline, finest[::-1], interpolation=cv2.INTER_AREA), np.float32))
+        if len(photos) == AT_ONCE or len(outlines) == count:
+            pixels = torch.from_numpy(np.stack(photos)).to(device)
+            with torch.no_grad():
+                features = model.prepare(pixels, *model.teachers(pixels))
+            pieces.append(_look(model, features))
+            photos.clear()
+            progress(len(outlines))
+    return _joined(pieces), torch.from_numpy(np.stack(outlines))[:, None]
 
 
 @torch.no_grad()

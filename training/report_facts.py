@@ -76,6 +76,8 @@ def configuration(predictions: Predictions) -> Rows:
             ("Deviation of each map", _six(fusion.std)),
             ("Weight of each map", _six(fusion.weights)),
         ]
+    if (head := fusion.head) is not None:
+        rows.append(("Head", f"mean {head.mean:.4g}, deviation {head.std:.4g}, weight {head.weight:.4g}"))
     if bundle.evidence is not None:
         rows += [
             (
