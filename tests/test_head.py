@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from rstpm_edge.training import fit_head as fitting
-from rstpm_edge.training.distance import SurpriseDistance
+from rstpm_edge.training.anomaly_maps import AnomalyMaps
 from rstpm_edge.training.features import FeatureCache
 from rstpm_edge.training.fit_head import fit_head
 from rstpm_edge.training.head import LIMIT, DiscriminativeHead
@@ -21,6 +21,7 @@ from rstpm_edge.training.usual import fit_usual
 from torch import Tensor
 from torch.nn import functional
 
+from rstpm_edge.bundle import map_names
 from rstpm_edge.errors import TrainingError
 
 CHANNELS = (5, 6, 7, 4, 6, 8)
@@ -50,29 +51,30 @@ def residuals_of(students: list[Tensor], teachers: list[Tensor]) -> list[Tensor]
 
 def test_the_head_sees_residuals_and_maps_of_all_levels() -> None:
     torch.manual_seed(0)
-    head = DiscriminativeHead(CHANNELS)
+    measure = AnomalyMaps(EDGE, map_names(EDGE.strides), CHANNELS)
+    head = measure.head
+    assert head is not None
     for bias in (head.bias, head.context.bias, *(layer.bias for layer in head.reduce)):
         assert isinstance(bias, Tensor)
         bias.data.normal_()
-    students, teachers, maps = features(0), features(10), maps_of()
-    lie = [SurpriseDistance.measure(s, t) for s, t in zip(students, teachers, strict=True)]
+    students, teachers = features(0), features(10)
     with torch.no_grad():
-        found = head(students, teachers, lie, maps)
+        *maps, found = measure(students, teachers)
         total: Tensor | None = None
         for level in (2, 1, 0):
             parts = []
             for i in (level, level + 3):
-                parts.append(torch.relu(head.reduce[i](residuals_of(students, teachers)[i])))
-            given = torch.cat([*parts, *(4 * (maps[i] - 0.5) for i in (level, level + 3))], 1)
-            mixed = torch.einsum("oc,bchw->bohw", head.mix[level].weight[:, :, 0, 0], given)
+                residual = torch.relu(head.reduce[i](residuals_of(students, teachers)[i]))
+                parts += [residual, 4 * (maps[i][:, None] - 0.5)]
+            mixed = torch.einsum("oc,bchw->bohw", head.mix[level].weight[:, :, 0, 0], torch.cat(parts, 1))
             if total is not None:
                 mixed = mixed + functional.interpolate(total, size=mixed.shape[2:], mode="bilinear")
             total = mixed
         assert total is not None
         seen = torch.relu(head.context(torch.relu(total + head.bias)))
         expected = head.score(seen).clamp(-LIMIT, LIMIT)
-    assert found.shape == (2, 1, 16, 24)
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    assert found.shape == (2, 16, 24)
+    torch.testing.assert_close(found[:, None], expected, atol=1e-4, rtol=1e-4)
 
 
 def test_what_normalised_while_it_learned_is_folded_into_the_weights() -> None:
@@ -85,8 +87,9 @@ def test_what_normalised_while_it_learned_is_folded_into_the_weights() -> None:
     with torch.no_grad():
         expected = learner([r / s for r, s in zip(residuals, learner.scales, strict=True)], maps)
         head = learner.folded()
-        reduced = [torch.relu(layer(r)) for layer, r in zip(head.reduce, residuals, strict=True)]
-        torch.testing.assert_close(head.combine(reduced, maps), expected.clamp(-LIMIT, LIMIT), atol=1e-4, rtol=1e-4)
+        levels = zip(head.reduce, residuals, maps, strict=True)
+        seen = [head.see(layer(residual), level) for layer, residual, level in levels]
+        torch.testing.assert_close(head(seen), expected.clamp(-LIMIT, LIMIT), atol=1e-4, rtol=1e-4)
 
 
 def textures(count: int) -> NDArray[np.uint8]:
@@ -98,8 +101,8 @@ def textures(count: int) -> NDArray[np.uint8]:
 
 def trained(monkeypatch: pytest.MonkeyPatch, seen: list[tuple[int, int]] | None = None) -> RSTPM:
     """A model whose students are untrained, and its head, taught in few steps."""
-    monkeypatch.setattr(fitting, "STEPS", 120)
-    monkeypatch.setattr(fitting, "PAINTED", (64, 64))
+    monkeypatch.setattr(fitting, "STEPS", 240)
+    monkeypatch.setattr(fitting, "PAINTED", (128, 128))
     torch.manual_seed(0)
     model = RSTPM(EDGE)
     images = textures(8)
@@ -116,8 +119,8 @@ def trained(monkeypatch: pytest.MonkeyPatch, seen: list[tuple[int, int]] | None 
 def test_the_head_learns_where_defects_are(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, int]] = []
     model = trained(monkeypatch, seen)
-    assert seen[0] == (8, 184)
-    assert seen[-1] == (184, 184)
+    assert seen[0] == (8, 368)
+    assert seen[-1] == (368, 368)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     images = textures(12)[8:]
     spoilt = images.copy()
@@ -125,8 +128,9 @@ def test_the_head_learns_where_defects_are(monkeypatch: pytest.MonkeyPatch) -> N
     with torch.no_grad():
         inside, good = model(torch.from_numpy(spoilt))[-1], model(torch.from_numpy(images))[-1]
     assert inside.shape == (4, 8, 12)
-    assert float(inside[:, 2:5, 3:7].mean()) > float(good.mean()) + 1
-    assert float(inside[:, 2:5, 3:7].mean()) > float(inside[:, 6:, 9:].mean()) + 1
+    defect, elsewhere = inside[:, 2:5, 3:7].flatten(), inside[:, 6:, 9:].flatten()
+    for others in (good.flatten(), elsewhere):  # untrained students tell little, but more than nothing
+        assert float((defect[:, None] > others).float().mean()) > 0.6
 
 
 def test_the_same_images_give_the_same_head(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,12 +31,32 @@ class CosineDistance(nn.Module):
 
 
 class Mismatch(NamedTuple):
-    """How a student's feature lies to its teacher's, each (B, 1, h, w) but `contrast`, (B, 1, 1, 1)."""
+    """How a student's feature lies to its teacher's: one number for each position, or as many as broadcast to that."""
 
     error: Tensor  # E of `SurpriseDistance`
     angle: Tensor  # 1 − cosine
     multiple: Tensor  # of the student's feature that comes closest to the teacher's
     contrast: Tensor  # ‖F_T‖², mean over the image
+
+    @classmethod
+    def of(cls, contrast: Tensor, strength: Tensor, product: Tensor, mean_contrast: Tensor) -> "Mismatch":
+        """From ‖F_T‖², ‖F_S‖² and ⟨F_S, F_T⟩ of each position, and the first one's mean over the image."""
+        strength = strength + 1e-12
+        multiple = product / strength
+        error = functional.relu(contrast - product * multiple)  # below 0 by rounding alone
+        image = mean_contrast + 1e-12
+        angle = 1 - product / (strength * (contrast + 1e-12)).sqrt()
+        return cls(error / image + LEAST, angle, multiple, image)
+
+
+def beside_usual(
+    found: Mismatch, told: Tensor, by_contrast: Tensor, middle: Tensor, reach: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The two maps of `SurpriseDistance`, with one channel, from what its `usual` told (B, 3, …) and its scales."""
+    # Clamped to what was seen on good images: a defect must not excuse itself with a feature beyond all of them.
+    usual = middle + reach * (told + by_contrast * found.contrast.log()).clamp(-1, 1)
+    usual_error, usual_angle, factor = usual[:, 0:1].exp(), usual[:, 1:2], usual[:, 2:3].exp()
+    return found.error / (found.error + usual_error), (found.angle - usual_angle) * factor
 
 
 class SurpriseDistance(nn.Module):
@@ -76,29 +96,20 @@ class SurpriseDistance(nn.Module):
         self.register_buffer("reach", torch.ones(1, 3, 1, 1))
 
     def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        """One level alone; a model takes all of its levels at once, in `AnomalyMaps`."""
         outline, angle = self.beside_usual(student, self.measure(student, teacher))
-        # Sums over the one channel: what runtimes take in the place of an index.
         return outline.sum(1), angle.sum(1)
 
     def beside_usual(self, student: Tensor, found: Mismatch) -> tuple[Tensor, Tensor]:
         """The two maps, (B, 1, h, w), of a student's feature (B, C, h, w) and how it lies to its teacher's."""
-        # Clamped to what was seen on good images: a defect must not excuse itself with a feature beyond all of them.
-        told = self.usual(student) + self.by_contrast * found.contrast.log()  # (B, 3, h, w)
-        usual = self.middle + self.reach * told.clamp(-1, 1)
-        usual_error, usual_angle, factor = usual[:, 0:1].exp(), usual[:, 1:2], usual[:, 2:3].exp()
-        return found.error / (found.error + usual_error), (found.angle - usual_angle) * factor
+        return beside_usual(found, self.usual(student), self.by_contrast, self.middle, self.reach)
 
     @staticmethod
     def measure(student: Tensor, teacher: Tensor) -> Mismatch:
-        """How two features (B, C, h, w) lie to each other."""
-        contrast = _sum(teacher * teacher)  # (B, 1, h, w)
-        strength = _sum(student * student) + 1e-12
-        product = _sum(student * teacher)
-        multiple = product / strength
-        error = functional.relu(contrast - product * multiple)  # below 0 by rounding alone
-        image = contrast.mean((2, 3), keepdim=True) + 1e-12  # (B, 1, 1, 1)
-        angle = 1 - product / (strength * (contrast + 1e-12)).sqrt()
-        return Mismatch(error / image + LEAST, angle, multiple, image)
+        """How two features (B, C, h, w) lie to each other, (B, 1, h, w) and the image's contrast (B, 1, 1, 1)."""
+        squares = (teacher * teacher, student * student, student * teacher)
+        contrast, strength, product = (values.sum(1, keepdim=True) for values in squares)
+        return Mismatch.of(contrast, strength, product, contrast.mean((2, 3), keepdim=True))
 
     def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Mean squared error, in which every standardised channel counts the same: a number."""
@@ -111,8 +122,3 @@ Distance = CosineDistance | SurpriseDistance
 def make_distance(preset: Preset, channels: int) -> Distance:
     """The distance that `preset` asks for, for features of so many channels."""
     return CosineDistance() if preset.distance == "cosine" else SurpriseDistance(channels)
-
-
-def _sum(x: Tensor) -> Tensor:
-    """Over channels, (B, C, h, w) -> (B, 1, h, w). As a convolution, which runtimes take as x lies, in their layout."""
-    return functional.conv2d(x, torch.ones(1, x.shape[1], 1, 1, dtype=x.dtype, device=x.device))

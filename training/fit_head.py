@@ -130,8 +130,9 @@ class _Learner(nn.Module):
     def forward(self, residuals: Sequence[Tensor], maps: Sequence[Tensor]) -> Tensor:
         """As the head does, from residuals (B, C, h, w) divided by `scales`; not clamped."""
         layers = zip(self.head.reduce, self.reduced, residuals, strict=True)
-        reduced = [functional.relu(norm(layer(residual))) for layer, norm, residual in layers]
-        mixed = functional.relu(self.mixed(self.head.mixed(reduced, maps)))
+        normal = [norm(layer(residual)) for layer, norm, residual in layers]
+        seen = [self.head.see(residual, level) for residual, level in zip(normal, maps, strict=True)]
+        mixed = functional.relu(self.mixed(self.head.mixed(seen)))
         odds: Tensor = self.head.score(functional.relu(self.seen(self.head.context(mixed))))
         return odds
 

@@ -4,28 +4,28 @@ ONNX Runtime's own converter casts between any two nodes that stay in float32, s
 same; here casts stand at the border only.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from .onnx_graph import MAPS
 
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _ALWAYS_FLOAT = {"Resize": (1, 2)}  # inputs that are float32 by definition, whatever the others are
 
 
-def to_half(graph: onnx.ModelProto, map_names: Sequence[str]) -> onnx.ModelProto:
-    """`graph` with float16 weights and activations, from its first convolutions to the distances `map_names`.
+def to_half(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """`graph` with float16 weights and activations, from its first convolutions to the maps.
 
-    The distances stay in float32: squares summed over hundreds of channels overflow beyond 65504, and of two such sums
-    a map is the small difference. So does what stands before the first convolution, where pixels are up to 255. The
+    Maps are measured in float32: squares summed over hundreds of channels overflow beyond 65504, and of two such sums a
+    map is the small difference. So does what stands before the first convolution, where pixels are up to 255. The
     input stays uint8 and the outputs float32.
     """
     half = onnx.ModelProto()
     half.CopyFrom(graph)
     del half.graph.node[:], half.graph.value_info[:]
     constants = {tensor.name: tensor for tensor in half.graph.initializer if tensor.data_type == TensorProto.FLOAT}
-    stays = _float_nodes(graph, map_names)
+    stays = _float_nodes(graph)
     kind = {name: TensorProto.FLOAT for node in graph.graph.node if node.name in stays for name in node.output}
     kind |= {name: TensorProto.FLOAT16 for node in graph.graph.node if node.name not in stays for name in node.output}
     made: dict[tuple[str, int], str] = {}  # casts and converted constants
@@ -61,15 +61,15 @@ def to_half(graph: onnx.ModelProto, map_names: Sequence[str]) -> onnx.ModelProto
     return half
 
 
-def _float_nodes(graph: onnx.ModelProto, map_names: Sequence[str]) -> set[str]:
-    """The nodes that stay in float32: before the first convolution of each path, in the distances, and integers."""
+def _float_nodes(graph: onnx.ModelProto) -> set[str]:
+    """The nodes that stay in float32: before the first convolution of each path, for the maps, and integers."""
     computed: set[str] = set()  # what depends on a convolution
     outputs = {value.name for value in graph.graph.output}
     found = set()
     for node in graph.graph.node:
         if node.op_type in _WEIGHTED or computed.intersection(node.input):
             computed.update(node.output)
-        distance = node.name.split("/")[0] in map_names or outputs.intersection(node.output)
-        if distance or not computed.intersection(node.output):
+        measures = node.name.startswith(MAPS) or outputs.intersection(node.output)
+        if measures or not computed.intersection(node.output):
             found.add(node.name)
     return found

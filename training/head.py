@@ -6,8 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .distance import Mismatch
-
 REDUCED = 8  # channels of each residual
 WIDTH = 16
 LIMIT = 8.0  # of the map: one part in three thousand is as sure as it gets
@@ -33,35 +31,23 @@ class DiscriminativeHead(nn.Module):
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
-    def forward(
-        self, students: Sequence[Tensor], teachers: Sequence[Tensor], found: Sequence[Mismatch], maps: Sequence[Tensor]
-    ) -> Tensor:
-        """Six features of each kind (B, C, h, w), how they lie, and their maps (B, 1, h, w) -> (B, 1, h, w)."""
-        reduced = []
-        for layer, student, teacher, mismatch in zip(self.reduce, students, teachers, found, strict=True):
-            assert isinstance(layer, nn.Conv2d)
-            assert layer.bias is not None
-            # The residual's, without the residual: a 1×1 convolution is linear, and its output has few channels.
-            of_teacher, of_student = functional.conv2d(teacher, layer.weight), functional.conv2d(student, layer.weight)
-            residual = (of_teacher - mismatch.multiple * of_student) / mismatch.contrast.sqrt()
-            reduced.append(functional.relu(residual + layer.bias.view(1, -1, 1, 1)))
-        return self.combine(reduced, maps)
+    @staticmethod
+    def see(residual: Tensor, outline: Tensor) -> Tensor:
+        """What the head is given of each position: its reduced residual (B, REDUCED, …) and map M (B, 1, …), in one."""
+        # M lies around ½: centred, its scale is that of the rest.
+        return torch.cat([functional.relu(residual), 4 * outline - 2], 1)
 
-    def combine(self, reduced: Sequence[Tensor], maps: Sequence[Tensor]) -> Tensor:
-        """Six reduced residuals (B, REDUCED, h, w) and maps (B, 1, h, w), finest first in each pair -> (B, 1, h, w)."""
-        mixed = self.mixed(reduced, maps)
-        seen = functional.relu(self.context(functional.relu(mixed + self.bias)))
-        odds: Tensor = self.score(seen)
+    def forward(self, seen: Sequence[Tensor]) -> Tensor:
+        """What is seen of six levels (B, REDUCED + 1, h, w), finest first in each pair -> (B, 1, h, w), the finest."""
+        around = functional.relu(self.context(functional.relu(self.mixed(seen) + self.bias)))
+        odds: Tensor = self.score(around)
         return odds.clamp(-LIMIT, LIMIT)
 
-    def mixed(self, reduced: Sequence[Tensor], maps: Sequence[Tensor]) -> Tensor:
-        """The levels' sum, (B, WIDTH, h, w) at the finest."""
+    def mixed(self, seen: Sequence[Tensor]) -> Tensor:
+        """The sum of what is seen of the levels, (B, WIDTH, h, w) at the finest."""
         total: Tensor | None = None
         for level, layer in list(enumerate(self.mix))[::-1]:  # coarsest first: each is brought to the next, and added
-            both = (level, level + 3)
-            # M lies around ½: centred, its scale is that of the rest.
-            given = torch.cat([*(reduced[i] for i in both), *(4 * maps[i] - 2 for i in both)], 1)
-            at_level: Tensor = layer(given)
+            at_level: Tensor = layer(torch.cat([seen[level], seen[level + 3]], 1))  # both pairs
             if total is not None:
                 factor = at_level.shape[-1] // total.shape[-1]
                 at_level = at_level + functional.interpolate(total, scale_factor=factor, mode="bilinear")

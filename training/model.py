@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from rstpm_edge.bundle import evidence_names, head_names, map_names
 
-from .distance import Distance, SurpriseDistance, make_distance
+from .anomaly_maps import AnomalyMaps
+from .distance import Distance
 from .head import DiscriminativeHead
 from .networks import EdgeReconstructionStudent, EdgeStudent, PaperReconstructionStudent
 from .presets import Preset
@@ -70,32 +71,24 @@ class RSTPM(nn.Module):
         self.standardize2 = ChannelStatistics(self.teacher2.channels if preset.standardize else ())
         self.normalize1 = Normalization(self.teacher1)
         self.normalize2 = Normalization(self.teacher2)
-        distances = [make_distance(preset, channels) for channels in (*targets1, *targets2)]
-        self.maps = nn.ModuleDict(dict(zip(self.map_names, distances, strict=True)))
-        self.head = DiscriminativeHead((*targets1, *targets2)) if preset.has_head else None
+        self.maps = AnomalyMaps(preset, self.map_names, (*targets1, *targets2))
 
     @property
     def distances(self) -> list[Distance]:
         """The six distances in the order of `map_names`."""
-        return cast(list[Distance], list(self.maps.values()))
+        return cast(list[Distance], list(self.maps.distances.values()))
+
+    @property
+    def head(self) -> DiscriminativeHead | None:
+        """The head, where the preset has one."""
+        return self.maps.head
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """`image` (B, H, W, 3), uint8 RGB -> maps (B, H/stride, W/stride) in the order of `output_names`."""
         features = self.prepare(image, *self.teachers(image))
         students = self.students(features.source, features.deep, features.levels[3:])
-        levels = zip(self.distances, students, features.levels, strict=True)
-        if self.head is None:
-            each = [distance(student, teacher) for distance, student, teacher in levels]  # one map of a level, or two
-            return [m for kind in zip(*each, strict=True) for m in kind]
-        outlines, angles, found = [], [], []
-        for distance, student, teacher in levels:
-            assert isinstance(distance, SurpriseDistance)
-            found.append(distance.measure(student, teacher))
-            outline, angle = distance.beside_usual(student, found[-1])
-            outlines.append(outline)
-            angles.append(angle)
-        maps = [*outlines, *angles, self.head(students, features.levels, found, outlines)]
-        return [m.sum(1) for m in maps]  # over the one channel
+        maps: list[Tensor] = self.maps(students, features.levels)
+        return maps
 
     def teachers(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """`image` (B, H, W, 3), uint8 RGB -> both teachers' features, as they come: what a cache may keep."""

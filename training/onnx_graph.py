@@ -10,6 +10,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnxscript.optimizer import fold_constants
 
 from rstpm_edge.bundle import Evidence, Fusion
 from rstpm_edge.errors import ExportError
@@ -20,6 +21,8 @@ from .model import RSTPM
 OPSET = 17  # the newest that TensorRT 8.6 takes
 IR_VERSION = 8  # the one that belongs to opset 17; ONNX Runtime 1.17 takes up to 9
 PAIRS = ("stpm", "recon")
+MAPS = "maps/"  # what the names of all nodes begin with that measure maps: distances and head
+FOLDED = 1 << 20  # bytes: constants up to this size are computed when the graph is written
 
 
 def to_onnx(model: RSTPM, size: tuple[int, int], *, any_batch: bool = False) -> onnx.ModelProto:
@@ -46,12 +49,16 @@ def to_onnx(model: RSTPM, size: tuple[int, int], *, any_batch: bool = False) -> 
                 verbose=False,
             )
             assert program is not None
+            # Weights that are put together from others, and what each position of a level has in common.
+            fold_constants(program.model, input_size_limit=FOLDED, output_size_limit=FOLDED)
         finally:
             logging.disable(level)
     graph = program.model_proto
     for value in (*graph.graph.input, *graph.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "N"
     _to_opset(graph)
+    if not any_batch:
+        _free_batch(graph)
     if any(node.op_type == "BatchNormalization" for node in graph.graph.node):
         raise ExportError("The exporter left a BatchNormalization in the graph: upgrade torch and onnxscript.")
     _name(graph)
@@ -176,6 +183,21 @@ def _to_opset(model: onnx.ModelProto) -> None:
     model.ir_version = IR_VERSION
 
 
+def _free_batch(model: onnx.ModelProto) -> None:
+    """Let every Reshape to a batch of one, as it was traced, keep the batch that it is given."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Reshape" and node.input[1] in constants:
+            shape = numpy_helper.to_array(constants[node.input[1]])
+            if shape.size > 1 and shape[0] == 1:
+                freed = numpy_helper.from_array(np.array([0, *shape[1:]], np.int64), f"{node.input[1]}_any_batch")
+                if freed.name not in constants:
+                    constants[freed.name] = freed
+                    model.graph.initializer.append(freed)
+                node.input[1] = freed.name
+                _drop_attributes(node, "allowzero")
+
+
 def _drop_attributes(node: onnx.NodeProto, *names: str) -> None:
     kept = [attribute for attribute in node.attribute if attribute.name not in names]
     del node.attribute[:]
@@ -242,7 +264,7 @@ def _scope(node: onnx.NodeProto) -> str:
 
 def _readable(name: str) -> str:
     """students.student2.gates.16.score.weight -> student2/gate_16/score/weight"""
-    name = name.removeprefix("students.").removeprefix("maps.").replace(".backbone.", ".")
+    name = name.removeprefix("students.").replace("maps.distances.", "maps.").replace(".backbone.", ".")
     name = re.sub(r"\b(gate|head|stage)s\.(\d+)", r"\1_\2", name)
     name = re.sub(r"\b(narrow|upsample)\.(\d+)", r"\1_\2", name)
     return name.replace(".", "/")

@@ -7,6 +7,7 @@ import onnx
 
 from rstpm_edge.ort import submodule
 
+from .onnx_graph import MAPS
 from .ranges import Ranges
 
 WEIGHTED = ("Conv", "Gemm")  # what is worth it: nearly all multiplications
@@ -17,14 +18,13 @@ _QUANTIZED = (*WEIGHTED, *ACTIVATIONS)
 def weighted_nodes(graph: onnx.ModelProto) -> list[str]:
     """The nodes that can be quantized: convolutions and products with constant weights, in the graph's order.
 
-    Not those inside a distance or the head, which stay in float whole.
+    Not those that measure maps, distances and head, which stay in float whole.
     """
     constants = {tensor.name for tensor in graph.graph.initializer}
-    in_float = {"head", *(output.name for output in graph.graph.output)}
     return [
         node.name
         for node in graph.graph.node
-        if node.op_type in WEIGHTED and constants.issuperset(node.input[1:]) and node.name.split("/")[0] not in in_float
+        if node.op_type in WEIGHTED and constants.issuperset(node.input[1:]) and not node.name.startswith(MAPS)
     ]
 
 

@@ -101,7 +101,7 @@ def reduce(
     names, held_out = [output.name for output in graph.graph.output], photos.held_out
     facts: dict[str, Any] = {}
     if wanted.precision == "fp16":
-        small = to_half(graph, names)
+        small = to_half(graph)
     else:
         small, facts = _quantized(graph, names, photos.learned, wanted.symmetric, report)
     painted = list(spoiled(_spread(held_out, SPOILED), per_image=len(KINDS)))
