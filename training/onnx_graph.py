@@ -3,6 +3,7 @@
 import logging
 import re
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -59,6 +60,10 @@ def to_onnx(model: RSTPM, size: tuple[int, int], *, any_batch: bool = False) -> 
     _to_opset(graph)
     if not any_batch:
         _free_batch(graph)
+    _fold_divisions(graph.graph)
+    used = {name for node in graph.graph.node for name in node.input}
+    for tensor in [tensor for tensor in graph.graph.initializer if tensor.name not in used]:
+        graph.graph.initializer.remove(tensor)
     if any(node.op_type == "BatchNormalization" for node in graph.graph.node):
         raise ExportError("The exporter left a BatchNormalization in the graph: upgrade torch and onnxscript.")
     _name(graph)
@@ -172,15 +177,38 @@ def _to_opset(model: onnx.ModelProto) -> None:
                 del node.input[1:]
                 _drop_attributes(node, "noop_with_empty_axes")
                 node.attribute.append(helper.make_attribute("axes", axes))
-        used = {name for node in model.graph.node for name in node.input}
-        for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in used]:
-            model.graph.initializer.remove(tensor)
     domains = sorted({node.domain for node in model.graph.node} - {""})
     if domains:
         raise ExportError(f"The graph has operators outside ONNX's own ({', '.join(domains)}).")
     del model.opset_import[:]
     model.opset_import.append(helper.make_opsetid("", OPSET))
     model.ir_version = IR_VERSION
+
+
+def _fold_divisions(graph: onnx.GraphProto) -> None:
+    """Put a division of each channel by a constant into the weights of the convolutions behind it: it is linear.
+
+    That is how a teacher's input is scaled, at the size of the image.
+    """
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in [node for node in graph.node if node.op_type == "Div" and node.input[1] in constants]:
+        divisor = numpy_helper.to_array(constants[node.input[1]])
+        users = [user for user in graph.node if node.output[0] in user.input]
+        uses = Counter(name for other in graph.node for name in other.input)
+        plain = (_is_plain(user) and user.input[1] in constants and uses[user.input[1]] == 1 for user in users)
+        if divisor.shape[-2:] != (1, 1) or not all(plain):
+            continue  # something else than scaling, or weights that others have, too
+        for user in users:
+            tensor = constants[user.input[1]]
+            weight = numpy_helper.to_array(tensor) / divisor.reshape(-1, 1, 1)  # (O, C, h, w)
+            tensor.CopyFrom(numpy_helper.from_array(weight.astype(np.float32), tensor.name))
+            user.input[0] = node.input[0]
+        graph.node.remove(node)
+
+
+def _is_plain(node: onnx.NodeProto) -> bool:
+    """Whether a node is a convolution of all channels."""
+    return node.op_type == "Conv" and all(attribute.i == 1 for attribute in node.attribute if attribute.name == "group")
 
 
 def _free_batch(model: onnx.ModelProto) -> None:
