@@ -114,8 +114,8 @@ def test_everything_has_a_readable_name(graph: onnx.ModelProto) -> None:
         assert any(name.startswith(f"{part}/") for name in tensors), part
     for name in ("student2/gate_16/score/weight", "student2/gate_32/score/bias", "student1/head_16/weight"):
         assert name in tensors
-    for name in MAPS[:6]:  # the second map of each level comes from the same module
-        assert any(node.startswith(f"{name}/") for node in nodes), name
+    for name in ("maps/MatMul", "maps/head/mix/0/Conv"):  # the levels are measured together
+        assert name in nodes
     values = [value for node in graph.graph.node for value in node.output]
     for name in (*nodes, *tensors, *values):
         assert re.fullmatch(r"[A-Za-z][\w/]*", name), name
@@ -209,14 +209,12 @@ def test_the_fused_graph_agrees_with_the_reference(
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize(("mode", "sigma"), [("normalized", 0.0), ("normalized", 4.0), ("paper", 0.0), ("paper", 2.0)])
+@pytest.mark.parametrize("sigma", [0.0, 4.0])
 def test_the_fused_variant_agrees_with_the_detector(
-    run_copy: Path, tmp_path: Path, images: list[NDArray[np.uint8]], mode: str, sigma: float
+    run_copy: Path, tmp_path: Path, images: list[NDArray[np.uint8]], sigma: float
 ) -> None:
     summary = document(run_copy / "summary.json")
-    summary["fusion"] |= {"mode": mode, "smoothing_sigma": sigma}
-    if mode == "paper":
-        summary["fusion"]["head"] = None
+    summary["fusion"]["smoothing_sigma"] = sigma
     (run_copy / "summary.json").write_text(json.dumps(summary))
     report = export(run_copy, tmp_path / "fused.onnx", fused=True)
     assert (report.unusual_operators, report.obstacles) == ((), ())

@@ -214,7 +214,7 @@ def test_at_most_half_stays_and_the_search_ends(graph: onnx.ModelProto, ranges: 
 
 
 def test_half_has_16_bits_from_the_first_convolution_to_the_distances(graph: onnx.ModelProto) -> None:
-    half = to_half(graph, MAPS)
+    half = to_half(graph)
     onnx.checker.check_model(half, full_check=True)
     assert obstacles(half) == []
     inferred = onnx.shape_inference.infer_shapes(half)
@@ -244,4 +244,4 @@ def test_sums_of_squares_do_not_overflow() -> None:
             tensor.CopyFrom(numpy_helper.from_array(1000 * numpy_helper.to_array(tensor), tensor.name))
     before = maps(graph)
     assert max(m.max() for m in before) > 65504
-    assert relative_error(before, maps(to_half(graph, MAPS))) < 0.01
+    assert relative_error(before, maps(to_half(graph))) < 0.01

@@ -32,10 +32,10 @@ def tiny_network(*, loud: float = 1.0) -> onnx.ModelProto:
     constants["teacher1/deep/bias"][0] *= loud
     constants |= {"low": np.float32(0), "high": np.float32(6), "normalize1/mean": np.float32(127)}
     constants |= {"normalize1/std": np.float32(64), "axes": np.array([1], np.int64)}
-    constants |= {f"{name}/scale": np.float32(scale) for name, scale in zip(MAPS, (0.05, 0.1), strict=True)}
+    constants |= {f"maps/{name}/scale": np.float32(scale) for name, scale in zip(MAPS, (0.05, 0.1), strict=True)}
 
     def node(operator: str, name: str, *inputs: str, **attributes: object) -> NodeProto:
-        output = name.split("/")[0] if name.endswith("/out") else f"{name}_output"
+        output = name.split("/")[1] if name.endswith("/out") else f"{name}_output"
         return helper.make_node(operator, inputs, [output], name, **attributes)  # type: ignore[arg-type]
 
     def conv(layer: str, data: str, **attributes: object) -> NodeProto:
@@ -55,10 +55,10 @@ def tiny_network(*, loud: float = 1.0) -> onnx.ModelProto:
     ]
     for name in MAPS:
         nodes += [
-            node("Sub", f"{name}/Sub", "student1/head/Conv_output", "teacher1/act/Clip_output"),
-            node("Mul", f"{name}/Mul", f"{name}/Sub_output", f"{name}/Sub_output"),
-            node("ReduceSum", f"{name}/ReduceSum", f"{name}/Mul_output", "axes", keepdims=0),
-            node("Mul", f"{name}/out", f"{name}/ReduceSum_output", f"{name}/scale"),
+            node("Sub", f"maps/{name}/Sub", "student1/head/Conv_output", "teacher1/act/Clip_output"),
+            node("Mul", f"maps/{name}/Mul", f"maps/{name}/Sub_output", f"maps/{name}/Sub_output"),
+            node("ReduceSum", f"maps/{name}/ReduceSum", f"maps/{name}/Mul_output", "axes", keepdims=0),
+            node("Mul", f"maps/{name}/out", f"maps/{name}/ReduceSum_output", f"maps/{name}/scale"),
         ]
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", SIZE // 2, SIZE // 2]) for name in MAPS]
     image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", SIZE, SIZE, 3])

@@ -44,7 +44,7 @@ class Accuracy:
 
     image_auroc: float
     image_ap: float
-    peak_auroc: float  # image AUROC of the map's maximum, where the method's own score is another
+    peak_auroc: float | None  # image AUROC of the map's maximum; None where it was not measured
     pixel_auroc: float | None = None
     aupro_30: float | None = None
 
