@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -230,6 +231,7 @@ def format_table(rows: Sequence[Row]) -> str:
 def main(output: Path, methods: tuple[str, ...], as_json: bool, **options: Any) -> None:
     from rstpm_edge.errors import RstpmEdgeError
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, at which the worker is ended, too
     settings = Settings(output=output.resolve(), methods=methods or tuple(METHODS), **options)
     try:
         rows, differences = compare(settings)
