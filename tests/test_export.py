@@ -122,6 +122,13 @@ def test_everything_has_a_readable_name(graph: onnx.ModelProto) -> None:
         assert not re.search(r"\d{4}|^(val|node|getitem|convolution|add|mul)_\d+$", name), name
 
 
+def test_the_image_is_scaled_by_the_first_weights(graph: onnx.ModelProto) -> None:
+    constants = {tensor.name for tensor in graph.graph.initializer}
+    used = {name for node in graph.graph.node for name in node.input}
+    assert not [node.name for node in graph.graph.node if node.op_type == "Div" and node.input[1] in constants]
+    assert constants <= used
+
+
 def test_nothing_of_the_machine_is_in_the_file(workplace: Workplace, graph: onnx.ModelProto) -> None:
     content = workplace.model.read_bytes()
     places = [Path.home(), workplace.folder, Path(exporting.__file__).parent, Path(os.__file__).parent]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from bundles import make_bundle
 from numpy.typing import NDArray
-from rstpm_edge.training.calibrate import HEAD, OUTLINE, Calibrated, calibrate_on, fit
+from rstpm_edge.training.calibrate import HEAD, LEAST_ODDS, OUTLINE, Calibrated, calibrate_on, fit
 from rstpm_edge.training.model import RSTPM
 from rstpm_edge.training.presets import EDGE, Preset
 from torch import Tensor, nn
@@ -134,6 +134,17 @@ def test_maps_that_never_vary_give_finite_scores() -> None:
     assert np.isfinite(found.scores).all()
     assert found.evidence is not None
     assert np.isfinite([found.evidence.outline, found.evidence.offset]).all()
+
+
+def test_a_head_that_is_as_sure_of_everything_good_does_not_drown_the_maps() -> None:
+    maps = calibrated(EDGE)[1]
+    maps[-1][:] = -8.0
+    found = fit(maps, EDGE, (SIZE, SIZE), None)
+    surprised = [*maps[:6], maps[-1].copy()]
+    surprised[-1][0, 3, 3] = 8.0
+    six = fuse(maps[:6], (SIZE, SIZE), **vars(without(found)))[0]
+    change = fuse(surprised, (SIZE, SIZE), **vars(found.fusion))[0] - six
+    assert 0 < change.max() <= HEAD * 16 / LEAST_ODDS * six.std() * 1.01
 
 
 def test_too_few_images_for_a_rate() -> None:

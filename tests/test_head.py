@@ -133,6 +133,13 @@ def test_the_head_learns_where_defects_are(monkeypatch: pytest.MonkeyPatch) -> N
         assert float((defect[:, None] > others).float().mean()) > 0.6
 
 
+def test_little_memory_holds_fewer_painted_defects(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+    monkeypatch.setattr(fitting, "available_memory", lambda: 0)
+    trained(monkeypatch, seen)
+    assert seen[-1] == (fitting.BATCH + 240, fitting.BATCH + 240)
+
+
 def test_the_same_images_give_the_same_head(monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = (trained(monkeypatch).head for _ in range(2))
     assert one is not None

@@ -253,6 +253,12 @@ def test_the_maps_of_a_whole_model(changes: dict[str, Any]) -> None:
     if preset.shared_stem is None:
         preset = dataclasses.replace(preset, student1_widths=(16, 16, 24, 32, 48))
     model = RSTPM(preset).eval()
+    for distance in model.distances:  # each level's own, so that none can stand for another's
+        assert isinstance(distance, SurpriseDistance)
+        for values in (distance.usual.weight, distance.usual.bias, distance.by_contrast, distance.middle):
+            assert isinstance(values, torch.Tensor)
+            values.data.normal_(0, 0.05)
+        distance.reach.uniform_(0.5, 1.5)
     image = torch.randint(0, 256, (2, HEIGHT, WIDTH, 3), dtype=torch.uint8)
     pixels = image.permute(0, 3, 1, 2).float()
     reduced = pixels.unfold(2, 2, 2).unfold(3, 2, 2).mean((-1, -2)) if preset.teacher2_shrink == 2 else pixels

@@ -84,6 +84,7 @@ def test_the_presets_themselves_pass(preset: Preset) -> None:
         ({"smoothing_sigma": "-1"}, "--set smoothing_sigma must be a finite number from 0 up, not -1."),
         ({"learning_rate": "0"}, "--set learning_rate must be a finite number above 0, not 0."),
         ({"learning_rate": "inf"}, "--set learning_rate must be a finite number above 0, not inf."),
+        ({"head": "discriminative", "distance": "cosine"}, "--set head=discriminative needs distance=surprise and "),
         ({"distance": "angle"}, "--set distance takes one of surprise, cosine, not 'angle'."),
         ({"reconstruction_weight": "-1"}, "--set reconstruction_weight must be a finite number from 0 up, not -1."),
         ({"strides": "8,16"}, "--set strides takes 3 numbers with commas between, not '8,16'."),

@@ -75,6 +75,15 @@ def test_the_fit_finds_what_the_feature_says() -> None:
     assert float((new[2].log() - predicted[:, 0]).mean()) == pytest.approx(0, abs=0.02)
 
 
+def test_under_a_steady_light_the_contrast_says_nothing() -> None:
+    student = draw(20_000, CHANNELS)
+    error, angle = (0.3 * draw(20_000, seed=1) - 3).exp(), 0.4 + 0.1 * draw(20_000, seed=2)
+    distance = SurpriseDistance(CHANNELS)
+    set_usual(distance, student, error, angle, (4.5 + 0.02 * draw(20_000, seed=3)).exp())
+    assert float(distance.by_contrast[0, 0] * distance.reach[0, 0]) == pytest.approx(0, abs=0.1)
+    assert float(usual(distance, student, np.exp(4.5))[:, 0].mean()) == pytest.approx(-3, abs=0.02)
+
+
 def test_a_feature_beyond_all_good_ones_excuses_nothing() -> None:
     distance, student, *_ = fitted()
     seen = usual(distance, student)

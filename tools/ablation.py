@@ -4,8 +4,9 @@
     python tools/ablation.py photos --only default,no-attention --seeds 0,1,2,3,4
 
 Each variant is the preset `edge` with a few fields set, as `rstpm-edge train --set NAME=VALUE` takes them; --set here
-holds for all of them. Interrupted, the same command goes on. Means over the categories, ± the sample standard deviation
-over the seeds; of both pairs, then of either alone.
+holds for all of them. Another distance or fusion leaves out the head, too: compare those with no-head. Interrupted, the
+same command goes on. Means over the categories, ± the sample standard deviation over the seeds; of both pairs, then of
+either alone.
 """
 
 from __future__ import annotations

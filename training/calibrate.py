@@ -24,6 +24,9 @@ OUTLINE = 0.25
 # What the head says beside the six maps: enough to sharpen outlines, too little to draw what only it believes in.
 HEAD = 0.25
 
+# The least deviation of its log odds that counts: where it is as sure of everything good, it must not drown the rest.
+LEAST_ODDS = 0.25
+
 Maps = Sequence[NDArray[np.float32]]
 
 
@@ -112,14 +115,14 @@ def _peaks(maps: Maps, fusion: Fusion, sizes: Sequence[tuple[int, int]], size: t
 def _head(maps: Maps, fusion: Fusion, sizes: Sequence[tuple[int, int]], size: tuple[int, int]) -> HeadMap:
     """The head's part: of what all maps together vary by on good images, its own varies by HEAD."""
     own = maps[-1]
-    mean, std = float(own.mean(dtype=np.float64)), max(float(own.std(dtype=np.float64)), 1e-9)
+    mean, std = float(own.mean(dtype=np.float64)), max(float(own.std(dtype=np.float64)), LEAST_ODDS)
     alone = Fusion(mean=(mean,) * 6, std=(std,) * 6, weights=(1.0, *(0.0,) * 5), smoothing_sigma=fusion.smoothing_sigma)
     blank = [own, *(np.zeros_like(m) for m in maps[1:6])]
-    varies = [
-        max(float(make_fuser(one, sizes, size)(m).anomaly_map.std(dtype=np.float64)), 1e-9)
+    varies, of_head = (
+        float(make_fuser(one, sizes, size)(m).anomaly_map.std(dtype=np.float64))
         for one, m in ((fusion, maps[:6]), (alone, blank))
-    ]
-    return HeadMap(mean, std, HEAD * varies[0] / varies[1])
+    )
+    return HeadMap(mean, std, HEAD * max(varies, 1e-9) / max(of_head, LEAST_ODDS / std))
 
 
 def _relative(weights: NDArray[np.float64]) -> tuple[float, ...]:

@@ -14,7 +14,7 @@ from rstpm_edge.errors import TrainingError
 
 from .demo_defects import Field
 from .distance import SurpriseDistance
-from .features import FeatureCache
+from .features import MEMORY_SHARE, FeatureCache, available_memory
 from .head import REDUCED, WIDTH, DiscriminativeHead
 from .model import RSTPM, TeacherFeatures
 from .pseudo_defects import outlined
@@ -36,13 +36,16 @@ def fit_head(
     """Train the head of `model`, if it has one, on the cached images and on defects painted into them.
 
     What is usual must be fitted before. `progress` is called with the steps done, painting included, and their number.
-    The same model and images give the same head. Raises TrainingError when it diverges.
+    On one processor the same model and images give the same head. Raises TrainingError when it diverges.
     """
     if model.head is None:
         return
-    # Larger images, fewer of them: the same memory, the same time.
+    # Larger images, or larger teachers, fewer of them: the same time, and no more memory than there is.
     area = max(1.0, cache.images.shape[1] * cache.images.shape[2] / 256**2)
+    each = sum(level[:1].nbytes for level in (*cache.features1, *cache.features2))  # residuals are as large as features
+    room = MEMORY_SHARE * available_memory() / (2.5 * each)  # painted ones twice for a moment, and good ones
     count = max(64, round(min(max(4 * len(cache.images), PAINTED[0]), PAINTED[1]) / area))
+    count = max(BATCH, min(count, int(room)))
     total = count + STEPS
     was_training = model.training
     model.eval()

@@ -1,4 +1,4 @@
-"""The whole of RSTPM as one module: images in, six anomaly maps out, and six more where the preset has evidence."""
+"""The whole of RSTPM as one module: images in, anomaly maps out: six, six more of evidence, and one of a head."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class TeacherFeatures:
 
 
 class RSTPM(nn.Module):
-    """Two frozen teachers, two students, and the six maps between them.
+    """Two frozen teachers, two students, and the maps between them.
 
     Submodules are named as their nodes appear in the exported graph.
     """

@@ -23,7 +23,7 @@ OPSET = 17  # the newest that TensorRT 8.6 takes
 IR_VERSION = 8  # the one that belongs to opset 17; ONNX Runtime 1.17 takes up to 9
 PAIRS = ("stpm", "recon")
 MAPS = "maps/"  # what the names of all nodes begin with that measure maps: distances and head
-FOLDED = 1 << 20  # bytes: constants up to this size are computed when the graph is written
+FOLDED = 1 << 20  # numbers: constants of up to so many are computed when the graph is written
 
 
 def to_onnx(model: RSTPM, size: tuple[int, int], *, any_batch: bool = False) -> onnx.ModelProto:
@@ -194,6 +194,8 @@ def _fold_divisions(graph: onnx.GraphProto) -> None:
     for node in [node for node in graph.node if node.op_type == "Div" and node.input[1] in constants]:
         divisor = numpy_helper.to_array(constants[node.input[1]])
         users = [user for user in graph.node if node.output[0] in user.input]
+        if not users:  # an output of the graph
+            continue
         uses = Counter(name for other in graph.node for name in other.input)
         plain = (_is_plain(user) and user.input[1] in constants and uses[user.input[1]] == 1 for user in users)
         if divisor.shape[-2:] != (1, 1) or not all(plain):

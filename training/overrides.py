@@ -37,6 +37,8 @@ def override(preset: Preset, values: Mapping[str, str]) -> Preset:
     told = ", ".join(f"{name}={text.strip()}" for name, text in sorted(values.items()))
     changed = replace(preset, **{"name": f"{preset.name} ({told})", **changes})
     check(changed)
+    if "head" in changes and changed.head is not None and not changed.has_head:
+        raise UsageError("--set head=discriminative needs distance=surprise and fusion=normalized.")
     return changed
 
 

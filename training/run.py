@@ -179,7 +179,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def trained_state(model: RSTPM) -> dict[str, Tensor]:
-    """Students, channel statistics and what is usual: the model without its teachers."""
+    """Students, channel statistics, what is usual, and the head: the model without its teachers."""
     return {name: value for name, value in model.state_dict().items() if not name.startswith("teacher")}
 
 

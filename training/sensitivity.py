@@ -1,4 +1,4 @@
-"""Which parts of a network lose most in 8 bits, measured on the six maps: those stay in float."""
+"""Which parts of a network lose most in 8 bits, measured on the maps: those stay in float."""
 
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -34,15 +34,17 @@ class Subject:
 def relative_error(before: Maps, after: Maps) -> float:
     """What of the maps `after` a change, (N, h, w) each, is not a scaled and shifted `before`: 0 nothing, 1 everything.
 
-    Root mean square over the six maps, each relative to its own deviation. Scale and shift do not count, since the
-    calibration takes them up.
+    Root mean square over the maps, each relative to its own deviation; maps that never vary say nothing. Scale and
+    shift do not count, since the calibration takes them up.
     """
     unexplained = []
     for x, y in zip(before, after, strict=True):
+        if max(x.std(), y.std()) < 1e-6:
+            continue
         deviation = float(x.std()) * float(y.std())
         correlation = float(np.mean((x - x.mean()) * (y - y.mean()), dtype=np.float64)) / max(deviation, 1e-12)
         unexplained.append(1 - min(correlation, 1.0) ** 2)
-    return float(np.sqrt(np.mean(unexplained)))
+    return float(np.sqrt(np.mean(unexplained))) if unexplained else 0.0
 
 
 def blocks(graph: onnx.ModelProto) -> dict[str, list[str]]:

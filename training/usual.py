@@ -14,7 +14,7 @@ from .model import RSTPM
 IMAGES = 192  # evenly spread; twice as many change nothing
 POSITIONS = 1 << 16  # of each level, drawn from all of these images
 BATCH = 16
-RIDGE = 1e-3  # of the features' mean square: what keeps weights of channels that say the same apart
+RIDGE = 1e-3  # of the features' mean variance: what keeps weights of channels that say the same apart
 OUTLIERS = 1e-3  # share at either end of what was seen that does not count as seen
 
 
@@ -59,15 +59,20 @@ def fit_usual(
 def set_usual(distance: SurpriseDistance, student: Tensor, error: Tensor, angle: Tensor, contrast: Tensor) -> None:
     """Fit one distance to P positions of good images: `student` (P, C), the others (P,), as `measure` has them."""
     # The logarithm of E by that of the contrast, too: E is relative to it, and that is not always all of its part.
-    inputs = torch.cat([torch.ones(len(student), 1), student, contrast.log()[:, None]], 1).double()  # (P, 1 + C + 1)
-    square = inputs.T @ inputs
-    square += RIDGE * square.diagonal().mean() * torch.eye(len(square), dtype=torch.float64)
+    inputs = torch.cat([student, contrast.log()[:, None]], 1).double()  # (P, C + 1)
+    mean = inputs.mean(0)
+    # Centred, so that the ridge shrinks slopes and no level: under a steady light the contrast says nothing.
+    centred = inputs - mean
+    square = centred.T @ centred
+    square += max(RIDGE * float(square.diagonal()[:-1].mean()), 1e-9) * torch.eye(len(square), dtype=torch.float64)
 
     def regress(target: Tensor, used: int) -> tuple[Tensor, Tensor]:
-        """Weights (1 + C + 1,), 0 for inputs from `used` on, and what they tell (P,)."""
-        weights = torch.zeros(len(square), dtype=torch.float64)
-        weights[:used] = torch.linalg.solve(square[:used, :used], inputs[:, :used].T @ target.double())
-        return weights, inputs @ weights
+        """Weights (1 + C + 1,), a constant first, 0 for inputs from `used` on, and what they tell (P,)."""
+        target = target.double()
+        slopes = torch.zeros(len(square), dtype=torch.float64)
+        slopes[:used] = torch.linalg.solve(square[:used, :used], centred[:, :used].T @ (target - target.mean()))
+        constant = target.mean() - mean @ slopes
+        return torch.cat([constant[None], slopes]), inputs @ slopes + constant
 
     everything, feature = len(square), len(square) - 1
     usual_error = regress(error.log(), everything)
