@@ -176,8 +176,9 @@ int main(int count, char** arguments) {
         read_model(arguments[1], &model);
         const int wanted = (model.has_evidence ? 2 * RSTPM_MAPS : RSTPM_MAPS) + model.has_head;
         if (count != 2 + wanted)
-            fail("usage",
-                 "fuse_maps [MODEL MAP...]: six maps, six more where the model has evidence, one with a head");
+            fail(
+                "usage",
+                "fuse_maps [MODEL MAP...]: six maps, six more where the model has evidence, one with a head");
         for (int i = 0; i < wanted; ++i) {
             const size_t height = (size_t)model.outline.level_height[i % RSTPM_LEVELS];
             maps[i] =
