@@ -26,7 +26,7 @@ from compare_accuracy_metrics import (
     read_test_set,
 )
 from compare_accuracy_peers import METHODS, Contender, fit, is_done, job_of, layer_names, lineup
-from rstpm_edge.training.data import test_images
+from rstpm_edge.training.data import test_images as labelled_images
 from rstpm_edge.training.evaluate import evaluate
 from sklearn.metrics import average_precision_score, roc_auc_score
 from workplace import Workplace
@@ -191,7 +191,7 @@ def test_our_maps_measured_as_those_of_others_give_what_evaluate_gives(workplace
     both, pair = accuracy_of_ours(parts, workplace.model, tests)
     assert (found.image_auroc, found.image_ap) == (both.image_auroc, both.image_ap)
     detector = Detector(workplace.model)
-    peaks = [detector(image.path).model_map.max() for image in test_images(parts)]
+    peaks = [detector(image.path).model_map.max() for image in labelled_images(parts)]
     assert found.peak_auroc == both.peak_auroc == roc_auc_score(tests.defective, peaks)
     assert pair.peak_auroc is None
     assert (found.pixel_auroc, found.aupro_30) == pytest.approx((both.pixel_auroc, both.aupro_30), abs=1e-5)
