@@ -14,6 +14,7 @@ from .presets import Preset
 
 SUMS = 3  # over channels, of a level: ‖F_T‖², ‖F_S‖², ⟨F_S, F_T⟩
 TOLD = 3  # values that `SurpriseDistance.usual` tells
+ROWS = (*(slice(row, row + 1) for row in range(SUMS)), slice(SUMS, SUMS + TOLD))  # where each lies in `_sums`
 
 
 class AnomalyMaps(nn.Module):
@@ -70,7 +71,7 @@ class AnomalyMaps(nn.Module):
         sums = torch.cat(
             [self._sums(i, *level) for i, level in enumerate(zip(distances, students, teachers, strict=True))], 2
         )
-        contrast, strength, product, told = sums[:, 0:1], sums[:, 1:2], sums[:, 2:3], sums[:, 3:6]  # (B, ·, P)
+        contrast, strength, product, told = (sums[:, rows] for rows in ROWS)  # (B, ·, P)
         member = along([row[None, :, None, None] for row in torch.eye(len(places), device=sums.device)])[0]  # (6, P)
         mean = (contrast @ (member / member.sum(1, keepdim=True)).T) @ member  # over each level's positions: (B, 1, P)
         found = Mismatch.of(contrast, strength, product, mean)
