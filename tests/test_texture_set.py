@@ -1,0 +1,120 @@
+"""The data set that is made from one photo of a surface."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from numpy.typing import NDArray
+from rstpm_edge.training import data
+
+from rstpm_edge.image import read_image
+
+TOOL = Path(__file__).parent.parent / "tools" / "texture_set.py"
+KINDS = {"crack", "hole", "stain", "smear", "foreign", "warp"}
+FEW = ("--size", 96, "--train", 5, "--good", 2, "--defective", 2)
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def make() -> Make:
+    main = runpy.run_path(str(TOOL))["main"]
+
+    def run(*arguments: object) -> Any:
+        return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+    return run
+
+
+def surface(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+    """Speckles, darker from left to right."""
+    speckles = np.random.default_rng(seed).normal(0, 40, (height // 4, width // 4, 3)).astype(np.float32)
+    shade = np.linspace(200, 60, width)[None, :, None]
+    return (cv2.resize(speckles, (width, height)) + shade).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("photo") / "surface.png"
+    cv2.imwrite(str(path), surface(160, 256))
+    return path
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.png")}
+
+
+def test_a_set_in_the_layout_of_mvtec(make: Make, photo: Path, tmp_path: Path) -> None:
+    output = tmp_path / "set"
+    found = make(photo, "--output", output, *FEW)
+    assert found.exit_code == 0, found.output
+    assert len(data.good_images(output)) == 5
+    tests = data.test_images(output)
+    assert {image.kind for image in tests} == {"good", *KINDS}
+    assert len(tests) == 2 + 2 * len(KINDS)
+    for image in tests:
+        picture = read_image(image.path)
+        assert picture.shape == (96, 96, 3)
+        if image.is_defective:
+            share = float(data.read_mask(image, (96, 96)).mean())
+            assert 0 < share < 0.2, image.path
+
+
+def test_learned_from_the_left_half_and_judged_on_the_right(make: Make, photo: Path, tmp_path: Path) -> None:
+    make(photo, "--output", tmp_path / "set", *FEW)
+    learned, tested = (
+        [read_image(path).mean() for path in (tmp_path / "set" / split / "good").iterdir()]
+        for split in ("train", "test")
+    )
+    assert min(learned) > max(tested)  # the photo darkens from 200 to 60, the lamp varies by 6 %
+
+
+def test_defects_are_where_their_masks_say(make: Make, photo: Path, tmp_path: Path) -> None:
+    """With --aligned the surface stays where it is, nearly: what differs from its median image is the defect."""
+    make(photo, "--aligned", "--output", tmp_path / "set", *FEW)
+    good = np.stack([read_image(path) for path in data.good_images(tmp_path / "set")]).astype(np.float32)
+    for image in data.test_images(tmp_path / "set"):
+        if image.kind in ("hole", "foreign"):
+            mask = data.read_mask(image, (96, 96)) > 0
+            change = np.abs(read_image(image.path) - np.median(good, 0)).mean(-1)
+            assert change[mask].mean() > 1.2 * change[~mask].mean(), image.path
+
+
+def test_the_same_seed_gives_the_same_images(make: Make, photo: Path, tmp_path: Path) -> None:
+    for name, seed in (("one", 0), ("again", 0), ("other", 1)):
+        assert make(photo, "--output", tmp_path / name, "--seed", seed, *FEW).exit_code == 0
+    one, again, other = (files_of(tmp_path / name) for name in ("one", "again", "other"))
+    assert one == again
+    assert one.keys() == other.keys()
+    assert one != other
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        pytest.param(surface(160, 160), "has 160×160 pixels; at least 192×96 are needed", id="too narrow"),
+        pytest.param(np.full((160, 256, 3), 128, np.uint8), "No smear can be seen on this surface", id="blank"),
+    ],
+)
+def test_photos_that_will_not_do(make: Make, tmp_path: Path, picture: NDArray[np.uint8], message: str) -> None:
+    cv2.imwrite(str(tmp_path / "photo.png"), picture)
+    found = make(tmp_path / "photo.png", "--output", tmp_path / "set", *FEW)
+    assert found.exit_code == 1
+    assert message in found.stderr
+
+
+def test_files_that_will_not_do(make: Make, photo: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(photo.read_bytes()[:100])
+    assert "broken.png" in make(broken, "--output", tmp_path / "set", *FEW).stderr
+    assert f"{tmp_path} is not empty: give a new folder." in make(photo, "--output", tmp_path, *FEW).stderr
+    full = make(photo, "--output", broken / "set", *FEW)
+    assert full.exit_code == 1
+    assert full.stderr.startswith("Error: ")

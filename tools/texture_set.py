@@ -1,0 +1,232 @@
+"""A data set from one photo of a surface, in the MVTec AD layout: to try a model where there are no defects yet.
+
+    python tools/texture_set.py plaster.jpg --other wall.jpg --output plaster
+    python tools/texture_set.py lid.jpg --aligned --output lid      # parts that always lie alike
+
+Good images are crops of the photo's left half to learn from, of its right half for the test; with --aligned they are
+its middle, turned and moved a little each time. Light and noise change from image to image. Into more crops of the
+right half defects are painted, with their outlines as masks:
+
+crack     a thin dark wandering line
+hole      a dark blob with a bright rim
+stain     a soft blob of one grey
+smear     the surface dragged in one direction
+foreign   a piece of another surface: of --other, or of the photo, turned
+warp      the surface pushed aside
+
+Not the kinds that a model's head is trained on (rstpm_edge/training/pseudo_defects.py), and a change that nobody would
+see is drawn anew. The same photo and --seed give the same images. Painted defects are no proof: they rank methods and
+show blunders, no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rstpm_edge.training.demo_defects import Field, blur, float32
+
+from rstpm_edge.errors import RstpmEdgeError, UsageError
+from rstpm_edge.files import make_folder, write_bytes
+from rstpm_edge.image import read_image
+
+# A Field is (S, S), or an image (S, S, 3), BGR, 0 to 255
+Mask = NDArray[np.bool_]
+Draw = np.random.Generator
+Shot = Callable[[Draw], Field]
+
+SEEN = 8.0  # grey values: the least change, on average inside the outline, that counts as a defect
+NOISE = 2.5  # grey values
+
+
+def blob(size: int, radius: float, draw: Draw) -> Field:
+    """A wobbly disc somewhere inside: (size, size), 0 or 1."""
+    y, x = draw.uniform(0.15 * size, 0.85 * size, 2)
+    rows, columns = np.mgrid[:size, :size].astype(np.float32)
+    squeezed = (rows - y) * draw.uniform(0.6, 1.6)
+    angle, distance = np.arctan2(rows - y, columns - x), np.hypot(squeezed, columns - x)
+    wobble = sum(draw.normal(0, 0.15) * np.cos(k * angle + draw.uniform(0, 2 * np.pi)) for k in range(1, 6))
+    return float32(distance < radius * (1 + wobble))
+
+
+def blend(image: Field, over: Field | float, share: Field) -> Field:
+    """`over` on the image, as far as `share` (S, S) says."""
+    return float32(image + share[..., None] * (over - image))
+
+
+def crack(image: Field, other: Field, draw: Draw) -> tuple[Field, Mask]:
+    size = len(image)
+    line, at, angle = np.zeros((size, size), np.float32), draw.uniform(0.2 * size, 0.8 * size, 2), draw.uniform(0, 6.28)
+    for _ in range(draw.integers(25, 70)):
+        to = at + 0.012 * size * np.array([np.cos(angle), np.sin(angle)])
+        cv2.line(line, tuple(at.astype(int)), tuple(to.astype(int)), 1, 1, cv2.LINE_AA)
+        at, angle = to, angle + draw.normal(0, 0.45)
+    line = blur(line, 0.7)
+    line /= max(float(line.max()), 1e-6)
+    return blend(image, 0.0, line * np.float32(draw.uniform(0.35, 0.8))), line > 0.25
+
+
+def hole(image: Field, other: Field, draw: Draw) -> tuple[Field, Mask]:
+    where = blob(len(image), draw.uniform(0.02, 0.055) * len(image), draw)
+    inside = blur(where, 1.2)
+    rim = (blur(where, 2.5) - inside).clip(0, 1)
+    return blend(blend(image, 0.0, 0.75 * inside), 255.0, 0.4 * rim), where > 0
+
+
+def stain(image: Field, other: Field, draw: Draw) -> tuple[Field, Mask]:
+    where = blob(len(image), draw.uniform(0.05, 0.14) * len(image), draw)
+    return blend(image, draw.uniform(20, 230), blur(where, 3) * np.float32(draw.uniform(0.25, 0.6))), where > 0
+
+
+def smear(image: Field, other: Field, draw: Draw) -> tuple[Field, Mask]:
+    where = blob(len(image), draw.uniform(0.07, 0.16) * len(image), draw)
+    kernel, angle, middle = np.zeros((25, 25), np.float32), draw.uniform(0, np.pi), np.array([12, 12])
+    step = 12 * np.array([np.cos(angle), np.sin(angle)])
+    cv2.line(kernel, tuple((middle - step).astype(int)), tuple((middle + step).astype(int)), 1, 1)
+    return blend(image, float32(cv2.filter2D(image, -1, kernel / kernel.sum())), blur(where, 3)), where > 0
+
+
+def foreign(image: Field, other: Field, draw: Draw) -> tuple[Field, Mask]:
+    where = blob(len(image), draw.uniform(0.04, 0.11) * len(image), draw)
+    return blend(image, other, blur(where, 1.2)), where > 0
+
+
+def warp(image: Field, other: Field, draw: Draw) -> tuple[Field, Mask]:
+    size = len(image)
+    where = blob(size, draw.uniform(0.07, 0.15) * size, draw)
+    angle, push = draw.uniform(0, 2 * np.pi), blur(where, 5) * np.float32(draw.uniform(0.02, 0.04) * size)
+    rows, columns = np.mgrid[:size, :size].astype(np.float32)
+    x, y = columns + push * np.float32(np.cos(angle)), rows + push * np.float32(np.sin(angle))
+    return float32(cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)), where > 0
+
+
+KINDS = {each.__name__: each for each in (crack, hole, stain, smear, foreign, warp)}
+
+
+def crops(photo: Field, size: int, share: tuple[float, float]) -> Shot:
+    """Crops of the part of the photo between two shares of its width."""
+    height, width = photo.shape[:2]
+    left, right = (round(width * each) for each in share)
+
+    def shot(draw: Draw) -> Field:
+        y, x = draw.integers(0, height - size + 1), draw.integers(left, right - size + 1)
+        return photo[y : y + size, x : x + size].copy()
+
+    return shot
+
+
+def placed(photo: Field, size: int) -> Shot:
+    """The photo's middle, turned by a degree and moved by a hundredth or so."""
+    height, width = photo.shape[:2]
+    top, left = (height - size) // 2, (width - size) // 2
+
+    def shot(draw: Draw) -> Field:
+        matrix = cv2.getRotationMatrix2D((width / 2, height / 2), draw.normal(0, 1.2), 1)
+        matrix[:, 2] += draw.normal(0, 0.008 * size, 2).tolist()
+        moved = cv2.warpAffine(photo, matrix, (width, height), borderMode=cv2.BORDER_REFLECT)
+        return float32(moved[top : top + size, left : left + size])
+
+    return shot
+
+
+def lit(image: Field, draw: Draw) -> Field:
+    """Under a lamp that is a little brighter or darker, and brighter on one side."""
+    slope = 1 + 0.04 * draw.normal() * np.linspace(-1, 1, image.shape[1])
+    return float32(image * np.exp(draw.normal(0, 0.06)) * slope[None, :, None])
+
+
+def taken(image: Field, draw: Draw) -> NDArray[np.uint8]:
+    noisy = image + draw.normal(0, NOISE, image.shape)
+    return np.asarray(noisy.clip(0, 255), np.uint8)
+
+
+def spoilt(kind: str, good: Shot, other: Shot, draw: Draw) -> tuple[Field, Mask]:
+    """An image with a defect that can be seen. Raises UsageError where none of fifty can."""
+    for _ in range(50):
+        image = lit(good(draw), draw)
+        changed, outline = KINDS[kind](image, other(draw), draw)
+        if outline.any() and np.abs(changed.clip(0, 255) - image.clip(0, 255)).mean(-1)[outline].mean() >= SEEN:
+            return changed, outline
+    raise UsageError(f"No {kind} can be seen on this surface: give a photo with more to see, or another --other.")
+
+
+def read_photo(path: Path, size: int, aligned: bool) -> Field:
+    """Raises ImageError, and UsageError for one that is too small."""
+    photo = read_image(path, channels="bgr")
+    least = (size, size if aligned else 2 * size)
+    if photo.shape[0] < least[0] or photo.shape[1] < least[1]:
+        raise UsageError(
+            f"{path} has {photo.shape[1]}×{photo.shape[0]} pixels; at least {least[1]}×{least[0]} are needed."
+        )
+    return photo.astype(np.float32)
+
+
+def write_png(path: Path, image: NDArray[np.uint8]) -> None:
+    write_bytes(path, cv2.imencode(".png", image)[1].tobytes())
+
+
+def write_set(
+    photo: Field,
+    other: Field,
+    output: Path,
+    *,
+    size: int,
+    aligned: bool,
+    train: int,
+    good: int,
+    defective: int,
+    seed: int,
+) -> None:
+    """Write train/good, test/good, test/KIND and ground_truth/KIND below `output`. Raises OutputError, UsageError."""
+    draw = np.random.default_rng(seed)
+    if aligned:
+        learned = tested = placed(photo, size)
+    else:
+        learned, tested = crops(photo, size, (0, 0.5)), crops(photo, size, (0.5, 1))
+    elsewhere = crops(other, size, (0, 1))
+    for split, shot, count in (("train", learned, train), ("test", tested, good)):
+        make_folder(output / split / "good")
+        for i in range(count):
+            write_png(output / split / "good" / f"{i:03}.png", taken(lit(shot(draw), draw), draw))
+    for kind in KINDS:
+        images, masks = output / "test" / kind, output / "ground_truth" / kind
+        make_folder(images)
+        make_folder(masks)
+        for i in range(defective):
+            image, outline = spoilt(kind, tested, elsewhere, draw)
+            write_png(images / f"{i:03}.png", taken(image, draw))
+            write_png(masks / f"{i:03}_mask.png", outline.astype(np.uint8) * 255)
+
+
+@click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))
+@click.argument("photo", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--other", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Photo of another surface.")
+@click.option("--output", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="A new folder.")
+@click.option("--size", type=click.IntRange(min=64), default=256, show_default=True, help="Of the images, in pixels.")
+@click.option("--aligned", is_flag=True, help="The photo is one part that always lies alike.")
+@click.option("--train", type=click.IntRange(min=5), default=160, show_default=True, help="Good images to learn from.")
+@click.option("--good", type=click.IntRange(min=1), default=40, show_default=True, help="Good images for the test.")
+@click.option("--defective", type=click.IntRange(min=1), default=12, show_default=True, help="Of each kind.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+def main(photo: Path, other: Path | None, output: Path, size: int, aligned: bool, **options: Any) -> None:
+    try:
+        if output.exists() and any(output.iterdir()):
+            raise UsageError(f"{output} is not empty: give a new folder.")
+        surface = read_photo(photo, size, aligned)
+        elsewhere = read_photo(other, size, True) if other else np.ascontiguousarray(surface.transpose(1, 0, 2)[::-1])
+        write_set(surface, elsewhere, output, size=size, aligned=aligned, **options)
+    except RstpmEdgeError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(
+        f"{output}: {options['train']} images to learn from, {options['good']} good and "
+        f"{options['defective']} of each of {len(KINDS)} kinds of defect for the test."
+    )
+
+
+if __name__ == "__main__":
+    main()
