@@ -30,7 +30,9 @@ def benchmark_options(command: Command) -> Command:
             click.option("--seeds", default="3", show_default=True, metavar="N|A,B,…", help="How many, or which."),
             click.option("--keep", is_flag=True, help="Keep runs and model files, too, not only results."),
             click.option("--reports", is_flag=True, help="Write an HTML report of each result, as `evaluate` does."),
-            click.option("--preset", default="edge", show_default=True, help="edge, or paper (ResNet-18 and -50)."),
+            click.option(
+                "--preset", default="edge", show_default=True, help="edge, edge-small, or paper (ResNet-18 and -50)."
+            ),
             click.option(
                 "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Another value for a preset's field."
             ),

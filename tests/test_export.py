@@ -22,7 +22,7 @@ from rstpm_edge.training import export as exporting
 from rstpm_edge.training import train
 from rstpm_edge.training.export import SAFE_OPERATORS, export
 from rstpm_edge.training.onnx_graph import add_fusion
-from rstpm_edge.training.presets import PAPER, preset_with_teachers
+from rstpm_edge.training.presets import EDGE_SMALL, PAPER, preset_with_teachers
 from rstpm_edge.training.run import load_config, load_summary
 from workplace import Workplace, document
 
@@ -355,6 +355,22 @@ def test_a_backbone_with_squeeze_and_excitation(parts: Path, tmp_path: Path) -> 
     means = [node for node in graph.graph.node if node.op_type == "ReduceMean" and node.name.startswith("teacher1/")]
     assert len(means) > 1  # the squeeze
     assert report.map_difference < 1e-4
+
+
+def test_the_small_preset(parts: Path, tmp_path: Path, graph: onnx.ModelProto) -> None:
+    options = train.TrainingOptions(preset=EDGE_SMALL, epochs=1, size=(64, 128))
+    files = sorted((parts / "train" / "good").iterdir())[:5]
+    folder = train.train(files, options, train.Machine("cpu"), folder=tmp_path / "run")
+    report = export(folder, tmp_path / "model.onnx")
+    assert report.map_difference < 1e-4
+    small = onnx.load(tmp_path / "model.onnx")
+    assert set(report.operators) <= SAFE_OPERATORS
+    assert [output.name for output in small.graph.output] == MAPS
+    poolings = [node for node in small.graph.node if node.op_type == "AveragePool"]
+    assert len(poolings) == 1  # both teachers see the same reduced image
+    result = Detector(tmp_path / "model.onnx")(files[0])
+    assert result.anomaly_map.shape == read_image(files[0]).shape[:2]
+    assert parse_bundle(small.metadata_props[0].value).preset == "edge-small"
 
 
 # The paper's networks

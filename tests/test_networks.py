@@ -246,7 +246,11 @@ def test_normalisation_is_that_of_the_teacher() -> None:
     torch.testing.assert_close(Normalization(teacher)(image), (image / 255 - mean) / std, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("changes", [{}, {"teacher2_shrink": 1, "shared_stem": None}], ids=["preset", "plain"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"teacher2_shrink": 1, "shared_stem": None}, {"teacher1_shrink": 2}],
+    ids=["preset", "plain", "both reduced"],
+)
 def test_the_maps_of_a_whole_model(changes: dict[str, Any]) -> None:
     torch.manual_seed(0)
     preset = dataclasses.replace(EDGE, **changes)
@@ -259,20 +263,25 @@ def test_the_maps_of_a_whole_model(changes: dict[str, Any]) -> None:
             assert isinstance(values, torch.Tensor)
             values.data.normal_(0, 0.05)
         distance.reach.uniform_(0.5, 1.5)
-    image = torch.randint(0, 256, (2, HEIGHT, WIDTH, 3), dtype=torch.uint8)
+    height, width = 64, 128
+    image = torch.randint(0, 256, (2, height, width, 3), dtype=torch.uint8)
     pixels = image.permute(0, 3, 1, 2).float()
-    reduced = pixels.unfold(2, 2, 2).unfold(3, 2, 2).mean((-1, -2)) if preset.teacher2_shrink == 2 else pixels
+    halved = pixels.unfold(2, 2, 2).unfold(3, 2, 2).mean((-1, -2))
+    seen1, seen2 = (halved if shrink == 2 else pixels for shrink in (preset.teacher1_shrink, preset.teacher2_shrink))
     with torch.no_grad():
         maps = model(image)
-        raw1, raw2 = model.teacher1(model.normalize1(pixels)), model.teacher2(model.normalize2(reduced))
+        raw1, raw2 = model.teacher1(model.normalize1(seen1)), model.teacher2(model.normalize2(seen2))
         if preset.shared_stem is None:
             source, targets = model.normalize1(pixels), [*raw1, *raw2]
         else:
             source, targets = raw1[0], [*raw1[1:], *raw2]
+        if preset.teacher1_shrink == 2:  # the deepest feature is no level
+            targets = [*raw1[1:-1], *raw2]
         students = model.students(source, raw1[-1], raw2)
+    assert raw1[-1].shape == (2, 320, height // 32 // preset.teacher1_shrink, width // 32 // preset.teacher1_shrink)
     assert model.map_names == ("stpm_8", "stpm_16", "stpm_32", "recon_8", "recon_16", "recon_32")
     assert model.output_names == (*model.map_names, *(f"{name}_angle" for name in model.map_names), "head_8")
-    assert shapes(maps) == [(2, HEIGHT // s, WIDTH // s) for s in (*EDGE.strides * 4, 8)]
+    assert shapes(maps) == [(2, height // s, width // s) for s in (*EDGE.strides * 4, 8)]
     levels = zip(maps[:6], maps[6:12], model.distances, students, targets, strict=True)
     for outline, angle, distance, student, teacher in levels:
         torch.testing.assert_close((outline, angle), distance(student, teacher), atol=1e-5, rtol=1e-5)

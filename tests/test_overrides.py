@@ -94,6 +94,8 @@ def test_the_presets_themselves_pass(preset: Preset) -> None:
         ({"teacher2_shrink": "3"}, "--set teacher2_shrink=3 leaves nothing of the strides 8,16,32"),
         ({"teacher2_shrink": "8"}, "--set teacher2_shrink=8 leaves nothing of the strides 8,16,32"),
         ({"teacher2_shrink": "0"}, "--set teacher2_shrink must be at least 1, not 0."),
+        ({"teacher1_shrink": "8"}, "--set teacher1_shrink=8 leaves nothing of the strides 8,16,32"),
+        ({"teacher1_shrink": "4"}, "--set shared_stem=4: teacher 1 has no such feature with teacher1_shrink=4"),
         ({"shared_stem": "8"}, "--set shared_stem=8: student 1 starts from the image (none) or from a stride"),
         ({"shared_stem": "3"}, "--set shared_stem=3: student 1 starts"),
         ({"shared_stem": "none"}, "--set student1_widths takes 5 numbers from 1 to 4096 (for the strides from 2 to 32"),
@@ -103,7 +105,7 @@ def test_the_presets_themselves_pass(preset: Preset) -> None:
         ({"student2_widths": "8,8,1000000"}, "--set student2_widths takes 3 numbers from 1 to 4096"),
         ({"student2_blocks": "1,1"}, "--set student2_blocks takes 3 numbers from 0 to 64"),
         ({"teacher1": ""}, "--set teacher1 takes a name."),
-        ({"students": "paper"}, "The paper's students need strides=4,8,16 and shared_stem=none."),
+        ({"students": "paper"}, "The paper's students need strides=4,8,16, shared_stem=none and teacher1_shrink=1."),
     ],
 )
 def test_values_that_make_no_preset(values: dict[str, str], says: str) -> None:

@@ -416,7 +416,7 @@ def test_the_same_backbone_twice_is_refused(preset: Any) -> None:
 
 
 def test_an_unknown_preset() -> None:
-    with pytest.raises(UsageError, match=r"no preset 'best'; choose one of edge, paper\."):
+    with pytest.raises(UsageError, match=r"no preset 'best'; choose one of edge, edge-small, paper\."):
         preset_with_teachers("best", None, None)
 
 

@@ -22,7 +22,7 @@ import torch
 from rstpm_edge.training import distance, features, fit, run, train
 from rstpm_edge.training.fit import Progress
 from rstpm_edge.training.model import RSTPM
-from rstpm_edge.training.presets import EDGE, preset_with_teachers
+from rstpm_edge.training.presets import EDGE, EDGE_SMALL, preset_with_teachers
 from rstpm_edge.training.run import load_checkpoint, load_config, load_summary
 from rstpm_edge.training.train import Machine, TrainingOptions
 from workplace import Workplace, document, finish, start
@@ -528,6 +528,7 @@ def test_a_run_folder_that_cannot_be_made(parts: Path, tmp_path: Path) -> None:
     ("changes", "says"),
     [
         ({"size": (100, 64)}, "The input size 100x64 does not work: .* multiples of 32, from 64 up"),
+        ({"size": (64, 96), "preset": EDGE_SMALL}, "The input size 64x96 does not work: .* multiples of 64, from 64 up"),
         ({"size": (64, 32)}, "The input size 64x32 does not work"),
         ({"size": (0, 0)}, "The input size 0x0 does not work"),
         ({"holdout": 0.0}, "--holdout is a share between 0 and 1, not 0"),

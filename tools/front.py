@@ -34,9 +34,8 @@ DESIGNS: dict[str, tuple[int | None, dict[str, str]]] = {  # input size, None fo
     "narrow-students": (None, {"student1_widths": "24,32,48,80", "student2_widths": "80,64,32"}),
     "wide-students": (None, {"student1_widths": "96,128,192,320", "student2_widths": "320,256,128"}),
     "teacher2-full-resolution": (None, {"teacher2_shrink": "1"}),
+    "edge-small": (None, {"teacher1_shrink": "2"}),
     "two-lite0": (None, TWO_LITE0),
-    "two-lite0-192": (192, TWO_LITE0),
-    "two-lite0-224": (224, TWO_LITE0),
     "two-lite0-shallow": (None, {**TWO_LITE0, "student2_blocks": "2,1,0"}),
 }
 

@@ -17,7 +17,7 @@ from .networks import EdgeReconstructionStudent, EdgeStudent, PaperReconstructio
 from .presets import Preset
 from .teachers import BackboneStudent, Teacher, load_teacher
 
-DEEPEST = 32  # the stride of teacher 1 at which student 2 starts
+DEEPEST = 32  # the stride of teacher 1, relative to what it sees, at which student 2 starts
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class TeacherFeatures:
     """What the students start from and what they must give, standardised."""
 
     source: Tensor  # for student 1: the image (B, 3, H, W), normalised, or teacher 1's stem (B, C, H/s, W/s)
-    deep: Tensor  # for student 2: teacher 1's (B, C, H/32, W/32)
+    deep: Tensor  # for student 2: teacher 1's (B, C, H/32, W/32), or of as much less as it saw
     levels: list[Tensor]  # six targets: teacher 1's three levels, then teacher 2's, (B, C, H/stride, W/stride)
 
 
@@ -37,7 +37,8 @@ class RSTPM(nn.Module):
 
     def __init__(self, preset: Preset, weights: Mapping[str, str] | None = None) -> None:
         super().__init__()
-        strides, shrink = preset.strides, preset.teacher2_shrink
+        strides, shrinks = preset.strides, (preset.teacher1_shrink, preset.teacher2_shrink)
+        deepest = DEEPEST * shrinks[0]
         self.preset = preset
         self.map_names = map_names(strides)
         self.output_names: tuple[str, ...] = self.map_names
@@ -46,9 +47,10 @@ class RSTPM(nn.Module):
         if preset.has_head:
             self.output_names += head_names(strides)
         stem = [] if preset.shared_stem is None else [preset.shared_stem]
-        self.teacher1 = load_teacher(preset.teacher1, sorted({*stem, *strides, DEEPEST}), weights)
-        self.teacher2 = load_teacher(preset.teacher2, [stride // shrink for stride in strides], weights)
-        channels1 = dict(zip(self.teacher1.strides, self.teacher1.channels, strict=True))
+        self.strides1 = sorted({*stem, *strides, deepest})  # of teacher 1's features, relative to the image
+        self.teacher1 = load_teacher(preset.teacher1, [stride // shrinks[0] for stride in self.strides1], weights)
+        self.teacher2 = load_teacher(preset.teacher2, [stride // shrinks[1] for stride in strides], weights)
+        channels1 = dict(zip(self.strides1, self.teacher1.channels, strict=True))
         targets1, targets2 = [channels1[stride] for stride in strides], self.teacher2.channels
         student1: nn.Module
         student2: nn.Module
@@ -56,16 +58,17 @@ class RSTPM(nn.Module):
             source = (channels1[stem[0]], stem[0]) if stem else (3, 1)
             student1 = EdgeStudent(*source, targets1, strides, preset.student1_widths, preset.student1_blocks)
             student2 = EdgeReconstructionStudent(
-                channels1[DEEPEST],
+                channels1[deepest],
                 targets2,
                 strides,
                 preset.student2_widths,
                 preset.student2_blocks,
+                deep_stride=deepest,
                 attention=preset.attention,
             )
         else:
             student1 = BackboneStudent(preset.teacher1, strides)
-            student2 = PaperReconstructionStudent(channels1[DEEPEST], targets2, strides, attention=preset.attention)
+            student2 = PaperReconstructionStudent(channels1[deepest], targets2, strides, attention=preset.attention)
         self.students = Students(student1, student2)
         self.standardize1 = ChannelStatistics(self.teacher1.channels if preset.standardize else ())
         self.standardize2 = ChannelStatistics(self.teacher2.channels if preset.standardize else ())
@@ -93,18 +96,19 @@ class RSTPM(nn.Module):
     def teachers(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """`image` (B, H, W, 3), uint8 RGB -> both teachers' features, as they come: what a cache may keep."""
         x = _channels_first(image)
-        reduced = functional.avg_pool2d(x, self.preset.teacher2_shrink) if self.preset.teacher2_shrink > 1 else x
-        return self.teacher1(self.normalize1(x)), self.teacher2(self.normalize2(reduced))
+        shrinks = (self.preset.teacher1_shrink, self.preset.teacher2_shrink)
+        seen = {shrink: functional.avg_pool2d(x, shrink) if shrink > 1 else x for shrink in shrinks}
+        return self.teacher1(self.normalize1(seen[shrinks[0]])), self.teacher2(self.normalize2(seen[shrinks[1]]))
 
     def prepare(self, image: Tensor, raw1: Sequence[Tensor], raw2: Sequence[Tensor]) -> TeacherFeatures:
         """What `teachers` gave for `image` -> what the students take and must give."""
-        features1 = dict(zip(self.teacher1.strides, self.standardize1(raw1), strict=True))
+        features1 = dict(zip(self.strides1, self.standardize1(raw1), strict=True))
         if self.preset.shared_stem is None:
             source = self.normalize1(_channels_first(image))
         else:
             source = features1[self.preset.shared_stem]
         levels1 = [features1[stride] for stride in self.preset.strides]
-        return TeacherFeatures(source, features1[DEEPEST], [*levels1, *self.standardize2(raw2)])
+        return TeacherFeatures(source, features1[self.strides1[-1]], [*levels1, *self.standardize2(raw2)])
 
 
 def _channels_first(image: Tensor) -> Tensor:

@@ -154,10 +154,11 @@ class EdgeStudent(nn.Module):
 
 
 class EdgeReconstructionStudent(nn.Module):
-    """Student 2 of the `edge` preset: a decoder from teacher 1's stride 32 to teacher 2's three levels.
+    """Student 2 of the `edge` preset: a decoder from teacher 1's deepest feature to teacher 2's three levels.
 
-    `widths` are the decoder's channels and `blocks` its residual blocks at each level, coarsest first. Without
-    `attention` there are no gates, and teacher 2's features are only what it is compared with.
+    The deepest feature has `deep_stride`. `widths` are the decoder's channels and `blocks` its residual blocks at each
+    level, coarsest first. Without `attention` there are no gates, and teacher 2's features are only what it is
+    compared with.
     """
 
     def __init__(
@@ -168,13 +169,14 @@ class EdgeReconstructionStudent(nn.Module):
         widths: Sequence[int],
         blocks: Sequence[int],
         *,
+        deep_stride: int = 32,
         attention: bool = True,
     ) -> None:
         super().__init__()
         self.entry = conv(deep_channels, widths[0], 1)
         self.narrow, self.stages, self.heads, self.gates = (nn.ModuleDict() for _ in range(4))  # by stride
         self.factors = {}
-        before, stride_before = widths[0], 32
+        before, stride_before = widths[0], deep_stride
         levels = zip(strides[::-1], teacher_channels[::-1], widths, blocks, strict=True)
         for stride, channels, width, depth in levels:
             self.factors[str(stride)] = stride_before // stride
@@ -186,7 +188,7 @@ class EdgeReconstructionStudent(nn.Module):
             before, stride_before = width, stride
 
     def forward(self, deep: Tensor, teacher: Sequence[Tensor]) -> list[Tensor]:
-        """`deep` (B, C, H/32, W/32) and teacher 2's three features -> their reconstructions, finest first."""
+        """`deep` (B, C, H/deep_stride, W/…) and teacher 2's three features -> their reconstructions, finest first."""
         x, levels = self.entry(deep), []
         for (stride, stage), feature in zip(self.stages.items(), teacher[::-1], strict=True):
             x = self.narrow[stride](x)  # before the upsampling, where it costs a quarter

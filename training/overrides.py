@@ -44,7 +44,7 @@ def override(preset: Preset, values: Mapping[str, str]) -> Preset:
 
 def check(preset: Preset) -> None:
     """Raises UsageError, in one sentence, where a preset's fields make no model or no training."""
-    for name, least in {"batch_size": 1, "epochs": 1, "teacher2_shrink": 1}.items():
+    for name, least in {"batch_size": 1, "epochs": 1, "teacher1_shrink": 1, "teacher2_shrink": 1}.items():
         if getattr(preset, name) < least:
             raise UsageError(f"--set {name} must be at least {least}, not {getattr(preset, name)}.")
     for name in ("learning_rate", "weight_decay", "smoothing_sigma", "reconstruction_weight"):
@@ -55,14 +55,16 @@ def check(preset: Preset) -> None:
     strides, stem = preset.strides, preset.shared_stem
     if not strides[0] < strides[1] < strides[2] or not set(strides) <= {2, 4, 8, 16, 32}:
         raise UsageError(f"--set strides must be three of 2, 4, 8, 16 and 32, finest first, not {_list(strides)}.")
-    if strides[0] % preset.teacher2_shrink or strides[0] == preset.teacher2_shrink:
-        raise UsageError(
-            f"--set teacher2_shrink={preset.teacher2_shrink} leaves nothing of the strides {_list(strides)}: "
-            "it must divide the finest and be smaller."
-        )
+    for name in ("teacher1_shrink", "teacher2_shrink"):
+        shrink = getattr(preset, name)
+        if strides[0] % shrink or strides[0] == shrink:
+            raise UsageError(
+                f"--set {name}={shrink} leaves nothing of the strides {_list(strides)}: "
+                "it must divide the finest and be smaller."
+            )
     if preset.students == "paper":
-        if strides != (4, 8, 16) or stem is not None:
-            raise UsageError("The paper's students need strides=4,8,16 and shared_stem=none.")
+        if strides != (4, 8, 16) or stem is not None or preset.teacher1_shrink > 1:
+            raise UsageError("The paper's students need strides=4,8,16, shared_stem=none and teacher1_shrink=1.")
     else:
         _check_edge_students(preset)
 
@@ -73,6 +75,11 @@ def _check_edge_students(preset: Preset) -> None:
         raise UsageError(
             f"--set shared_stem={stem}: student 1 starts from the image (none) or from a stride (2, 4, 8 or 16) finer "
             f"than the finest of its levels, {strides[0]}."
+        )
+    if stem is not None and (stem % preset.teacher1_shrink or stem == preset.teacher1_shrink):
+        raise UsageError(
+            f"--set shared_stem={stem}: teacher 1 has no such feature with teacher1_shrink={preset.teacher1_shrink}, "
+            "which must divide it and be smaller."
         )
     first = 2 if stem is None else stem
     wanted = int(math.log2(strides[-1] // first)) + 1

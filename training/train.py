@@ -27,7 +27,7 @@ from .data import existing_folder, good_images, identify, load_inputs, recorded_
 from .features import compute_features, remove_features
 from .fit import Progress, Report, fit
 from .fit_head import fit_head
-from .model import RSTPM
+from .model import DEEPEST, RSTPM
 from .presets import EDGE, Preset
 from .run import (
     RunConfig,
@@ -156,10 +156,11 @@ def check_options(options: TrainingOptions) -> None:
     """Raises UsageError for the first option that cannot work."""
     if options.roi is not None:
         check_roi(options.roi)
-    if any(side < 64 or side % 32 for side in options.size):
+    unit = DEEPEST * options.preset.teacher1_shrink
+    if any(side < 64 or side % unit for side in options.size):
         raise UsageError(
             f"The input size {options.size[0]}x{options.size[1]} does not work: "
-            "height and width must be multiples of 32, from 64 up."
+            f"height and width must be multiples of {unit}, from 64 up."
         )
     if not 0 < options.holdout < 1:
         raise UsageError(f"--holdout is a share between 0 and 1, not {options.holdout:g}.")
