@@ -22,7 +22,7 @@ ODD = 1.25  # times as far above the typical score as the next
     "--preset",
     default="edge",
     show_default=True,
-    help="edge, edge-small (three fifths of its time), or paper (ResNet-18, ResNet-50).",
+    help="edge, edge-small (two thirds of its time), or paper (ResNet-18, ResNet-50).",
 )
 @click.option("--teacher1", metavar="NAME", help="Another backbone for pair 1: a name of timm or torchvision.")
 @click.option("--teacher2", metavar="NAME", help="Another backbone for pair 2; it must differ from teacher 1.")
@@ -35,7 +35,13 @@ ODD = 1.25  # times as far above the typical score as the next
 @click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Another value for a preset's field.")
 @click.option("--epochs", type=int, help="Passes over the images.  [default: the preset's]")
 @click.option("--max-minutes", type=float, help="Finish the students' schedule within this time, with fewer epochs.")
-@click.option("--size", default="256", show_default=True, metavar="HxW", help="Input size, multiples of 32.")
+@click.option(
+    "--size",
+    default="256",
+    show_default=True,
+    metavar="HxW",
+    help="Input size, multiples of 32, with edge-small of 64.",
+)
 @click.option("--resize", type=click.Choice(["stretch", "letterbox"]), default="stretch", show_default=True)
 @click.option("--roi", metavar="X,Y,W,H", help="Learn this part of each photo only (pixels); `infer` keeps to it.")
 @click.option("--holdout", default=0.2, show_default=True, help="Share of the images kept for calibration.")

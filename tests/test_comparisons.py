@@ -123,6 +123,9 @@ def test_a_front(tmp_path: Path, tool: Callable[..., Any], trainings: Trainings)
     assert len(trainings) == 4
     assert tool("front", *arguments).exit_code == 0
     assert len(trainings) == 4  # timed anew, not trained
+    odd = tool("front", root, "--only", "default,edge-small", "--output", tmp_path / "odd", *TINY, "--size", 96)
+    assert "96x96 does not work: height and width must be multiples of 64" in odd.stderr
+    assert len(trainings) == 4  # and none of the designs before it
     assert "There is no design magic; choose from default," in tool("front", root, "--only", "magic").stderr
 
 
@@ -142,5 +145,6 @@ def test_who_is_on_the_front(front: dict[str, Any]) -> None:
 
 def test_every_design_differs_from_the_default_and_can_be_built(front: dict[str, Any]) -> None:
     for name, (size, fields) in front["DESIGNS"].items():
-        check_options(TrainingOptions(size=(size or 256,) * 2))
-        assert (override(EDGE, fields) != EDGE or size is not None) == (name != "default")
+        preset = override(EDGE, fields)
+        check_options(TrainingOptions(preset=preset, size=(size or 256,) * 2))
+        assert (preset != EDGE or size is not None) == (name != "default")

@@ -357,8 +357,8 @@ def test_a_backbone_with_squeeze_and_excitation(parts: Path, tmp_path: Path) -> 
     assert report.map_difference < 1e-4
 
 
-def test_the_small_preset(parts: Path, tmp_path: Path, graph: onnx.ModelProto) -> None:
-    options = train.TrainingOptions(preset=EDGE_SMALL, epochs=1, size=(64, 128))
+def test_the_small_preset(parts: Path, tmp_path: Path) -> None:
+    options = train.TrainingOptions(preset=EDGE_SMALL, epochs=1, size=(128, 192))
     files = sorted((parts / "train" / "good").iterdir())[:5]
     folder = train.train(files, options, train.Machine("cpu"), folder=tmp_path / "run")
     report = export(folder, tmp_path / "model.onnx")

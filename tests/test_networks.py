@@ -63,7 +63,7 @@ def test_edge_students(strides: tuple[int, int, int]) -> None:
     expected = shapes(pyramid(channels, strides))
     from_image = EdgeStudent(3, 1, channels, strides, (16, 16, 24, 32, 48), (1, 1, 1))
     assert shapes(from_image(draw(2, 3, HEIGHT, WIDTH))) == expected
-    student2 = EdgeReconstructionStudent(320, channels, strides, EDGE.student2_widths, EDGE.student2_blocks)
+    student2 = EdgeReconstructionStudent(320, channels, strides, EDGE.student2_widths, EDGE.student2_blocks, 32)
     deep = draw(2, 320, HEIGHT // 32, WIDTH // 32)
     assert shapes(student2(deep, pyramid(channels, strides))) == expected
     assert list(student2.gates) == [str(stride) for stride in strides[:0:-1]]
@@ -93,7 +93,7 @@ def test_every_trained_parameter_gets_a_gradient(preset: Preset) -> None:
             24, 4, (40, 112, 320), EDGE.strides, EDGE.student1_widths, EDGE.student1_blocks
         )
         student2: nn.Module = EdgeReconstructionStudent(
-            320, (40, 112, 320), EDGE.strides, EDGE.student2_widths, EDGE.student2_blocks
+            320, (40, 112, 320), EDGE.strides, EDGE.student2_widths, EDGE.student2_blocks, 32
         )
         source, deep, targets = draw(2, 24, 16, 24), draw(2, 320, 2, 3), pyramid((40, 112, 320), EDGE.strides)
     else:
@@ -162,7 +162,7 @@ def test_a_gate_scales_each_position(skip: bool, kernel: int) -> None:
 def test_gates_change_what_comes_after_them_only() -> None:
     torch.manual_seed(0)
     channels, strides = (40, 112, 320), EDGE.strides
-    student = EdgeReconstructionStudent(320, channels, strides, EDGE.student2_widths, EDGE.student2_blocks).eval()
+    student = EdgeReconstructionStudent(320, channels, strides, EDGE.student2_widths, EDGE.student2_blocks, 32).eval()
     deep, teacher = draw(2, 320, 2, 3), pyramid(channels, strides)
     before = student(deep, teacher)
     other = [teacher[0] + 1, teacher[1] + 1, teacher[2]]  # stride 8 has no gate, stride 16 has
@@ -376,7 +376,7 @@ def test_without_attention_there_are_no_gates_and_the_teacher_is_not_looked_at(p
     strides, channels = preset.strides, (16, 32, 64)
     if preset is EDGE:
         student: nn.Module = EdgeReconstructionStudent(
-            320, channels, strides, EDGE.student2_widths, EDGE.student2_blocks, attention=False
+            320, channels, strides, EDGE.student2_widths, EDGE.student2_blocks, 32, attention=False
         )
     else:
         student = PaperReconstructionStudent(320, channels, strides, attention=False)

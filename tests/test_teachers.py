@@ -400,6 +400,12 @@ def test_a_backbone_for_one_size_only_is_refused() -> None:
         load_teacher("swin_tiny_patch4_window7_224", STRIDES, {"swin_tiny_patch4_window7_224": "random"})
 
 
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto"])
+def test_the_small_preset_needs_stride_2(name: str) -> None:
+    with pytest.raises(UsageError, match=r"the preset edge, unlike edge-small, does without stride 2\.$"):
+        RSTPM(preset_with_teachers("edge-small", name, None), {name: "random"})
+
+
 def test_strides_that_a_backbone_lacks() -> None:
     with pytest.raises(UsageError, match=r"no feature pyramid with strides 4, 64 .* \(it has 2, 4, 8, 16, 32\)"):
         load_teacher(SMALL, (4, 64), {SMALL: "random"})

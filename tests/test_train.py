@@ -558,8 +558,8 @@ def test_options_that_cannot_work(
 
 
 def test_the_small_preset_takes_multiples_of_64(parts: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"The input size 64x96 does not work: .* multiples of 64, from 64 up"):
-        teach(parts, tmp_path / "run", size=(64, 96), preset=EDGE_SMALL)
+    with pytest.raises(UsageError, match=r"The input size 128x96 does not work: .* multiples of 64, from 128 up"):
+        teach(parts, tmp_path / "run", size=(128, 96), preset=EDGE_SMALL)
 
 
 def test_an_alpha_that_the_images_allow(parts: Path, tmp_path: Path) -> None:

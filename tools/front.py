@@ -3,9 +3,9 @@
     python tools/front.py mvtec_anomaly_detection --dataset mvtec
     python tools/front.py photos --only default,size-224,size-320 --seeds 5 --provider openvino
 
-Each design is the preset `edge` with another input size or other widths; --set here holds for all of them. Interrupted,
-the same command goes on; the timing is done anew each time, of the first category's and seed's models, networks only.
-A design is on the front when no other is both faster and better. FOLDER/front.md keeps the table.
+Each design is the preset `edge` with another input size or other networks; --set here holds for all of them.
+Interrupted, the same command goes on; the timing is done anew each time, of the first category's and seed's models,
+networks only. A design is on the front when no other is both faster and better. FOLDER/front.md keeps the table.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from rstpm_edge.errors import RstpmEdgeError, UsageError
 from rstpm_edge.files import write_bytes
 from rstpm_edge.session import open_session
 
-TWO_LITE0 = {"teacher2": "tf_efficientnet_lite0", "attention": "false"}
-
 DESIGNS: dict[str, tuple[int | None, dict[str, str]]] = {  # input size, None for --size, and fields of the preset
     "default": (None, {}),
     "size-192": (192, {}),
@@ -35,8 +33,8 @@ DESIGNS: dict[str, tuple[int | None, dict[str, str]]] = {  # input size, None fo
     "wide-students": (None, {"student1_widths": "96,128,192,320", "student2_widths": "320,256,128"}),
     "teacher2-full-resolution": (None, {"teacher2_shrink": "1"}),
     "edge-small": (None, {"teacher1_shrink": "2"}),
-    "two-lite0": (None, TWO_LITE0),
-    "two-lite0-shallow": (None, {**TWO_LITE0, "student2_blocks": "2,1,0"}),
+    "two-lite0": (None, {"teacher2": "tf_efficientnet_lite0"}),
+    "two-lite0-no-attention": (None, {"teacher2": "tf_efficientnet_lite0", "attention": "false"}),
 }
 
 
@@ -93,6 +91,7 @@ def table(rows: list[Row]) -> str:
 def main(only: str | None, provider: str, threads: int, rounds: int, output: Path, **options: Any) -> None:
     try:
         from rstpm_edge.training.overrides import override
+        from rstpm_edge.training.plan import check
         from rstpm_edge.training.results import mean_over_categories
 
         names = [name.strip() for name in only.split(",")] if only else list(DESIGNS)
@@ -106,6 +105,7 @@ def main(only: str | None, provider: str, threads: int, rounds: int, output: Pat
             preset = override(plan.options.preset, fields)
             chosen = replace(plan.options, preset=preset, size=plan.options.size if size is None else (size, size))
             plans[name] = replace(plan, options=chosen)
+            check(plans[name])  # all of them before the first training
         found = compare("design", plans, categories, output, machine)
         models = [output / name / "models" / categories[0].name / f"seed_{plan.seeds[0]}.onnx" for name in names]
         times = time_models(models, provider, threads, rounds)

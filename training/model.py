@@ -25,7 +25,7 @@ class TeacherFeatures:
     """What the students start from and what they must give, standardised."""
 
     source: Tensor  # for student 1: the image (B, 3, H, W), normalised, or teacher 1's stem (B, C, H/s, W/s)
-    deep: Tensor  # for student 2: teacher 1's (B, C, H/32, W/32), or of as much less as it saw
+    deep: Tensor  # for student 2: teacher 1's (B, C, h, w), 32 · teacher1_shrink smaller than the image
     levels: list[Tensor]  # six targets: teacher 1's three levels, then teacher 2's, (B, C, H/stride, W/stride)
 
 
@@ -63,7 +63,7 @@ class RSTPM(nn.Module):
                 strides,
                 preset.student2_widths,
                 preset.student2_blocks,
-                deep_stride=deepest,
+                deepest,
                 attention=preset.attention,
             )
         else:

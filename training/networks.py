@@ -168,8 +168,8 @@ class EdgeReconstructionStudent(nn.Module):
         strides: Sequence[int],
         widths: Sequence[int],
         blocks: Sequence[int],
+        deep_stride: int,
         *,
-        deep_stride: int = 32,
         attention: bool = True,
     ) -> None:
         super().__init__()
@@ -180,7 +180,7 @@ class EdgeReconstructionStudent(nn.Module):
         levels = zip(strides[::-1], teacher_channels[::-1], widths, blocks, strict=True)
         for stride, channels, width, depth in levels:
             self.factors[str(stride)] = stride_before // stride
-            self.narrow[str(stride)] = conv(before, width, 1) if stride != 32 else nn.Identity()
+            self.narrow[str(stride)] = conv(before, width, 1) if len(self.narrow) else nn.Identity()
             self.stages[str(stride)] = nn.Sequential(*(ResidualBlock(width, final_relu=False) for _ in range(depth)))
             self.heads[str(stride)] = nn.Conv2d(width, channels, 1)
             if attention and stride != strides[0]:  # after the finest level there is nothing left to decode
@@ -188,7 +188,7 @@ class EdgeReconstructionStudent(nn.Module):
             before, stride_before = width, stride
 
     def forward(self, deep: Tensor, teacher: Sequence[Tensor]) -> list[Tensor]:
-        """`deep` (B, C, H/deep_stride, W/…) and teacher 2's three features -> their reconstructions, finest first."""
+        """`deep` (B, C, h, w) and teacher 2's three features -> their reconstructions, finest first."""
         x, levels = self.entry(deep), []
         for (stride, stage), feature in zip(self.stages.items(), teacher[::-1], strict=True):
             x = self.narrow[stride](x)  # before the upsampling, where it costs a quarter

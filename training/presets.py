@@ -1,4 +1,4 @@
-"""The two presets, as data: which networks, and how they are trained."""
+"""The presets, as data: which networks, and how they are trained."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -79,7 +79,7 @@ EDGE = Preset(
 EDGE_SMALL = replace(
     EDGE,
     name="edge-small",
-    # Three fifths of the time: pair 1 is as good, but pair 2 reconstructs from a deepest feature that saw less.
+    # Two thirds of the time: pair 1 is as good, but pair 2 reconstructs from a deepest feature that saw less.
     teacher1_shrink=2,
 )
 

@@ -158,7 +158,8 @@ def _timm_teacher(name: str, strides: Sequence[int], source: str | None, seed: i
     ):
         raise UsageError(
             f"{name} has no feature pyramid with strides {', '.join(map(str, strides))} for images of any size "
-            f"(it has {', '.join(map(str, sorted(levels)))}); choose a convolutional backbone."
+            f"(it has {', '.join(map(str, sorted(levels)))}); choose a convolutional backbone"
+            f"{_without_stride_2(strides)}."
         )
     license_ = str(package.license if package else cfg.get("license") or "see the model's card")
     if source == RANDOM:
@@ -193,7 +194,7 @@ def _takes_any_size(backbone: nn.Module, extract: Callable[[nn.Module, Tensor], 
 
 def _torchvision_teacher(name: str, strides: Sequence[int], source: str | None, seed: int) -> Teacher:
     if not set(strides) <= {4, 8, 16, 32}:
-        raise UsageError(f"{name} gives features at strides 4, 8, 16 and 32 only.")
+        raise UsageError(f"{name} gives features at strides 4, 8, 16 and 32 only{_without_stride_2(strides)}.")
     pretrained = torchvision.models.get_model_weights(name).IMAGENET1K_V1  # the ones of the paper's time
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -256,6 +257,10 @@ def load_weights(backbone: nn.Module, path: Path, *, in_order: bool = False) -> 
             f"The weights {path} do not fit {type(backbone).__name__} ({_first_line(error)})."
         ) from error
     return digest
+
+
+def _without_stride_2(strides: Sequence[int]) -> str:
+    return "; the preset edge, unlike edge-small, does without stride 2" if 2 in strides else ""
 
 
 def _package_file(name: str, package: _Package) -> Path:

@@ -157,10 +157,10 @@ def check_options(options: TrainingOptions) -> None:
     if options.roi is not None:
         check_roi(options.roi)
     unit = DEEPEST * options.preset.teacher1_shrink
-    if any(side < 64 or side % unit for side in options.size):
+    if any(side < 2 * unit or side % unit for side in options.size):  # of one position there is no batch statistic
         raise UsageError(
             f"The input size {options.size[0]}x{options.size[1]} does not work: "
-            f"height and width must be multiples of {unit}, from 64 up."
+            f"height and width must be multiples of {unit}, from {2 * unit} up."
         )
     if not 0 < options.holdout < 1:
         raise UsageError(f"--holdout is a share between 0 and 1, not {options.holdout:g}.")
