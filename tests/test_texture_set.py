@@ -78,7 +78,7 @@ def test_foreign_pieces_come_from_the_other_photo(make: Make, photo: Path, tmp_p
 
 
 def test_learned_from_the_left_half_and_judged_on_the_right(make: Make, photo: Path, tmp_path: Path) -> None:
-    assert make(photo, "--output", tmp_path / "set", *FEW).exit_code == 0
+    assert make(photo, "--halves", "--output", tmp_path / "set", *FEW).exit_code == 0
     learned, tested = (
         [read_image(path).mean() for path in (tmp_path / "set" / split / "good").iterdir()]
         for split in ("train", "test")
@@ -118,7 +118,7 @@ def test_the_same_seed_gives_the_same_images(make: Make, photo: Path, tmp_path: 
 )
 def test_photos_that_will_not_do(make: Make, tmp_path: Path, picture: NDArray[np.uint8], message: str) -> None:
     cv2.imwrite(str(tmp_path / "photo.png"), picture)
-    found = make(tmp_path / "photo.png", "--output", tmp_path / "set", *FEW)
+    found = make(tmp_path / "photo.png", "--halves", "--output", tmp_path / "set", *FEW)
     assert found.exit_code == 1
     assert message in found.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]  # nothing half made
@@ -135,6 +135,7 @@ def test_files_that_will_not_do(make: Make, photo: Path, tmp_path: Path) -> None
     assert "is a file" in make(photo, "--output", broken, *FEW).stderr
     assert "Cannot create the folder" in make(photo, "--output", broken / "set", *FEW).stderr
     assert "Cannot make" in make(photo, "--output", tmp_path / ("long" * 80), *FEW).stderr
+    assert "Choose --aligned or" in make(photo, "--aligned", "--halves", "--output", tmp_path / "set", *FEW).stderr
     cv2.imwrite(str(tmp_path / "small.png"), surface(64, 64))
     other = make(photo, "--other", tmp_path / "small.png", "--output", tmp_path / "set", *FEW)
     assert "small.png has 64×64 pixels; at least 96×96 are needed." in other.stderr

@@ -3,9 +3,10 @@
     python tools/texture_set.py plaster.jpg --other wall.jpg --output plaster
     python tools/texture_set.py lid.jpg --aligned --output lid      # parts that always lie alike
 
-Good images are crops of the photo's left half to learn from, of its right half for the test; with --aligned they are
-the photo, brought to --size by its shorter side, turned and moved a little each time. Light and noise change from image
-to image. Into more such images, of the right half, defects are painted, with their outlines as masks:
+Good images are crops of the photo; with --halves those to learn from are of its left half, those of the test of its
+right one, which nobody has seen. With --aligned they are the photo, brought to --size by its shorter side, turned and
+moved a little each time. Light and noise change from image to image. Into more such images defects are painted, with
+their outlines as masks:
 
 crack     a thin dark wandering line
 hole      a dark blob with a bright rim
@@ -18,8 +19,8 @@ A change that nobody would see is drawn anew. Lines and soft edges have their wi
 same photos and options give the same images.
 
 Painted defects are no proof: they rank methods and show blunders, no more. Cracks, stains and foreign pieces are like
-some of those that a model's head is trained on (training/pseudo_defects.py), holes and warps are not. A false-reject
-rate means nothing here: the images held out for the threshold overlap those learned from.
+some of those that a model's head is trained on (training/pseudo_defects.py), holes and warps are not. With --halves
+a false-reject rate means nothing: the images held out for the threshold are of the left half, too.
 """
 
 from __future__ import annotations
@@ -165,10 +166,10 @@ def spoilt(kind: str, good: Shot, other: Shot, draw: Draw) -> tuple[Field, Mask]
     raise UsageError(f"No {kind} can be seen on this surface: give a photo with more to see, or another --other.")
 
 
-def read_photo(path: Path, size: int, aligned: bool) -> Field:
-    """Raises ImageError, and UsageError for one that is too small."""
+def read_photo(path: Path, size: int, across: int) -> Field:
+    """Raises ImageError, and UsageError where it is not `size` high and `across` times as wide."""
     photo = read_image(path, channels="bgr")
-    least = (size, size if aligned else 2 * size)
+    least = (size, across * size)
     if photo.shape[0] < least[0] or photo.shape[1] < least[1]:
         raise UsageError(
             f"{path} has {photo.shape[1]}×{photo.shape[0]} pixels; at least {least[1]}×{least[0]} are needed."
@@ -203,6 +204,7 @@ def write_set(
     *,
     size: int,
     aligned: bool,
+    halves: bool,
     train: int,
     good: int,
     defective: int,
@@ -213,7 +215,8 @@ def write_set(
     if aligned:
         learned = tested = placed(photo, size)
     else:
-        learned, tested = crops(photo, size, (0, 0.5)), crops(photo, size, (0.5, 1))
+        middle = (0.5, 0.5) if halves else (1.0, 0.0)  # where what is learned from ends, and what is tested on begins
+        learned, tested = crops(photo, size, (0, middle[0])), crops(photo, size, (middle[1], 1))
     elsewhere = crops(other, size, (0, 1))
     for split, shot, count in (("train", learned, train), ("test", tested, good)):
         make_folder(output / split / "good")
@@ -237,16 +240,19 @@ def write_set(
 )
 @click.option("--size", type=click.IntRange(min=64), default=256, show_default=True, help="Of the images, in pixels.")
 @click.option("--aligned", is_flag=True, help="The photo is one part that always lies alike.")
+@click.option("--halves", is_flag=True, help="Learn from the left half, test on the right one.")
 @click.option("--train", type=click.IntRange(min=5), default=160, show_default=True, help="Good images to learn from.")
 @click.option("--good", type=click.IntRange(min=1), default=40, show_default=True, help="Good images for the test.")
 @click.option("--defective", type=click.IntRange(min=1), default=12, show_default=True, help="Of each kind.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-def main(photo: Path, other: Path | None, output: Path, size: int, aligned: bool, **options: Any) -> None:
+def main(photo: Path, other: Path | None, output: Path, size: int, aligned: bool, halves: bool, **options: Any) -> None:
     try:
-        surface = read_photo(photo, size, aligned)
-        elsewhere = read_photo(other, size, True) if other else surface.transpose(1, 0, 2)[::-1]
+        if aligned and halves:
+            raise UsageError("Choose --aligned or --halves: a part has no second half to test on.")
+        surface = read_photo(photo, size, 2 if halves else 1)
+        elsewhere = read_photo(other, size, 1) if other else surface.transpose(1, 0, 2)[::-1]
         with new_folder(output) as folder:
-            write_set(surface, elsewhere, folder, size=size, aligned=aligned, **options)
+            write_set(surface, elsewhere, folder, size=size, aligned=aligned, halves=halves, **options)
     except RstpmEdgeError as error:
         raise click.ClickException(str(error)) from error
     click.echo(
