@@ -17,9 +17,9 @@ from .presets import Preset
 
 BATCH = 8
 
-# Angles say best whether there is a defect; a quarter of what the anomaly map says, in deviations over good images,
+# Angles say best whether there is a defect; half of what the anomaly map says, in deviations over good images,
 # makes up for what they overlook.
-OUTLINE = 0.25
+OUTLINE = 0.5
 
 # What the head says beside the six maps: enough to sharpen outlines, too little to draw what only it believes in.
 HEAD = 0.25
