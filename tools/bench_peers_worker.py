@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -84,7 +85,9 @@ def openvino(file: str, threads: int, image: Any, **config: str) -> Callable[[],
     """anomalib's own inferencer on an image in memory."""
     from anomalib.deploy import OpenVINOInferencer  # type: ignore[import-not-found]
 
-    os.chdir(Path(file).parent)  # it makes a folder for its cache in the working directory
+    # It makes a folder for its cache in the working directory; two that share one may write the same file at once.
+    file = str(Path(file).resolve())
+    os.chdir(tempfile.mkdtemp(dir=Path(file).parent))
     inferencer = OpenVINOInferencer(file, device="CPU", config={"INFERENCE_NUM_THREADS": str(threads), **config})
     return lambda: inferencer.predict(image)
 
