@@ -205,7 +205,7 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["--alpha", "0.001"], "A false-reject rate of 0.001 needs at least 999 held-out good images"),
         (["--seed", "-1"], "--seed must lie between"),
         (["--max-minutes", "-1"], "--max-minutes must be positive"),
-        (["--preset", "best"], "There is no preset 'best'; choose one of edge, paper."),
+        (["--preset", "best"], "There is no preset 'best'; choose one of edge, edge-small, paper."),
         (["--teacher1", "resnet81"], "There is no backbone named 'resnet81': did you mean "),
         (["--teacher1", "tf_efficientnet_lite1"], "Both teachers are tf_efficientnet_lite1"),
         (["--device", "abacus"], "Cannot train on 'abacus'"),
