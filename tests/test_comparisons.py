@@ -15,7 +15,7 @@ from quick_benchmark import TINY, Trainings, export_in_no_time, plan_for, train_
 from rstpm_edge.training.benchmark import run_comparison
 from rstpm_edge.training.datasets import load_categories
 from rstpm_edge.training.overrides import override
-from rstpm_edge.training.presets import EDGE
+from rstpm_edge.training.presets import EDGE, EDGE_SMALL
 from rstpm_edge.training.train import TrainingOptions, check_options
 from workplace import document
 
@@ -148,3 +148,5 @@ def test_every_design_differs_from_the_default_and_can_be_built(front: dict[str,
         preset = override(EDGE, fields)
         check_options(TrainingOptions(preset=preset, size=(size or 256,) * 2))
         assert (preset != EDGE or size is not None) == (name != "default")
+        if name == EDGE_SMALL.name:
+            assert dataclasses.replace(preset, name=name) == EDGE_SMALL

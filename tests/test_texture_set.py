@@ -86,6 +86,21 @@ def test_learned_from_the_left_half_and_judged_on_the_right(make: Make, photo: P
     assert min(learned) > max(tested)  # the photo darkens from 200 to 60, the lamp varies by 6 %
 
 
+def test_an_aligned_part_is_whole_and_lies_nearly_alike(make: Make, tmp_path: Path) -> None:
+    part = np.full((400, 400, 3), 60, np.uint8)
+    cv2.rectangle(part, (40, 40), (360, 360), (200, 200, 200), -1)  # all of it in the picture, at any scale
+    cv2.imwrite(str(tmp_path / "part.png"), part)
+    found = make(
+        tmp_path / "part.png", "--aligned", "--other", tmp_path / "part.png", "--output", tmp_path / "set", *FEW
+    )
+    assert found.exit_code == 0, found.output
+    images = np.stack([read_image(path) for path in data.good_images(tmp_path / "set")]).mean(-1)
+    bright = images > images.mean((1, 2), keepdims=True)
+    assert bright.mean((1, 2)) == pytest.approx(0.8**2, abs=0.05)
+    same = bright.all(0) | ~bright.any(0)
+    assert 0.8 < same.mean() < 1  # moved, but by little
+
+
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_a_defect_is_where_its_mask_says(kind: str) -> None:
     tool = runpy.run_path(str(TOOL))
