@@ -18,7 +18,7 @@ from rstpm_edge.training.contact_sheet import CELLS, draw_sheet
 from rstpm_edge.training.demo_product import write_dataset
 from rstpm_edge.training.duplicates import find_duplicates, fingerprint
 from rstpm_edge.training.photo_quality import judge_quality, measure, robust_z
-from rstpm_edge.training.unusual import nearest, ranking_of
+from rstpm_edge.training.unusual import Comparison, Ranking, compare, ranking_of
 from workplace import command_line, document
 
 from rstpm_edge.errors import DatasetError, UsageError
@@ -219,36 +219,55 @@ def test_an_image_is_never_compared_with_itself_or_its_copies() -> None:
     generator = torch.Generator().manual_seed(0)
     features = torch.nn.functional.normalize(torch.randn(12, 4, 64, generator=generator), dim=2)
     features[7] = features[3]
-    apart = nearest(features, np.arange(12))
+    apart = compare(features, np.arange(12)).distances
     assert apart[3].max() < 0.5  # as the mean of its copy, at distance 0, and one more
     groups = np.arange(12)
     groups[7] = 3
-    together = nearest(features, groups)
+    comparison = compare(features, groups)
+    together = comparison.distances
+    assert np.isinf(comparison.apart[3, [3, 7]]).all()
+    assert np.isfinite(np.delete(comparison.apart[3], [3, 7])).all()
     assert together[3].min() > 0.5
     others = [i for i in range(12) if i not in (3, 7)]
     for place in range(4):  # by hand
         similar = torch.stack([(features[i] @ features[3, place]).max() for i in others]).sort().values
         assert together[3, place] == pytest.approx(float(1 - similar[-2:].mean()), abs=1e-5)
+    whole = 1 - torch.stack([(features[5] @ features[3, place]).max() for place in range(4)]).mean()
+    assert comparison.apart[3, 5] == pytest.approx(float(whole), abs=1e-5)
 
 
 def test_many_places_are_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     from rstpm_edge.training import unusual
 
     features = torch.nn.functional.normalize(torch.randn(11, 9, 16, generator=torch.Generator().manual_seed(1)), dim=2)
-    whole = nearest(features, np.arange(11))
+    whole = compare(features, np.arange(11))
     monkeypatch.setattr(unusual, "SIMILARITIES", 200)
-    np.testing.assert_allclose(nearest(features, np.arange(11)), whole, atol=1e-6)
+    parts = compare(features, np.arange(11))
+    np.testing.assert_allclose(parts.distances, whole.distances, atol=1e-6)
+    np.testing.assert_allclose(parts.apart, whole.apart, atol=1e-6)
     monkeypatch.setattr(unusual, "BANK", 5)
-    assert (nearest(features, np.arange(11)) >= whole - 1e-6).all()  # fewer to choose from: never nearer
+    sampled = compare(features, np.arange(11))
+    assert (sampled.distances >= whole.distances - 1e-6).all()  # fewer to choose from: never nearer
+    np.testing.assert_allclose(sampled.apart, whole.apart[:, sampled.bank], atol=1e-6)
+
+
+def ranked(distances: Any, grid: tuple[int, int], plain: Any = None, groups: Any = None) -> Ranking:
+    """The ranking of images that are all alike as a whole; those of one of the `groups` more so."""
+    count = len(distances)
+    groups = np.zeros(count) if groups is None else groups
+    apart = np.where(groups[:, None] == groups, 0.1, 0.5).astype(np.float32)
+    np.fill_diagonal(apart, np.inf)
+    plain = np.ones(count, np.bool_) if plain is None else plain
+    return ranking_of(Comparison(distances, apart, np.arange(count)), grid, plain)
 
 
 def test_the_outlier_of_a_set_is_not_expected_in_it() -> None:
     rng = np.random.default_rng(0)
     distances = rng.gamma(20, 0.02, (200, 64)).astype(np.float32)
-    calm = ranking_of(distances, (8, 8))
+    calm = ranked(distances, (8, 8))
     assert calm.expected.min() > 0.05
     distances[11, 20:24] += 1
-    ranking = ranking_of(distances, (8, 8))
+    ranking = ranked(distances, (8, 8))
     assert ranking.order()[0] == 11
     assert ranking.expected[11] < 1e-3
     assert ranking.maps[11].argmax() in range(20, 24)
@@ -260,7 +279,7 @@ def test_where_images_always_differ_a_difference_is_usual() -> None:
     distances[:, 0] += np.random.default_rng(1).uniform(0, 0.4, 50).astype("f4")  # an edge
     distances[7, 9] += 0.25
     distances[8, 0] = 0.55
-    ranking = ranking_of(distances, (4, 4))
+    ranking = ranked(distances, (4, 4))
     assert ranking.order()[0] == 7
 
 
@@ -269,14 +288,23 @@ def test_a_photo_that_is_odd_all_over_hides_no_scratch() -> None:
     distances[:3] += 0.5
     distances[20, 4] += 0.1
     plain = np.arange(40) > 2
-    ranking = ranking_of(distances, (4, 4), plain)
+    ranking = ranked(distances, (4, 4), plain)
     assert sorted(ranking.order()[:3]) == [0, 1, 2]
     assert ranking.order()[3] == 20
-    assert ranking.scores[20] > 5 * ranking_of(distances, (4, 4)).scores[20]
+    assert ranking.scores[20] > 5 * ranked(distances, (4, 4)).scores[20]
+
+
+def test_what_is_usual_under_one_light_hides_nothing_under_another() -> None:
+    distances = np.full((60, 16), 0.1, np.float32) + np.random.default_rng(0).normal(0, 0.005, (60, 16)).astype("f4")
+    light = np.arange(60) % 3
+    distances[light == 2] += 0.3  # differs more from photo to photo
+    distances[12, 5] += 0.15  # under light 0
+    assert ranked(distances, (4, 4), groups=light).order()[0] == 12
+    assert ranked(distances, (4, 4)).order()[0] != 12
 
 
 def test_a_set_without_differences() -> None:
-    ranking = ranking_of(np.zeros((12, 4), np.float32), (2, 2))
+    ranking = ranked(np.zeros((12, 4), np.float32), (2, 2))
     assert np.isfinite(ranking.expected).all()
     assert not ranking.scores.any()
 

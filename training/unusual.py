@@ -15,10 +15,26 @@ from .model import RSTPM
 BATCH = 16
 CELL = 32  # pixels of the model's input, each way, that one place stands for
 NEIGHBOURS = 2  # one alone is often a photo of the same part
+ALIKE = 0.2  # of the images, those most like one as a whole, say what is usual in it: other lightings are other sets
+FEWEST_ALIKE = 10  # fewer tell no deviation
 BANK = 1000  # images that each one is compared with, at most: the time grows with the square
 SHARE = 0.05  # of the places, the most unusual ones, whose mean is the score: one alone may be noise
 PRIOR = 0.1  # of the variance over all places, added to that of each: where all images agree, little is not much
 SIMILARITIES = 1 << 24  # that are held at a time
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How unlike others N images are, at each of P places and as a whole.
+
+    `distances` (N, P) float32, from 0 to 2, are to the most similar places of other images. `apart` (N, B) float32 is
+    the mean over all places of the distance to each image of `bank` (B,), which holds rows; infinite where both are
+    the same image.
+    """
+
+    distances: NDArray[np.float32]
+    apart: NDArray[np.float32]
+    bank: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -48,18 +64,16 @@ def rank(
     """Rank `inputs` (N, H, W, 3) uint8 RGB by how unlike the others they are. Images of one group are one image.
 
     Those that are `plain` (N,) say what is usual at each place; at least two are needed.
-    `progress` is called with the stage, "teachers" or "comparing", and how many images it is done with.
+    `progress` is called with the stage, "teacher" or "comparing", and how many images it is done with.
     """
-    features = describe(look(model, inputs, lambda done: progress("teachers", done)))
-    distances = nearest(features, groups, lambda done: progress("comparing", done))
-    return ranking_of(distances, (inputs.shape[1] // CELL, inputs.shape[2] // CELL), plain)
+    features = describe(look(model, inputs, lambda done: progress("teacher", done)))
+    comparison = compare(features, groups, lambda done: progress("comparing", done))
+    return ranking_of(comparison, (inputs.shape[1] // CELL, inputs.shape[2] // CELL), plain)
 
 
-def ranking_of(
-    distances: NDArray[np.float32], grid: tuple[int, int], plain: NDArray[np.bool_] | None = None
-) -> Ranking:
-    """The ranking that follows from the distances (N, P) of P places; `grid` is (rows, columns) of them."""
-    deviations = _beside_usual(distances, np.ones(len(distances), np.bool_) if plain is None else plain)
+def ranking_of(comparison: Comparison, grid: tuple[int, int], plain: NDArray[np.bool_]) -> Ranking:
+    """The ranking that follows from a comparison at P places; `grid` is (rows, columns) of them."""
+    deviations = _beside_usual(comparison, plain)
     most = max(1, round(SHARE * deviations.shape[1]))
     scores = np.sort(deviations, axis=1)[:, -most:].mean(axis=1, dtype=np.float64)
     return Ranking(deviations.reshape(len(deviations), *grid), scores, _expected(scores))
@@ -67,13 +81,13 @@ def ranking_of(
 
 @torch.no_grad()
 def look(model: RSTPM, inputs: NDArray[np.uint8], progress: Callable[[int], None] = lambda done: None) -> list[Tensor]:
-    """The two coarser levels of both teachers, averaged over each place: four of (N, P, C) float16, on the CPU."""
+    """The two coarser levels of teacher 1, averaged over each place: two of (N, P, C) float16, on the CPU."""
     device = next(model.parameters()).device
     size = (inputs.shape[1] // CELL, inputs.shape[2] // CELL)
     batches = []
     for start in range(0, len(inputs), BATCH):
-        raw1, raw2 = model.teachers(torch.from_numpy(inputs[start : start + BATCH]).to(device))
-        levels = [functional.adaptive_avg_pool2d(level, size) for level in (*raw1[-2:], *raw2[-2:])]
+        raw1, _ = model.teachers(torch.from_numpy(inputs[start : start + BATCH]).to(device))
+        levels = [functional.adaptive_avg_pool2d(level, size) for level in raw1[-2:]]
         batches.append([level.flatten(2).transpose(1, 2).clamp(-65504, 65504).half().cpu() for level in levels])
         progress(min(start + BATCH, len(inputs)))
     return [torch.cat(level) for level in zip(*batches, strict=True)]
@@ -92,10 +106,10 @@ def describe(levels: Sequence[Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def nearest(
+def compare(
     features: Tensor, groups: NDArray[np.int64], progress: Callable[[int], None] = lambda done: None
-) -> NDArray[np.float32]:
-    """How unlike anything in the images of other groups each place of each image is: (N, P) float32, from 0 to 2.
+) -> Comparison:
+    """Compare each image with those of other groups.
 
     One minus the cosine to the most similar place of an image, meaned over the two images where it is least.
     `features` (N, P, C) are of length 1. Nearest neighbours of pretrained features as in PatchCore (Roth et al.,
@@ -111,27 +125,36 @@ def nearest(
     k = min(NEIGHBOURS, len(bank) - int(same.sum(1).max()))
     step = max(1, SIMILARITIES // others.shape[1])
     distances = np.empty((count, places), np.float32)
+    apart = np.empty((count, len(bank)), np.float32)
     for row in range(count):
+        similarity = torch.zeros(len(bank))
         for start in range(0, places, step):
             part = features[row, start : start + step]  # (p, C)
             similar = (part @ others).view(len(part), len(bank), places).amax(2)  # (p, B)
+            similarity += similar.sum(0)
             similar[:, same[row]] = -2
             distances[row, start : start + step] = 1 - similar.topk(k, 1).values.mean(1).numpy()
+        apart[row] = (1 - similarity / places).masked_fill(same[row], torch.inf).numpy()
         progress(row + 1)
-    return distances
+    return Comparison(distances, apart, bank)
 
 
-def _beside_usual(distances: NDArray[np.float32], plain: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Deviations from what other, plain images have at each place: edges differ more from part to part than surface.
+def _beside_usual(comparison: Comparison, plain: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Deviations from what plain images that are most like each one have at each place.
 
-    One photo that is blurred all over would widen what is usual, and hide a scratch on another.
+    Edges differ more from part to part than surface does; under one light all differs more than under another; and
+    one photo that is blurred all over would widen what is usual, and hide a scratch on another.
     """
-    values, weights = distances.astype(np.float64), plain.astype(np.float64)[:, None]
-    count = weights.sum() - weights  # (N, 1): an image does not say what is usual for itself
-    mean = ((weights * values).sum(0) - weights * values) / count
-    square = ((weights * np.square(values)).sum(0) - weights * np.square(values)) / count
-    variance = np.maximum(square - np.square(mean), 0) + PRIOR * values[plain].var()
-    return np.asarray((values - mean) / np.sqrt(np.maximum(variance, 1e-12)), np.float32)
+    values, bank = comparison.distances.astype(np.float64), comparison.bank
+    prior = PRIOR * values[plain].var()
+    most = max(FEWEST_ALIKE, round(ALIKE * len(bank)))
+    deviations = np.empty_like(comparison.distances)
+    for row, apart in enumerate(comparison.apart):
+        apart = np.where(plain[bank], apart, np.inf)
+        alike = bank[np.argsort(apart, kind="stable")[: min(most, int(np.isfinite(apart).sum()))]]
+        usual = values[alike]  # (K, P)
+        deviations[row] = (values[row] - usual.mean(0)) / np.sqrt(np.maximum(usual.var(0) + prior, 1e-12))
+    return deviations
 
 
 def _expected(scores: NDArray[np.float64]) -> NDArray[np.float64]:
