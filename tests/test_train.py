@@ -22,6 +22,7 @@ import torch
 from rstpm_edge.training import distance, features, fit, run, train
 from rstpm_edge.training.fit import Progress
 from rstpm_edge.training.model import RSTPM
+from rstpm_edge.training.moved_copies import with_moved_copies
 from rstpm_edge.training.presets import EDGE, EDGE_SMALL, preset_with_teachers
 from rstpm_edge.training.run import load_checkpoint, load_config, load_summary
 from rstpm_edge.training.train import Machine, TrainingOptions
@@ -145,7 +146,27 @@ def test_the_students_see_what_was_not_held_out_and_nothing_else(
     paths = [parts / "train" / "good" / name for name, _ in config.train]
     expected, _, _ = train.load_inputs(paths, SIZE, "stretch")
     (images,) = seen
-    np.testing.assert_array_equal(images, expected)
+    np.testing.assert_array_equal(images, with_moved_copies(expected, config.preset.moved, config.seed))
+
+
+def test_each_epoch_sees_another_version_of_each_photo(
+    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    original = features.FeatureCache.batch
+
+    def spy(cache: features.FeatureCache, model: RSTPM, rows: Any, device: torch.device) -> Any:
+        if model.students.training:
+            seen.append((np.sort(rows), cache.photos, len(cache.images)))
+        return original(cache, model, rows, device)
+
+    monkeypatch.setattr(features.FeatureCache, "batch", spy)
+    teach(parts, tmp_path / "run", epochs=8)
+    (photos, images) = {(photos, images) for _, photos, images in seen}.pop()
+    assert (len(seen), images) == (8, 8 * photos)  # one batch is an epoch here
+    for rows, _, _ in seen:
+        np.testing.assert_array_equal(np.sort(rows % photos), np.arange(photos))
+    np.testing.assert_array_equal(np.sort(np.concatenate([rows for rows, _, _ in seen])), np.arange(images))
 
 
 def test_the_same_seed_gives_the_same_run(parts: Path, whole: Path, tmp_path: Path) -> None:

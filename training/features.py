@@ -24,13 +24,19 @@ class FeatureCache:
     """Teacher features of N images, half precision, in memory or in memory-mapped files.
 
     `images` (N, H, W, 3) uint8; `features1` and `features2` hold one (N, C, h, w) float16 array a level, not
-    standardised.
+    standardised. The first `photos` images are as photographed; after them come copies of all of them, in the same
+    order, as often as there are.
     """
 
     def __init__(
-        self, images: NDArray[np.uint8], features1: Sequence[NDArray[Any]], features2: Sequence[NDArray[Any]]
+        self,
+        images: NDArray[np.uint8],
+        features1: Sequence[NDArray[Any]],
+        features2: Sequence[NDArray[Any]],
+        photos: int | None = None,
     ) -> None:
         self.images = images
+        self.photos = photos or len(images)
         self.features1 = features1
         self.features2 = features2
 
@@ -50,11 +56,13 @@ def compute_features(
     folder: Path,
     device: torch.device,
     *,
+    photos: int | None = None,
     on_disk: bool | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> FeatureCache:
     """Run both teachers over `images` and, where the preset asks for it, set the channel statistics of `model`.
 
+    The first `photos` of the images are as photographed, the others are copies of them (see `FeatureCache`).
     The features go to memory when half of what is free holds them, else (or with `on_disk`) to files in
     `folder`. `progress` is called with the number of images done after each batch.
 
@@ -81,7 +89,7 @@ def compute_features(
             std = (square - mean.square()).clamp(min=0).sqrt()
             statistics, level_index = (model.standardize1, i) if i < split else (model.standardize2, i - split)
             statistics.set(level_index, mean.float(), std.float())
-    return FeatureCache(images, stores[:split], stores[split:])
+    return FeatureCache(images, stores[:split], stores[split:], photos)
 
 
 def remove_features(folder: Path) -> None:

@@ -53,7 +53,8 @@ def fit(
     Raises UsageError for more processes than a batch has images, TrainingError when a loss is not finite,
     OutputError when a checkpoint cannot be written.
     """
-    preset, count = config.preset, len(cache.images)
+    preset, count = config.preset, cache.photos
+    versions = len(cache.images) // count  # of each photo: itself, and copies
     optimizer = _optimizer(model.students, preset)
     losses: list[tuple[float, float]] = []
     schedule = 0.0  # how far along, 0 to 1: time may end a training before its epochs do
@@ -75,6 +76,7 @@ def fit(
         step = (1 - schedule) / left / batches
         # Its own generator for each epoch: a resumed run draws what the uninterrupted one would have drawn.
         order = np.random.default_rng((config.seed, epoch)).permutation(count)
+        order += count * ((order + epoch) % versions)  # each epoch another version of each photo
         students.train()
         sums = torch.zeros(2, device=fabric.device)
         for done, rows in enumerate(np.array_split(order, batches)):

@@ -44,13 +44,15 @@ def fit_head(
     area = max(1.0, cache.images.shape[1] * cache.images.shape[2] / 256**2)
     each = sum(level[:1].nbytes for level in (*cache.features1, *cache.features2))  # residuals are as large as features
     room = MEMORY_SHARE * available_memory() / (2.5 * each)  # painted ones twice for a moment, and good ones
-    count = max(64, round(min(max(4 * len(cache.images), PAINTED[0]), PAINTED[1]) / area))
+    count = max(64, round(min(max(4 * cache.photos, PAINTED[0]), PAINTED[1]) / area))
     count = max(BATCH, min(count, int(room)))
     total = count + STEPS
     was_training = model.training
     model.eval()
     good = _look_at_good(model, cache, count // 4, device)
-    painted, outlines = _look_at_painted(model, cache.images, count, device, lambda done: progress(done, total))
+    painted, outlines = _look_at_painted(
+        model, cache.images[: cache.photos], count, device, lambda done: progress(done, total)
+    )
     scales = [max(float(level.float().square().mean().sqrt()), 1e-6) for level in good.residuals]
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -73,8 +75,8 @@ class _Seen:
 
 
 def _look_at_good(model: RSTPM, cache: FeatureCache, most: int, device: torch.device) -> _Seen:
-    """Up to `most` of the cached images, evenly spread."""
-    count = len(cache.images)
+    """Up to `most` of the photos, evenly spread."""
+    count = cache.photos
     rows = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
     starts = range(0, len(rows), AT_ONCE)
     return _joined([_look(model, cache.batch(model, rows[start : start + AT_ONCE], device)) for start in starts])

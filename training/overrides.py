@@ -16,6 +16,7 @@ from rstpm_edge.errors import UsageError
 
 from .presets import Preset
 
+FARTHEST = 32  # that a copy may be moved: half of the smallest input
 TRUE, FALSE, NONE = ("true", "yes", "on", "1"), ("false", "no", "off", "0"), ("none", "")
 
 
@@ -52,6 +53,8 @@ def check(preset: Preset) -> None:
         if value is not None and (not 0 <= value < math.inf or (name == "learning_rate" and value == 0)):
             lowest = "above 0" if name == "learning_rate" else "from 0 up"
             raise UsageError(f"--set {name} must be a finite number {lowest}, not {value:g}.")
+    if not 0 <= preset.moved <= FARTHEST:
+        raise UsageError(f"--set moved must lie between 0 and {FARTHEST} pixels, not {preset.moved}.")
     strides, stem = preset.strides, preset.shared_stem
     if not strides[0] < strides[1] < strides[2] or not set(strides) <= {2, 4, 8, 16, 32}:
         raise UsageError(f"--set strides must be three of 2, 4, 8, 16 and 32, finest first, not {_list(strides)}.")

@@ -35,6 +35,7 @@ class Preset:
     student2_blocks: tuple[int, ...] = ()  # and its residual blocks
     attention: bool = True  # gates between the stages of student 2, from teacher 2's features
     head: Literal["discriminative"] | None = None  # a seventh map, trained on painted defects; see `has_head`
+    moved: int = 0  # few photos are learned from in copies, too, moved by up to so many pixels of the input
     reconstruction_weight: float = 1.0  # of pair 2's maps beside pair 1's; fusion "normalized" only
 
     @property
@@ -72,6 +73,8 @@ EDGE = Preset(
     student2_widths=(160, 128, 64),
     student2_blocks=(2, 1, 1),
     head="discriminative",
+    # More than half a cell of the finest map each way: so they fall on the teachers' grid in every way.
+    moved=6,
     # Pair 2 is the surer of the two about whether there is a defect, pair 1 about where it ends.
     reconstruction_weight=1.5,
 )

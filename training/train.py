@@ -28,6 +28,7 @@ from .features import compute_features, remove_features
 from .fit import Progress, Report, fit
 from .fit_head import fit_head
 from .model import DEEPEST, RSTPM
+from .moved_copies import with_moved_copies
 from .presets import EDGE, Preset
 from .run import (
     RunConfig,
@@ -250,13 +251,15 @@ def _run(
     checkpoint = load_checkpoint(folder)
     minutes_before = checkpoint.minutes if checkpoint else 0.0
     cache_folder = folder / "features" / str(fabric.global_rank)  # each process its own
+    images = with_moved_copies(inputs, config.preset.moved, config.seed)
     try:
         cache = compute_features(
             model,
-            inputs,
+            images,
             cache_folder,
             fabric.device,
-            progress=lambda done: report(Progress("teachers", done, len(inputs))),
+            photos=len(inputs),
+            progress=lambda done: report(Progress("teachers", done, len(images))),
         )
         losses = fit(fabric, folder, config, model, cache, checkpoint, started, minutes_before, report)
         if fabric.is_global_zero:

@@ -33,7 +33,7 @@ def fit_usual(
         return
     was_training = model.training
     model.eval()
-    count = len(cache.images)
+    count = cache.photos
     rows = np.unique(np.linspace(0, count - 1, min(count, IMAGES)).round().astype(np.int64))
     samples: list[list[tuple[Tensor, ...]]] = [[] for _ in distances]
     draw = torch.Generator().manual_seed(0)  # the same positions again when a run is resumed
