@@ -16,10 +16,10 @@ def with_moved_copies(photos: NDArray[np.uint8], reach: int, seed: int) -> NDArr
     """`photos` (N, H, W, 3), and after all of them their copies, in the same order, as often as it takes.
 
     Each copy is moved by -`reach` to `reach` whole pixels each way, so that it stays as sharp; what comes in at an edge
-    mirrors what is there. About `ENOUGH` images come of it; where there are so many photos, or `reach` is 0, nothing
-    but them. The same photos and seed give the same copies.
+    mirrors what is there. At most `ENOUGH` images come of it; where there are more than half as many photos, or
+    `reach` is 0, nothing but them. The same photos and seed give the same copies.
     """
-    copies = min(round(ENOUGH / len(photos)) - 1, MOST) if reach else 0
+    copies = min(ENOUGH // len(photos) - 1, MOST) if reach else 0
     if copies < 1:
         return photos
     draw = np.random.default_rng((seed, reach))
