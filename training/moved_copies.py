@@ -8,19 +8,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+FEWEST = 16  # photos; of fewer there are so few steps that copies would be learned from in too few of them
 ENOUGH = 512  # images to learn from, copies included
-MOST = 7  # copies of each photo
+MOST = 3  # copies of each photo: every version of it is to be learned from many times
 
 
 def with_moved_copies(photos: NDArray[np.uint8], reach: int, seed: int) -> NDArray[np.uint8]:
     """`photos` (N, H, W, 3), and after all of them their copies, in the same order, as often as it takes.
 
     Each copy is moved by -`reach` to `reach` whole pixels each way, so that it stays as sharp; what comes in at an edge
-    mirrors what is there. At most `ENOUGH` images come of it; where there are more than half as many photos, or
-    `reach` is 0, nothing but them. The same photos and seed give the same copies.
+    mirrors what is there. At most `ENOUGH` images come of it; where there are more than half as many photos, fewer
+    than `FEWEST`, or `reach` is 0, nothing but them. The same photos and seed give the same copies.
     """
-    copies = min(ENOUGH // len(photos) - 1, MOST) if reach else 0
-    if copies < 1:
+    copies = min(ENOUGH // len(photos) - 1, MOST)
+    if copies < 1 or len(photos) < FEWEST or not reach:
         return photos
     draw = np.random.default_rng((seed, reach))
     images = np.tile(photos, (1 + copies, 1, 1, 1))
