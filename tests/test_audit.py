@@ -303,6 +303,12 @@ def test_what_is_usual_under_one_light_hides_nothing_under_another() -> None:
     assert ranked(distances, (4, 4)).order()[0] != 12
 
 
+def test_hardly_any_plain_photo_among_those_compared_with() -> None:
+    distances = np.random.default_rng(0).gamma(20, 0.02, (40, 16)).astype(np.float32)
+    ranking = ranked(distances, (4, 4), plain=np.arange(40) < 2)
+    assert np.isfinite(ranking.maps).all()
+
+
 def test_a_set_without_differences() -> None:
     ranking = ranked(np.zeros((12, 4), np.float32), (2, 2))
     assert np.isfinite(ranking.expected).all()

@@ -25,6 +25,7 @@ VARIANTS: dict[str, dict[str, str]] = {
     "no-standardisation": {"standardize": "false"},
     "no-head": {"head": "none"},
     "paper-distance": {"distance": "cosine"},
+    "no-moved-copies": {"moved": "0"},
     "pairs-alike": {"reconstruction_weight": "1"},
     "paper-fusion": {"fusion": "paper"},
     "paper-distance-and-fusion": {"distance": "cosine", "fusion": "paper"},

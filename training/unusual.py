@@ -148,9 +148,10 @@ def _beside_usual(comparison: Comparison, plain: NDArray[np.bool_]) -> NDArray[n
     values, bank = comparison.distances.astype(np.float64), comparison.bank
     prior = PRIOR * values[plain].var()
     most = max(FEWEST_ALIKE, round(ALIKE * len(bank)))
+    telling = plain[bank] if plain[bank].sum() > FEWEST_ALIKE else np.ones(len(bank), np.bool_)
     deviations = np.empty_like(comparison.distances)
     for row, apart in enumerate(comparison.apart):
-        apart = np.where(plain[bank], apart, np.inf)
+        apart = np.where(telling, apart, np.inf)
         alike = bank[np.argsort(apart, kind="stable")[: min(most, int(np.isfinite(apart).sum()))]]
         usual = values[alike]  # (K, P)
         deviations[row] = (values[row] - usual.mean(0)) / np.sqrt(np.maximum(usual.var(0) + prior, 1e-12))
