@@ -278,6 +278,8 @@ def test_the_maps_of_a_whole_model(changes: dict[str, Any]) -> None:
         if preset.teacher1_shrink == 2:  # the deepest feature is no level
             targets = [*raw1[1:-1], *raw2]
         students = model.students(source, raw1[-1], raw2)
+        alone, (together, _) = model.teacher1_alone(image), model.teachers(image)
+    torch.testing.assert_close(alone, together, rtol=0, atol=0)
     assert raw1[-1].shape == (2, 320, height // 32 // preset.teacher1_shrink, width // 32 // preset.teacher1_shrink)
     assert model.map_names == ("stpm_8", "stpm_16", "stpm_32", "recon_8", "recon_16", "recon_32")
     assert model.output_names == (*model.map_names, *(f"{name}_angle" for name in model.map_names), "head_8")

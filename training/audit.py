@@ -100,7 +100,7 @@ def audit(
 ) -> Audit:
     """Look for images that should not be among the good ones of `data`; at most `most` for being unusual.
 
-    `size`, `resize`, `roi` and `weights` as for training with the preset `edge`, whose teachers are what looks.
+    `size`, `resize`, `roi` and `weights` as for training with the preset `edge`, whose teacher 1 is what looks.
 
     Raises DatasetError where fewer than ten images can be read, UsageError and WeightsError as training does.
     """
@@ -130,8 +130,6 @@ def audit(
     if len(set(groups.tolist())) >= MINIMUM_IMAGES:
         model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         plain = np.array([not reasons for reasons in remarks])
-        if plain.sum() < MINIMUM_IMAGES:
-            plain[:] = True
         ranking = rank(model, inputs, groups, plain, lambda stage, done: report(Progress(stage, done, len(inputs))))
     named = _name(photos, remarks, groups, ranking, roi, most)
     named += [Named(path, (Remark("unreadable", problem),), suspicious=True) for path, problem in unreadable]

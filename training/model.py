@@ -97,8 +97,15 @@ class RSTPM(nn.Module):
         """`image` (B, H, W, 3), uint8 RGB -> both teachers' features, as they come: what a cache may keep."""
         x = _channels_first(image)
         shrinks = (self.preset.teacher1_shrink, self.preset.teacher2_shrink)
-        seen = {shrink: functional.avg_pool2d(x, shrink) if shrink > 1 else x for shrink in shrinks}
+        seen = {shrink: _reduced(x, shrink) for shrink in shrinks}
         return self.teacher1(self.normalize1(seen[shrinks[0]])), self.teacher2(self.normalize2(seen[shrinks[1]]))
+
+    def teacher1_alone(self, image: Tensor) -> list[Tensor]:
+        """The first of what `teachers` gives, without the work of teacher 2."""
+        features: list[Tensor] = self.teacher1(
+            self.normalize1(_reduced(_channels_first(image), self.preset.teacher1_shrink))
+        )
+        return features
 
     def prepare(self, image: Tensor, raw1: Sequence[Tensor], raw2: Sequence[Tensor]) -> TeacherFeatures:
         """What `teachers` gave for `image` -> what the students take and must give."""
@@ -114,6 +121,10 @@ class RSTPM(nn.Module):
 def _channels_first(image: Tensor) -> Tensor:
     """(B, H, W, 3), uint8 -> (B, 3, H, W), float32."""
     return image.float().permute(0, 3, 1, 2)  # in this order: TensorRT takes uint8 to nothing but a cast
+
+
+def _reduced(x: Tensor, shrink: int) -> Tensor:
+    return functional.avg_pool2d(x, shrink) if shrink > 1 else x
 
 
 class Students(nn.Module):

@@ -63,7 +63,7 @@ def rank(
 ) -> Ranking:
     """Rank `inputs` (N, H, W, 3) uint8 RGB by how unlike the others they are. Images of one group are one image.
 
-    Those that are `plain` (N,) say what is usual at each place; at least two are needed.
+    Those that are `plain` (N,) say what is usual at each place; where hardly any are, all do.
     `progress` is called with the stage, "teacher" or "comparing", and how many images it is done with.
     """
     features = describe(look(model, inputs, lambda done: progress("teacher", done)))
@@ -86,8 +86,8 @@ def look(model: RSTPM, inputs: NDArray[np.uint8], progress: Callable[[int], None
     size = (inputs.shape[1] // CELL, inputs.shape[2] // CELL)
     batches = []
     for start in range(0, len(inputs), BATCH):
-        raw1, _ = model.teachers(torch.from_numpy(inputs[start : start + BATCH]).to(device))
-        levels = [functional.adaptive_avg_pool2d(level, size) for level in raw1[-2:]]
+        raw = model.teacher1_alone(torch.from_numpy(inputs[start : start + BATCH]).to(device))
+        levels = [functional.adaptive_avg_pool2d(level, size) for level in raw[-2:]]
         batches.append([level.flatten(2).transpose(1, 2).clamp(-65504, 65504).half().cpu() for level in levels])
         progress(min(start + BATCH, len(inputs)))
     return [torch.cat(level) for level in zip(*batches, strict=True)]
@@ -146,12 +146,13 @@ def _beside_usual(comparison: Comparison, plain: NDArray[np.bool_]) -> NDArray[n
     one photo that is blurred all over would widen what is usual, and hide a scratch on another.
     """
     values, bank = comparison.distances.astype(np.float64), comparison.bank
+    if plain[bank].sum() <= FEWEST_ALIKE:
+        plain = np.ones(len(values), np.bool_)
     prior = PRIOR * values[plain].var()
     most = max(FEWEST_ALIKE, round(ALIKE * len(bank)))
-    telling = plain[bank] if plain[bank].sum() > FEWEST_ALIKE else np.ones(len(bank), np.bool_)
     deviations = np.empty_like(comparison.distances)
     for row, apart in enumerate(comparison.apart):
-        apart = np.where(telling, apart, np.inf)
+        apart = np.where(plain[bank], apart, np.inf)
         alike = bank[np.argsort(apart, kind="stable")[: min(most, int(np.isfinite(apart).sum()))]]
         usual = values[alike]  # (K, P)
         deviations[row] = (values[row] - usual.mean(0)) / np.sqrt(np.maximum(usual.var(0) + prior, 1e-12))
