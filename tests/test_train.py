@@ -314,6 +314,20 @@ def test_a_resumed_run_is_the_uninterrupted_one(interrupted: Path, whole: Path) 
     assert files_of(interrupted) == files_of(whole)
 
 
+def test_a_resumed_run_learns_from_the_same_moved_copies(
+    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moved_copies, "FEWEST", 2)
+    whole = teach(parts, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        teach(parts, tmp_path / "cut", report=Stop(2))
+    train.resume(tmp_path / "cut", CPU)
+    same_results(tmp_path / "cut", whole)
+    monkeypatch.setattr(moved_copies, "FEWEST", 16)
+    without = teach(parts, tmp_path / "without")
+    assert load_summary(without).losses != load_summary(whole).losses  # so the copies were learned from
+
+
 def test_a_run_stopped_in_its_first_epoch_starts_again(parts: Path, whole: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         teach(parts, tmp_path / "run", report=Stop(1))
