@@ -2,7 +2,8 @@
 
 A part needs `--delay` seconds from the camera to the ejector. Each verdict says when its photo was taken, so the
 ejector fires at that time plus the delay, however long the verdict took; a verdict that comes later than that is
-too late, and stops the line, as does an inspection that is offline: no part passes that was not judged.
+too late, and stops the line, as does an inspection that is offline or has lost its camera: no part passes that was
+not judged. Until the inspection says that it is online the line stands.
 
 rstpm-edge infer camera:0 --mqtt mqtt://broker/station4
 python examples/line_controller.py broker station4 --delay 1.8          # pip install 'rstpm-edge[mqtt]'
@@ -13,6 +14,7 @@ import heapq
 import json
 import queue
 import time
+from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -22,16 +24,25 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 
 class LineController:
-    """Decides when to eject and when to stop. Times are seconds since 1970, of one clock: the machines use NTP."""
+    """Decides when to eject and when to stop. Times are seconds since 1970, of one clock: the machines use NTP.
 
-    def __init__(self, delay: float, eject: Callable[[], None], stop: Callable[[str], None]) -> None:
-        self.delay, self.eject, self.stop = delay, eject, stop
+    `ready` is called when the inspection is online: the line may be started.
+    """
+
+    def __init__(
+        self, delay: float, eject: Callable[[], None], stop: Callable[[str], None], ready: Callable[[], None]
+    ) -> None:
+        self.delay, self.eject, self.stop, self.ready = delay, eject, stop, ready
         self._due: list[float] = []
+        self._known: deque[float] = deque(maxlen=100)  # times of rejects, handled ones too
+        self.stop("the inspection has not said that it is online")
 
     def status(self, payload: str) -> None:
         """What came on TOPIC/status."""
-        if payload != "online":
-            self.stop("the inspection is offline")
+        if payload == "online":
+            self.ready()
+        else:
+            self.stop(f"the inspection says: {payload}")
 
     def verdict(self, payload: str, now: float) -> None:
         """What came on TOPIC/verdict."""
@@ -40,9 +51,12 @@ class LineController:
             self.stop(f"a part was not judged: {verdict['error']}")
         elif verdict["is_anomalous"]:
             due = datetime.fromisoformat(verdict["time"]).timestamp() + self.delay
+            if due in self._known:  # at QoS 1 a message may come twice, also long after the first time
+                return
+            self._known.append(due)
             if due < now:
                 self.stop(f"a reject came {now - due:.2f} s too late")
-            elif due not in self._due:  # at QoS 1 a message may come twice
+            else:
                 heapq.heappush(self._due, due)
 
     def work(self, now: float) -> float:
@@ -66,6 +80,7 @@ def main() -> None:
         options.delay,
         eject=lambda: print(f"{time.time():.3f} EJECT", flush=True),
         stop=lambda reason: print(f"{time.time():.3f} STOP: {reason}", flush=True),
+        ready=lambda: print(f"{time.time():.3f} READY", flush=True),
     )
     inbox: queue.Queue[tuple[str, str]] = queue.Queue()  # so that outputs are set in one thread only
 
@@ -75,7 +90,7 @@ def main() -> None:
     client = Client(CallbackAPIVersion.VERSION2)
     client.on_connect = subscribe  # again after each reconnection
     client.on_message = lambda _client, _data, message: inbox.put((message.topic, message.payload.decode()))
-    client.on_disconnect = lambda *_: inbox.put((f"{options.topic}/status", "no broker"))
+    client.on_disconnect = lambda *_: inbox.put((f"{options.topic}/status", "offline"))
     client.connect(options.host, options.port, keepalive=5)
     client.loop_start()
     wait = 1.0

@@ -80,10 +80,11 @@ def parse_provider(text: str) -> "Provider":
 
 
 def images_below(folder: Path, leave_out: Sequence[Path] = ()) -> list[Path]:
-    """The images in `folder` and below it, but for those in the folders `leave_out`. Raises UsageError for none."""
+    """The images in `folder` and below it, but for those in folders `leave_out` below it. Raises UsageError for none."""
     from rstpm_edge.image import find_images
 
-    outputs = [path.resolve() for path in leave_out]
+    # One that `folder` lies in is none of them: what is written there comes to lie beside `folder`, not in it.
+    outputs = [path.resolve() for path in leave_out if path.resolve().is_relative_to(folder.resolve())]
     found = [path for path in find_images(folder) if not any(path.resolve().is_relative_to(out) for out in outputs)]
     if not found:
         raise UsageError(f"There are no PNG, JPEG, BMP or TIFF images in the folder {folder}.")

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rstpm_edge.on_anomaly import OnAnomaly
     from rstpm_edge.sources import Item
 
-SOMETHING_ANOMALOUS, SOMETHING_UNREADABLE, SIGNALLED = 1, 3, 128
+SOMETHING_ANOMALOUS, SOMETHING_UNWRITTEN, SOMETHING_UNREADABLE, SIGNALLED = 1, 2, 3, 128
 FILE = click.Path(path_type=Path)
 
 
@@ -78,8 +78,9 @@ def infer(ctx: click.Context, /, sources: tuple[str, ...], **options: Any) -> No
     Output files keep the places that their images have below the folder that all of them share.
 
     Exit code: 0 all normal; 1 something anomalous; 2 wrong use, or output that cannot be written; 3 an image
-    or source that could not be read or judged (the others are judged all the same). SIGINT and SIGTERM end a live
-    source as usual, and files with 130 and 143, since not all were judged.
+    or source that could not be read or judged (the others are judged all the same). A live source or watched folder
+    goes on being judged where a picture or map cannot be written. SIGINT and SIGTERM end a live source as usual, and
+    files with 130 and 143, since not all were judged.
 
     \b
     Examples:
@@ -99,7 +100,12 @@ def infer(ctx: click.Context, /, sources: tuple[str, ...], **options: Any) -> No
     folders = [make_folder(options[name]) for name in ("save_overlay", "save_map") if options[name]]
     plan = plan_sources(sources, every=options["every"], watch=options["watch"], leave_out=folders)
     output = Output(
-        options["as_json"], options["save_overlay"], options["save_map"], options["map_format"], options["rejects_only"]
+        options["as_json"],
+        options["save_overlay"],
+        options["save_map"],
+        options["map_format"],
+        options["rejects_only"],
+        keep_going=not plan.has_end,
     )
     detector = Detector(
         options["model"],
@@ -116,27 +122,38 @@ def infer(ctx: click.Context, /, sources: tuple[str, ...], **options: Any) -> No
         mqtt = stack.enter_context(_mqtt(options)) if options["mqtt"] is not None else None
         interrupts = stack.enter_context(Interrupts())
         inspection = Inspection(detector, output, [reaction.tell for reaction in (command, mqtt) if reaction])
-        notes = _run(inspection, plan, folders, options["limit"], interrupts)
+        tell_source = mqtt.tell_source if mqtt else lambda there: None
+        notes = _run(inspection, plan, folders, options["limit"], interrupts, tell_source)
     if notes is not None:
         if command:
             notes += [_count(command.failed, "failed command"), _count(command.dropped, "command", " not run")]
         if mqtt:
             notes.append(_count(mqtt.lost, "message", " lost"))
+        notes.append(_count(inspection.unwritten, "image", " without pictures or maps"))
         if not output.as_json:
             say(inspection.summary(*notes))
         elif not plan.has_end:
             say_note(inspection.summary(*notes))
     if interrupts.received and plan.has_end:
         ctx.exit(SIGNALLED + interrupts.received)
+    if inspection.unwritten:
+        ctx.exit(SOMETHING_UNWRITTEN)
     if inspection.counts["failed"]:
         ctx.exit(SOMETHING_UNREADABLE)
     ctx.exit(SOMETHING_ANOMALOUS if inspection.counts["anomalous"] else 0)
 
 
 def _run(
-    inspection: "Inspection", plan: "Plan", outputs: Sequence[Path], limit: int | None, interrupts: Interrupts
+    inspection: "Inspection",
+    plan: "Plan",
+    outputs: Sequence[Path],
+    limit: int | None,
+    interrupts: Interrupts,
+    tell_source: Callable[[bool], None],
 ) -> list[str] | None:
     """Judge until the source ends, the limit is reached or a signal comes.
+
+    `tell_source` is called with False when a live source is lost, and with True when it is back.
 
     Gives notes for the summary; None when the source could not be opened, which then is all there is to say.
     """
@@ -144,15 +161,19 @@ def _run(
     from rstpm_edge.sources import Failure
     from rstpm_edge.watch import watch
 
+    def report(sentence: str, there: bool) -> None:
+        say_note(sentence)
+        tell_source(there)
+
     service = Service()
     live = None
     notes: list[str] | None = None
     try:
         items: Iterable[Item]
         if plan.live:
-            items = live = Live(*plan.live, every=plan.every, report=say_note)
+            items = live = Live(*plan.live, every=plan.every, report=report)
         else:
-            items = watch(plan.watched, outputs, report=say_note) if plan.watched else plan.read_files()
+            items = watch(plan.watched, outputs, report=report) if plan.watched else plan.read_files()
         notes = []
         service.ready()
         for item in items:

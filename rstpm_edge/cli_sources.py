@@ -41,11 +41,18 @@ class Plan:
 
 
 def plan_sources(sources: Sequence[str], *, every: str | None, watch: bool, leave_out: Sequence[Path]) -> Plan:
-    """Check what was typed. `leave_out` are folders that are written to, and not read from.
+    """Check what was typed. `leave_out` are folders that are written to; where they lie in a folder that is read, their
+    images are not.
 
-    Raises UsageError for what does not go together, and for a folder without images.
+    Raises UsageError for what does not go together, and for a folder without images, or that is written to itself.
     """
     kinds = [kind_of(source) for source in sources]
+    for kind, source in zip(kinds, sources, strict=True):
+        if kind == "folder" and any(os.path.samefile(source, folder) for folder in leave_out):
+            raise UsageError(
+                f"Pictures and maps cannot be written into {source} itself, whose images are judged: "
+                f"give another folder, such as {Path(source) / 'results'}."
+            )
     chosen = Every() if every is None else parse_every(every)
     if every is not None and not {"video", "camera", "stream", "pipeline"} & set(kinds):
         raise UsageError("--every is for videos, cameras and streams.")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import cv2
 import numpy as np
 
-from rstpm_edge.cli_common import say, say_error
-from rstpm_edge.errors import ImageError, ModelError
+from rstpm_edge.cli_common import say, say_error, say_note
+from rstpm_edge.errors import ImageError, ModelError, OutputError
 from rstpm_edge.files import make_folder, replacing
 from rstpm_edge.map_file import encode_npy, encode_png
 from rstpm_edge.overlay import encode_overlay
@@ -26,19 +26,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Output:
-    """What is printed and written: folders for overlays and maps, where there shall be any."""
+    """What is printed and written: folders for overlays and maps, where there shall be any.
+
+    `keep_going`: a picture or map that cannot be written ends nothing, since verdicts matter more; it is counted.
+    """
 
     as_json: bool = False
     overlays: Path | None = None
     maps: Path | None = None
     map_format: Literal["png", "npy"] = "png"
     rejects_only: bool = False
+    keep_going: bool = False
 
 
 class Inspection:
     """Judges frames with `detector` (channels="bgr"), and calls each of `reactions` with the fields of each verdict.
 
-    `counts` has "normal", "anomalous" and "failed"; `seconds` is the time that judging took, writing included.
+    `counts` has "normal", "anomalous" and "failed"; `unwritten` is the number of images whose picture or map could not
+    be written; `seconds` is the time that judging took, writing included.
     """
 
     def __init__(
@@ -48,13 +53,19 @@ class Inspection:
         reactions: Sequence[Callable[[Mapping[str, Any]], None]] = (),
     ) -> None:
         self.counts: Counter[str] = Counter()
+        self.unwritten = 0
         self.seconds = 0.0
+        self._in_trouble = False  # the last file could not be written
         self._detector = detector
         self._output = output
         self._reactions = reactions
 
     def take(self, item: Frame | Failure) -> None:
-        """Judge a frame, or take note of a failure. Raises OutputError, and UsageError for a mask that does not fit."""
+        """Judge a frame, or take note of a failure.
+
+        Raises UsageError for a mask that does not fit; OutputError when a verdict cannot be printed, and, unless the
+        output is to `keep_going`, for a file that cannot be written.
+        """
         start = time.perf_counter()
         if isinstance(item, Failure):
             self._fail(item)
@@ -99,6 +110,21 @@ class Inspection:
             say(json.dumps(fields))
 
     def _write(self, frame: Frame, result: "Result") -> None:
+        try:
+            self._write_files(frame, result)
+        except OutputError as error:
+            if not self._output.keep_going:
+                raise
+            self.unwritten += 1
+            if not self._in_trouble:
+                say_error(f"{error} Judging goes on without.")
+            self._in_trouble = True
+        else:
+            if self._in_trouble:
+                say_note("Pictures and maps can be written again.")
+            self._in_trouble = False
+
+    def _write_files(self, frame: Frame, result: "Result") -> None:
         output, name = self._output, frame.output
         if output.overlays:
             image = np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_BGR2RGB), np.uint8)

@@ -5,7 +5,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Literal
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.errors import SourceError, UsageError
-from rstpm_edge.sources import Every, Frame, without_password
+from rstpm_edge.sources import Every, Frame, SourceReport, without_password
 
 TIMEOUT_MS = 5000  # for opening a stream, and for each of its frames; then it counts as lost
 CLOSING = 12.0  # seconds; OpenCV waits 10 for a frame of a camera
@@ -36,7 +36,8 @@ class Live:
 
     Iterating gives the newest frame that is due, or None after a moment without any. Frames that the caller was
     too slow for are dropped and counted. A source that is lost is opened again and again, each time later, until
-    it is back; `report` is called from another thread with a sentence when it is lost and when it is back.
+    it is back; `report` is called from another thread when it is lost and when it is back, with a sentence and whether
+    the source is there.
 
     Raises SourceError when the source cannot be opened at first, and, from the iterator, when its driver hangs.
     UsageError for a source that cannot be.
@@ -48,7 +49,7 @@ class Live:
         source: str,
         *,
         every: Every | None = None,
-        report: Callable[[str], None] = lambda sentence: None,
+        report: SourceReport = lambda sentence, there: None,
     ) -> None:
         self.name = without_password(source)
         self.dropped = 0
@@ -96,7 +97,7 @@ class Live:
             if not _grabbed(capture):
                 capture.release()
                 if not lost:
-                    self._report(f"{self.name} is lost; trying to get it back.")
+                    self._report(f"{self.name} is lost; trying to get it back.", False)
                 lost = True
                 self._stopped.wait(wait)
                 wait = min(2 * wait, LONGEST_WAIT)
@@ -108,7 +109,7 @@ class Live:
             taken = time.time()
             if lost:
                 self.reconnections += 1
-                self._report(f"{self.name} is back.")
+                self._report(f"{self.name} is back.", True)
             lost, wait = False, FIRST_WAIT
             if self._every.slot(number, time.monotonic()) != slot:
                 slot = self._every.slot(number, time.monotonic())

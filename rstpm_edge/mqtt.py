@@ -83,8 +83,9 @@ def parse_broker(url: str, *, password_file: Path | None = None, ca: Path | None
 class Mqtt:
     """Publishes verdicts at QoS 1, beside the inspection, which never waits for the broker.
 
-    TOPIC/verdict gets each verdict's JSON. TOPIC/status is retained: "online", and "offline" when the inspection
-    ends or, as last will, when the broker has not heard of it for some seconds. While the broker is away, up to
+    TOPIC/verdict gets each verdict's JSON. TOPIC/status is retained: "online"; "no source" while the camera or folder
+    is lost; and "offline" when the inspection ends or, as last will, when the broker has not heard of it for some
+    seconds. While the broker is away, up to
     1000 messages wait; further ones are lost and counted in `lost`. `report` is called, also from another thread,
     with a sentence when the broker cannot be reached, refuses, is lost, or is back.
 
@@ -102,12 +103,14 @@ class Mqtt:
         self._broker = broker
         self._report = report
         self._in_trouble = self._full = self._closed = False
-        # Counted in one thread each, so without a lock: paho holds its own while it calls back.
-        self._queued = self._delivered = 0
-        self._queue: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._status = "online"
+        self._queued = 0  # with a lock, since a source tells of itself from a thread of its own
+        self._lock = threading.Lock()
+        self._delivered = 0  # without one: paho holds its own while it calls back
+        self._queue: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()  # the topic's last part, and the message
         self._ready = threading.Event()  # connected, and what was on its way when the connection broke is sent again
         self._window = threading.Semaphore(WINDOW)
-        self._greetings: list[int] = []  # numbers of the messages that said "online" and have no answer yet
+        self._greetings: list[int] = []  # numbers of the messages that said the status and have no answer yet
         client = Client(CallbackAPIVersion.VERSION2, client_id=f"rstpm-edge-{uuid.uuid4().hex[:12]}")
         client.reconnect_delay_set(RECONNECT_MIN, RECONNECT_MAX)
         client.will_set(f"{broker.topic}/status", "offline", qos=1, retain=True)
@@ -127,15 +130,25 @@ class Mqtt:
 
     def tell(self, fields: Mapping[str, Any]) -> None:
         """Publish the verdict that `verdict_fields` gave, or a failure."""
-        full = self._queued - self._delivered >= QUEUE
+        full = not self._enqueue("verdict", json.dumps(fields))
         if full:
             self.lost += 1
-        else:
-            self._queued += 1
-            self._queue.put(json.dumps(fields))
         if full and not self._full:
             self._report(f"{QUEUE} messages wait for the MQTT broker {self._broker.name}; further ones are lost.")
         self._full = full
+
+    def tell_source(self, there: bool) -> None:
+        """Publish whether there is a source: after the verdicts before it, or with the next connection."""
+        self._status = "online" if there else "no source"
+        self._enqueue("status", self._status)
+
+    def _enqueue(self, topic: str, message: str) -> bool:
+        with self._lock:
+            if self._queued - self._delivered >= QUEUE:
+                return False
+            self._queued += 1
+            self._queue.put((topic, message))
+        return True
 
     def __enter__(self) -> "Mqtt":
         return self
@@ -151,7 +164,7 @@ class Mqtt:
             self._client.publish(f"{self._broker.topic}/status", "offline", qos=1, retain=True)
             self._wait(0 if hurry else 1)
         self._closed = True
-        for release in (self._ready.set, self._window.release, lambda: self._queue.put("")):
+        for release in (self._ready.set, self._window.release, lambda: self._queue.put(("", ""))):
             release()  # whatever the thread waits for
         self._thread.join()
         self._client.on_disconnect = None
@@ -167,12 +180,12 @@ class Mqtt:
     def _send_all(self) -> None:
         # Handed to paho only now: what it gets while it connects may overtake what it got before.
         while True:
-            payload = self._queue.get()
+            topic, message = self._queue.get()
             self._ready.wait()
             self._window.acquire()
             if self._closed:
                 return
-            self._client.publish(f"{self._broker.topic}/verdict", payload, qos=1)
+            self._client.publish(f"{self._broker.topic}/{topic}", message, qos=1, retain=topic == "status")
 
     # Called by paho, in its thread.
 
@@ -183,7 +196,7 @@ class Mqtt:
         if self._in_trouble:
             self._report(f"The MQTT broker {self._broker.name} is back.")
         self._in_trouble = False
-        self._greetings.append(client.publish(f"{self._broker.topic}/status", "online", qos=1, retain=True).mid)
+        self._greetings.append(client.publish(f"{self._broker.topic}/status", self._status, qos=1, retain=True).mid)
 
     def _on_connect_fail(self, client: Any, userdata: Any) -> None:
         untrusted = ", or its certificate cannot be trusted" if self._broker.tls else ""

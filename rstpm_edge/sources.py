@@ -5,7 +5,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias
@@ -58,6 +58,8 @@ class Failure:
 
 # None says that nothing has come for a moment, so that the caller can look after other things.
 Item: TypeAlias = Frame | Failure | None
+# Called with a sentence, and whether there is a source, when one without an end is lost, and when it is back.
+SourceReport: TypeAlias = Callable[[str, bool], None]
 
 
 @dataclass(frozen=True)

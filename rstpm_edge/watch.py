@@ -3,14 +3,14 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
 from rstpm_edge.errors import SourceError
 from rstpm_edge.image import is_image_name, natural_order
-from rstpm_edge.sources import Failure, Item, image_frame
+from rstpm_edge.sources import Failure, Item, SourceReport, image_frame
 
 POLL = 0.1  # seconds; asked rather than notified, since network folders notify of nothing
 SETTLED = 0.2  # seconds without a change after which a file may be whole
@@ -43,15 +43,15 @@ _Known: TypeAlias = dict[tuple[str, int, int], _Folder]
 
 
 def watch(
-    folder: Path, leave_out: Sequence[Path] = (), *, report: Callable[[str], None] = lambda sentence: None
+    folder: Path, leave_out: Sequence[Path] = (), *, report: SourceReport = lambda sentence, there: None
 ) -> Iterator[Item]:
     """Images that are written into `folder` or below it from now on; None when there is none for a moment.
 
     An image is taken when its file has not changed for a fifth of a second and can be decoded, so one that is
     still being written is never judged by half. A file that cannot be read for five seconds after its last change
     is a failure. A file is new when its name is, or when another file took its name; one that is written to again
-    in place is not. `leave_out` are folders whose images are not looked at. When the folder goes away, `report` is
-    called with a sentence, and once more when it is back.
+    in place is not. `leave_out` are folders below it whose images are not looked at. When the folder goes away, `report`
+    is called with a sentence and False, and once more, with True, when it is back.
 
     Raises SourceError when there is no such folder.
     """
@@ -63,13 +63,14 @@ def watch(
     return _arriving(folder, known, outputs, report)
 
 
-def _arriving(folder: Path, known: _Known, outputs: set[str], report: Callable[[str], None]) -> Iterator[Item]:
+def _arriving(folder: Path, known: _Known, outputs: set[str], report: SourceReport) -> Iterator[Item]:
     arrivals: dict[Path, _Arrival] = {}
     reachable = True
     while True:
         if reachable != folder.is_dir():
             reachable = not reachable
-            report(f"The folder {folder} is back." if reachable else f"The folder {folder} has gone; waiting for it.")
+            says = "is back." if reachable else "has gone; waiting for it."
+            report(f"The folder {folder} {says}", reachable)
         for path in _new_files(folder, known, outputs) if reachable else ():
             arrivals[path] = _Arrival()
         taken = False

@@ -186,6 +186,16 @@ def test_folders_that_cannot_be_written(run: Any, photos: Path, option: str) -> 
         one_line(result.stderr, f"Error: Cannot create the folder {folder}: ")
 
 
+def test_pictures_beside_the_folder_that_is_judged(
+    run: Any, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    result = run("infer", photos.name, "--save-overlay", ".")
+    assert result.exit_code == 1
+    written = sorted(path.name for path in photos.parent.glob("*.overlay.png"))
+    assert written == sorted(f"{path.name}.overlay.png" for path in photos.iterdir() if path.suffix == ".png")
+
+
 def test_a_disk_that_fills_up(run: Any, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, content: bytes) -> int:
         raise OSError(28, os.strerror(28))

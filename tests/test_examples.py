@@ -149,11 +149,23 @@ def verdict(taken: float, is_anomalous: bool = True) -> str:
     return json.dumps({"path": "camera:0", "time": moment, "is_anomalous": is_anomalous})
 
 
+def started(controller: Any) -> tuple[list[str], Any]:
+    """What it did since the inspection came online, and the controller."""
+    done: list[str] = []
+    line = controller.LineController(
+        2.0, eject=lambda: done.append("eject"), stop=done.append, ready=lambda: done.append("ready")
+    )
+    line.work(99.0)
+    assert done == ["the inspection has not said that it is online"]
+    line.status("online")
+    assert done.pop() == "ready"
+    done.clear()
+    return done, line
+
+
 @pytest.mark.extra
 def test_a_part_is_ejected_when_it_has_arrived(controller: Any) -> None:
-    done: list[str] = []
-    line = controller.LineController(2.0, eject=lambda: done.append("eject"), stop=done.append)
-    line.status("online")
+    done, line = started(controller)
     line.verdict(verdict(100.0), now=100.1)
     line.verdict(verdict(100.5, is_anomalous=False), now=100.6)
     line.verdict(verdict(101.0), now=101.05)
@@ -164,19 +176,22 @@ def test_a_part_is_ejected_when_it_has_arrived(controller: Any) -> None:
     assert done == ["eject"]
     line.work(103.5)
     assert done == ["eject", "eject"]
+    line.verdict(verdict(101.0), now=103.6)  # and once more, when it is done
+    assert done == ["eject", "eject"]
 
 
 @pytest.mark.extra
 def test_the_line_stops_when_a_part_could_pass_unjudged(controller: Any) -> None:
-    done: list[str] = []
-    line = controller.LineController(2.0, eject=lambda: done.append("eject"), stop=done.append)
+    done, line = started(controller)
     line.verdict(verdict(100.0), now=102.5)
     line.verdict(json.dumps({"path": "x.png", "error": "Cannot read x.png."}), now=103.0)
     line.status("offline")
+    line.status("no source")
     assert done == [
         "a reject came 0.50 s too late",
         "a part was not judged: Cannot read x.png.",
-        "the inspection is offline",
+        "the inspection says: offline",
+        "the inspection says: no source",
     ]
     line.work(200.0)
     assert "eject" not in done
@@ -211,10 +226,13 @@ def test_from_the_camera_to_the_ejector(line: Any, model: Path) -> None:
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=60)
     rejects = [v for v in map(json.loads, broker.payloads("station4/verdict")) if v["is_anomalous"]]
-    until(lambda: len(printed()) == len(rejects) + 1)
-    (stopped,) = [text for text in printed() if "STOP" in text]
-    assert stopped.endswith("STOP: the inspection is offline")
-    ejected = [text.removesuffix(" EJECT") for text in printed() if text != stopped]
+    until(lambda: len(printed()) == len(rejects) + 3)
+    waiting, ready, *lines = printed()
+    assert waiting.endswith("STOP: the inspection has not said that it is online")
+    assert ready.endswith("READY")
+    (stopped,) = [text for text in lines if "STOP" in text]
+    assert stopped.endswith("STOP: the inspection says: offline")
+    ejected = [text.removesuffix(" EJECT") for text in lines if text != stopped]
     for reject, at in zip(rejects, ejected, strict=True):
         assert 1.99 < float(at) - datetime.fromisoformat(reject["time"]).timestamp() < 4
 
@@ -223,8 +241,8 @@ def test_from_the_camera_to_the_ejector(line: Any, model: Path) -> None:
 def test_a_broker_that_goes_away_stops_the_line(line: Any) -> None:
     broker, printed = line
     broker.publish(Message("station4/verdict", verdict(time.time() - 57), False, 1))
-    until(lambda: len(printed()) == 1)
-    assert re.search(r"STOP: a reject came 5\d\.\d\d s too late$", printed()[0])
-    broker.cut()
     until(lambda: len(printed()) == 2)
-    assert printed()[1].endswith("STOP: the inspection is offline")
+    assert re.search(r"STOP: a reject came 5\d\.\d\d s too late$", printed()[1])
+    broker.cut()
+    until(lambda: len(printed()) == 3)
+    assert printed()[2].endswith("STOP: the inspection says: offline")

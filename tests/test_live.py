@@ -41,8 +41,8 @@ class Source:
     """A `Live`, with its iterator and what it reports."""
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
-        self.reports: list[str] = []
-        self.live = Live(*arguments, report=self.reports.append, **keywords)
+        self.reports: list[tuple[str, bool]] = []
+        self.live = Live(*arguments, report=lambda *said: self.reports.append(said), **keywords)
         self._items = iter(self.live)
 
     def __enter__(self) -> Source:
@@ -152,7 +152,10 @@ def test_a_stream_that_is_lost_comes_back(server: MjpegServer, monkeypatch: pyte
             until(lambda: len(source.reports) % 2 == 0)
             assert source.live.reconnections == round
             assert source.next().number > number
-        assert source.reports == [f"{server.url} is lost; trying to get it back.", f"{server.url} is back."] * 2
+        assert source.reports == [
+            (f"{server.url} is lost; trying to get it back.", False),
+            (f"{server.url} is back.", True),
+        ] * 2
 
 
 def test_a_stream_that_falls_silent_is_lost(server: MjpegServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import signal
 import socket
 import ssl
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 import trustme
 from click.testing import Result
 from mqtt_broker import Broker
-from workplace import command_line
+from workplace import command_line, finish, running
 
 from rstpm_edge import mqtt
 from rstpm_edge.errors import UsageError
@@ -128,6 +129,35 @@ def test_a_message_without_an_answer_is_sent_again(broker: Broker, reports: list
         broker.cut()
         until(lambda: len(broker.payloads("line/4/verdict")) == 2)
     assert publisher.lost == 0
+
+
+def test_a_source_that_is_lost_is_told(broker: Broker, reports: list[str]) -> None:
+    with Mqtt(parse_broker(url(broker)), report=reports.append) as publisher:
+        until(lambda: broker.payloads("line/4/status") == ["online"])
+        publisher.tell(BAD)
+        publisher.tell_source(False)
+        until(lambda: broker.payloads("line/4/status") == ["online", "no source"])
+        assert [message.topic for message in broker.received][-2:] == ["line/4/verdict", "line/4/status"]
+        assert broker.retained["line/4/status"].payload == "no source"
+        broker.cut()  # the next connection begins with what holds then, not with "online"
+        until(lambda: broker.payloads("line/4/status")[-2:] == ["offline", "no source"])
+        publisher.tell_source(True)
+        until(lambda: broker.payloads("line/4/status")[-1] == "online")
+    assert broker.payloads("line/4/status")[-1] == "offline"
+    assert publisher.lost == 0
+
+
+def test_a_watched_folder_that_goes_away_is_told(broker: Broker, model: Path, tmp_path: Path) -> None:
+    incoming = tmp_path / "incoming"
+    incoming.mkdir()
+    with running("infer", incoming, "--watch", "--model", model, "--mqtt", url(broker)) as process:
+        until(lambda: broker.payloads("line/4/status") == ["online"])
+        incoming.rename(tmp_path / "elsewhere")
+        until(lambda: broker.payloads("line/4/status") == ["online", "no source"])
+        (tmp_path / "elsewhere").rename(incoming)
+        until(lambda: broker.payloads("line/4/status") == ["online", "no source", "online"])
+        process.send_signal(signal.SIGTERM)
+        assert finish(process, 60)[0] == 0
 
 
 def test_the_queue_is_bounded_and_the_inspection_does_not_wait(

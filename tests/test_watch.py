@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from notify_socket import NotifySocket
 from numpy.typing import NDArray
-from workplace import finish, running
+from workplace import command_line, finish, running
 
 from rstpm_edge import watch as watching
 from rstpm_edge.errors import SourceError
@@ -32,8 +32,8 @@ class Watcher:
     """Collects what `watch` gives."""
 
     def __init__(self, folder: Path, *leave_out: Path) -> None:
-        self.reports: list[str] = []
-        self._items: Iterator[Item] = watch(folder, leave_out, report=self.reports.append)
+        self.reports: list[tuple[str, bool]] = []
+        self._items: Iterator[Item] = watch(folder, leave_out, report=lambda *said: self.reports.append(said))
         next(self._items)  # what is there already is looked at when the first is asked for
 
     def until(self, *names: str, seconds: float = 20) -> dict[str, Frame | Failure]:
@@ -188,8 +188,8 @@ def test_a_folder_that_is_not_mounted_for_a_while(tmp_path: Path, bad: NDArray[n
         mount.symlink_to(share)
         watcher.nothing(0.5)  # what was there is not new
     assert watcher.reports == [
-        f"The folder {mount} has gone; waiting for it.",
-        f"The folder {mount} is back.",
+        (f"The folder {mount} has gone; waiting for it.", False),
+        (f"The folder {mount} is back.", True),
     ]
     (share / "new.png").write_bytes(encoded(bad))
     watcher.until("new.png")
@@ -250,3 +250,43 @@ def test_watching(model: Path, tmp_path: Path, good: NDArray[np.uint8], bad: NDA
     assert all("time" in line for line in lines)
     assert errors.startswith("2 images: 1 normal, 1 anomalous, 0 failed; ")
     assert sorted(path.name for path in (incoming / "out").iterdir()) == ["1.png.overlay.png", "2.png.overlay.png"]
+
+
+def test_a_picture_that_cannot_be_written_ends_no_watching(
+    model: Path, tmp_path: Path, good: NDArray[np.uint8], bad: NDArray[np.uint8]
+) -> None:
+    incoming, out, printed = tmp_path / "incoming", tmp_path / "out", tmp_path / "printed"
+    incoming.mkdir()
+    arguments = [incoming, "--watch", "--json", "--model", model, "--save-overlay", out]
+    with open(printed, "w") as output, running("infer", *arguments, stdout=output) as process:
+        wait_for(out.exists)
+        out.rmdir()
+        out.write_text("no folder, as a disk that is full is none to write to")
+        time.sleep(1)  # until the folder is watched
+        for name in ("1.png", "2.png"):
+            (incoming / name).write_bytes(encoded(bad))
+            wait_for(lambda name=name: name in printed.read_text())  # type: ignore[misc]
+        out.unlink()
+        (incoming / "3.png").write_bytes(encoded(good))
+        wait_for(lambda: "3.png" in printed.read_text())
+        process.send_signal(signal.SIGTERM)
+        code, _, errors = finish(process, 60)
+    assert code == 2
+    assert [json.loads(line)["is_anomalous"] for line in printed.read_text().splitlines()] == [True, True, False]
+    trouble, better, summary = errors.splitlines()  # said once, not for each
+    assert trouble == f"Error: Cannot create the folder {out}: File exists. Judging goes on without."
+    assert better == "Pictures and maps can be written again."
+    assert summary.startswith("3 images: 1 normal, 2 anomalous, 0 failed; ")
+    assert summary.endswith("; 2 images without pictures or maps")
+    assert [path.name for path in out.iterdir()] == ["3.png.overlay.png"]
+
+
+def test_a_folder_that_pictures_are_written_into_is_not_watched(model: Path, tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "there" / ".."):
+        (tmp_path / "there").mkdir(exist_ok=True)
+        result = command_line("infer", tmp_path, "--watch", "--model", model, "--save-overlay", folder)
+        assert result.exit_code == 2
+        assert result.stderr == (
+            f"Error: Pictures and maps cannot be written into {tmp_path} itself, whose images are judged: "
+            f"give another folder, such as {tmp_path / 'results'}.\n"
+        )
