@@ -123,6 +123,7 @@ class Bundle:
     def to_json(self) -> str:
         """The document as JSON; NaN and infinity are refused (ValueError)."""
         fields = asdict(self)
+        fields["calibration"]["threshold"] = self.calibration.threshold  # for programs that are not ours
         # Beside the fusion, not in it, so that a reader that knows of no head refuses the file.
         head = fields["fusion"].pop("head")
         if head is not None:

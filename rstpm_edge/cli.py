@@ -1,5 +1,6 @@
 """The command line: what all commands share. Each command stands in a module of its own."""
 
+import os
 from typing import Any
 
 import click
@@ -25,6 +26,10 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
+            if "RSTPM_EDGE_KERNEL" in os.environ:
+                from rstpm_edge.fusion import kernels
+
+                kernels()  # raises for one that there is not, before the work
             return super().invoke(ctx)
         except RstpmEdgeError as error:
             say_error(error)

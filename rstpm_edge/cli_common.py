@@ -80,7 +80,7 @@ def parse_provider(text: str) -> "Provider":
 
 
 def images_below(folder: Path, leave_out: Sequence[Path] = ()) -> list[Path]:
-    """The images in `folder` and below it, but for those in folders `leave_out` below it. Raises UsageError for none."""
+    """The images in `folder` and below it, but for those in folders `leave_out` in it. Raises UsageError for none."""
     from rstpm_edge.image import find_images
 
     # One that `folder` lies in is none of them: what is written there comes to lie beside `folder`, not in it.

@@ -37,6 +37,7 @@ def demo(ctx: click.Context, data: Path | None, output: Path, max_minutes: float
         data = output / "data"
         say(f"Rendering photos of a machined part into {data} …")
         training_module("demo_product").write_dataset(data, seed=seed)
+    picked = _picked(training_module("data").test_images(data))  # before the work: it may have none
     say(f"Training on the good images of {data} …")
     run_folder = _fresh(output / "run")
     with progress_bars() as report:
@@ -46,7 +47,7 @@ def demo(ctx: click.Context, data: Path | None, output: Path, max_minutes: float
     say_run(run)
     model = output / "model.onnx"
     say_export(training_module("export").export(run, model))
-    images = [str(image) for image in _picked(training_module("data").test_images(data))]
+    images = [str(image) for image in picked]
     overlays = output / "overlays"
     say(f"Judging {len(images)} images that the model has not seen:")
     arguments = [*images, "--model", str(model), "--save-overlay", str(overlays)]

@@ -60,7 +60,7 @@ def _table(model: Path, facts: dict[str, Any]) -> str:
     rows = [
         ("model", f"{model} (schema {facts['schema_version']}, rstpm-edge {facts['package_version']})"),
         ("preset", f"{facts['preset']}, strides {', '.join(map(str, facts['strides']))}"),
-        ("input", f"{facts['width']} x {facts['height']} pixels, {facts['resize']}"),
+        ("input", f"{facts['width']} pixels wide, {facts['height']} high, {facts['resize']}"),
         ("precision", _precision(facts)),
         *([("judged part", "x {}, y {}, {} x {} pixels of each photo".format(*facts["roi"]))] if facts["roi"] else []),
         *(

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from rstpm_edge.cli_common import say, training_module
 from rstpm_edge.cli_training import parse_overrides, parse_size, parse_weights, progress_bars
@@ -13,6 +14,7 @@ from rstpm_edge.roi import parse_roi
 if TYPE_CHECKING:
     from rstpm_edge.training.run import Summary
 
+OF_RESUME = ("resume", "device", "precision", "processes")  # what may be another when a run goes on
 ODD = 1.25  # times as far above the typical score as the next
 
 
@@ -52,7 +54,8 @@ ODD = 1.25  # times as far above the typical score as the next
 @click.option("--precision", default="auto", show_default=True, help="As Fabric has it: 32-true, bf16-mixed, …")
 @click.option("--processes", default=1, show_default=True, help="Processes or GPUs that share each batch.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with an interrupted run.")
-def train(data: Path | None, **options: Any) -> None:
+@click.pass_context
+def train(ctx: click.Context, /, data: Path | None, **options: Any) -> None:
     """Learn a product from the good images in DATA; writes ./runs/<time>.
 
     DATA is a folder of good images, or has the MVTec AD layout, of which train/good is taken.
@@ -71,6 +74,7 @@ def train(data: Path | None, **options: Any) -> None:
         if options["resume"] is not None:
             if data is not None:
                 raise UsageError("Give either DATA or --resume RUN: a run knows its data.")
+            _refuse_others(ctx)
             run = module.resume(options["resume"], machine, report=report)
         elif data is None:
             raise UsageError("Give DATA, a folder of good images, or --resume RUN.")
@@ -92,6 +96,19 @@ def train(data: Path | None, **options: Any) -> None:
             run = module.train(data, parsed, machine, report=report)
     if module.is_first_process():
         say_run(run)
+
+
+def _refuse_others(ctx: click.Context) -> None:
+    """Raises UsageError for options that a run which is resumed knows already."""
+    given = [
+        option.opts[0]
+        for option in ctx.command.params
+        if option.name not in OF_RESUME
+        and option.name is not None
+        and ctx.get_parameter_source(option.name) == ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise UsageError(f"A run that is resumed goes on as it began: leave out {', '.join(given)}.")
 
 
 def say_run(run: Path) -> None:

@@ -19,7 +19,7 @@ def progress_bars() -> Iterator[Callable[[Any], None]]:
 
         def report(progress: Any) -> None:
             if progress.warning is not None:
-                click.echo(f"Skipped: {progress.warning}", err=True)
+                click.echo(f"{progress.stage.capitalize()}: {progress.warning}", err=True)
                 return
             if progress.stage not in stages:
                 stack.close()  # the stage before is done

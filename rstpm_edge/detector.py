@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.bundle import Bundle
-from rstpm_edge.errors import UsageError
+from rstpm_edge.errors import ImageError, UsageError
 from rstpm_edge.fusion import kernels
 from rstpm_edge.image import Channels, read_image, to_input
 from rstpm_edge.judgement import judge
@@ -83,10 +83,7 @@ class Detector:
         self._precision = session.precision
         self._threads = session.threads
         self._size = (session.bundle.height, session.bundle.width)
-        try:
-            self._kernel = kernels().active
-        except ValueError as error:
-            raise UsageError(f"{error}.") from error
+        self._kernel = kernels().active
         self._score = Scorer(session.bundle.fusion, session.bundle.evidence, session.map_sizes, self._size)
         self._roi = session.bundle.roi if from_model else given_roi
         self._ignored: Callable[[Grid, tuple[int, int]], NDArray[np.bool_]] | None = None
@@ -209,4 +206,6 @@ class Detector:
     def _load(self, image: ImageLike) -> tuple[NDArray[Any], Channels]:
         if isinstance(image, (str, os.PathLike)):
             return read_image(image, channels="bgr"), "bgr"  # in OpenCV's order: `to_input` turns it at no cost
+        if not isinstance(image, np.ndarray):  # before it is cropped: a camera that fails gives None
+            raise ImageError(f"An image must be a NumPy array or a path, but the image is {type(image).__name__}.")
         return image, self._channels

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.bundle import Fusion
-from rstpm_edge.errors import ModelError
+from rstpm_edge.errors import ModelError, UsageError
 from rstpm_edge.native import _native
 
 __all__ = ["FusedMaps", "Fuser", "Kernels", "kernels", "make_fuser"]
@@ -32,9 +32,12 @@ def kernels() -> Kernels:
     """Which kernels there are. The environment variable RSTPM_EDGE_KERNEL chooses the active one.
 
     Raises:
-        ValueError: RSTPM_EDGE_KERNEL names a kernel that does not exist or does not run on this processor.
+        UsageError: RSTPM_EDGE_KERNEL names a kernel that does not exist or does not run on this processor.
     """
-    return Kernels(_native.available_kernels(), _native.default_kernel())
+    try:
+        return Kernels(_native.available_kernels(), _native.default_kernel())
+    except ValueError as error:
+        raise UsageError(f"{error}.") from error
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def watch(
     An image is taken when its file has not changed for a fifth of a second and can be decoded, so one that is
     still being written is never judged by half. A file that cannot be read for five seconds after its last change
     is a failure. A file is new when its name is, or when another file took its name; one that is written to again
-    in place is not. `leave_out` are folders below it whose images are not looked at. When the folder goes away, `report`
+    in place is not. `leave_out` are folders in it whose images are not looked at. When the folder goes away, `report`
     is called with a sentence and False, and once more, with True, when it is back.
 
     Raises SourceError when there is no such folder.

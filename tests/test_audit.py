@@ -225,8 +225,10 @@ def test_an_image_is_never_compared_with_itself_or_its_copies() -> None:
     groups[7] = 3
     comparison = compare(features, groups)
     together = comparison.distances
-    assert np.isinf(comparison.apart[3, [3, 7]]).all()
-    assert np.isfinite(np.delete(comparison.apart[3], [3, 7])).all()
+    np.testing.assert_array_equal(comparison.bank, np.delete(np.arange(12), 7))  # once is enough
+    for row in (3, 7):
+        assert np.isinf(comparison.apart[row, 3])
+        assert np.isfinite(np.delete(comparison.apart[row], 3)).all()
     assert together[3].min() > 0.5
     others = [i for i in range(12) if i not in (3, 7)]
     for place in range(4):  # by hand
@@ -234,6 +236,16 @@ def test_an_image_is_never_compared_with_itself_or_its_copies() -> None:
         assert together[3, place] == pytest.approx(float(1 - similar[-2:].mean()), abs=1e-5)
     whole = 1 - torch.stack([(features[5] @ features[3, place]).max() for place in range(4)]).mean()
     assert comparison.apart[3, 5] == pytest.approx(float(whole), abs=1e-5)
+
+
+def test_a_photo_and_its_copy_are_one_witness() -> None:
+    features = torch.nn.functional.normalize(torch.randn(12, 4, 64, generator=torch.Generator().manual_seed(0)), dim=2)
+    features[3] = features[7]  # both show the same rare thing
+    alone = compare(features, np.arange(12)).distances[3]
+    features = torch.cat([features, features[7:8]])  # and one of them was photographed twice
+    groups = np.array([*range(12), 7])
+    np.testing.assert_allclose(compare(features, groups).distances[3], alone, atol=1e-6)
+    assert compare(features, np.arange(13)).distances[3].max() < alone.min()
 
 
 def test_many_places_are_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:

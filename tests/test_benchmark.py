@@ -241,6 +241,12 @@ def test_reports_of_each_result(tmp_path: Path, trainings: Trainings) -> None:
         page = (output / "reports" / name / "seed_0.html").read_text()
         assert f"{name}" in page
         assert "Data/Images/Anomaly/000.JPG" in page
+    said: list[str] = []
+    page = output / "reports" / "pcb1" / "seed_0.html"
+    page.unlink()
+    run_benchmark(plan, load_categories(root, "visa"), output, say=said.append)
+    result = output / "results" / "pcb1" / "seed_0.json"
+    assert said == [f"pcb1, seed 0 was finished without {page}: remove {result} to have it done again."]
 
 
 # What goes wrong

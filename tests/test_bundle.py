@@ -38,6 +38,14 @@ def test_maps_are_named_after_pair_and_stride() -> None:
     assert make_bundle().map_names == names
 
 
+def test_the_threshold_stands_in_the_document_for_programs_that_are_not_ours() -> None:
+    bundle = make_bundle()
+    fields = json.loads(bundle.to_json())
+    assert fields["calibration"]["threshold"] == bundle.calibration.threshold
+    del fields["calibration"]["threshold"]  # as in older files
+    assert parse_bundle(json.dumps(fields)) == bundle
+
+
 def test_nan_is_not_written() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         make_bundle(fusion=Fusion(mean=(float("nan"),) * 6)).to_json()

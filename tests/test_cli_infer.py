@@ -186,9 +186,7 @@ def test_folders_that_cannot_be_written(run: Any, photos: Path, option: str) -> 
         one_line(result.stderr, f"Error: Cannot create the folder {folder}: ")
 
 
-def test_pictures_beside_the_folder_that_is_judged(
-    run: Any, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pictures_beside_the_folder_that_is_judged(run: Any, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(photos.parent)
     result = run("infer", photos.name, "--save-overlay", ".")
     assert result.exit_code == 1

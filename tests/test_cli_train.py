@@ -161,7 +161,7 @@ def test_two_runs_in_one_second_have_folders_of_their_own(tmp_path: Path, monkey
     folders = set()
     for _ in range(3):
         folder = new_run_folder()
-        folder.mkdir(parents=True)
+        assert folder.is_dir()  # so nobody else gets it
         folders.add(folder)
     assert len(folders) == 3
 
@@ -219,6 +219,14 @@ def test_wrong_options_of_train(parts: Path, options: list[str], says: str) -> N
     assert list(Path.cwd().iterdir()) == []
 
 
+@pytest.mark.parametrize("command", ["train", "audit", "infer", "info", "evaluate"])
+def test_a_kernel_that_there_is_not(command: str, parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RSTPM_EDGE_KERNEL", "abacus")
+    result = command_line(command, *([] if command == "info" else [parts]))
+    assert result.exit_code == 2
+    assert sentence(result).startswith("unknown kernel 'abacus' (from the environment variable RSTPM_EDGE_KERNEL)")
+
+
 @pytest.mark.training
 @pytest.mark.parametrize(
     ("arguments", "says"),
@@ -227,6 +235,22 @@ def test_wrong_options_of_train(parts: Path, options: list[str], says: str) -> N
         (["train", "missing"], "missing is missing; give a folder of images."),
         (["train", "."], ". holds 0 image(s)"),
         (["train", "--resume", "missing"], "missing is not a run of rstpm-edge."),
+        (
+            [
+                "train",
+                "--resume",
+                "missing",
+                "--alpha",
+                "0.05",
+                "--epochs",
+                "9",
+                "--set",
+                "head=none",
+                "--device",
+                "cpu",
+            ],
+            "A run that is resumed goes on as it began: leave out --set, --epochs, --alpha.",
+        ),
         (["export"], "There is no finished run in ./runs: run `rstpm-edge train DATA` first, or name a RUN."),
         (["export", "missing"], "missing is not a run of rstpm-edge."),
         (["evaluate", "missing"], "missing is missing; give a folder of images."),

@@ -301,6 +301,12 @@ def test_the_model_file_may_go_once_it_is_loaded(model: Path, bad: Image) -> Non
     assert detector(bad).is_anomalous
 
 
+@pytest.mark.parametrize("roi", [None, (0, 0, 8, 8)])
+def test_a_frame_that_a_camera_did_not_give(model: Path, roi: Any) -> None:
+    with pytest.raises(ImageError, match=r"^An image must be a NumPy array or a path, but the image is NoneType\.$"):
+        Detector(model, roi=roi)(None)  # type: ignore[arg-type]
+
+
 def test_results_share_no_memory(model_factory: ModelFactory, bad: Image, good: Image) -> None:
     for name, resize in (("s.onnx", "stretch"), ("l.onnx", "letterbox")):
         detector = Detector(model_factory(name, resize=resize))

@@ -322,6 +322,18 @@ def test_one_empty_mask_among_others_is_taken(model: Path, spots: Path) -> None:
     assert evaluate(spots, model).by_kind["dark"].pixel_auroc is not None
 
 
+def test_a_kind_whose_defects_lie_outside_of_the_roi(model_factory: ModelFactory, spots: Path) -> None:
+    add_masks(spots)
+    for path in (spots / "ground_truth" / "dark").iterdir():
+        mask = np.zeros((80, 100), np.uint8)
+        mask[:4, :4] = 255
+        cv2.imwrite(str(path), mask)
+    found = evaluate(spots, model_factory(roi=(10, 10, 80, 60)))
+    assert found.by_kind["dark"].pixel_auroc is None
+    assert found.by_kind["dark"].image_auroc is not None
+    assert found.both.pixel_auroc is not None
+
+
 def test_a_paper_fusion_measures_its_pairs_by_the_product(model_factory: ModelFactory, spots: Path) -> None:
     found = evaluate(spots, model_factory(fusion=Fusion("paper"), calibration=Calibration(0.5, (0.5,))))
     assert (found.both.image_auroc, found.stpm.image_auroc, found.recon.image_auroc) == (1, 1, 1)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rstpm_edge import fusion_reference
-from rstpm_edge.errors import ModelError
+from rstpm_edge.errors import ModelError, UsageError
 from rstpm_edge.fusion import Fuser, kernels
 
 KERNELS = kernels().available
@@ -285,6 +285,12 @@ def test_a_kernel_of_another_processor_is_an_error() -> None:
     foreign = next(name for name in ("neon", "avx2") if name not in KERNELS)
     with pytest.raises(ValueError, match=f"kernel '{foreign}' does not run on this processor; .*generic"):
         Fuser(PRODUCT, (32, 32), kernel=foreign)
+
+
+def test_kernels_names_one_that_there_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RSTPM_EDGE_KERNEL", "abacus")
+    with pytest.raises(UsageError, match=r"^unknown kernel 'abacus' \(from the environment variable .*\.$"):
+        kernels()
 
 
 def test_kernels_names_what_runs() -> None:

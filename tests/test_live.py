@@ -152,10 +152,14 @@ def test_a_stream_that_is_lost_comes_back(server: MjpegServer, monkeypatch: pyte
             until(lambda: len(source.reports) % 2 == 0)
             assert source.live.reconnections == round
             assert source.next().number > number
-        assert source.reports == [
-            (f"{server.url} is lost; trying to get it back.", False),
-            (f"{server.url} is back.", True),
-        ] * 2
+        assert (
+            source.reports
+            == [
+                (f"{server.url} is lost; trying to get it back.", False),
+                (f"{server.url} is back.", True),
+            ]
+            * 2
+        )
 
 
 def test_a_stream_that_falls_silent_is_lost(server: MjpegServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,9 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from rstpm_edge.training.export import map_difference, score_difference
 from rstpm_edge.training.run import load_checkpoint, save_checkpoint
 from rstpm_edge.training.verify import verify
 from workplace import Workplace, command_line
@@ -40,6 +42,16 @@ def test_a_model_of_another_run_is_told(workplace: Workplace, parts: Path, tmp_p
     result = command_line("verify", parts, "--model", workplace.model, "--run", run, "--most", 1)
     assert result.exit_code == 2
     assert "was it exported from another run?" in result.stderr
+
+
+def test_differences_are_those_of_an_export() -> None:
+    want = [np.array([[[8.0, -2.0]]], np.float32), np.array([[[0.5, 0.0]]], np.float32)]
+    got = [want[0] + np.float32(4e-4), want[1] + np.float32(2e-5)]
+    assert map_difference(got, want) == pytest.approx(5e-5, rel=1e-2)  # of the largest value, 8
+    got[1] = got[1] + np.float32(np.nan)
+    assert np.isnan(map_difference(got, want))
+    # One score near zero is not held to a thousandth of itself.
+    assert score_difference(np.float32([10.001, 1e-3]), np.float32([10, 0])) == pytest.approx(2e-4, rel=1e-2)
 
 
 def test_no_image_is_refused(workplace: Workplace) -> None:

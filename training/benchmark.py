@@ -79,7 +79,11 @@ def run_benchmark(
     failures: list[Failure] = []
     benchmark = _collect(plan, categories, known, failures)
     for number, (category, seed) in enumerate(pending, 1):
-        if known[category.name, seed] is None:
+        if known[category.name, seed] is not None:
+            if plan.reports and not (page := _report_path(output, category, seed)).exists():
+                result = _result_path(output, category, seed)
+                say(f"{category.name}, seed {seed} was finished without {page}: remove {result} to have it done again.")
+        else:
             say(f"{category.name}, seed {seed} ({number} of {len(pending)})")
             try:
                 known[category.name, seed] = _run_one(plan, category, seed, output, machine, report)
@@ -155,7 +159,8 @@ def _run_one(
     )
     evaluation = measure(predictions)
     if plan.reports:
-        page = make_folder(output / "reports" / category.name) / f"seed_{seed}.html"
+        page = _report_path(output, category, seed)
+        make_folder(page.parent)
         write_report(page, predictions, evaluation)
     trained = load_summary(run)
     result = Result(
@@ -188,7 +193,7 @@ def _is_run_on(run: Path, files: Sequence[Path]) -> bool:
     except TrainingError:  # there is none, or it is damaged
         return False
     folder, names = identify(files)
-    same = Path(config.data) == folder and {*config.train, *config.holdout} == set(names)
+    same = Path(config.data) == folder and {*config.train, *config.holdout, *config.aside} == set(names)
     return same and not (finished and checkpoint is None)
 
 
@@ -200,6 +205,10 @@ def _collect(
 ) -> Benchmark:
     found = (known[category.name, seed] for category in categories for seed in plan.seeds)
     return Benchmark(tuple(result for result in found if result is not None), tuple(failures))
+
+
+def _report_path(output: Path, category: Category, seed: int) -> Path:
+    return output / "reports" / category.name / f"seed_{seed}.html"
 
 
 def _result_path(output: Path, category: Category, seed: int) -> Path:

@@ -239,7 +239,9 @@ def _metrics(
 ) -> Metrics:
     image = image_metrics(defective, scores)
     masked = [ranked for ranked in pixels if ranked is not None]
-    pixel: PixelMetrics | None = ranked_metrics(masked) if len(masked) == len(pixels) else None
+    # With a ROI, all defects of a kind may lie outside it: there is nothing to outline then.
+    outlined = len(masked) == len(pixels) and any(ranked.defective.size for ranked in masked)
+    pixel: PixelMetrics | None = ranked_metrics(masked) if outlined else None
     metrics = Metrics(image.auroc, image.ap, image.f1)
     if pixel is None:
         return metrics

@@ -69,8 +69,8 @@ SAFE_OPERATORS = frozenset(
     }
 )
 
-MAP_TOLERANCE = 1e-4  # of a map's largest value, or of 1: outlines and cosines lie below 2, log odds within 8
-SCORE_TOLERANCE = 1e-3  # relative
+MAP_TOLERANCE = 1e-4  # see `map_difference`
+SCORE_TOLERANCE = 1e-3  # see `score_difference`
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class ExportReport:
 
     path: Path
     images: int
-    map_difference: float  # ONNX Runtime against PyTorch, absolute
-    score_difference: float  # ONNX Runtime and the extension against PyTorch and NumPy, relative
+    map_difference: float  # ONNX Runtime against PyTorch, as `map_difference` has it
+    score_difference: float  # ONNX Runtime and the extension against PyTorch and NumPy, as `score_difference` has it
     operators: tuple[str, ...]
     unusual_operators: tuple[str, ...]
     obstacles: tuple[str, ...]  # what else TensorRT or OpenVINO may not take: sentences
@@ -225,25 +225,45 @@ def check(
     except Exception as error:  # ONNX Runtime's exceptions have no base class but Exception
         raise ExportError(f"ONNX Runtime cannot run the exported graph ({error}): nothing was written.") from error
     single = [np.concatenate(level) for level in zip(*singly, strict=True)]
-    # By NumPy: Python's max lets NaN pass.
-    pairs = [(got, want) for maps in (single, batch) for got, want in zip(maps, expected, strict=True)]
-    differences = [np.abs(got - want).max() / np.maximum(1, np.abs(want).max()) for got, want in pairs]
-    map_difference = float(np.max(differences))
-    score_difference = float("nan")
-    if map_difference <= MAP_TOLERANCE:  # what is not finite cannot be fused
+    maps_apart = max_or_nan([map_difference(maps, expected) for maps in (single, batch)])
+    scores_apart = float("nan")
+    if maps_apart <= MAP_TOLERANCE:  # what is not finite cannot be fused
         scorer = _scorer(bundle, single)
         want = scorer(expected).score
         scores = [scorer(single).score]
         if fused:
             scores.append(session.run(["score"], {"image": inputs})[0])
-        scale = np.maximum(np.abs(want), np.abs(want).mean())  # a normalized score may lie near zero
-        score_difference = float(np.max([np.abs(got - want) / scale for got in scores]))
-    if not score_difference <= SCORE_TOLERANCE:
+        scores_apart = max_or_nan([score_difference(got, want) for got in scores])
+    if not scores_apart <= SCORE_TOLERANCE:
         raise ExportError(
-            f"ONNX Runtime and PyTorch disagree (maps {map_difference:.2g}, score {score_difference:.2g} relative; "
+            f"ONNX Runtime and PyTorch disagree (maps {maps_apart:.2g}, score {scores_apart:.2g} relative; "
             f"allowed are {MAP_TOLERANCE:g} and {SCORE_TOLERANCE:g}): nothing was written. Train again, and report it."
         )
-    return map_difference, score_difference
+    return maps_apart, scores_apart
+
+
+def map_difference(found: Sequence[NDArray[np.float32]], expected: Sequence[NDArray[np.float32]]) -> float:
+    """The largest difference between maps (N, h, w), each as a share of its largest value, or of 1 where that is less.
+
+    Outlines and cosines lie below 2, log odds within 8, angles beside their deviation wherever they like. NaN where a
+    map holds one.
+    """
+    pairs = zip(found, expected, strict=True)
+    return max_or_nan([np.abs(got - want).max() / np.maximum(1, np.abs(want).max()) for got, want in pairs])
+
+
+def score_difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """The largest difference between scores (N,), each as a share of itself, or of their mean size where that is more.
+
+    A normalized score may lie near zero.
+    """
+    scale = np.maximum(np.abs(expected), np.abs(expected).mean())
+    return float(np.max(np.abs(found - expected) / scale))
+
+
+def max_or_nan(values: Sequence[float]) -> float:
+    """Python's max lets NaN pass."""
+    return float(np.max(values))
 
 
 def check_alone(content: bytes, bundle: Bundle, images: Sequence[NDArray[np.uint8]], fused: bool) -> None:

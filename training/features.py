@@ -17,6 +17,8 @@ from rstpm_edge.files import make_folder
 from .model import RSTPM, TeacherFeatures
 
 BATCH = 16
+MEMORY = Path("/proc/meminfo")
+CGROUP = Path("/sys/fs/cgroup")  # of version 2, as a container sees its own
 MEMORY_SHARE = 0.5  # of what is free now; the rest is for the students and for whatever else the box does
 
 
@@ -100,11 +102,15 @@ def remove_features(folder: Path) -> None:
 
 
 def available_memory() -> int:
-    """Bytes of memory that can be had without swapping."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
+    """Bytes of memory that can be had without swapping, and within the limit of a container."""
+    available = 1 << 30
+    for line in MEMORY.read_text().splitlines():
         if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return 1 << 30
+            available = int(line.split()[1]) * 1024
+    with contextlib.suppress(OSError, ValueError):  # ValueError: "max", which is no limit
+        limit, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        available = min(available, max(limit - used, 0))
+    return available
 
 
 def _teacher_features(model: RSTPM, images: NDArray[np.uint8], device: torch.device) -> list[Tensor]:

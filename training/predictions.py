@@ -1,6 +1,6 @@
 """What a model file says about labelled images, kept small: its maps, at the model's own resolution."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -92,18 +92,24 @@ def predict(
     session = open_session(model, threads=threads, providers=providers)
     bundle, digest = session.bundle, _digest(session.path)
     shapes, placements, masks, batches = [], [], [], []
+    marked: dict[tuple[Path, int], bool] = {}
     for done, image in enumerate(images, 1):
         photo = read_image(image.path)
         pixels = crop(photo, bundle.roi, image.path)
         shape = (pixels.shape[0], pixels.shape[1])
-        known = image.mask or not image.is_defective
-        masks.append(crop(read_mask(image, (photo.shape[0], photo.shape[1])), bundle.roi) if known else None)
+        mask = None
+        if image.mask or not image.is_defective:
+            mask = read_mask(image, (photo.shape[0], photo.shape[1]))
+        if image.mask and mask is not None:  # all of it: a defect may lie outside the ROI
+            of_kind = (image.mask.parent, image.mask_level)
+            marked[of_kind] = marked.get(of_kind, False) or bool(mask.any())
+        masks.append(None if mask is None else crop(mask, bundle.roi))
         inputs, placement = to_input(pixels, (bundle.height, bundle.width), bundle.resize)
         batches.append(session.run(inputs[None]))
         placements.append(placement)
         shapes.append(shape)
         report(done, len(images))
-    _refuse_empty_masks(images, masks)
+    _refuse_empty_masks(marked)
     return Predictions(
         data=Path(data),
         model=session.path,
@@ -128,13 +134,11 @@ def _digest(model: Path) -> str:
         raise ModelError(f"Cannot read the model {model}: {error.strerror or error}.") from error
 
 
-def _refuse_empty_masks(images: Sequence[TestImage], masks: list[NDArray[np.bool_] | None]) -> None:
-    """One mask that marks nothing may be a slip; where all of a kind do, their grey values are meant otherwise."""
-    marked: dict[tuple[Path, int], bool] = {}
-    for image, mask in zip(images, masks, strict=True):
-        if image.mask is not None and mask is not None:
-            of_kind = (image.mask.parent, image.mask_level)
-            marked[of_kind] = marked.get(of_kind, False) or bool(mask.any())
+def _refuse_empty_masks(marked: Mapping[tuple[Path, int], bool]) -> None:
+    """One mask that marks nothing may be a slip; where all of a kind do, their grey values are meant otherwise.
+
+    `marked` says of each folder and grey level whether any mask there marks anything.
+    """
     for (folder, level), any_pixel in marked.items():
         if not any_pixel:
             raise DatasetError(f"No mask in {folder} marks a pixel: defects must be white, above {level} of 255.")

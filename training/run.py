@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rstpm_edge.bundle import Evidence, Fusion, HeadMap, ResizePolicy
 from rstpm_edge.calibration import Calibration
-from rstpm_edge.errors import TrainingError, UsageError
+from rstpm_edge.errors import OutputError, TrainingError, UsageError
 from rstpm_edge.files import make_folder, write_bytes, write_json
 from rstpm_edge.roi import Roi, check_roi
 
@@ -33,7 +33,10 @@ SAMPLES = 8
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What a training was asked for. `train` and `holdout` are file names with their sizes in bytes."""
+    """What a training was asked for. `train`, `holdout` and `aside` are file names with their sizes in bytes.
+
+    What is set aside is neither learned from nor held out: copies of held-out photos.
+    """
 
     data: str  # a folder; the names are relative to it, or to its train/good (MVTec AD layout)
     preset: Preset
@@ -48,6 +51,7 @@ class RunConfig:
     holdout: tuple[tuple[str, int], ...]
     version: str
     roi: Roi | None = None  # the part of each image that is learned from; None for all of it
+    aside: tuple[tuple[str, int], ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -84,10 +88,22 @@ class Checkpoint:
 
 
 def new_run_folder() -> Path:
-    """runs/<time> below the working directory, with a suffix when that second already has one."""
+    """Make runs/<time> below the working directory, with a suffix when that second already has one.
+
+    Made at once, so that of two trainings that begin together each has its own. Raises OutputError.
+    """
+    make_folder(RUNS)
     name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    candidates = (RUNS / (name + (f"_{i}" if i else "")) for i in range(1000))
-    return next(folder for folder in candidates if not folder.exists())
+    folder, number = RUNS / name, 0
+    while True:
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            number += 1
+            folder = RUNS / f"{name}_{number}"
+        except OSError as error:
+            raise OutputError(f"Cannot create the folder {folder}: {error.strerror or error}.") from error
 
 
 def newest_run() -> Path:
@@ -112,7 +128,7 @@ def load_config(folder: Path) -> RunConfig:
             key: tuple(v) if isinstance(v, list) else v for key, v in fields.pop("preset").items()
         }
         files: dict[str, Any] = {
-            key: tuple((str(n), int(s)) for n, s in fields.pop(key)) for key in ("train", "holdout")
+            key: tuple((str(n), int(s)) for n, s in fields.pop(key, ())) for key in ("train", "holdout", "aside")
         }
         roi = fields.pop("roi", None)
         return RunConfig(preset=Preset(**preset), roi=None if roi is None else check_roi(roi), **files, **fields)

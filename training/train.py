@@ -24,6 +24,7 @@ from rstpm_edge.roi import Roi, check_roi
 
 from .calibrate import calibrate_on
 from .data import existing_folder, good_images, identify, load_inputs, recorded_files
+from .duplicates import Duplicates, find_duplicates, fingerprint
 from .features import compute_features, remove_features
 from .fit import Progress, Report, fit
 from .fit_head import fit_head
@@ -102,7 +103,10 @@ def train(
         for problem in problems:
             report(Progress("skipped", 0, 0, warning=problem))
     name_of = dict(zip(files, names, strict=True))
-    held_out, learned = _split(len(kept), options.holdout, options.seed)
+    copies = find_duplicates([fingerprint(image) for image in inputs], inputs)
+    held_out, learned = _split(len(kept), options.holdout, options.seed, [group.rows for group in copies])
+    if copies and fabric.is_global_zero:
+        report(Progress("copies", 0, 0, warning=_about_copies(copies, len(held_out))))
     if options.alpha is not None:
         conformal_threshold((0.0,) * len(held_out), options.alpha)  # too few images: say so before the work
     preset = options.preset
@@ -120,11 +124,14 @@ def train(
         weights={name: w if w == "random" else os.path.abspath(w) for name, w in options.weights.items()},
         train=tuple(name_of[kept[i]] for i in learned),
         holdout=tuple(name_of[kept[i]] for i in held_out),
+        aside=tuple(name_of[kept[i]] for i in np.setdiff1d(np.arange(len(kept)), [*held_out, *learned])),
         version=__version__,
         roi=options.roi,
     )
     model = _build(config)
-    folder = Path(fabric.broadcast(str(folder or new_run_folder())))
+    if folder is None and fabric.is_global_zero:
+        folder = new_run_folder()
+    folder = Path(fabric.broadcast(str(folder)))
     if fabric.is_global_zero:
         save_config(folder, config)
         save_samples(folder, [kept[i] for i in held_out])
@@ -220,11 +227,40 @@ def _keep_freed_memory() -> None:
     mallopt(m_trim_threshold, (1 << 31) - 1)
 
 
-def _split(count: int, holdout: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows that are held out, and rows that are learned from; each ascending, never empty."""
+def _split(
+    count: int, holdout: float, seed: int, copies: Sequence[Sequence[int]] = ()
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows that are held out, and rows that are learned from; each ascending, never empty.
+
+    Of photos that are copies of each other all are learned from, or one is held out and the others are left aside: a
+    part that was learned from says nothing of new ones, and one that is held out counts once. Where that would leave
+    fewer than two to learn from, each photo is taken for itself.
+    """
     order = np.random.default_rng(seed).permutation(count)
     held = min(max(1, round(count * holdout)), count - 2)
-    return np.sort(order[:held]), np.sort(order[held:])
+    group = np.arange(count)
+    for rows in copies:
+        group[list(rows)] = rows[0]
+    sizes = np.bincount(group, minlength=count)
+    chosen: dict[int, int] = {}  # groups that are held out, and the row that stands for each
+    total = 0
+    for row in order:
+        if total >= held:
+            break
+        if group[row] not in chosen and count - total - sizes[group[row]] >= 2:
+            chosen[int(group[row])] = int(row)
+            total += sizes[group[row]]
+    if not chosen:
+        return np.sort(order[:held]), np.sort(order[held:])
+    return np.sort(list(chosen.values())), np.flatnonzero(~np.isin(group, list(chosen)))
+
+
+def _about_copies(copies: Sequence[Duplicates], held_out: int) -> str:
+    photos = sum(len(group.rows) for group in copies)
+    return (
+        f"{photos} photos are the same or nearly so, in {len(copies)} groups. All of a group are learned from, or one "
+        f"is held out, which makes {held_out} held-out images; `rstpm-edge audit` names them."
+    )
 
 
 def _build(config: RunConfig) -> RSTPM:

@@ -109,20 +109,21 @@ def describe(levels: Sequence[Tensor]) -> Tensor:
 def compare(
     features: Tensor, groups: NDArray[np.int64], progress: Callable[[int], None] = lambda done: None
 ) -> Comparison:
-    """Compare each image with those of other groups.
+    """Compare each image with the first ones of other groups: a photo and its copy are one witness, not two.
 
     One minus the cosine to the most similar place of an image, meaned over the two images where it is least.
     `features` (N, P, C) are of length 1. Nearest neighbours of pretrained features as in PatchCore (Roth et al.,
-    arXiv 2106.08265), with one image left out. Of more than 1000 images a sample of them is what each is compared
-    with.
+    arXiv 2106.08265), with one image left out. Of more than 1000 groups a sample of them is what each image is
+    compared with.
     """
     count, places, _ = features.shape
-    bank = np.arange(count)
-    if count > BANK:
-        bank = np.sort(np.random.default_rng(0).choice(count, BANK, replace=False))
+    bank = np.unique(groups, return_index=True)[1]
+    if len(bank) > BANK:
+        bank = np.random.default_rng(0).choice(bank, BANK, replace=False)
+    bank = np.sort(bank)
     others = features[bank].flatten(0, 1).T  # (C, B·P)
     same = torch.from_numpy(groups[:, None] == groups[bank])  # (N, B)
-    k = min(NEIGHBOURS, len(bank) - int(same.sum(1).max()))
+    k = min(NEIGHBOURS, len(bank) - 1)
     step = max(1, SIMILARITIES // others.shape[1])
     distances = np.empty((count, places), np.float32)
     apart = np.empty((count, len(bank)), np.float32)

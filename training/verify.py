@@ -14,17 +14,17 @@ from rstpm_edge.roi import crop
 from rstpm_edge.scoring import Scorer
 from rstpm_edge.session import open_session
 
-from .export import MAP_TOLERANCE, SCORE_TOLERANCE, load_model
+from .export import MAP_TOLERANCE, SCORE_TOLERANCE, load_model, map_difference, score_difference
 
 
 @dataclass(frozen=True)
 class Differences:
-    """The largest differences over `images` images; anomaly maps lie between 0 and 1, or 2 where they are angles."""
+    """The largest differences over `images` images, measured as an export measures them."""
 
     images: int
-    map_onnxruntime: float  # any of the maps, ONNX Runtime against PyTorch
+    map_onnxruntime: float  # any of the maps, ONNX Runtime against PyTorch: see `map_difference`
     fused_extension: float  # the fused map, the extension against NumPy, relative to its largest value
-    score: float  # ONNX Runtime and the extension against PyTorch and NumPy, relative
+    score: float  # ONNX Runtime and the extension against PyTorch and NumPy: see `score_difference`
 
     @property
     def agree(self) -> bool:
@@ -55,7 +55,8 @@ def verify(run: Path, model_file: Path, images: Sequence[Path]) -> Differences:
             "the float32 model, and `evaluate` says what it does on labelled photos."
         )
     scorer = Scorer(bundle.fusion, bundle.evidence, session.map_sizes, size)
-    worst = np.zeros(3)
+    apart: list[tuple[float, float]] = []  # of each image: maps, the fused one
+    scores: list[tuple[float, float]] = []  # found, expected
     for path in images:
         inputs = to_input(crop(read_image(path), bundle.roi, path), size, bundle.resize)[0][None]
         expected = [m.numpy() for m in model(torch.from_numpy(inputs))]
@@ -63,12 +64,10 @@ def verify(run: Path, model_file: Path, images: Sequence[Path]) -> Differences:
         found = scorer(maps)
         reference, _ = reference_score(maps, bundle)
         _, score = reference_score(expected, bundle)
-        worst = np.maximum(
-            worst,
-            [
-                max(float(np.abs(got - want).max()) for got, want in zip(maps, expected, strict=True)),
-                float(np.abs(found.anomaly_map - reference).max() / np.abs(reference).max()),
-                float(np.abs(found.score - score).max() / np.abs(score).max()),
-            ],
-        )
-    return Differences(len(images), *map(float, worst))
+        fused = np.abs(found.anomaly_map - reference).max() / np.abs(reference).max()
+        apart.append((map_difference(maps, expected), float(fused)))
+        scores.append((float(found.score[0]), float(score[0])))
+    of_maps, of_fused = np.max(apart, axis=0)
+    return Differences(
+        len(images), float(of_maps), float(of_fused), score_difference(*np.float32(np.transpose(scores)))
+    )
