@@ -25,6 +25,9 @@ class _Group(click.Group):
     """Turns what commands raise into one line and an exit code; 1 is free for `infer` to say "anomalous"."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        # Read when cv2 is imported: a damaged image gets one line from us, and none from OpenCV or FFmpeg.
+        os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         try:
             if "RSTPM_EDGE_KERNEL" in os.environ:
                 from rstpm_edge.fusion import kernels
@@ -34,11 +37,15 @@ class _Group(click.Group):
         except RstpmEdgeError as error:
             say_error(error)
             ctx.exit(WRONG_USE)
-        except KeyboardInterrupt:
-            ctx.exit(INTERRUPTED)
         except BrokenPipeError:  # the reader, `head` say, has seen enough
             discard_stdout()
             ctx.exit(BROKEN_PIPE)
+        except OSError as error:  # a path that may not be looked at, or is too long
+            path = "" if error.filename is None else f" {os.fsdecode(error.filename)}"
+            say_error(f"Cannot use{path}: {error.strerror or error}.")
+            ctx.exit(WRONG_USE)
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

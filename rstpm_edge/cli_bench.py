@@ -1,7 +1,6 @@
 """`rstpm-edge bench`: how fast a model is on this machine, and where the time goes."""
 
 import json
-import os
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("images", nargs=-1, metavar="[IMAGE]...", type=click.Path(path_type=Path))
 @model_option
-@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="Images a call.")
+@click.option("--batch", type=click.IntRange(1, 256), default=1, show_default=True, metavar="N", help="Images a call.")
 @click.option("--runs", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="Timed calls.")
 @click.option("--frame", "size", metavar="WxH", help="Size of a frame in memory, without IMAGE.  [default: input's]")
 @click.option("--kernel", metavar="NAME", help="Kernel: generic, avx2, …; `rstpm-edge info` lists them.")
@@ -58,7 +57,6 @@ def bench(
       rstpm-edge bench photos/ --threads 4
       rstpm-edge bench --frame 5472x3648 --json
     """
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # as in `infer`: one line for a damaged image, from us
     from rstpm_edge.bench import measure
 
     if images and size is not None:

@@ -46,7 +46,7 @@ def session_options(command: Command) -> Command:
     command = provider_option(command)
     return click.option(
         "--threads",
-        type=click.IntRange(min=1),
+        type=click.IntRange(1, 256),
         metavar="N",
         help="CPU threads.  [default: the physical cores]",
     )(command)
@@ -130,5 +130,5 @@ def discard_stdout() -> None:
 
 def printable(text: str) -> str:
     """`text` with whatever the terminal cannot show (file names may hold any bytes) replaced."""
-    encoding = sys.stdout.encoding or "utf-8"
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"  # there is no stdout where it was closed
     return text.encode(encoding, "replace").decode(encoding)

@@ -1,7 +1,6 @@
 """`rstpm-edge infer`: judge images, videos, cameras and streams."""
 
 import contextlib
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -90,9 +89,6 @@ def infer(ctx: click.Context, /, sources: tuple[str, ...], **options: Any) -> No
       rstpm-edge infer camera:0 --roi 100,50,640,480 --on-anomaly 'reject-part {p_value}'
       rstpm-edge infer incoming/ --watch --mqtt mqtt://line@broker/station4
     """
-    # Read when cv2 is imported below: a damaged image gets one line from us, and none from OpenCV or FFmpeg.
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     from rstpm_edge.cli_sources import plan_sources
     from rstpm_edge.detector import Detector
     from rstpm_edge.inspection import Inspection, Output

@@ -57,7 +57,8 @@ def plan_sources(sources: Sequence[str], *, every: str | None, watch: bool, leav
     if every is not None and not {"video", "camera", "stream", "pipeline"} & set(kinds):
         raise UsageError("--every is for videos, cameras and streams.")
     if watch:
-        if kinds != ["folder"]:
+        # One that is not there is told as a camera is: a share that is mounted late is there at the next start.
+        if len(sources) != 1 or (kinds != ["folder"] and os.path.exists(sources[0])):
             raise UsageError("--watch takes one folder.")
         return Plan(watched=Path(sources[0]))
     for kind, source in zip(kinds, sources, strict=True):

@@ -62,7 +62,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     if not target.parent.is_dir():
         raise OutputError(f"Cannot write {target}: there is no folder {target.parent}.")
     if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"Cannot write {target}: no permission to write in {target.parent}.")
+        raise OutputError(f"Cannot write {target}: no permission to write in the folder {target.parent.absolute()}.")
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from rstpm_edge.cli_common import say, say_error, say_note
-from rstpm_edge.errors import ImageError, ModelError, OutputError
+from rstpm_edge.errors import ImageError, ModelError, OutputError, UsageError
 from rstpm_edge.files import make_folder, replacing
 from rstpm_edge.map_file import encode_npy, encode_png
 from rstpm_edge.overlay import encode_overlay
@@ -63,8 +63,8 @@ class Inspection:
     def take(self, item: Frame | Failure) -> None:
         """Judge a frame, or take note of a failure.
 
-        Raises UsageError for a mask that does not fit; OutputError when a verdict cannot be printed, and, unless the
-        output is to `keep_going`, for a file that cannot be written.
+        Raises OutputError when a verdict cannot be printed, and, unless the output is to `keep_going`, for a file that
+        cannot be written.
         """
         start = time.perf_counter()
         if isinstance(item, Failure):
@@ -88,7 +88,7 @@ class Inspection:
         start = time.perf_counter()
         try:
             result = self._detector(frame.image)
-        except (ImageError, ModelError) as error:  # neither knows which image it was
+        except (ImageError, ModelError, UsageError) as error:  # a mask that does not fit; none knows which image it was
             self._fail(Failure(frame.source, f"Cannot judge {frame.source}: {error}"))
             return
         milliseconds = frame.read_ms + (time.perf_counter() - start) * 1000

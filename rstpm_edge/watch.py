@@ -55,8 +55,11 @@ def watch(
 
     Raises SourceError when there is no such folder.
     """
-    if not folder.is_dir():
-        raise SourceError(f"Cannot watch {folder}: it is no folder.")
+    if not os.path.isdir(folder):
+        problem = "it is no folder" if os.path.exists(folder) else "it is not there"
+        raise SourceError(f"Cannot watch {folder}: {problem}.")
+    if not _may_be_listed(folder):
+        raise SourceError(f"Cannot watch {folder}: no permission to list it.")
     outputs = {str(path.resolve()) for path in leave_out}
     known: _Known = {}
     _new_files(folder, known, outputs)  # what is there already
@@ -67,7 +70,7 @@ def _arriving(folder: Path, known: _Known, outputs: set[str], report: SourceRepo
     arrivals: dict[Path, _Arrival] = {}
     reachable = True
     while True:
-        if reachable != folder.is_dir():
+        if reachable != (os.path.isdir(folder) and _may_be_listed(folder)):
             reachable = not reachable
             says = "is back." if reachable else "has gone; waiting for it."
             report(f"The folder {folder} {says}", reachable)
@@ -82,6 +85,10 @@ def _arriving(folder: Path, known: _Known, outputs: set[str], report: SourceRepo
         if not taken:
             yield None
             time.sleep(POLL)
+
+
+def _may_be_listed(folder: Path) -> bool:
+    return os.access(folder, os.R_OK | os.X_OK)
 
 
 def _looked_at(path: Path, arrivals: dict[Path, _Arrival], folder: Path) -> Item:

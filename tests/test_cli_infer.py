@@ -186,6 +186,17 @@ def test_folders_that_cannot_be_written(run: Any, photos: Path, option: str) -> 
         one_line(result.stderr, f"Error: Cannot create the folder {folder}: ")
 
 
+@pytest.mark.parametrize(
+    "arguments", [("infer", "x" * 300), ("info", "--model", "x" * 300), ("infer", ".", "--model", "x" * 300)]
+)
+def test_paths_that_may_not_be_looked_at(run: Any, arguments: tuple[str, ...], model: Path) -> None:
+    extra = () if "--model" in arguments else ("--model", model)
+    result = run(*arguments, *extra)
+    assert result.exit_code in (2, 3)
+    one_line(result.stderr, "Error: ")
+    assert "File name too long" in result.stderr
+
+
 def test_pictures_beside_the_folder_that_is_judged(run: Any, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(photos.parent)
     result = run("infer", photos.name, "--save-overlay", ".")
@@ -255,7 +266,7 @@ def test_version(run: Any) -> None:
 
 def test_info(run: Any, model: Path) -> None:
     text = run("info").stdout
-    for fact in ("64 x 64", "strides 4, 8, 16", "Apache-2.0", "99 good images", "1.00%", "0.99", "cpu"):
+    for fact in ("64 pixels wide, 64 high", "strides 4, 8, 16", "Apache-2.0", "99 good images", "1.00%", "0.99", "cpu"):
         assert fact in text
     facts = json.loads(run("info", "--json").stdout)
     assert facts["preset"] == "test"

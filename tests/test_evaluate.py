@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tracemalloc
 from dataclasses import replace
@@ -313,6 +314,24 @@ def test_masks_of_ones_instead_of_white_are_refused(model: Path, spots: Path) ->
         cv2.imwrite(str(path), mask // 255)
     with pytest.raises(DatasetError, match=r"No mask in .*dark marks a pixel: defects must be white, above 127"):
         evaluate(spots, model)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_mask_that_is_cut_off(model: Path, spots: Path) -> None:
+    add_masks(spots)
+    path = spots / "ground_truth" / "dark" / "0.png"
+    content = path.read_bytes()
+    for name, data in (("0.png", content[: len(content) // 2]), ("0.png", b"")):
+        path.with_name(name).write_bytes(data)
+        with pytest.raises(DatasetError, match=r"^The mask of .* Cannot read .*dark/0\.png: the file is "):
+            evaluate(spots, model)
+
+
+def test_a_mask_whose_name_is_no_text(model: Path, spots: Path) -> None:
+    add_masks(spots)
+    for folder in ("ground_truth", "test"):
+        (spots / folder / "dark").rename(Path(os.fsdecode(os.fsencode(spots / folder) + b"/d\xff")))
+    assert evaluate(spots, model).both.pixel_auroc is not None
 
 
 def test_one_empty_mask_among_others_is_taken(model: Path, spots: Path) -> None:

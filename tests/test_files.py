@@ -110,6 +110,6 @@ def test_what_could_not_be_written_is_known_before_the_work(tmp_path: Path, monk
             check_writable(path)
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
     with pytest.raises(
-        OutputError, match=rf"^Cannot write {tmp_path / 'new'}: no permission to write in {tmp_path}\.$"
+        OutputError, match=rf"^Cannot write {tmp_path / 'new'}: no permission to write in the folder {tmp_path}\.$"
     ):
         check_writable(tmp_path / "new")

@@ -81,6 +81,15 @@ def test_a_defect_outside_of_the_roi_does_not_count(model: Path, two: Image) -> 
     assert same_verdict(whole, Detector(model)(two))
 
 
+def test_outside_of_an_anomalous_roi_there_is_no_anomaly(model: Path, bad: Image) -> None:
+    whole = Detector(model)(bad)
+    result = Detector(model, roi=(80, 30, 40, 30), threshold=whole.typical_score)(bad)  # nothing but the spot
+    assert result.model_map.min() > result.threshold
+    outside = np.ones(bad.shape[:2], bool)
+    outside[30:60, 80:120] = False
+    assert (result.anomaly_map[outside] <= result.threshold).all()
+
+
 def test_the_models_own_roi_is_taken_unless_told_otherwise(model_factory: ModelFactory, bad: Image) -> None:
     plain, trained = model_factory("plain.onnx"), model_factory("roi.onnx", roi=ROI)
     detector = Detector(trained)

@@ -221,9 +221,11 @@ def test_roi_and_mask(run: Any, tmp_path: Path, photos: Path, bad: Any) -> None:
     cv2.imwrite(str(tmp_path / "mask.png"), mask)
     assert run(path).exit_code == 1
     assert run(path, "--mask", tmp_path / "mask.png").exit_code == 0
-    result = run(photos, "--mask", tmp_path / "mask.png")  # of another shape than the first photos
-    assert result.exit_code == 2
-    assert result.stderr == (
-        f"Error: The mask {tmp_path / 'mask.png'} measures 160×120 pixels, which fits no photo of 70×50: "
-        "draw the mask on such a photo.\n"
+    result = run(photos, "--mask", tmp_path / "mask.png")  # of another shape than two of the photos
+    assert result.exit_code == 3
+    assert result.stderr == "".join(
+        f"Error: Cannot judge {photos / name}: The mask {tmp_path / 'mask.png'} measures 160×120 pixels, which fits no "
+        "photo of 70×50: draw the mask on such a photo.\n"
+        for name in ("1.png", "10.png")
     )
+    assert "3 images: 1 normal, 0 anomalous, 2 failed" in result.stdout

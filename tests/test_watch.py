@@ -213,8 +213,26 @@ def test_a_folder_at_rest_is_not_listed_again_and_again(
 
 
 def test_what_is_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"^Cannot watch .*/none: it is no folder\.$"):
+    with pytest.raises(SourceError, match=r"^Cannot watch .*/none: it is not there\.$"):
         watch(tmp_path / "none")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SourceError, match=r"^Cannot watch .*/file: it is no folder\.$"):
+        watch(tmp_path / "file")
+
+
+def test_a_folder_that_may_not_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watcher = Watcher(tmp_path)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may do everything
+    watcher.nothing(0.3)
+    assert watcher.reports == [(f"The folder {tmp_path} has gone; waiting for it.", False)]
+    with pytest.raises(SourceError, match=r"^Cannot watch .*: no permission to list it\.$"):
+        watch(tmp_path)
+
+
+def test_a_folder_that_is_not_there_yet_is_no_wrong_use(model: Path, tmp_path: Path) -> None:
+    result = command_line("infer", tmp_path / "share", "--watch", "--model", model)
+    assert result.exit_code == 3  # after which a service is started again
+    assert result.stderr == f"Error: Cannot watch {tmp_path / 'share'}: it is not there.\n"
 
 
 # On the command line

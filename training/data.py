@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +14,7 @@ from rstpm_edge.image import find_images, read_image, to_input
 from rstpm_edge.roi import Roi, crop
 
 MINIMUM_IMAGES = 5  # four to learn from and one to calibrate on: enough to try, far too few to trust
+NAMED = 10  # unreadable images in one message
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def load_inputs(
     if problems and not skip_unreadable:
         raise DatasetError(
             f"{len(problems)} of {len(paths)} images cannot be read; mend or remove them, or give "
-            "--skip-unreadable:\n  " + "\n  ".join(problems)
+            "--skip-unreadable:\n  " + "\n  ".join([*problems[:NAMED], *(["…"] if len(problems) > NAMED else [])])
         )
     if len(kept) < MINIMUM_IMAGES:
         raise DatasetError(f"Only {len(kept)} images can be read; training needs at least {MINIMUM_IMAGES}.")
@@ -168,9 +168,12 @@ def read_mask(image: TestImage, shape: tuple[int, int]) -> NDArray[np.bool_]:
         return np.zeros(shape, bool)
     if image.mask is None:
         raise DatasetError(f"{image.path} has no mask in ground_truth; pixel metrics need one.")
-    mask = cv2.imread(str(image.mask), cv2.IMREAD_GRAYSCALE)
-    if mask is None or mask.shape != shape:
-        measures = "cannot be read" if mask is None else f"measures {mask.shape[1]}×{mask.shape[0]} pixels"
+    try:
+        mask = read_image(image.mask).max(axis=2)
+    except ImageError as error:
+        raise DatasetError(f"The mask of {image.path} must be an image of its size. {error}") from error
+    if mask.shape != shape:
+        measures = f"measures {mask.shape[1]}×{mask.shape[0]} pixels"
         raise DatasetError(f"The mask {image.mask} {measures}; it must be an image of {shape[1]}×{shape[0]} pixels.")
     return np.asarray(mask > image.mask_level)
 

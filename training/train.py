@@ -44,6 +44,7 @@ from .run import (
 )
 from .usual import fit_usual
 
+LARGEST = 4096  # pixels a side of the input
 NAMED = 5  # held-out images whose scores the summary names
 
 
@@ -106,7 +107,7 @@ def train(
     copies = find_duplicates([fingerprint(image) for image in inputs], inputs)
     held_out, learned = _split(len(kept), options.holdout, options.seed, [group.rows for group in copies])
     if copies and fabric.is_global_zero:
-        report(Progress("copies", 0, 0, warning=_about_copies(copies, len(held_out))))
+        report(Progress("copies", 0, 0, warning=_about_copies(copies, len(held_out), len(kept))))
     if options.alpha is not None:
         conformal_threshold((0.0,) * len(held_out), options.alpha)  # too few images: say so before the work
     preset = options.preset
@@ -165,10 +166,11 @@ def check_options(options: TrainingOptions) -> None:
     if options.roi is not None:
         check_roi(options.roi)
     unit = DEEPEST * options.preset.teacher1_shrink
-    if any(side < 2 * unit or side % unit for side in options.size):  # of one position there is no batch statistic
+    smallest = 2 * unit  # of one position there is no batch statistic
+    if any(not smallest <= side <= LARGEST or side % unit for side in options.size):
         raise UsageError(
             f"The input size {options.size[0]}x{options.size[1]} does not work: "
-            f"height and width must be multiples of {unit}, from {2 * unit} up."
+            f"height and width must be multiples of {unit}, from {smallest} to {LARGEST}."
         )
     if not 0 < options.holdout < 1:
         raise UsageError(f"--holdout is a share between 0 and 1, not {options.holdout:g}.")
@@ -255,8 +257,13 @@ def _split(
     return np.sort(list(chosen.values())), np.flatnonzero(~np.isin(group, list(chosen)))
 
 
-def _about_copies(copies: Sequence[Duplicates], held_out: int) -> str:
+def _about_copies(copies: Sequence[Duplicates], held_out: int, count: int) -> str:
     photos = sum(len(group.rows) for group in copies)
+    if any(len(group.rows) > count - 2 for group in copies):
+        return (
+            f"{photos} of {count} photos are the same or nearly so: some are held out beside copies that were learned "
+            "from, and the false-reject rate below means nothing. Take photos of different parts."
+        )
     return (
         f"{photos} photos are the same or nearly so, in {len(copies)} groups. All of a group are learned from, or one "
         f"is held out, which makes {held_out} held-out images; `rstpm-edge audit` names them."

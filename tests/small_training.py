@@ -1,0 +1,47 @@
+"""Trainings in seconds, and how two of them are compared."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from rstpm_edge.training import train
+from rstpm_edge.training.fit import Progress
+from rstpm_edge.training.run import load_checkpoint, load_summary
+from rstpm_edge.training.train import Machine, TrainingOptions
+
+CPU = Machine("cpu", precision="32-true")
+SIZE = (64, 64)
+
+
+def teach(data: Path, folder: Path, *, report: Callable[[Progress], None] | None = None, **changes: Any) -> Path:
+    options = TrainingOptions(**{"epochs": 3, "size": SIZE, **changes})
+    return train.train(data, options, CPU, folder=folder, report=report or (lambda progress: None))
+
+
+def files_of(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def same_results(first: Path, second: Path) -> None:
+    """Two runs found the same, to the last bit; only the time that they took may differ."""
+    summaries = [dataclasses.replace(load_summary(folder), minutes=0.0) for folder in (first, second)]
+    assert summaries[0] == summaries[1]
+    checkpoints = [load_checkpoint(folder) for folder in (first, second)]
+    assert checkpoints[0]
+    assert checkpoints[1]
+    torch.testing.assert_close(dict(checkpoints[0].tensors), dict(checkpoints[1].tensors), rtol=0, atol=0)
+
+
+class Stop:
+    """A report that stops the training, as Ctrl-C would, when the first batch of an epoch (from 1) is done."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.stage == "students" and progress.done == self.epoch:  # one batch is an epoch here
+            raise KeyboardInterrupt

@@ -1,0 +1,212 @@
+"""What happens when a training is cut off, and what is left when its run is damaged."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from rstpm_edge.training import moved_copies, run, train
+from rstpm_edge.training.run import load_checkpoint, load_summary
+from small_training import CPU, Stop, files_of, same_results, teach
+from workplace import document, finish, start
+
+from rstpm_edge.errors import DatasetError, OutputError, TrainingError
+
+
+@pytest.fixture(scope="module")
+def cut(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same training as `whole`, stopped in its second epoch."""
+    folder = tmp_path_factory.mktemp("cut") / "run"
+    with pytest.raises(KeyboardInterrupt):
+        teach(parts, folder, report=Stop(2))
+    return folder
+
+
+@pytest.fixture
+def interrupted(cut: Path, tmp_path: Path) -> Path:
+    """A copy of the stopped run, to go on with or to spoil."""
+    return Path(shutil.copytree(cut, tmp_path / "interrupted"))
+
+
+# Interrupted
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(interrupted: Path, whole: Path) -> None:
+    checkpoint = load_checkpoint(interrupted)
+    assert checkpoint
+    assert checkpoint.epoch == 1
+    assert checkpoint.losses == load_summary(whole).losses[:1]
+    with pytest.raises(TrainingError, match=r"has not finished; go on with `rstpm-edge train --resume "):
+        load_summary(interrupted)
+    assert train.resume(interrupted, CPU) == interrupted
+    same_results(interrupted, whole)
+    assert files_of(interrupted) == files_of(whole)
+
+
+def test_a_resumed_run_learns_from_the_same_moved_copies(
+    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moved_copies, "FEWEST", 2)
+    whole = teach(parts, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        teach(parts, tmp_path / "cut", report=Stop(2))
+    train.resume(tmp_path / "cut", CPU)
+    same_results(tmp_path / "cut", whole)
+    monkeypatch.setattr(moved_copies, "FEWEST", 16)
+    without = teach(parts, tmp_path / "without")
+    assert load_summary(without).losses != load_summary(whole).losses  # so the copies were learned from
+
+
+def test_a_run_stopped_in_its_first_epoch_starts_again(parts: Path, whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        teach(parts, tmp_path / "run", report=Stop(1))
+    assert load_checkpoint(tmp_path / "run") is None
+    train.resume(tmp_path / "run", CPU)
+    same_results(tmp_path / "run", whole)
+
+
+def test_a_finished_run_stays_as_it_is(whole: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(whole, tmp_path / "copy"))
+    train.resume(copy, CPU)
+    same_results(copy, whole)
+
+
+def test_a_killed_process_can_be_resumed(parts: Path, tmp_path: Path) -> None:
+    options = ["--device", "cpu", "--precision", "32-true"]
+    process = start("train", parts, "--size", 64, "--epochs", 100, *options, cwd=tmp_path)
+    deadline = time.monotonic() + 120
+    while not (checkpoints := list(tmp_path.glob("runs/*/checkpoint.safetensors"))):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    finish(process)
+    (checkpoint,) = checkpoints
+    done = load_checkpoint(checkpoint.parent)
+    assert done
+    assert 0 < done.epoch < 100
+    config = document(checkpoint.parent / "config.json")
+    config["preset"]["epochs"] = done.epoch + 2  # the rest would take long
+    (checkpoint.parent / "config.json").write_text(run.json.dumps(config))
+    code, output, errors = finish(
+        start("train", "--resume", checkpoint.parent.relative_to(tmp_path), *options, cwd=tmp_path)
+    )
+    assert code == 0, errors
+    assert f"{done.epoch + 2} epochs on 10 images" in output
+    losses = load_summary(checkpoint.parent).losses
+    assert losses[: done.epoch] == done.losses
+    assert len(losses) == done.epoch + 2
+    assert not [name for name in files_of(checkpoint.parent) if "features" in name or name.startswith(".")]
+
+
+# Damaged runs
+
+
+@pytest.mark.parametrize("kept", [0, 7, 100, 10_000, -1])
+def test_a_truncated_checkpoint(interrupted: Path, kept: int) -> None:
+    path = interrupted / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(TrainingError, match=r"checkpoint\.safetensors is damaged \(.*\); train again\.$"):
+        train.resume(interrupted, CPU)
+
+
+def test_a_checkpoint_of_another_model(interrupted: Path) -> None:
+    checkpoint = load_checkpoint(interrupted)
+    assert checkpoint
+    name = next(name for name in checkpoint.tensors if name.startswith("model/"))
+    for tensors in (
+        {key: value for key, value in checkpoint.tensors.items() if key != name},
+        {**checkpoint.tensors, name: torch.zeros(1, 2, 3)},
+        {**checkpoint.tensors, "model/another": torch.zeros(1)},
+    ):
+        run.save_checkpoint(interrupted, dataclasses.replace(checkpoint, tensors=tensors))
+        with pytest.raises(TrainingError, match=r"checkpoint does not fit its preset; train again\.$"):
+            train.resume(interrupted, CPU)
+
+
+def test_a_checkpoint_with_nan(interrupted: Path) -> None:
+    checkpoint = load_checkpoint(interrupted)
+    assert checkpoint
+    name = next(name for name in checkpoint.tensors if name.endswith("stem.0.weight"))
+    spoiled = {**checkpoint.tensors, name: torch.full_like(checkpoint.tensors[name], torch.nan)}
+    run.save_checkpoint(interrupted, dataclasses.replace(checkpoint, tensors=spoiled))
+    with pytest.raises(TrainingError, match=r"holds NaN or infinite values; train again\.$"):
+        train.resume(interrupted, CPU)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"preset": {}}', '{"preset": 3}', "\udcff"])
+def test_a_damaged_config(interrupted: Path, content: str) -> None:
+    (interrupted / "config.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(TrainingError, match=r"config\.json (cannot be read|is damaged).*\.$"):
+        train.resume(interrupted, CPU)
+
+
+def test_a_config_of_another_version(interrupted: Path) -> None:
+    for change in ({"surprise": 1}, {"train": 3}, {"holdout": [["a.png"]]}):
+        config = {**document(interrupted / "config.json"), **change}
+        (interrupted / "config.json").write_text(run.json.dumps(config))
+        with pytest.raises(TrainingError, match=r"config\.json is damaged or of another version"):
+            train.resume(interrupted, CPU)
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(TrainingError, match=r" is not a run of rstpm-edge\.$"):
+            train.resume(folder, CPU)
+
+
+def test_images_that_have_changed(interrupted: Path, parts: Path, tmp_path: Path) -> None:
+    good = Path(shutil.copytree(parts / "train" / "good", tmp_path / "good"))
+    config = document(interrupted / "config.json")
+    config["data"] = str(good)
+    (interrupted / "config.json").write_text(run.json.dumps(config))
+    (name, _), *_ = config["train"]
+    cv2.imwrite(str(good / name), np.zeros((128, 128, 3), np.uint8))
+    with pytest.raises(TrainingError, match=rf"^{name} in {good} is another file since the run began; train again"):
+        train.resume(interrupted, CPU)
+    (good / name).unlink()
+    with pytest.raises(TrainingError, match=rf"^{name} in {good} is missing since the run began; train again"):
+        train.resume(interrupted, CPU)
+    shutil.rmtree(good)
+    with pytest.raises(DatasetError, match="good is missing"):
+        train.resume(interrupted, CPU)
+
+
+def test_images_that_were_added_do_not_disturb_a_run(
+    interrupted: Path, parts: Path, whole: Path, tmp_path: Path
+) -> None:
+    good = Path(shutil.copytree(parts / "train" / "good", tmp_path / "good"))
+    cv2.imwrite(str(good / "0000.png"), np.zeros((128, 128, 3), np.uint8))
+    config = document(interrupted / "config.json")
+    (interrupted / "config.json").write_text(run.json.dumps({**config, "data": str(good)}))
+    train.resume(interrupted, CPU)
+    same_results(interrupted, whole)
+
+
+@pytest.mark.parametrize("function", ["fsync", "replace"])
+def test_a_full_disk_keeps_the_older_checkpoint(
+    interrupted: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    before = (interrupted / "checkpoint.safetensors").read_bytes()
+
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, function, full)
+        with pytest.raises(OutputError, match=r"^Cannot write .*checkpoint\.safetensors: No space left on device\.$"):
+            train.resume(interrupted, CPU)
+    assert (interrupted / "checkpoint.safetensors").read_bytes() == before
+    assert not [name for name in files_of(interrupted) if name.startswith(".")]
+    train.resume(interrupted, CPU)
+    same_results(interrupted, whole)
