@@ -282,9 +282,7 @@ def test_a_mask_of_another_size(tmp_path: Path) -> None:
 
 def test_a_mask_that_cannot_be_read_or_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "mask.png").write_bytes(b"")
-    with pytest.raises(
-        DatasetError, match=r"^The mask of x\.png must be .*mask\.png: the file is empty"
-    ):
+    with pytest.raises(DatasetError, match=r"^The mask of x\.png must be .*mask\.png: the file is empty"):
         read_mask(TestImage(Path("x.png"), "dent", tmp_path / "mask.png"), (20, 30))
     with pytest.raises(DatasetError, match=r"^x\.png has no mask in ground_truth"):
         read_mask(TestImage(Path("x.png"), "dent", None), (20, 30))
