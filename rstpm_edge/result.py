@@ -64,8 +64,8 @@ class Result:
 
     @cached_property
     def anomaly_map(self) -> NDArray[np.float32]:
-        """The anomaly map at the image's size, (H, W) float32; outside of the ROI its lowest value, or a typical score
-        where that is lower.
+        """The anomaly map at the image's size, (H, W) float32; outside of the ROI its lowest value, or that of a
+        typical good part where that is lower.
 
         Computed when first asked for: for a 20-megapixel image it takes 80 MB, which a verdict does not need.
         """
@@ -78,7 +78,7 @@ class Result:
         if inner.shape == (height, width):
             return np.asarray(inner, np.float32)
         # Never an anomaly, however anomalous all of the ROI is.
-        lowest = min(float(self.model_map.min()), self.typical_score, self.threshold)
+        lowest = min(float(self.model_map.min()), self.threshold - self.span)
         resized = np.full((height, width), lowest, np.float32)
         resized[top:bottom, left:right] = inner
         return resized
