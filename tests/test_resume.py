@@ -151,12 +151,26 @@ def test_a_damaged_config(interrupted: Path, content: str) -> None:
         train.resume(interrupted, CPU)
 
 
-def test_a_config_of_another_version(interrupted: Path) -> None:
+def test_a_config_of_another_version(interrupted: Path, whole: Path) -> None:
     for change in ({"surprise": 1}, {"train": 3}, {"holdout": [["a.png"]]}):
         config = {**document(interrupted / "config.json"), **change}
         (interrupted / "config.json").write_text(run.json.dumps(config))
         with pytest.raises(TrainingError, match=r"config\.json is damaged or of another version"):
             train.resume(interrupted, CPU)
+    for missing in ("train", "holdout"):
+        config = document(whole / "config.json")
+        del config[missing]
+        (interrupted / "config.json").write_text(run.json.dumps(config))
+        with pytest.raises(TrainingError, match=r"config\.json is damaged or of another version"):
+            train.resume(interrupted, CPU)
+
+
+def test_a_run_from_before_photos_were_set_aside(interrupted: Path, whole: Path) -> None:
+    config = document(interrupted / "config.json")
+    del config["aside"]
+    (interrupted / "config.json").write_text(run.json.dumps(config))
+    train.resume(interrupted, CPU)
+    same_results(interrupted, whole)
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rstpm_edge.training import train
+from rstpm_edge.training.duplicates import Duplicates
 from rstpm_edge.training.fit import Progress
 from rstpm_edge.training.run import load_config
+from rstpm_edge.training.split import about_copies, split
 from small_training import teach
 
 
 @pytest.mark.parametrize(("count", "holdout", "held"), [(12, 0.25, 3), (5, 0.01, 1), (5, 0.99, 3), (100, 0.2, 20)])
 def test_the_split(count: int, holdout: float, held: int) -> None:
     for seed in range(3):
-        held_out, learned = train._split(count, holdout, seed)
+        held_out, learned = split(count, holdout, seed)
         assert len(held_out) == held
         assert sorted([*held_out, *learned]) == list(range(count))
 
@@ -25,7 +26,7 @@ def test_copies_are_never_on_both_sides_of_the_split() -> None:
     copies = [(0, 1, 2, 3, 4, 5, 6, 7, 8, 9), (20, 50), (30, 90)]
     sides = set()
     for seed in range(30):
-        held_out, learned = map(set, train._split(100, 0.2, seed, copies))
+        held_out, learned = map(set, split(100, 0.2, seed, [Duplicates(rows, exact=False) for rows in copies]))
         for rows in copies:
             assert not (set(rows) & held_out and set(rows) & learned)
             assert len(set(rows) & held_out) <= 1  # a part counts once
@@ -37,13 +38,20 @@ def test_copies_are_never_on_both_sides_of_the_split() -> None:
         assert len(learned) >= 71
     assert len(sides) == 6  # each group is held out now and then
     for seed in range(3):  # without copies, as ever
-        for rows, plain in zip(train._split(50, 0.2, seed, []), train._split(50, 0.2, seed), strict=True):
+        for rows, plain in zip(split(50, 0.2, seed, []), split(50, 0.2, seed), strict=True):
             np.testing.assert_array_equal(rows, plain)
 
 
 def test_photos_that_are_all_copies_are_split_one_by_one() -> None:
-    held_out, learned = train._split(10, 0.2, 0, [tuple(range(10))])
+    held_out, learned = split(10, 0.2, 0, [Duplicates(tuple(range(10)), exact=True)])
     assert (len(held_out), len(learned)) == (2, 8)
+
+
+def test_one_photo_beside_copies_of_another_is_held_out() -> None:
+    copies = [Duplicates(tuple(range(1, 10)), exact=True)]
+    held_out, learned = split(10, 0.2, 0, copies)
+    assert (held_out.tolist(), learned.tolist()) == ([0], list(range(1, 10)))
+    assert "means nothing" not in about_copies(copies, held_out, learned)
 
 
 def test_a_photo_taken_twice_is_told_and_not_held_out_beside_its_copy(parts: Path, tmp_path: Path) -> None:

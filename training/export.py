@@ -225,7 +225,8 @@ def check(
     except Exception as error:  # ONNX Runtime's exceptions have no base class but Exception
         raise ExportError(f"ONNX Runtime cannot run the exported graph ({error}): nothing was written.") from error
     single = [np.concatenate(level) for level in zip(*singly, strict=True)]
-    maps_apart = max_or_nan([map_difference(maps, expected) for maps in (single, batch)])
+    # By NumPy, here and below: Python's max lets NaN pass.
+    maps_apart = float(np.max([map_difference(maps, expected) for maps in (single, batch)]))
     scores_apart = float("nan")
     if maps_apart <= MAP_TOLERANCE:  # what is not finite cannot be fused
         scorer = _scorer(bundle, single)
@@ -233,7 +234,7 @@ def check(
         scores = [scorer(single).score]
         if fused:
             scores.append(session.run(["score"], {"image": inputs})[0])
-        scores_apart = max_or_nan([score_difference(got, want) for got in scores])
+        scores_apart = float(np.max([score_difference(got, want) for got in scores]))
     if not scores_apart <= SCORE_TOLERANCE:
         raise ExportError(
             f"ONNX Runtime and PyTorch disagree (maps {maps_apart:.2g}, score {scores_apart:.2g} relative; "
@@ -249,7 +250,7 @@ def map_difference(found: Sequence[NDArray[np.float32]], expected: Sequence[NDAr
     map holds one.
     """
     pairs = zip(found, expected, strict=True)
-    return max_or_nan([np.abs(got - want).max() / np.maximum(1, np.abs(want).max()) for got, want in pairs])
+    return float(np.max([np.abs(got - want).max() / np.maximum(1, np.abs(want).max()) for got, want in pairs]))
 
 
 def score_difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
@@ -259,11 +260,6 @@ def score_difference(found: NDArray[np.float32], expected: NDArray[np.float32]) 
     """
     scale = np.maximum(np.abs(expected), np.abs(expected).mean())
     return float(np.max(np.abs(found - expected) / scale))
-
-
-def max_or_nan(values: Sequence[float]) -> float:
-    """Python's max lets NaN pass."""
-    return float(np.max(values))
 
 
 def check_alone(content: bytes, bundle: Bundle, images: Sequence[NDArray[np.uint8]], fused: bool) -> None:

@@ -128,7 +128,9 @@ def load_config(folder: Path) -> RunConfig:
             key: tuple(v) if isinstance(v, list) else v for key, v in fields.pop("preset").items()
         }
         files: dict[str, Any] = {
-            key: tuple((str(n), int(s)) for n, s in fields.pop(key, ())) for key in ("train", "holdout", "aside")
+            key: tuple((str(n), int(s)) for n, s in fields.pop(key))
+            for key in ("train", "holdout", "aside")
+            if key in fields  # without the last one where a run is from before
         }
         roi = fields.pop("roi", None)
         return RunConfig(preset=Preset(**preset), roi=None if roi is None else check_roi(roi), **files, **fields)

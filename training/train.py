@@ -24,7 +24,7 @@ from rstpm_edge.roi import Roi, check_roi
 
 from .calibrate import calibrate_on
 from .data import existing_folder, good_images, identify, load_inputs, recorded_files
-from .duplicates import Duplicates, find_duplicates, fingerprint
+from .duplicates import find_duplicates, fingerprint
 from .features import compute_features, remove_features
 from .fit import Progress, Report, fit
 from .fit_head import fit_head
@@ -42,6 +42,7 @@ from .run import (
     save_summary,
     update_checkpoint,
 )
+from .split import about_copies, split
 from .usual import fit_usual
 
 LARGEST = 4096  # pixels a side of the input
@@ -105,9 +106,9 @@ def train(
             report(Progress("skipped", 0, 0, warning=problem))
     name_of = dict(zip(files, names, strict=True))
     copies = find_duplicates([fingerprint(image) for image in inputs], inputs)
-    held_out, learned = _split(len(kept), options.holdout, options.seed, [group.rows for group in copies])
+    held_out, learned = split(len(kept), options.holdout, options.seed, copies)
     if copies and fabric.is_global_zero:
-        report(Progress("copies", 0, 0, warning=_about_copies(copies, len(held_out), len(kept))))
+        report(Progress("copies", 0, 0, warning=about_copies(copies, held_out, learned)))
     if options.alpha is not None:
         conformal_threshold((0.0,) * len(held_out), options.alpha)  # too few images: say so before the work
     preset = options.preset
@@ -227,47 +228,6 @@ def _keep_freed_memory() -> None:
     m_trim_threshold, m_mmap_max = -1, -4  # malloc.h
     mallopt(m_mmap_max, 0)
     mallopt(m_trim_threshold, (1 << 31) - 1)
-
-
-def _split(
-    count: int, holdout: float, seed: int, copies: Sequence[Sequence[int]] = ()
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows that are held out, and rows that are learned from; each ascending, never empty.
-
-    Of photos that are copies of each other all are learned from, or one is held out and the others are left aside: a
-    part that was learned from says nothing of new ones, and one that is held out counts once. Where that would leave
-    fewer than two to learn from, each photo is taken for itself.
-    """
-    order = np.random.default_rng(seed).permutation(count)
-    held = min(max(1, round(count * holdout)), count - 2)
-    group = np.arange(count)
-    for rows in copies:
-        group[list(rows)] = rows[0]
-    sizes = np.bincount(group, minlength=count)
-    chosen: dict[int, int] = {}  # groups that are held out, and the row that stands for each
-    total = 0
-    for row in order:
-        if total >= held:
-            break
-        if group[row] not in chosen and count - total - sizes[group[row]] >= 2:
-            chosen[int(group[row])] = int(row)
-            total += sizes[group[row]]
-    if not chosen:
-        return np.sort(order[:held]), np.sort(order[held:])
-    return np.sort(list(chosen.values())), np.flatnonzero(~np.isin(group, list(chosen)))
-
-
-def _about_copies(copies: Sequence[Duplicates], held_out: int, count: int) -> str:
-    photos = sum(len(group.rows) for group in copies)
-    if any(len(group.rows) > count - 2 for group in copies):
-        return (
-            f"{photos} of {count} photos are the same or nearly so: some are held out beside copies that were learned "
-            "from, and the false-reject rate below means nothing. Take photos of different parts."
-        )
-    return (
-        f"{photos} photos are the same or nearly so, in {len(copies)} groups. All of a group are learned from, or one "
-        f"is held out, which makes {held_out} held-out images; `rstpm-edge audit` names them."
-    )
 
 
 def _build(config: RunConfig) -> RSTPM:
