@@ -15,6 +15,7 @@ from rstpm_edge.errors import ModelError, UsageError
 from rstpm_edge.roi import Roi, check_roi
 
 METADATA_KEY = "rstpm_edge"
+CHECKSUM_KEY = "rstpm_edge_crc32"  # see `model_file.checksum`
 SCHEMA_VERSION = 1
 
 FusionMode = Literal["normalized", "paper"]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rstpm_edge.cli_common import say, training_module
+from rstpm_edge.cli_common import check_no_picture, real, say, training_module
 from rstpm_edge.cli_training import parse_size, parse_weights, progress_bars
 from rstpm_edge.errors import UsageError
 from rstpm_edge.files import check_writable, write_bytes, write_json
@@ -83,9 +83,8 @@ def _check_outputs(data: Path, output: Path, json_file: Path | None) -> None:
     """Before the work, refuse what could not be written after it. Raises UsageError and OutputError."""
     if output.suffix.lower() not in SHEETS:
         raise UsageError(f"-o names a picture, {', '.join(SHEETS[:-1])} or {SHEETS[-1]}, not {output}.")
-    if json_file and json_file.resolve() == output.resolve():
-        raise UsageError(f"{output} is named twice: -o and --json must be different files.")
-    if output.resolve().parent in {data.resolve(), (data / "train" / "good").resolve()}:
+    check_no_picture("--json", json_file)
+    if real(output).parent in {real(data), real(data / "train" / "good")}:
         raise UsageError(f"{output} would lie among the photos and be learned from; name another place with -o.")
     for file in (output, *([json_file] if json_file else [])):
         check_writable(file)

@@ -61,7 +61,7 @@ def provider_option(command: Command) -> Command:
         metavar="NAME[:OPTION=VALUE,...]",
         callback=lambda ctx, option, values: [parse_provider(value) for value in values] or None,
         help="Execution provider: cpu, cuda, tensorrt, openvino, …, with options, as in openvino:precision=bf16; "
-        "repeat it for alternatives.  [default: cpu]",
+        "repeat it for what the first one leaves to the next.  [default: cpu]",
     )(command)
 
 
@@ -84,11 +84,25 @@ def images_below(folder: Path, leave_out: Sequence[Path] = ()) -> list[Path]:
     from rstpm_edge.image import find_images
 
     # One that `folder` lies in is none of them: what is written there comes to lie beside `folder`, not in it.
-    outputs = [path.resolve() for path in leave_out if path.resolve().is_relative_to(folder.resolve())]
-    found = [path for path in find_images(folder) if not any(path.resolve().is_relative_to(out) for out in outputs)]
+    outputs = [real(path) for path in leave_out if real(path).is_relative_to(real(folder))]
+    found = [path for path in find_images(folder) if not any(real(path).is_relative_to(out) for out in outputs)]
     if not found:
         raise UsageError(f"There are no PNG, JPEG, BMP or TIFF images in the folder {folder}.")
     return found
+
+
+def real(path: Path) -> Path:
+    """`path` without links, however they run: unlike Path.resolve, this raises for none that lead in a circle."""
+    return Path(os.path.realpath(path))
+
+
+def check_no_picture(option: str, *files: Path | None) -> None:
+    """Raises UsageError where what `option` writes would take the name, and the place, of a photo."""
+    from rstpm_edge.image import is_image_name
+
+    for file in filter(None, files):
+        if is_image_name(file.name):
+            raise UsageError(f"{option} does not write a picture: give it a name other than {file}.")
 
 
 def training_module(name: str) -> Any:

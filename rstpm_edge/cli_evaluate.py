@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rstpm_edge.cli_common import model_option, provider_option, say, training_module
+from rstpm_edge.cli_common import check_no_picture, model_option, provider_option, real, say, training_module
 from rstpm_edge.cli_training import progress_bar
 from rstpm_edge.errors import UsageError
 from rstpm_edge.files import check_writable, write_json
@@ -61,13 +61,15 @@ def evaluate(
             write_report(report_file, predictions, result, progress=advance)
 
 
-def _check_outputs(model: Path, *files: Path | None) -> None:
+def _check_outputs(model: Path, json_file: Path | None, report_file: Path | None) -> None:
     """Before the work, refuse what could not be written after it. Raises UsageError and OutputError."""
-    taken = {model.resolve()}
-    for file in filter(None, files):
-        if file.resolve() in taken:
+    check_no_picture("--json", json_file)
+    check_no_picture("--report", report_file)
+    taken = {real(model)}
+    for file in filter(None, (json_file, report_file)):
+        if real(file) in taken:
             raise UsageError(f"{file} is named twice: the model, --json and --report must be different files.")
-        taken.add(file.resolve())
+        taken.add(real(file))
         check_writable(file)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from rstpm_edge.cli_common import model_option, say, training_module
+from rstpm_edge.cli_common import check_no_picture, model_option, say, training_module
 from rstpm_edge.cli_training import parse_margins, progress_bars
 from rstpm_edge.errors import ExportError, UsageError
 from rstpm_edge.files import check_writable
@@ -56,6 +56,7 @@ def export(
         raise UsageError("--data and --margin go with --int8 or --fp16 only; a float32 export needs neither.")
     limits = parse_margins(margins)
     module = training_module("export")
+    check_no_picture("-o", output)
     check_writable(output)
     reduction = training_module("reduced").Reduction(
         precision="int8" if int8 else "fp16" if fp16 else "fp32",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from rstpm_edge.cli_common import model_option, say, say_note, session_options
-from rstpm_edge.errors import SourceError
+from rstpm_edge.errors import SourceError, UsageError
 from rstpm_edge.files import make_folder
 from rstpm_edge.interrupts import Interrupts
 from rstpm_edge.roi import Roi, parse_roi
@@ -93,6 +93,7 @@ def infer(ctx: click.Context, /, sources: tuple[str, ...], **options: Any) -> No
     from rstpm_edge.detector import Detector
     from rstpm_edge.inspection import Inspection, Output
 
+    _check_together(options)
     folders = [make_folder(options[name]) for name in ("save_overlay", "save_map") if options[name]]
     plan = plan_sources(sources, every=options["every"], watch=options["watch"], leave_out=folders)
     output = Output(
@@ -187,6 +188,14 @@ def _run(
     if live and notes is not None:
         notes += [_count(live.dropped, "frame", " dropped"), _count(live.reconnections, "reconnection")]
     return notes
+
+
+def _check_together(options: Mapping[str, Any]) -> None:
+    """Raises UsageError for an option that does nothing without another."""
+    if options["rejects_only"] and not (options["save_overlay"] or options["save_map"]):
+        raise UsageError("--rejects-only goes with --save-overlay or --save-map, whose files it leaves out.")
+    if options["mqtt"] is None and (options["mqtt_password_file"] or options["mqtt_ca"]):
+        raise UsageError("--mqtt-password-file and --mqtt-ca go with --mqtt URL only.")
 
 
 def _roi(text: str | None) -> "Roi | Literal['model'] | None":

@@ -51,7 +51,7 @@ ODD = 1.25  # times as far above the typical score as the next
 @click.option("--seed", default=0, show_default=True)
 @click.option("--skip-unreadable", is_flag=True, help="Name damaged images and go on without them.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, mps or auto.")
-@click.option("--precision", default="auto", show_default=True, help="As Fabric has it: 32-true, bf16-mixed, …")
+@click.option("--precision", default="auto", show_default=True, help="32-true, bf16-mixed, or with a GPU 16-mixed.")
 @click.option("--processes", default=1, show_default=True, help="Processes or GPUs that share each batch.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with an interrupted run.")
 @click.pass_context
@@ -116,8 +116,9 @@ def say_run(run: Path) -> None:
     module = training_module("run")
     summary, config = module.load_summary(run), module.load_config(run)
     calibration, held = summary.calibration, len(config.holdout)
+    epochs = "one epoch" if summary.epochs == 1 else f"{summary.epochs} epochs"
     say(
-        f"{run}: {summary.epochs} epochs on {len(config.train)} images in {summary.minutes:.1f} min; "
+        f"{run}: {epochs} on {len(config.train)} images in {summary.minutes:.1f} min; "
         f"loss {summary.losses[-1][0]:.3f} (STPM pair), {summary.losses[-1][1]:.3f} (reconstruction pair)."
     )
     say(

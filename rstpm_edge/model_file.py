@@ -3,14 +3,15 @@
 import contextlib
 import mmap
 import os
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from rstpm_edge.bundle import METADATA_KEY
+from rstpm_edge.bundle import CHECKSUM_KEY, METADATA_KEY
 from rstpm_edge.errors import ModelError
-from rstpm_edge.wire import metadata, uses_external_data
+from rstpm_edge.wire import graph_and_metadata, uses_external_data
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,21 @@ def _document(path: Path, content: bytes | mmap.mmap) -> str:
         # A runtime would open that file, whatever it is.
         raise ModelError(f"The model {path} keeps weights in a second file; export it again as one file.")
     try:
-        document = metadata(content).get(METADATA_KEY)
+        graph, metadata = graph_and_metadata(content)
     except ValueError as error:
         raise ModelError(f"The model {path} is damaged, or not an ONNX file: {error}.") from error
+    document = metadata.get(METADATA_KEY)
     if document is None:
         raise ModelError(f"The model {path} was not exported by rstpm-edge.")
+    # Files from before have none. Nobody else notices a weight or a threshold that a worn memory card has changed.
+    if CHECKSUM_KEY in metadata and metadata[CHECKSUM_KEY] != checksum(graph, document):
+        raise ModelError(f"The model {path} has been changed since it was exported, or is damaged: copy it again.")
     return document
+
+
+def checksum(graph: bytes | memoryview, document: str) -> str:
+    """What `export` leaves under `CHECKSUM_KEY`: CRC-32 over the graph's bytes and the document, in hexadecimal."""
+    return f"{zlib.crc32(document.encode(), zlib.crc32(graph)):08x}"
 
 
 def _content(file: BinaryIO, size: int) -> bytes | mmap.mmap:

@@ -59,7 +59,7 @@ def parse_broker(url: str, *, password_file: Path | None = None, ca: Path | None
         host = (parts.hostname or "").encode("idna").decode()
     except (ValueError, UnicodeError) as error:
         raise UsageError(f"The address of --mqtt is {_FORM}, which yours is not: {error}.") from error
-    if parts.scheme not in ("mqtt", "mqtts") or not host or parts.query or parts.fragment:
+    if parts.scheme not in ("mqtt", "mqtts") or not host or parts.query or "#" in url:
         raise UsageError(f"The address of --mqtt is {_FORM}; yours lacks one of these, or has something else.")
     topic = unquote(parts.path).strip("/")
     if not topic or any(character in topic for character in "+#\0"):

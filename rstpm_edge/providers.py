@@ -158,6 +158,8 @@ def _with_options(name: str, asked: str, options: Mapping[str, Any]) -> Choice:
     precision = ours.pop("precision", PRECISIONS[asked][0])
     if precision not in PRECISIONS[asked]:
         raise UsageError(f"The precision of {asked} is one of {', '.join(PRECISIONS[asked])}, but not {precision!r}.")
+    if asked == "cpu" and theirs:  # ONNX Runtime would drop them without a word
+        raise UsageError(f"The provider cpu takes the option precision, but not {', '.join(map(repr, theirs))}.")
     if asked == "cpu" and precision == "bf16" and platform.machine() != "aarch64":
         raise UsageError("ONNX Runtime computes in bf16 on ARM64 processors only; on others, OpenVINO may.")
     batch = 1 if name == OPENVINO else None

@@ -60,7 +60,7 @@ def watch(
         raise SourceError(f"Cannot watch {folder}: {problem}.")
     if not _may_be_listed(folder):
         raise SourceError(f"Cannot watch {folder}: no permission to list it.")
-    outputs = {str(path.resolve()) for path in leave_out}
+    outputs = {os.path.realpath(path) for path in leave_out}
     known: _Known = {}
     _new_files(folder, known, outputs)  # what is there already
     return _arriving(folder, known, outputs, report)

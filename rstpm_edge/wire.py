@@ -28,24 +28,25 @@ def uses_external_data(model: bytes | mmap) -> bool:
         return False
 
 
-def metadata(model: bytes | mmap) -> dict[str, str]:
-    """The metadata that this ONNX file carries.
+def graph_and_metadata(model: bytes | mmap) -> tuple[memoryview, dict[str, str]]:
+    """The bytes of this ONNX file's graph, and the metadata that it carries.
 
     Raises ValueError where it is not an ONNX file, or one that was cut off.
     """
+    graph: memoryview | None = None
     found: dict[str, str] = {}
-    fields = set()
     try:
         for field, value in _fields(memoryview(model)):
-            fields.add(field)
+            if field == _GRAPH and isinstance(value, memoryview):
+                graph = value
             if field == _METADATA and isinstance(value, memoryview):
                 entry = {key: bytes(text).decode() for key, text in _fields(value) if isinstance(text, memoryview)}
                 found[entry.get(1, "")] = entry.get(2, "")
     except IndexError as error:
         raise ValueError("it ends in the middle of a number") from error
-    if _GRAPH not in fields:
+    if graph is None:
         raise ValueError("it holds no graph")
-    return found
+    return graph, found
 
 
 def _search(message: memoryview, kind: str) -> bool:

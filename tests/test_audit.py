@@ -153,7 +153,7 @@ def test_where_it_is_unusual_is_in_pixels_of_the_photo(clean: Path, tmp_path: Pa
         (["-o", "sheet.txt"], "-o names a picture, .jpg, .jpeg or .png, not sheet.txt."),
         (["-o", "missing/sheet.png"], "Cannot write missing/sheet.png: there is no folder missing."),
         (["--json", "missing/f.json"], "Cannot write missing/f.json: there is no folder missing."),
-        (["-o", "a.png", "--json", "a.png"], "a.png is named twice: -o and --json must be different files."),
+        (["-o", "a.png", "--json", "a.png"], "--json does not write a picture: give it a name other than a.png."),
         (["--size", "100"], "The input size 100x100 does not work"),
         (["--roi", "1,2"], "--roi is x,y,width,height"),
         (["--weights", "foo=bar"], "--weights names foo, but the teachers are"),

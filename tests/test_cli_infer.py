@@ -205,6 +205,17 @@ def test_pictures_beside_the_folder_that_is_judged(run: Any, photos: Path, monke
     assert written == sorted(f"{path.name}.overlay.png" for path in photos.iterdir() if path.suffix == ".png")
 
 
+def test_links_that_lead_in_a_circle(run: Any, photos: Path, tmp_path: Path) -> None:
+    (photos / "loop.png").symlink_to(photos / "loop.png")
+    result = run("infer", photos, "--save-overlay", tmp_path / "out")
+    assert result.exit_code == 3
+    assert "loop.png: Too many levels of symbolic links." in result.stderr
+    (tmp_path / "round").symlink_to(tmp_path / "round")
+    result = run("infer", photos, "--save-overlay", tmp_path / "round")
+    assert result.exit_code == 2
+    one_line(result.stderr, f"Error: Cannot create the folder {tmp_path / 'round'}: ")
+
+
 def test_a_disk_that_fills_up(run: Any, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, content: bytes) -> int:
         raise OSError(28, os.strerror(28))
@@ -226,6 +237,8 @@ def test_wrong_use(run: Any, photos: Path, tmp_path: Path) -> None:
         ([tmp_path / "empty"], "There are no PNG, JPEG, BMP or TIFF images in the folder"),
         ([photos, "--provider", "quantum"], "This ONNX Runtime has no execution provider 'quantum', only "),
         ([photos, "--threshold", "nan"], "The threshold must be a finite number"),
+        ([photos, "--rejects-only"], "--rejects-only goes with --save-overlay or --save-map"),
+        ([photos, "--mqtt-ca", photos / "1.png"], "--mqtt-password-file and --mqtt-ca go with --mqtt URL only"),
         ([photos, "--model", photos], "is a folder"),
         ([photos, "--model", photos / "1.png"], "is damaged, or not an ONNX file"),
     ]:

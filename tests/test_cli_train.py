@@ -209,8 +209,8 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["--teacher1", "resnet81"], "There is no backbone named 'resnet81': did you mean "),
         (["--teacher1", "tf_efficientnet_lite1"], "Both teachers are tf_efficientnet_lite1"),
         (["--device", "abacus"], "Cannot train on 'abacus'"),
-        (["--precision", "7-bit"], "Cannot train"),
-        (["--processes", "0"], "Cannot train"),
+        (["--precision", "7-bit"], "--precision is one of auto, 32-true, bf16-mixed, 16-mixed, not '7-bit'."),
+        (["--processes", "0"], "--processes must be at least 1, not 0."),
         (["--resume", "runs/x"], "Give either DATA or --resume RUN: a run knows its data."),
     ],
 )
@@ -234,7 +234,7 @@ def test_a_kernel_that_there_is_not(command: str, parts: Path, monkeypatch: pyte
         (["train"], "Give DATA, a folder of good images, or --resume RUN."),
         (["train", "missing"], "missing is missing; give a folder of images."),
         (["train", "."], ". holds 0 image(s)"),
-        (["train", "--resume", "missing"], "missing is not a run of rstpm-edge."),
+        (["train", "--resume", "missing"], "The run missing is not there: name the folder of a run"),
         (
             [
                 "train",
@@ -252,7 +252,7 @@ def test_a_kernel_that_there_is_not(command: str, parts: Path, monkeypatch: pyte
             "A run that is resumed goes on as it began: leave out --set, --epochs, --alpha.",
         ),
         (["export"], "There is no finished run in ./runs: run `rstpm-edge train DATA` first, or name a RUN."),
-        (["export", "missing"], "missing is not a run of rstpm-edge."),
+        (["export", "missing"], "The run missing is not there: name the folder of a run"),
         (["evaluate", "missing"], "missing is missing; give a folder of images."),
         (["evaluate", "."], ". has no test folder"),
     ],

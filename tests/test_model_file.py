@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from rstpm_edge import model_file
+from rstpm_edge.bundle import CHECKSUM_KEY, METADATA_KEY
 from rstpm_edge.detector import Detector
 from rstpm_edge.errors import ModelError, RstpmEdgeError
-from rstpm_edge.wire import metadata, uses_external_data
+from rstpm_edge.wire import graph_and_metadata, uses_external_data
 
 Image = NDArray[np.uint8]
 
@@ -96,6 +97,24 @@ def test_graphs_that_are_not_what_their_metadata_says(
     fails(model_factory(**spoiled), provider, message + ".* metadata; export the model again", capfd)
 
 
+def test_a_weight_or_a_document_that_changed_is_noticed(
+    provider: str, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    graph = onnx.load(model)
+    document = graph.metadata_props[0].value
+    stamp = model_file.checksum(graph.graph.SerializeToString(), document)
+    helper.set_model_props(graph, {METADATA_KEY: document, CHECKSUM_KEY: stamp})
+    content = bytearray(graph.SerializeToString())
+    model.write_bytes(content)
+    Detector(model, providers=provider)
+    (scale,) = [tensor for tensor in graph.graph.initializer if tensor.name == "scale"]
+    for place in (content.index(scale.raw_data), content.index(b'"scores": [') + len(b'"scores": [')):
+        content[place] ^= 1
+        model.write_bytes(content)
+        fails(model, provider, "has been changed since it was exported, or is damaged: copy it again", capfd)
+        content[place] ^= 1
+
+
 def test_external_data_is_refused_also_where_it_would_be_found(
     provider: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -136,7 +155,7 @@ def test_the_metadata_of_a_file() -> None:
     model.graph.name = "g"
     helper.set_model_props(model, {"a": "first", "größe": "型" * 100, "empty": ""})
     content = bytes(model.SerializeToString())
-    assert metadata(content) == {"a": "first", "größe": "型" * 100, "empty": ""}
+    assert graph_and_metadata(content)[1] == {"a": "first", "größe": "型" * 100, "empty": ""}
     for damaged, message in (
         (content[:-1], "cut off"),
         (content[: len(content) - 300], "cut off"),
@@ -148,7 +167,7 @@ def test_the_metadata_of_a_file() -> None:
         (content.replace("型".encode(), b"\xff\xff\xff"), "utf-8"),
     ):
         with pytest.raises(ValueError, match=message):
-            metadata(damaged)
+            graph_and_metadata(damaged)
 
 
 def test_a_model_on_a_path_with_odd_characters(provider: str, model: Path, bad: Image) -> None:

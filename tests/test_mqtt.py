@@ -275,6 +275,7 @@ def test_addresses(tmp_path: Path) -> None:
         (["http://host/t"], "yours lacks one of these, or has something else."),
         (["mqtt:///t"], "yours lacks one of these"),
         (["mqtt://host/t?x=1"], "yours lacks one of these, or has something else."),
+        (["mqtt://host/t/#"], "yours lacks one of these, or has something else."),
         (["mqtt://host:port/t"], "which yours is not: Port could not be cast to integer value as 'port'."),
         (["mqtt://host:99999/t"], "which yours is not: Port out of range 0-65535."),
         (["mqtt://" + "x" * 80 + "/t"], "which yours is not: "),

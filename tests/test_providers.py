@@ -303,6 +303,7 @@ def test_bfloat16_of_arm_processors(model: Path, bad: Image, monkeypatch: pytest
     [
         ([], "list of execution providers is empty"),
         ([("cpu", {"precision": "f64"})], "precision of cpu is one of f32, bf16, but not 'f64'"),
+        ([("cpu", {"precison": "f32", "x": "1"})], "cpu takes the option precision, but not 'precison', 'x'"),
         ([("cuda", {"precision": "int8"})], "precision of cuda is one of f32, tf32, but not 'int8'"),
         ([("tensorrt", {"precision": None})], "precision of tensorrt is one of f32, f16, int8, but not None"),
         ([("tensorrt", {"batch": "many"})], "batch of tensorrt must be a whole number of at least 1, but is 'many'"),

@@ -14,7 +14,7 @@ import onnx
 import pytest
 from conftest import once
 from numpy.typing import NDArray
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from rstpm_edge.training import export as exporting
 from rstpm_edge.training import reduced as reducing
 from rstpm_edge.training.export import SAFE_OPERATORS
@@ -25,7 +25,7 @@ from tiny_network import tiny_images
 from workplace import Workplace, command_line, document, fill_workplace
 
 from rstpm_edge import Detector
-from rstpm_edge.bundle import Bundle, parse_bundle
+from rstpm_edge.bundle import METADATA_KEY, Bundle, parse_bundle
 from rstpm_edge.session import open_session
 
 RANGES: dict[str, Any] = {}  # taken once for all tests: they are of the same network and photos
@@ -370,6 +370,7 @@ def test_too_few_photos(spoilable: tuple[Path, Path], older: Path, which: str, l
 @pytest.mark.parametrize(
     ("options", "says"),
     [
+        (["-o", "photo.png"], "-o does not write a picture: give it a name other than photo.png."),
         (["--int8", "--fp16"], "Give either --int8 or --fp16; each makes a file of its own."),
         (["--symmetric"], "--symmetric goes with --int8 only."),
         (["--fp16", "--symmetric"], "--symmetric goes with --int8 only."),
@@ -389,7 +390,7 @@ def test_wrong_options(options: list[str], says: str, tmp_path: Path, monkeypatc
 def test_a_reduced_file_is_not_verified_against_pytorch(reducible: Workplace, tmp_path: Path) -> None:
     graph = onnx.load(reducible.model)
     entry = json.loads(graph.metadata_props[0].value)
-    graph.metadata_props[0].value = json.dumps({**entry, "precision": "fp16"})
+    helper.set_model_props(graph, {METADATA_KEY: json.dumps({**entry, "precision": "fp16"})})
     onnx.save(graph, tmp_path / "fp16.onnx")
     photos = reducible.root / "photos"
     result = command_line("verify", photos, "--model", tmp_path / "fp16.onnx", "--run", reducible.run)

@@ -373,6 +373,8 @@ def test_the_command_writes_the_report(tmp_path: Path, model: Path, monkeypatch:
             "model.onnx is named twice: the model, --json and --report must be different files.",
         ),
         (["--json", "r", "--report", "./r"], "r is named twice"),
+        (["--json", "photo.png"], "--json does not write a picture: give it a name other than photo.png."),
+        (["--report", "photo.JPG"], "--report does not write a picture: give it a name other than photo.JPG."),
     ],
 )
 def test_a_report_that_cannot_be_written_is_refused_before_the_work(

@@ -174,8 +174,14 @@ def test_a_run_from_before_photos_were_set_aside(interrupted: Path, whole: Path)
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
-    for folder in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(TrainingError, match=r" is not a run of rstpm-edge\.$"):
+    file = tmp_path / "model.onnx"
+    file.touch()
+    for folder, says in (
+        (tmp_path, r" is not a run of rstpm-edge\.$"),
+        (tmp_path / "missing", r"missing is not there: name the folder of a run, such as runs/"),
+        (file, r"model.onnx is a file: name the folder of a run, such as runs/"),
+    ):
+        with pytest.raises(TrainingError, match=says):
             train.resume(folder, CPU)
 
 

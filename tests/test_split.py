@@ -62,7 +62,7 @@ def test_a_photo_taken_twice_is_told_and_not_held_out_beside_its_copy(parts: Pat
         said: list[Progress] = []
         folder = teach(good, tmp_path / f"run{seed}", epochs=1, seed=seed, report=said.append)
         (warning,) = [progress.warning for progress in said if progress.warning]
-        assert warning.startswith("4 photos are the same or nearly so, in 1 groups.")
+        assert warning.startswith("4 photos are the same or nearly so, in one group.")
         config = load_config(folder)
         same = {"003.png", "copy0.png", "copy1.png", "copy2.png"}
         learned, held_out, aside = (

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from rstpm_edge import __version__
-from rstpm_edge.bundle import METADATA_KEY, Bundle, Precision
+from rstpm_edge.bundle import CHECKSUM_KEY, METADATA_KEY, Bundle, Precision
 from rstpm_edge.errors import ExportError, OutputError, RstpmEdgeError, TrainingError
 from rstpm_edge.files import write_bytes
 from rstpm_edge.image import EXTENSIONS, read_image, to_input
+from rstpm_edge.model_file import checksum
 from rstpm_edge.ort import onnxruntime
 from rstpm_edge.roi import Roi, crop
 from rstpm_edge.scoring import Scorer
@@ -131,7 +132,7 @@ def export(
             "epochs": summary.epochs,
             "minutes": round(summary.minutes, 2),
             "seed": config.seed,
-            "loss": {"stpm": final[0], "recon": final[1]},
+            "loss": {"stpm": round(final[0], 4), "recon": round(final[1], 4)},
         },
         roi=config.roi,
         evidence=summary.evidence,
@@ -197,7 +198,10 @@ def _complete(graph: onnx.ModelProto, bundle: Bundle, fused: bool) -> bytes:
     """Put into `graph` what makes a model file of it, and give the file's bytes."""
     if fused:
         add_fusion(graph, bundle.fusion, bundle.evidence, (bundle.height, bundle.width))
-    helper.set_model_props(graph, {METADATA_KEY: bundle.to_json()})
+    document = bundle.to_json()
+    helper.set_model_props(
+        graph, {METADATA_KEY: document, CHECKSUM_KEY: checksum(graph.graph.SerializeToString(), document)}
+    )
     graph.producer_name, graph.producer_version = "rstpm-edge", __version__
     onnx.checker.check_model(graph, full_check=True)
     content: bytes = graph.SerializeToString()

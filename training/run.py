@@ -122,6 +122,9 @@ def save_config(folder: Path, config: RunConfig) -> None:
 
 def load_config(folder: Path) -> RunConfig:
     """Raises TrainingError when `folder` is no run, or its config is damaged."""
+    if not folder.is_dir():
+        what = "a file" if folder.exists() else "not there"
+        raise TrainingError(f"The run {folder} is {what}: name the folder of a run, such as runs/2026-01-31_12-00-00.")
     fields = _read_json(folder / "config.json", f"{folder} is not a run of rstpm-edge")
     try:
         preset: dict[str, Any] = {

@@ -39,12 +39,14 @@ def split(
 def about_copies(copies: Sequence[Duplicates], held_out: NDArray[np.int64], learned: NDArray[np.int64]) -> str:
     """What to tell of the copies, and of what `split` did with them."""
     photos = sum(len(same.rows) for same in copies)
+    groups = "one group" if len(copies) == 1 else f"{len(copies)} groups"
+    held = "one held-out image" if len(held_out) == 1 else f"{len(held_out)} held-out images"
     if any(np.isin(same.rows, held_out).any() and np.isin(same.rows, learned).any() for same in copies):
         return (
             f"{photos} photos are the same or nearly so: some are held out beside copies that were learned from, and "
             "the false-reject rate below means nothing. Take photos of different parts."
         )
     return (
-        f"{photos} photos are the same or nearly so, in {len(copies)} groups. All of a group are learned from, or one "
-        f"is held out, which makes {len(held_out)} held-out images; `rstpm-edge audit` names them."
+        f"{photos} photos are the same or nearly so, in {groups}. All of a group are learned from, or one "
+        f"is held out, which makes {held}; `rstpm-edge audit` names them."
     )

@@ -244,7 +244,7 @@ def load_weights(backbone: nn.Module, path: Path, *, in_order: bool = False) -> 
     except (SafetensorError, RuntimeError, ValueError, EOFError, AttributeError, OSError) as error:
         raise WeightsError(f"{path} holds no state dict ({_first_line(error)}).") from error
     except Exception as error:  # pickle.UnpicklingError, and what a damaged archive raises
-        raise WeightsError(f"{path} is damaged or holds more than tensors ({_first_line(error)}).") from error
+        raise WeightsError(f"{path} is damaged, or no state dict of tensors alone (.pth or .safetensors).") from error
     own = backbone.state_dict()
     if in_order and len(tensors) == len(own):
         tensors = dict(zip(own, tensors.values(), strict=True))

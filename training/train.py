@@ -4,6 +4,7 @@ rstpm-edge train DATA        # does all of this; see `rstpm-edge train --help`
 """
 
 import ctypes
+import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -46,6 +47,7 @@ from .split import about_copies, split
 from .usual import fit_usual
 
 LARGEST = 4096  # pixels a side of the input
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 NAMED = 5  # held-out images whose scores the summary names
 
 
@@ -68,7 +70,7 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where to train: Fabric's accelerator, precision, and the number of processes that share each batch.
+    """Where to train: Fabric's accelerator, precision (`PRECISIONS`), and how many processes share each batch.
 
     Precision "auto" is "bf16-mixed" on a CPU with bfloat16 instructions, where a step then takes half the time at the
     same AUROC, and "32-true" elsewhere.
@@ -190,8 +192,13 @@ def check_options(options: TrainingOptions) -> None:
 
 
 def _launch(machine: Machine) -> Fabric:
+    if machine.precision not in PRECISIONS:
+        raise UsageError(f"--precision is one of {', '.join(PRECISIONS)}, not {machine.precision!r}.")
+    if machine.processes < 1:
+        raise UsageError(f"--processes must be at least 1, not {machine.processes}.")
     strategy = "ddp" if machine.processes > 1 else "auto"
     precision = _auto_precision() if machine.precision == "auto" else machine.precision
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells which precision was asked for
     try:
         fabric = Fabric(
             accelerator=machine.device,
