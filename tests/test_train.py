@@ -6,10 +6,12 @@ import dataclasses
 import json
 import re
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -23,6 +25,7 @@ from rstpm_edge.training.train import Machine, TrainingOptions
 from small_training import CPU, SIZE, Stop, files_of, same_results, teach
 from workplace import Workplace, document, finish, start
 
+from rstpm_edge.bundle import ResizePolicy
 from rstpm_edge.errors import DatasetError, OutputError, TrainingError, UsageError, WeightsError
 
 SMALL = "mobilenetv3_small_050"
@@ -110,6 +113,42 @@ def test_each_epoch_sees_another_version_of_each_photo(
     for rows, _, _ in seen:
         np.testing.assert_array_equal(np.sort(rows % photos), np.arange(photos))
     np.testing.assert_array_equal(np.sort(np.concatenate([rows for rows, _, _ in seen])), np.arange(images))
+
+
+def test_parts_that_lie_at_any_angle_are_learned_from_in_turned_copies(
+    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    said: list[Progress] = []
+    original = train.compute_features
+
+    def spy(model: RSTPM, images: Any, *others: Any, **keywords: Any) -> Any:
+        seen.append(images)
+        return original(model, images, *others, **keywords)
+
+    monkeypatch.setattr(train, "compute_features", spy)
+    monkeypatch.setattr(train, "lie_at_any_angle", lambda *_: True)
+    brief = replace(EDGE, epochs=1, head=None)
+    folder = teach(parts, tmp_path / "run", epochs=None, preset=brief, report=said.append)
+    config = load_config(folder)
+    assert (config.turned, config.preset.epochs, load_summary(folder).epochs) == (1.0, 2, 2)
+    assert [progress.warning for progress in said if progress.stage == "angles"] == [train.ABOUT_ANGLES]
+    assert len(seen[0]) == 12 * len(config.train)
+    assert load_config(teach(parts, tmp_path / "told", epochs=1, preset=brief)).preset.epochs == 1
+    assert load_config(teach(parts, tmp_path / "not", epochs=1, preset=replace(brief, turned=False))).turned is None
+
+
+@pytest.mark.parametrize(("resize", "aspect"), [("stretch", 1.5), ("letterbox", 1.0)])
+def test_photos_that_are_stretched_are_turned_as_the_scene(
+    resize: ResizePolicy, aspect: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for i in range(5):
+        pixels = np.random.default_rng(i).integers(0, 256, (80, 120, 3), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / "photos" / f"{i}.png"), pixels)
+    monkeypatch.setattr(train, "lie_at_any_angle", lambda *_: True)
+    folder = teach(tmp_path / "photos", tmp_path / "run", epochs=1, resize=resize, preset=replace(EDGE, head=None))
+    assert load_config(folder).turned == aspect
 
 
 def test_the_same_seed_gives_the_same_run(parts: Path, whole: Path, tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ class Preset:
     attention: bool = True  # gates between the stages of student 2, from teacher 2's features
     head: Literal["discriminative"] | None = None  # a seventh map, trained on painted defects; see `has_head`
     moved: int = 0  # few photos are learned from in copies, too, moved by up to so many pixels of the input
+    turned: bool = False  # photos of parts that lie at any angle are learned from in turned copies, not in moved ones
     reconstruction_weight: float = 1.0  # of pair 2's maps beside pair 1's; fusion "normalized" only
 
     @property
@@ -75,6 +76,7 @@ EDGE = Preset(
     head="discriminative",
     # More than half a cell of the finest map each way: so they fall on the teachers' grid in every way.
     moved=6,
+    turned=True,
     # Pair 2 is the surer of the two about whether there is a defect, pair 1 about where it ends.
     reconstruction_weight=1.5,
 )

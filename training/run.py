@@ -52,6 +52,7 @@ class RunConfig:
     version: str
     roi: Roi | None = None  # the part of each image that is learned from; None for all of it
     aside: tuple[tuple[str, int], ...] = ()
+    turned: float | None = None  # the parts lie at any angle: see `turned_copies.turn` for its `aspect`
 
     @property
     def size(self) -> tuple[int, int]:

@@ -21,7 +21,8 @@ from rstpm_edge import __version__
 from rstpm_edge.bundle import ResizePolicy
 from rstpm_edge.calibration import conformal_threshold
 from rstpm_edge.errors import TrainingError, UsageError
-from rstpm_edge.roi import Roi, check_roi
+from rstpm_edge.image import read_image
+from rstpm_edge.roi import Roi, check_roi, crop
 
 from .calibrate import calibrate_on
 from .data import existing_folder, good_images, identify, load_inputs, recorded_files
@@ -44,10 +45,16 @@ from .run import (
     update_checkpoint,
 )
 from .split import about_copies, split
+from .turned_copies import lie_at_any_angle, with_turned_copies
 from .usual import fit_usual
 
+TURNED_EPOCHS = 2  # times as many where parts lie at any angle: there is more to learn
 LARGEST = 4096  # pixels a side of the input
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+ABOUT_ANGLES = (
+    "the parts lie at any angle, it seems: they are learned from at further ones, too, in twice the epochs unless "
+    "--epochs says how many. --set turned=false leaves that out."
+)
 NAMED = 5  # held-out images whose scores the summary names
 
 
@@ -133,6 +140,14 @@ def train(
         roi=options.roi,
     )
     model = _build(config)
+    if preset.turned:
+        aspect = _aspect(kept[0], options)
+        model.to(fabric.device)
+        if fabric.broadcast(lie_at_any_angle(model, inputs[learned], aspect, fabric.device)):
+            epochs = preset.epochs if options.epochs is not None else TURNED_EPOCHS * preset.epochs
+            config = replace(config, turned=aspect, preset=replace(preset, epochs=epochs))
+            if fabric.is_global_zero:
+                report(Progress("angles", 0, 0, warning=ABOUT_ANGLES))
     if folder is None and fabric.is_global_zero:
         folder = new_run_folder()
     folder = Path(fabric.broadcast(str(folder)))
@@ -237,6 +252,14 @@ def _keep_freed_memory() -> None:
     mallopt(m_trim_threshold, (1 << 31) - 1)
 
 
+def _aspect(photo: Path, options: TrainingOptions) -> float:
+    """How many times as much of the scene's width as of its height a pixel of the input covers."""
+    if options.resize == "letterbox":
+        return 1.0
+    height, width = crop(read_image(photo), options.roi, photo).shape[:2]
+    return float((width / options.size[1]) / (height / options.size[0]))
+
+
 def _build(config: RunConfig) -> RSTPM:
     torch.manual_seed(config.seed)
     return RSTPM(config.preset, config.weights)
@@ -261,7 +284,10 @@ def _run(
     checkpoint = load_checkpoint(folder)
     minutes_before = checkpoint.minutes if checkpoint else 0.0
     cache_folder = folder / "features" / str(fabric.global_rank)  # each process its own
-    images = with_moved_copies(inputs, config.preset.moved, config.seed)
+    if config.turned is None:
+        images = with_moved_copies(inputs, config.preset.moved, config.seed)
+    else:
+        images = with_turned_copies(inputs, config.turned, config.seed)
     try:
         cache = compute_features(
             model,

@@ -1,0 +1,109 @@
+"""Parts that lie at any angle: told from the photos themselves, and learned from at more angles than were photographed.
+
+Of a hundred such photos no two show one angle, and students that saw only those know the angles by heart.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from .model import RSTPM
+
+FEWEST = 16  # photos; fewer tell nothing of their angles
+ENOUGH = 1536  # images to learn from, copies included: more angles help less than they cost
+MOST = 11  # copies of each photo
+
+PROBES, BANK = 48, 256  # photos that are turned, and that they are compared with
+BATCH = 16
+QUARTERS: Sequence[float] = (90.0, 180.0, 270.0)  # of square photos exact, so that nothing but the angle changes
+# Where a set holds every angle, a photo and the same photo turned are as near to the others: a half would be nearer
+# when turned, but for what does not turn with the part, its ground and its shadow. Sets with an upright have none.
+NEARER_BY_QUARTERS, NEARER_BY_ANY = 0.15, 0.1
+
+
+def turn(image: NDArray[np.uint8], degrees: float, aspect: float) -> NDArray[np.uint8]:
+    """`image` (H, W, 3) turned about its middle; what comes in at a corner mirrors what is there.
+
+    `aspect` is how many times as much of the scene's width as of its height a pixel covers: a photo that was stretched
+    to the input is turned as the scene would have been.
+    """
+    height, width = image.shape[:2]
+    middle = np.array([(width - 1) / 2, (height - 1) / 2])
+    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    matrix = np.array([[cos, sin / aspect], [-sin * aspect, cos]])
+    affine = np.column_stack([matrix, middle - matrix @ middle])
+    turned = cv2.warpAffine(image, affine, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    return np.asarray(turned, np.uint8)
+
+
+def with_turned_copies(photos: NDArray[np.uint8], aspect: float, seed: int) -> NDArray[np.uint8]:
+    """`photos` (N, H, W, 3), and after all of them their copies, in the same order, as often as it takes.
+
+    The angles of one photo's copies are spread over the circle. At most `ENOUGH` images come of it, and `MOST` copies
+    of each. The same photos and seed give the same copies.
+    """
+    copies = min(ENOUGH // len(photos) - 1, MOST)
+    if copies < 1:
+        return photos
+    draw = np.random.default_rng((seed, MOST))
+    images = np.tile(photos, (1 + copies, 1, 1, 1))
+    for row in range(len(photos), len(images)):
+        degrees = 360 * (row // len(photos) + draw.uniform(-0.5, 0.5)) / (1 + copies)
+        images[row] = turn(images[row], degrees, aspect)
+    return images
+
+
+@torch.no_grad()
+def lie_at_any_angle(model: RSTPM, photos: NDArray[np.uint8], aspect: float, device: torch.device) -> bool:
+    """Whether a photo, turned by any angle, could be one of `photos` (N, H, W, 3), as far as teacher 1 can tell.
+
+    Each photo's nearest other one, over features place by place, beside that of the same photo turned. `model` is on
+    `device`. Of fewer than `FEWEST` photos: no.
+    """
+    if len(photos) < FEWEST:
+        return False
+    draw = np.random.default_rng(0)
+    bank = photos[np.sort(draw.permutation(len(photos))[:BANK])]
+    rows = np.sort(draw.permutation(len(bank))[:PROBES])
+    raw = _look(model, bank, device)
+    moments = [torch.std_mean(level, (0, 2, 3), correction=0, keepdim=True) for level in raw]
+
+    def described(levels: Sequence[Tensor]) -> list[Tensor]:
+        """Each level as one vector of length 1 for each image, (N, C·h·w), with channels of one scale."""
+        return [
+            functional.normalize(((level - mean) / std.clamp(min=1e-6)).flatten(1), dim=1)
+            for level, (std, mean) in zip(levels, moments, strict=True)
+        ]
+
+    def nearest(levels: Sequence[Tensor]) -> Tensor:
+        """Similarity of each probe to the nearest other photo, (levels, probes)."""
+        similar = torch.stack([probes @ others.T for probes, others in zip(levels, own, strict=True)])
+        similar[:, torch.arange(len(rows)), torch.from_numpy(rows)] = -2
+        return similar.amax(2)
+
+    own = described(raw)
+    upright = nearest([level[torch.from_numpy(rows)] for level in own])
+
+    def nearer(angles: NDArray[np.float64]) -> float:
+        """How often a photo is nearer to another one when it is turned by its angle."""
+        turned = np.stack([turn(bank[row], angle, aspect) for row, angle in zip(rows, angles, strict=True)])
+        return float((nearest(described(_look(model, turned, device))) > upright).float().mean())
+
+    if np.mean([nearer(np.full(len(rows), angle)) for angle in QUARTERS]) < NEARER_BY_QUARTERS:
+        return False
+    return bool(np.mean([nearer(draw.uniform(20, 340, len(rows))) for _ in QUARTERS]) >= NEARER_BY_ANY)
+
+
+def _look(model: RSTPM, images: NDArray[np.uint8], device: torch.device) -> list[Tensor]:
+    """The levels of teacher 1 that student 1 imitates, (N, C, h, w) each, on the CPU."""
+    pieces = []
+    for start in range(0, len(images), BATCH):
+        found = model.teacher1_alone(torch.from_numpy(images[start : start + BATCH]).to(device))
+        levels = dict(zip(model.strides1, found, strict=True))
+        pieces.append([levels[stride].float().cpu() for stride in model.preset.strides])
+    return [torch.cat(level) for level in zip(*pieces, strict=True)]
