@@ -101,6 +101,27 @@ def test_an_aligned_part_is_whole_and_lies_nearly_alike(make: Make, tmp_path: Pa
     assert 0.8 < same.mean() < 1  # moved, but by little
 
 
+def test_a_turned_part_lies_at_any_angle_with_defects_on_it_only(make: Make, tmp_path: Path) -> None:
+    part = surface(300, 300, 3) // 4 + 80  # with something to see everywhere, but no other mark
+    cv2.circle(part, (220, 150), 25, (250, 250, 250), -1)  # a mark to the right of the middle
+    cv2.imwrite(str(tmp_path / "part.png"), part)
+    output = tmp_path / "set"
+    found = make(tmp_path / "part.png", "--turned", "--output", output, *FEW, "--train", "24")
+    assert found.exit_code == 0, found.output
+    rows, columns = np.mgrid[:96, :96] - 47.5
+    distance = np.hypot(rows, columns)
+    angles = []
+    for path in data.good_images(output):
+        image = read_image(path).mean(-1)
+        assert abs(image[distance > 50].mean() - 70) < 15  # the ground, under a lamp that varies
+        y, x = np.argwhere(image > 200).mean(0) - 47.5
+        assert np.hypot(x, y) == pytest.approx(70 * 96 / 300, abs=4)
+        angles.append(np.arctan2(y, x))
+    assert len(set(np.floor(np.array(angles) / (np.pi / 4)))) >= 6  # of eight eighths of the circle
+    for test in data.test_images(output):
+        assert not data.read_mask(test, (96, 96))[distance > 0.46 * 96].any()
+
+
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_a_defect_is_where_its_mask_says(kind: str) -> None:
     tool = runpy.run_path(str(TOOL))
@@ -150,7 +171,10 @@ def test_files_that_will_not_do(make: Make, photo: Path, tmp_path: Path) -> None
     assert "is a file" in make(photo, "--output", broken, *FEW).stderr
     assert "Cannot create the folder" in make(photo, "--output", broken / "set", *FEW).stderr
     assert "Cannot make" in make(photo, "--output", tmp_path / ("long" * 80), *FEW).stderr
-    assert "Choose --aligned or" in make(photo, "--aligned", "--halves", "--output", tmp_path / "set", *FEW).stderr
+    assert (
+        "Choose one of --aligned, --turned and --halves"
+        in make(photo, "--aligned", "--halves", "--output", tmp_path / "set", *FEW).stderr
+    )
     cv2.imwrite(str(tmp_path / "small.png"), surface(64, 64))
     other = make(photo, "--other", tmp_path / "small.png", "--output", tmp_path / "set", *FEW)
     assert "small.png has 64×64 pixels; at least 96×96 are needed." in other.stderr

@@ -2,11 +2,12 @@
 
     python tools/texture_set.py plaster.jpg --other wall.jpg --output plaster
     python tools/texture_set.py lid.jpg --aligned --output lid      # parts that always lie alike
+    python tools/texture_set.py lid.jpg --turned --output disc      # round ones that lie at any angle
 
 Good images are crops of the photo; with --halves those to learn from are of its left half, those of the test of its
 right one, which nobody has seen. With --aligned they are the photo, brought to --size by its shorter side, turned and
-moved a little each time. Light and noise change from image to image. Into more such images defects are painted, with
-their outlines as masks:
+moved a little each time; with --turned a round piece of it lies on a grey ground, turned by any angle. Light and noise
+change from image to image. Into more such images defects are painted, with their outlines as masks:
 
 crack     a thin dark wandering line
 hole      a dark blob with a bright rim
@@ -49,6 +50,7 @@ Shot = Callable[[Draw], Field]
 
 SEEN = 8.0  # grey values: the least change, on average inside the outline, that counts as a defect
 NOISE = 2.5  # grey values
+ROUND, GROUND = 0.46, 70.0  # a round part's radius, as a share of the image's side, and what it lies on, a grey value
 
 
 def blob(size: int, radius: float, draw: Draw) -> Field:
@@ -145,6 +147,27 @@ def placed(photo: Field, size: int) -> Shot:
     return shot
 
 
+def round_part(photo: Field, size: int) -> tuple[Shot, Mask]:
+    """The photo's middle as a round part at any angle, moved by a hundredth or so; and where it surely is."""
+    upright = placed(photo, size)
+    rows, columns = np.mgrid[:size, :size] - (size - 1) / 2
+    distance = np.hypot(rows, columns)
+    share = float32((ROUND * size - distance).clip(-0.5, 0.5) + 0.5)
+
+    def shot(draw: Draw) -> Field:
+        middle = ((size - 1) / 2, (size - 1) / 2)
+        matrix = cv2.getRotationMatrix2D(middle, draw.uniform(0, 360), 1)
+        turned = cv2.warpAffine(
+            upright(draw), matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+        )
+        ground = np.full_like(turned, GROUND)
+        move = np.array([[1, 0, draw.normal(0, 0.008 * size)], [0, 1, draw.normal(0, 0.008 * size)]])
+        on_ground = blend(ground, float32(turned), share)
+        return float32(cv2.warpAffine(on_ground, move, (size, size), borderMode=cv2.BORDER_REPLICATE))
+
+    return shot, np.asarray(distance < (ROUND - 0.03) * size)  # however it was moved
+
+
 def lit(image: Field, draw: Draw) -> Field:
     """Under a lamp that is a little brighter or darker, and brighter on one side."""
     slope = 1 + 0.04 * draw.normal() * np.linspace(-1, 1, image.shape[1])
@@ -156,11 +179,13 @@ def taken(image: Field, draw: Draw) -> NDArray[np.uint8]:
     return np.asarray(noisy.clip(0, 255), np.uint8)
 
 
-def spoilt(kind: str, good: Shot, other: Shot, draw: Draw) -> tuple[Field, Mask]:
-    """An image with a defect that can be seen. Raises UsageError where none of fifty can."""
+def spoilt(kind: str, good: Shot, other: Shot, draw: Draw, inside: Mask | None = None) -> tuple[Field, Mask]:
+    """An image with a defect that can be seen, all of it `inside`. Raises UsageError where none of fifty can."""
     for _ in range(50):
         image = lit(good(draw), draw)
         changed, outline = KINDS[kind](image, other(draw), draw)
+        if inside is not None and (outline & ~inside).any():
+            continue
         if outline.any() and np.abs(changed.clip(0, 255) - image.clip(0, 255)).mean(-1)[outline].mean() >= SEEN:
             return changed, outline
     raise UsageError(f"No {kind} can be seen on this surface: give a photo with more to see, or another --other.")
@@ -204,6 +229,7 @@ def write_set(
     *,
     size: int,
     aligned: bool,
+    turned: bool,
     halves: bool,
     train: int,
     good: int,
@@ -211,8 +237,11 @@ def write_set(
     seed: int,
 ) -> None:
     """Write train/good, test/good, test/KIND and ground_truth/KIND below `output`. Raises OutputError, UsageError."""
-    draw = np.random.default_rng(seed)
-    if aligned:
+    draw, inside = np.random.default_rng(seed), None
+    if turned:
+        learned, inside = round_part(photo, size)
+        tested = learned
+    elif aligned:
         learned = tested = placed(photo, size)
     else:
         middle = (0.5, 0.5) if halves else (1.0, 0.0)  # where what is learned from ends, and what is tested on begins
@@ -227,7 +256,7 @@ def write_set(
         make_folder(images)
         make_folder(masks)
         for i in range(defective):
-            image, outline = spoilt(kind, tested, elsewhere, draw)
+            image, outline = spoilt(kind, tested, elsewhere, draw, inside)
             write_png(images / f"{i:03}.png", taken(image, draw))
             write_png(masks / f"{i:03}_mask.png", outline.astype(np.uint8) * 255)
 
@@ -240,19 +269,20 @@ def write_set(
 )
 @click.option("--size", type=click.IntRange(min=64), default=256, show_default=True, help="Of the images, in pixels.")
 @click.option("--aligned", is_flag=True, help="The photo is one part that always lies alike.")
+@click.option("--turned", is_flag=True, help="The photo's middle is a round part that lies at any angle.")
 @click.option("--halves", is_flag=True, help="Learn from the left half, test on the right one.")
 @click.option("--train", type=click.IntRange(min=5), default=160, show_default=True, help="Good images to learn from.")
 @click.option("--good", type=click.IntRange(min=1), default=40, show_default=True, help="Good images for the test.")
 @click.option("--defective", type=click.IntRange(min=1), default=12, show_default=True, help="Of each kind.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-def main(photo: Path, other: Path | None, output: Path, size: int, aligned: bool, halves: bool, **options: Any) -> None:
+def main(photo: Path, other: Path | None, output: Path, size: int, halves: bool, **options: Any) -> None:
     try:
-        if aligned and halves:
-            raise UsageError("Choose --aligned or --halves: a part has no second half to test on.")
+        if options["aligned"] + options["turned"] + halves > 1:
+            raise UsageError("Choose one of --aligned, --turned and --halves: a part has no second half to test on.")
         surface = read_photo(photo, size, 2 if halves else 1)
         elsewhere = read_photo(other, size, 1) if other else surface.transpose(1, 0, 2)[::-1]
         with new_folder(output) as folder:
-            write_set(surface, elsewhere, folder, size=size, aligned=aligned, halves=halves, **options)
+            write_set(surface, elsewhere, folder, size=size, halves=halves, **options)
     except RstpmEdgeError as error:
         raise click.ClickException(str(error)) from error
     click.echo(
