@@ -8,9 +8,11 @@ from pathlib import Path
 import cv2
 import onnx
 import pytest
+from onnx import helper
 from workplace import command_line, document
 
 from rstpm_edge import Detector
+from rstpm_edge.bundle import METADATA_KEY
 from rstpm_edge.image import find_images, read_image
 
 OPTIONS = ["--epochs", "1", "--size", "64", "--holdout", "0.25", "--device", "cpu"]
@@ -30,10 +32,9 @@ def cropped(parts: Path, tmp_path: Path) -> Path:
 def without_roi(model: Path, copy: Path) -> Path:
     """The same model, but of whole photos."""
     content = onnx.load(model)
-    (entry,) = content.metadata_props
-    fields = json.loads(entry.value)
+    fields = json.loads(content.metadata_props[0].value)
     assert fields.pop("roi") == [10, 20, 100, 80]
-    entry.value = json.dumps(fields)
+    helper.set_model_props(content, {METADATA_KEY: json.dumps(fields)})
     onnx.save(content, copy)
     return copy
 
