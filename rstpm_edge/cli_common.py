@@ -96,13 +96,12 @@ def real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def check_no_picture(option: str, *files: Path | None) -> None:
+def check_no_picture(option: str, file: Path | None) -> None:
     """Raises UsageError where what `option` writes would take the name, and the place, of a photo."""
     from rstpm_edge.image import is_image_name
 
-    for file in filter(None, files):
-        if is_image_name(file.name):
-            raise UsageError(f"{option} does not write a picture: give it a name other than {file}.")
+    if file is not None and is_image_name(file.name):
+        raise UsageError(f"{option} does not write a picture: give it a name other than {file}.")
 
 
 def training_module(name: str) -> Any:

@@ -31,6 +31,19 @@ from rstpm_edge.errors import DatasetError, OutputError, TrainingError, UsageErr
 SMALL = "mobilenetv3_small_050"
 
 
+def images_learned_from(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """A list that each training from now on adds its images to, copies included."""
+    seen: list[Any] = []
+    original = train.compute_features
+
+    def spy(model: RSTPM, images: Any, *others: Any, **keywords: Any) -> Any:
+        seen.append(images)
+        return original(model, images, *others, **keywords)
+
+    monkeypatch.setattr(train, "compute_features", spy)
+    return seen
+
+
 # What a training gives
 
 
@@ -78,14 +91,7 @@ def test_a_summary_that_names_no_images(workplace: Workplace, tmp_path: Path) ->
 def test_the_students_see_what_was_not_held_out_and_nothing_else(
     parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[Any] = []
-    original = train.compute_features
-
-    def spy(model: RSTPM, images: Any, *others: Any, **keywords: Any) -> Any:
-        seen.append(images)
-        return original(model, images, *others, **keywords)
-
-    monkeypatch.setattr(train, "compute_features", spy)
+    seen = images_learned_from(monkeypatch)
     folder = teach(parts, tmp_path / "run", epochs=1)
     config = load_config(folder)
     paths = [parts / "train" / "good" / name for name, _ in config.train]
@@ -118,15 +124,8 @@ def test_each_epoch_sees_another_version_of_each_photo(
 def test_parts_that_lie_at_any_angle_are_learned_from_in_turned_copies(
     parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[Any] = []
+    seen = images_learned_from(monkeypatch)
     said: list[Progress] = []
-    original = train.compute_features
-
-    def spy(model: RSTPM, images: Any, *others: Any, **keywords: Any) -> Any:
-        seen.append(images)
-        return original(model, images, *others, **keywords)
-
-    monkeypatch.setattr(train, "compute_features", spy)
     monkeypatch.setattr(train, "lie_at_any_angle", lambda *_: True)
     brief = replace(EDGE, epochs=1, head=None)
     folder = teach(parts, tmp_path / "run", epochs=None, preset=brief, report=said.append)
@@ -134,6 +133,8 @@ def test_parts_that_lie_at_any_angle_are_learned_from_in_turned_copies(
     assert (config.turned, config.preset.epochs, load_summary(folder).epochs) == (1.0, 2, 2)
     assert [progress.warning for progress in said if progress.stage == "angles"] == [train.ABOUT_ANGLES]
     assert len(seen[0]) == 12 * len(config.train)
+    train.resume(folder, CPU)
+    np.testing.assert_array_equal(seen[1], seen[0])
     assert load_config(teach(parts, tmp_path / "told", epochs=1, preset=brief)).preset.epochs == 1
     assert load_config(teach(parts, tmp_path / "not", epochs=1, preset=replace(brief, turned=False))).turned is None
 
