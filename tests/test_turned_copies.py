@@ -47,6 +47,12 @@ def test_parts_at_any_angle_are_told_from_others(model: RSTPM) -> None:
     assert not lie_at_any_angle(model, parts(anyhow)[: FEWEST - 1], 1.0, CPU)
 
 
+def test_a_surface_is_no_part(model: RSTPM) -> None:
+    draw = np.random.default_rng(0)
+    rough = [cv2.GaussianBlur(draw.normal(128, 300, (SIDE, SIDE, 3)), (0, 0), 3) for _ in range(48)]
+    assert not lie_at_any_angle(model, np.stack(rough).clip(0, 255).astype(np.uint8), 1.0, CPU)
+
+
 def test_a_photo_that_was_stretched_to_the_input_is_turned_as_the_scene(model: RSTPM) -> None:
     wide = np.stack(
         [cv2.resize(part, (SIDE, SIDE * 2 // 3)) for part in parts(np.random.default_rng(0).uniform(0, 360, 48))]

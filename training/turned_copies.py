@@ -24,6 +24,9 @@ QUARTERS: Sequence[float] = (90.0, 180.0, 270.0)  # of square photos exact, so t
 # Where a set holds every angle, a photo and the same photo turned are as near to the others: a half would be nearer
 # when turned, but for what does not turn with the part, its ground and its shadow. Sets with an upright have none.
 NEARER_BY_QUARTERS, NEARER_BY_ANY = 0.15, 0.1
+# A photo of a surface is as near to others when it is moved by half its sides, too, and one of a part is not. Surfaces
+# are left alone: turned copies made a rock's verdicts and outlines worse.
+NEARER_BY_HALVES = 0.1
 
 
 def turn(image: NDArray[np.uint8], degrees: float, aspect: float) -> NDArray[np.uint8]:
@@ -60,10 +63,10 @@ def with_turned_copies(photos: NDArray[np.uint8], aspect: float, seed: int) -> N
 
 @torch.no_grad()
 def lie_at_any_angle(model: RSTPM, photos: NDArray[np.uint8], aspect: float, device: torch.device) -> bool:
-    """Whether a photo, turned by any angle, could be one of `photos` (N, H, W, 3), as far as teacher 1 can tell.
+    """Whether `photos` (N, H, W, 3) show parts, and one that is turned by any angle could be one of them.
 
-    Each photo's nearest other one, over features place by place, beside that of the same photo turned. `model` is on
-    `device`. Of fewer than `FEWEST` photos: no.
+    As far as teacher 1 can tell: each photo's nearest other one, over features place by place, beside that of the same
+    photo turned, or moved. `model` is on `device`. Of fewer than `FEWEST` photos: no.
     """
     if len(photos) < FEWEST:
         return False
@@ -89,14 +92,19 @@ def lie_at_any_angle(model: RSTPM, photos: NDArray[np.uint8], aspect: float, dev
     own = described(raw)
     upright = nearest([level[torch.from_numpy(rows)] for level in own])
 
-    def nearer(angles: NDArray[np.float64]) -> float:
-        """How often a photo is nearer to another one when it is turned by its angle."""
-        turned = np.stack([turn(bank[row], angle, aspect) for row, angle in zip(rows, angles, strict=True)])
-        return float((nearest(described(_look(model, turned, device))) > upright).float().mean())
+    def nearer(changed: NDArray[np.uint8]) -> float:
+        """How often a photo is nearer to another one when it is changed as in `changed`."""
+        return float((nearest(described(_look(model, changed, device))) > upright).float().mean())
 
-    if np.mean([nearer(np.full(len(rows), angle)) for angle in QUARTERS]) < NEARER_BY_QUARTERS:
+    def turned(angles: NDArray[np.float64]) -> NDArray[np.uint8]:
+        return np.stack([turn(bank[row], angle, aspect) for row, angle in zip(rows, angles, strict=True)])
+
+    if np.mean([nearer(turned(np.full(len(rows), angle))) for angle in QUARTERS]) < NEARER_BY_QUARTERS:
         return False
-    return bool(np.mean([nearer(draw.uniform(20, 340, len(rows))) for _ in QUARTERS]) >= NEARER_BY_ANY)
+    if np.mean([nearer(turned(draw.uniform(20, 340, len(rows)))) for _ in QUARTERS]) < NEARER_BY_ANY:
+        return False
+    halves = (photos.shape[1] // 2, photos.shape[2] // 2)
+    return nearer(np.roll(bank[rows], halves, (1, 2))) < NEARER_BY_HALVES
 
 
 def _look(model: RSTPM, images: NDArray[np.uint8], device: torch.device) -> list[Tensor]:
