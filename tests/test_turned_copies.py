@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from rstpm_edge.training import turned_copies
 from rstpm_edge.training.model import RSTPM
 from rstpm_edge.training.presets import EDGE
 from rstpm_edge.training.turned_copies import ENOUGH, FEWEST, MOST, lie_at_any_angle, turn, with_turned_copies
@@ -59,6 +60,18 @@ def test_a_photo_that_was_stretched_to_the_input_is_turned_as_the_scene(model: R
     )
     assert lie_at_any_angle(model, wide, 2 / 3, CPU)
     assert not lie_at_any_angle(model, wide, 1.0, CPU)
+
+
+def test_large_photos_are_looked_at_as_small_ones_are(model: RSTPM) -> None:
+    shapes = {
+        size: [tuple(level.shape[2:]) for level in turned_copies._look(model, np.zeros((1, *size, 3), np.uint8), CPU)]
+        for size in ((128, 256), (256, 256), (512, 384))
+    }
+    assert shapes == {
+        (128, 256): [(16, 32), (8, 16), (4, 8)],
+        (256, 256): [(32, 32), (16, 16), (8, 8)],
+        (512, 384): [(32, 32), (16, 16), (8, 8)],
+    }
 
 
 def test_a_quarter_turn_is_exact_and_a_circle_stays_one() -> None:

@@ -20,6 +20,7 @@ MOST = 11  # copies of each photo
 
 PROBES, BANK = 48, 256  # photos that are turned, and that they are compared with
 BATCH = 16
+LOOK = 256  # pixels a side, as many as tell a part's angle; of larger inputs all features would not fit into memory
 QUARTERS: Sequence[float] = (90.0, 180.0, 270.0)  # of square photos exact, so that nothing but the angle changes
 # Where a set holds every angle, a photo and the same photo turned are as near to the others: a half would be nearer
 # when turned, but for what does not turn with the part, its ground and its shadow. Sets with an upright have none.
@@ -108,10 +109,16 @@ def lie_at_any_angle(model: RSTPM, photos: NDArray[np.uint8], aspect: float, dev
 
 
 def _look(model: RSTPM, images: NDArray[np.uint8], device: torch.device) -> list[Tensor]:
-    """The levels of teacher 1 that student 1 imitates, (N, C, h, w) each, on the CPU."""
+    """The levels of teacher 1 that student 1 imitates, (N, C, h, w) each, on the CPU; as fine as of `LOOK` pixels."""
     pieces = []
     for start in range(0, len(images), BATCH):
         found = model.teacher1_alone(torch.from_numpy(images[start : start + BATCH]).to(device))
         levels = dict(zip(model.strides1, found, strict=True))
-        pieces.append([levels[stride].float().cpu() for stride in model.preset.strides])
+        pieces.append([_pooled(levels[stride].float().cpu(), LOOK // stride) for stride in model.preset.strides])
     return [torch.cat(level) for level in zip(*pieces, strict=True)]
+
+
+def _pooled(level: Tensor, most: int) -> Tensor:
+    """`level` (N, C, h, w) averaged to at most `most` places a side."""
+    size = (min(level.shape[2], most), min(level.shape[3], most))
+    return functional.adaptive_avg_pool2d(level, size)
