@@ -147,11 +147,18 @@ def test_a_source_that_is_lost_is_told(broker: Broker, reports: list[str]) -> No
     assert publisher.lost == 0
 
 
-def test_a_watched_folder_that_goes_away_is_told(broker: Broker, model: Path, tmp_path: Path) -> None:
+def test_a_watched_folder_that_goes_away_is_told(broker: Broker, model: Path, photos: Path, tmp_path: Path) -> None:
     incoming = tmp_path / "incoming"
     incoming.mkdir()
+    photo = (photos / "1.png").read_bytes()
     with running("infer", incoming, "--watch", "--model", model, "--mqtt", url(broker)) as process:
-        until(lambda: broker.payloads("line/4/status") == ["online"])
+
+        def watched() -> bool:  # "online" comes before the folder is looked at; what is in it by then is not judged
+            (incoming / f"{time.monotonic_ns()}.png").write_bytes(photo)
+            time.sleep(0.2)
+            return bool(broker.payloads("line/4/verdict"))
+
+        until(watched, 60)
         incoming.rename(tmp_path / "elsewhere")
         until(lambda: broker.payloads("line/4/status") == ["online", "no source"])
         (tmp_path / "elsewhere").rename(incoming)
