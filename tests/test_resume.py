@@ -120,6 +120,13 @@ def test_a_truncated_checkpoint(interrupted: Path, kept: int) -> None:
         train.resume(interrupted, CPU)
 
 
+def is_refused(folder: Path, checkpoint: run.Checkpoint, tensors: dict[str, torch.Tensor], says: str) -> None:
+    """The run is not gone on with when its checkpoint holds these tensors."""
+    run.save_checkpoint(folder, dataclasses.replace(checkpoint, tensors=tensors))
+    with pytest.raises(TrainingError, match=says):
+        train.resume(folder, CPU)
+
+
 def test_a_checkpoint_of_another_model(interrupted: Path) -> None:
     checkpoint = load_checkpoint(interrupted)
     assert checkpoint
@@ -129,9 +136,7 @@ def test_a_checkpoint_of_another_model(interrupted: Path) -> None:
         {**checkpoint.tensors, name: torch.zeros(1, 2, 3)},
         {**checkpoint.tensors, "model/another": torch.zeros(1)},
     ):
-        run.save_checkpoint(interrupted, dataclasses.replace(checkpoint, tensors=tensors))
-        with pytest.raises(TrainingError, match=r"checkpoint does not fit its preset; train again\.$"):
-            train.resume(interrupted, CPU)
+        is_refused(interrupted, checkpoint, tensors, r"checkpoint does not fit its preset; train again\.$")
 
 
 def test_a_checkpoint_with_nan(interrupted: Path) -> None:
@@ -139,9 +144,7 @@ def test_a_checkpoint_with_nan(interrupted: Path) -> None:
     assert checkpoint
     name = next(name for name in checkpoint.tensors if name.endswith("stem.0.weight"))
     spoiled = {**checkpoint.tensors, name: torch.full_like(checkpoint.tensors[name], torch.nan)}
-    run.save_checkpoint(interrupted, dataclasses.replace(checkpoint, tensors=spoiled))
-    with pytest.raises(TrainingError, match=r"holds NaN or infinite values; train again\.$"):
-        train.resume(interrupted, CPU)
+    is_refused(interrupted, checkpoint, spoiled, r"holds NaN or infinite values; train again\.$")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"preset": {}}', '{"preset": 3}', "\udcff"])

@@ -48,6 +48,15 @@ def test_parts_at_any_angle_are_told_from_others(model: RSTPM) -> None:
     assert not lie_at_any_angle(model, parts(anyhow)[: FEWEST - 1], 1.0, CPU)
 
 
+def test_photos_that_would_not_be_copied_are_not_looked_at(model: RSTPM, monkeypatch: pytest.MonkeyPatch) -> None:
+    anyhow = parts(np.random.default_rng(0).uniform(0, 360, 48))
+    monkeypatch.setattr(turned_copies, "ENOUGH", 2 * len(anyhow))
+    assert lie_at_any_angle(model, anyhow, 1.0, CPU)
+    monkeypatch.setattr(turned_copies, "ENOUGH", 2 * len(anyhow) - 1)
+    monkeypatch.setattr(turned_copies, "_look", lambda *_: pytest.fail("looked at"))
+    assert not lie_at_any_angle(model, anyhow, 1.0, CPU)
+
+
 def test_a_surface_is_no_part(model: RSTPM) -> None:
     draw = np.random.default_rng(0)
     rough = [cv2.GaussianBlur(draw.normal(128, 300, (SIDE, SIDE, 3)), (0, 0), 3) for _ in range(48)]

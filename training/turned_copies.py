@@ -51,7 +51,7 @@ def with_turned_copies(photos: NDArray[np.uint8], aspect: float, seed: int) -> N
     The angles of one photo's copies are spread over the circle. At most `ENOUGH` images come of it, and `MOST` copies
     of each. The same photos and seed give the same copies.
     """
-    copies = min(ENOUGH // len(photos) - 1, MOST)
+    copies = _copies(len(photos))
     if copies < 1:
         return photos
     draw = np.random.default_rng((seed, MOST))
@@ -67,9 +67,10 @@ def lie_at_any_angle(model: RSTPM, photos: NDArray[np.uint8], aspect: float, dev
     """Whether `photos` (N, H, W, 3) show parts, and one that is turned by any angle could be one of them.
 
     As far as teacher 1 can tell: each photo's nearest other one, over features place by place, beside that of the same
-    photo turned, or moved. `model` is on `device`. Of fewer than `FEWEST` photos: no.
+    photo turned, or moved. `model` is on `device`. Of fewer than `FEWEST` photos, or of so many that none would be
+    copied: no.
     """
-    if len(photos) < FEWEST:
+    if len(photos) < FEWEST or _copies(len(photos)) < 1:
         return False
     draw = np.random.default_rng(0)
     bank = photos[np.sort(draw.permutation(len(photos))[:BANK])]
@@ -111,6 +112,11 @@ def lie_at_any_angle(model: RSTPM, photos: NDArray[np.uint8], aspect: float, dev
         return False
     halves = (photos.shape[1] // 2, photos.shape[2] // 2)
     return nearer(np.roll(bank[rows], halves, (1, 2))) < NEARER_BY_HALVES
+
+
+def _copies(count: int) -> int:
+    """How many copies there are of each of `count` photos."""
+    return min(ENOUGH // count - 1, MOST)
 
 
 def _look(model: RSTPM, images: NDArray[np.uint8], device: torch.device) -> list[Tensor]:
