@@ -155,7 +155,7 @@ def test_a_damaged_config(interrupted: Path, content: str) -> None:
 
 
 def test_a_config_of_another_version(interrupted: Path, whole: Path) -> None:
-    for change in ({"surprise": 1}, {"train": 3}, {"holdout": [["a.png"]]}):
+    for change in ({"surprise": 1}, {"train": 3}, {"holdout": [["a.png"]]}, {"turned": "yes"}, {"turned": 0}):
         config = {**document(interrupted / "config.json"), **change}
         (interrupted / "config.json").write_text(run.json.dumps(config))
         with pytest.raises(TrainingError, match=r"config\.json is damaged or of another version"):

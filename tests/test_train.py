@@ -265,12 +265,14 @@ def test_a_device_whose_memory_is_too_small(parts: Path, tmp_path: Path, monkeyp
     def full(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
 
-    monkeypatch.setattr(train, "fit", full)
-    with pytest.raises(
-        TrainingError, match=r"^The memory of cpu is too small for batches of 8 images; train again with"
-    ):
-        teach(parts, tmp_path / "run")
-    assert not (tmp_path / "run" / "features").exists()
+    for at in ("fit", "lie_at_any_angle"):
+        with monkeypatch.context() as patch:
+            patch.setattr(train, at, full)
+            with pytest.raises(
+                TrainingError, match=r"^The memory of cpu is too small for batches of 8 images; train again with"
+            ):
+                teach(parts, tmp_path / at)
+        assert not (tmp_path / at / "features").exists()
 
 
 def test_a_loss_that_is_not_finite(parts: Path, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ samples/                 a few held-out images, on which an export checks itself
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -136,8 +137,16 @@ def load_config(folder: Path) -> RunConfig:
             for key in ("train", "holdout", "aside")
             if key in fields  # without the last one where a run is from before
         }
-        roi = fields.pop("roi", None)
-        return RunConfig(preset=Preset(**preset), roi=None if roi is None else check_roi(roi), **files, **fields)
+        roi, turned = fields.pop("roi", None), fields.pop("turned", None)
+        if turned is not None and not 0 < float(turned) < math.inf:
+            raise ValueError(f"turned is {turned}, no ratio of lengths")
+        return RunConfig(
+            preset=Preset(**preset),
+            roi=None if roi is None else check_roi(roi),
+            turned=None if turned is None else float(turned),
+            **files,
+            **fields,
+        )
     except (AttributeError, KeyError, TypeError, ValueError, UsageError) as error:
         raise TrainingError(f"{folder / 'config.json'} is damaged or of another version ({error}).") from error
 

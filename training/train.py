@@ -3,11 +3,12 @@
 rstpm-edge train DATA        # does all of this; see `rstpm-edge train --help`
 """
 
+import contextlib
 import ctypes
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from .model import DEEPEST, RSTPM
 from .moved_copies import with_moved_copies
 from .presets import EDGE, Preset
 from .run import (
+    Checkpoint,
     RunConfig,
     Summary,
     load_checkpoint,
@@ -142,8 +144,10 @@ def train(
     model = _build(config)
     if preset.turned:
         aspect = _aspect(kept[0], options)
-        model.to(fabric.device)
-        if fabric.broadcast(lie_at_any_angle(model, inputs[learned], aspect, fabric.device)):
+        with _enough_memory(fabric, preset):
+            model.to(fabric.device)
+            any_angle = lie_at_any_angle(model, inputs[learned], aspect, fabric.device)
+        if fabric.broadcast(any_angle):
             epochs = preset.epochs if options.epochs is not None else TURNED_EPOCHS * preset.epochs
             config = replace(config, turned=aspect, preset=replace(preset, epochs=epochs))
             if fabric.is_global_zero:
@@ -283,32 +287,8 @@ def _run(
         _keep_freed_memory()
     checkpoint = load_checkpoint(folder)
     minutes_before = checkpoint.minutes if checkpoint else 0.0
-    cache_folder = folder / "features" / str(fabric.global_rank)  # each process its own
-    if config.turned is None:
-        images = with_moved_copies(inputs, config.preset.moved, config.seed)
-    else:
-        images = with_turned_copies(inputs, config.turned, config.seed)
-    try:
-        cache = compute_features(
-            model,
-            images,
-            cache_folder,
-            fabric.device,
-            photos=len(inputs),
-            progress=lambda done: report(Progress("teachers", done, len(images))),
-        )
-        losses = fit(fabric, folder, config, model, cache, checkpoint, started, minutes_before, report)
-        if fabric.is_global_zero:
-            fit_usual(model, cache, fabric.device)
-            fit_head(model, cache, fabric.device, progress=lambda done, total: report(Progress("head", done, total)))
-            update_checkpoint(folder, model)
-    except torch.OutOfMemoryError as error:
-        raise TrainingError(
-            f"The memory of {fabric.device} is too small for batches of {config.preset.batch_size} images; train again "
-            "with --set batch_size=N, fewer, or a smaller --size, or go on with --resume RUN --device cpu."
-        ) from error
-    finally:
-        remove_features(cache_folder)
+    with _enough_memory(fabric, config.preset):
+        losses = _learn(fabric, folder, config, model, inputs, checkpoint, started, report)
     if fabric.is_global_zero:
         found = calibrate_on(
             model,
@@ -335,3 +315,51 @@ def _run(
             ),
         )
     fabric.barrier()
+
+
+def _learn(
+    fabric: Fabric,
+    folder: Path,
+    config: RunConfig,
+    model: RSTPM,
+    inputs: NDArray[np.uint8],
+    checkpoint: Checkpoint | None,
+    started: float,
+    report: Report,
+) -> Sequence[tuple[float, float]]:
+    """Students, what is usual, and the head, from `inputs` and their copies; gives the losses of each epoch."""
+    cache_folder = folder / "features" / str(fabric.global_rank)  # each process its own
+    if config.turned is None:
+        images = with_moved_copies(inputs, config.preset.moved, config.seed)
+    else:
+        images = with_turned_copies(inputs, config.turned, config.seed)
+    try:
+        cache = compute_features(
+            model,
+            images,
+            cache_folder,
+            fabric.device,
+            photos=len(inputs),
+            progress=lambda done: report(Progress("teachers", done, len(images))),
+        )
+        minutes_before = checkpoint.minutes if checkpoint else 0.0
+        losses = fit(fabric, folder, config, model, cache, checkpoint, started, minutes_before, report)
+        if fabric.is_global_zero:
+            fit_usual(model, cache, fabric.device)
+            fit_head(model, cache, fabric.device, progress=lambda done, total: report(Progress("head", done, total)))
+            update_checkpoint(folder, model)
+    finally:
+        remove_features(cache_folder)
+    return losses
+
+
+@contextlib.contextmanager
+def _enough_memory(fabric: Fabric, preset: Preset) -> Iterator[None]:
+    """Raises TrainingError where the accelerator's memory is too small."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"The memory of {fabric.device} is too small for batches of {preset.batch_size} images; train again "
+            "with --set batch_size=N, fewer, or a smaller --size, or go on with --resume RUN --device cpu."
+        ) from error
