@@ -3,7 +3,7 @@
 Of a hundred such photos no two show one angle, and students that saw only those know the angles by heart.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -22,6 +22,7 @@ PROBES, BANK = 48, 128  # photos that are turned, and that they are compared wit
 BATCH = 16
 LOOK = 256  # pixels a side, as many as tell a part's angle; of larger inputs all features would not fit into memory
 QUARTERS: Sequence[float] = (90.0, 180.0, 270.0)  # of square photos exact, so that nothing but the angle changes
+ROUNDS = 3  # in each of which every probe is turned by another angle
 # Where a set holds every angle, a photo and the same photo turned are as near to the others: a half would be nearer
 # when turned, but for what does not turn with the part, its ground and its shadow. Sets with an upright have none.
 NEARER_BY_QUARTERS, NEARER_BY_ANY = 0.15, 0.1
@@ -73,45 +74,59 @@ def lie_at_any_angle(model: RSTPM, photos: NDArray[np.uint8], aspect: float, dev
     if len(photos) < FEWEST or _copies(len(photos)) < 1:
         return False
     draw = np.random.default_rng(0)
-    bank = photos[np.sort(draw.permutation(len(photos))[:BANK])]
-    rows = np.sort(draw.permutation(len(bank))[:PROBES])
-    raw = _look(model, bank, device)
-    moments = [torch.std_mean(level, (0, 2, 3), correction=0, keepdim=True) for level in raw]
+    probes = _Probes(model, photos, device, draw)
 
-    def described(levels: Sequence[Tensor]) -> list[Tensor]:
-        """Each level as one vector of length 1 for each image, (N, C·h·w), with channels of one scale."""
-        return [
-            functional.normalize(((level - mean) / std.clamp(min=1e-6)).flatten(1), dim=1)
-            for level, (std, mean) in zip(levels, moments, strict=True)
-        ]
+    def nearer_turned(angles: Iterable[float]) -> float:
+        turned = [turn(photo, angle, aspect) for photo, angle in zip(probes.photos, angles, strict=True)]
+        return probes.nearer(np.stack(turned))
 
-    def nearest(levels: Sequence[Tensor]) -> Tensor:
-        """Similarity of each probe to the nearest other photo, (levels, probes)."""
-        similar = torch.stack([probes @ others.T for probes, others in zip(levels, own, strict=True)])
-        similar[:, torch.arange(len(rows)), torch.from_numpy(rows)] = -2
-        return similar.amax(2)
-
-    own = described(raw)
-    upright = nearest([level[torch.from_numpy(rows)] for level in own])
-
-    def nearer(changed: NDArray[np.uint8]) -> float:
-        """How often a photo is nearer to another one when it is changed as in `changed`."""
-        return float((nearest(described(_look(model, changed, device))) > upright).float().mean())
-
-    def turned(angles: NDArray[np.float64]) -> NDArray[np.uint8]:
-        return np.stack([turn(bank[row], angle, aspect) for row, angle in zip(rows, angles, strict=True)])
-
+    count = len(probes.photos)
     quarters = []
     for angle in QUARTERS:
-        quarters.append(nearer(turned(np.full(len(rows), angle))))
+        quarters.append(nearer_turned([angle] * count))
         if quarters[-1] < NEARER_BY_QUARTERS / 3:  # most sets have an upright: told in half of the time
             return False
     if np.mean(quarters) < NEARER_BY_QUARTERS:
         return False
-    if np.mean([nearer(turned(draw.uniform(20, 340, len(rows)))) for _ in QUARTERS]) < NEARER_BY_ANY:
+    if np.mean([nearer_turned(draw.uniform(20, 340, count)) for _ in range(ROUNDS)]) < NEARER_BY_ANY:
         return False
     halves = (photos.shape[1] // 2, photos.shape[2] // 2)
-    return nearer(np.roll(bank[rows], halves, (1, 2))) < NEARER_BY_HALVES
+    return probes.nearer(np.roll(probes.photos, halves, (1, 2))) < NEARER_BY_HALVES
+
+
+class _Probes:
+    """Some photos beside the others: how near each is to the nearest one, as teacher 1 sees them, place by place."""
+
+    def __init__(
+        self, model: RSTPM, photos: NDArray[np.uint8], device: torch.device, draw: np.random.Generator
+    ) -> None:
+        self._model, self._device = model, device
+        bank = photos[np.sort(draw.permutation(len(photos))[:BANK])]
+        rows = np.sort(draw.permutation(len(bank))[:PROBES])
+        self.photos = bank[rows]  # (probes, H, W, 3)
+        levels = _look(model, bank, device)
+        self._moments = [torch.std_mean(level, (0, 2, 3), correction=0, keepdim=True) for level in levels]
+        self._bank = self._described(levels)
+        self._row = torch.from_numpy(rows)
+        self._unchanged = self._nearest([level[self._row] for level in self._bank])
+
+    def nearer(self, changed: NDArray[np.uint8]) -> float:
+        """How often a photo is nearer to another one when it is as in `changed`, in the order of `photos`: 0 to 1."""
+        found = self._nearest(self._described(_look(self._model, changed, self._device)))
+        return float((found > self._unchanged).float().mean())
+
+    def _described(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        """Each level as one vector of length 1 for each image, (N, C·h·w), with channels of one scale."""
+        return [
+            functional.normalize(((level - mean) / std.clamp(min=1e-6)).flatten(1), dim=1)
+            for level, (std, mean) in zip(levels, self._moments, strict=True)
+        ]
+
+    def _nearest(self, probes: Sequence[Tensor]) -> Tensor:
+        """Similarity of each probe to the nearest other photo, (levels, probes)."""
+        similar = torch.stack([probe @ others.T for probe, others in zip(probes, self._bank, strict=True)])
+        similar[:, torch.arange(len(self._row)), self._row] = -2
+        return similar.amax(2)
 
 
 def _copies(count: int) -> int:
