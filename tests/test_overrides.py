@@ -94,6 +94,8 @@ def test_the_presets_themselves_pass(preset: Preset) -> None:
         ({"teacher2_shrink": "3"}, "--set teacher2_shrink=3 leaves nothing of the strides 8,16,32"),
         ({"teacher2_shrink": "8"}, "--set teacher2_shrink=8 leaves nothing of the strides 8,16,32"),
         ({"teacher2_shrink": "0"}, "--set teacher2_shrink must be at least 1, not 0."),
+        ({"hardest": "0"}, "--set hardest is a share above 0, up to 1, not 0."),
+        ({"hardest": "nan"}, "--set hardest is a share above 0, up to 1, not nan."),
         ({"moved": "33"}, "--set moved must lie between 0 and 32 pixels, not 33."),
         ({"teacher1_shrink": "8"}, "--set teacher1_shrink=8 leaves nothing of the strides 8,16,32"),
         ({"teacher1_shrink": "4"}, "--set shared_stem=4: teacher 1 has no such feature with teacher1_shrink=4"),

@@ -114,9 +114,17 @@ def test_positions_that_are_all_alike_can_be_fitted() -> None:
     assert found[:2].tolist() == pytest.approx([np.log(0.2), 0.1], abs=0.01)
 
 
-def test_the_loss_is_the_mean_squared_error() -> None:
+def test_the_loss_is_the_mean_squared_error_or_that_of_what_is_hardest_of_each_image() -> None:
     student, teacher = draw(2, CHANNELS, 4, 6), draw(2, CHANNELS, 4, 6, seed=1)
-    torch.testing.assert_close(SurpriseDistance(CHANNELS).loss(student, teacher), (student - teacher).square().mean())
+    teacher[1] *= 10  # all that is hard in the batch is in one image, and the other one counts all the same
+    errors = (student - teacher).square()
+    torch.testing.assert_close(SurpriseDistance(CHANNELS).loss(student, teacher), errors.mean())
+    count = CHANNELS * 4 * 6
+    for share, kept in ((0.1, round(0.1 * count)), (0.5, count // 2), (1e-9, 1)):
+        expected = torch.stack([image.flatten().sort().values[-kept:].mean() for image in errors]).mean()
+        torch.testing.assert_close(SurpriseDistance(CHANNELS, share).loss(student, teacher), expected)
+    alone = [SurpriseDistance(CHANNELS, 0.1).loss(s[None], t[None]) for s, t in zip(student, teacher, strict=True)]
+    torch.testing.assert_close(SurpriseDistance(CHANNELS, 0.1).loss(student, teacher), torch.stack(alone).mean())
 
 
 def cached(preset: Preset, count: int = 5) -> tuple[RSTPM, FeatureCache]:

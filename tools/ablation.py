@@ -25,6 +25,7 @@ VARIANTS: dict[str, dict[str, str]] = {
     "no-standardisation": {"standardize": "false"},
     "no-head": {"head": "none"},
     "paper-distance": {"distance": "cosine"},
+    "all-errors": {"hardest": "1"},
     "no-moved-copies": {"moved": "0"},
     "pairs-alike": {"reconstruction_weight": "1"},
     "paper-fusion": {"fusion": "paper"},

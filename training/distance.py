@@ -79,14 +79,18 @@ class SurpriseDistance(nn.Module):
         M_angle = (1 − cos(F_S, F_T) − usual) / √(its usual deviation)
 
     The root, half way to a z-score, since the deviation is only estimated.
+
+    Students learn from the `hardest` share of an image's errors, as in EfficientAD (Batzner et al., arXiv 2303.14535,
+    section 3.2); of 1, from all of them.
     """
 
     by_contrast: Tensor
     middle: Tensor
     reach: Tensor
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, hardest: float = 1.0) -> None:
         super().__init__()
+        self.hardest = hardest
         # From F_S, in [-1, 1] once clamped: the logarithm of E, the angle, and the logarithm of the angle's factor.
         self.usual = nn.Conv2d(channels, 3, 1).requires_grad_(False)
         nn.init.zeros_(self.usual.weight)
@@ -112,8 +116,12 @@ class SurpriseDistance(nn.Module):
         return Mismatch.of(contrast, strength, product, contrast.mean((2, 3), keepdim=True))
 
     def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Mean squared error, in which every standardised channel counts the same: a number."""
-        return (student - teacher).square().mean()
+        """Mean of each image's largest squared errors, where every standardised channel counts the same: a number."""
+        errors = (student - teacher).square().flatten(1)  # (B, C·h·w)
+        if self.hardest < 1:
+            # Of each image, not of the batch: the same whether or not processes share it.
+            errors = errors.topk(max(1, round(self.hardest * errors.shape[1])), dim=1, sorted=False).values
+        return errors.mean()
 
 
 Distance = CosineDistance | SurpriseDistance
@@ -121,4 +129,4 @@ Distance = CosineDistance | SurpriseDistance
 
 def make_distance(preset: Preset, channels: int) -> Distance:
     """The distance that `preset` asks for, for features of so many channels."""
-    return CosineDistance() if preset.distance == "cosine" else SurpriseDistance(channels)
+    return CosineDistance() if preset.distance == "cosine" else SurpriseDistance(channels, preset.hardest)

@@ -53,6 +53,8 @@ def check(preset: Preset) -> None:
         if value is not None and (not 0 <= value < math.inf or (name == "learning_rate" and value == 0)):
             lowest = "above 0" if name == "learning_rate" else "from 0 up"
             raise UsageError(f"--set {name} must be a finite number {lowest}, not {value:g}.")
+    if not 0 < preset.hardest <= 1:
+        raise UsageError(f"--set hardest is a share above 0, up to 1, not {preset.hardest:g}.")
     if not 0 <= preset.moved <= FARTHEST:
         raise UsageError(f"--set moved must lie between 0 and {FARTHEST} pixels, not {preset.moved}.")
     strides, stem = preset.strides, preset.shared_stem

@@ -34,6 +34,7 @@ class Preset:
     student2_widths: tuple[int, ...] = ()  # edge students only: channels of the decoder, coarsest first
     student2_blocks: tuple[int, ...] = ()  # and its residual blocks
     attention: bool = True  # gates between the stages of student 2, from teacher 2's features
+    hardest: float = 1.0  # share of an image's squared errors, the largest, that is learned from; "surprise" only
     head: Literal["discriminative"] | None = None  # a seventh map, trained on painted defects; see `has_head`
     moved: int = 0  # few photos are learned from in copies, too, moved by up to so many pixels of the input
     turned: bool = False  # photos of parts that lie at any angle are learned from in turned copies, not in moved ones
@@ -73,6 +74,8 @@ EDGE = Preset(
     student1_blocks=(0, 1, 1),
     student2_widths=(160, 128, 64),
     student2_blocks=(2, 1, 1),
+    # What is hard on good parts is what a map must not light up at; the mean of all hardly sees it.
+    hardest=0.1,
     head="discriminative",
     # More than half a cell of the finest map each way: so they fall on the teachers' grid in every way.
     moved=6,
