@@ -71,7 +71,9 @@ def draw_marks(photo: Image, result: Result, image_width: int) -> Image:
     outside[top:bottom, left:right] = False
     marked[outside] //= 2  # what was not judged recedes
 
-    contours, _ = cv2.findContours((anomaly > result.threshold).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    # The score, not the map, is judged: on a normal image an outline would say that something was found.
+    found = (anomaly > result.threshold) & result.is_anomalous
+    contours, _ = cv2.findContours(found.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     for colour, thickness in ((BACKGROUND, 3), (TEXT, 1)):  # a light line with a dark rim shows on any part
         cv2.drawContours(marked, contours, -1, colour, thickness, cv2.LINE_AA)
         for region in result.regions[:MAX_BOXES]:

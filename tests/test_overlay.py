@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from bundles import ModelFactory
 from numpy.typing import NDArray
 
 from rstpm_edge.detector import Detector
-from rstpm_edge.overlay import ANOMALOUS, HEADER, NORMAL, draw_overlay
+from rstpm_edge.overlay import ANOMALOUS, HEADER, NORMAL, TEXT, draw_marks, draw_overlay
 
 
 def has_colour(picture: NDArray[np.uint8], colour: tuple[int, int, int]) -> bool:
@@ -42,6 +43,15 @@ def test_a_good_part_of_the_photo_stays_as_it_is(detector: Detector, good: Any, 
     left, right = picture[HEADER:-60, : width // 2], picture[HEADER:-60, width // 2 :]
     assert (left.max(axis=2) == left.min(axis=2)).mean() > 0.9  # the photo is grey, and only margins are not
     assert (right.astype(int).max(axis=2) - right.min(axis=2) > 50).any()  # yellow on the spot
+
+
+def test_a_normal_image_has_no_outline_wherever_its_map_is_high(detector: Detector, bad: Any) -> None:
+    result = detector(bad)
+    normal = replace(result, score=result.threshold - 0.1, regions=())
+    assert (normal.model_map > normal.threshold).any()
+    drawn, heat = (draw_marks(bad, one, bad.shape[1]) for one in (result, normal))
+    assert (drawn == TEXT).all(axis=2).any()
+    assert not (heat == TEXT).all(axis=2).any()
 
 
 @pytest.mark.parametrize("threshold", [-5.0, 0.0, 0.5, 5.9, 1e9])
