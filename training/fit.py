@@ -42,13 +42,11 @@ def fit(
     cache: FeatureCache,
     checkpoint: Checkpoint | None,
     started: float,
-    minutes_before: float,
     report: Report,
 ) -> list[tuple[float, float]]:
     """Train the students of `model` to the end of their schedule; returns the (pair 1, pair 2) losses of each epoch.
 
-    `checkpoint` is where to go on. `started` (time.monotonic) and `minutes_before` count the time that --max-minutes
-    allows.
+    `checkpoint` is where to go on. From `started` (time.monotonic) on the time counts that --max-minutes allows.
 
     Raises UsageError for more processes than a batch has images, TrainingError when a loss is not finite,
     OutputError when a checkpoint cannot be written.
@@ -71,7 +69,7 @@ def fit(
     first, fit_started = len(losses), time.monotonic()
     while len(losses) < preset.epochs and schedule < 1:
         epoch = len(losses)
-        minutes = minutes_before + (time.monotonic() - started) / 60
+        minutes = (time.monotonic() - started) / 60
         left = _epochs_left(preset.epochs - epoch, epoch - first, fit_started, minutes, config.max_minutes)
         step = (1 - schedule) / left / batches
         # Its own generator for each epoch: a resumed run draws what the uninterrupted one would have drawn.
@@ -111,7 +109,7 @@ def fit(
         losses.append(loss)
         schedule = 1.0 if left == 1 else schedule + step * batches
         if fabric.is_global_zero:
-            minutes = minutes_before + (time.monotonic() - started) / 60
+            minutes = (time.monotonic() - started) / 60
             save_checkpoint(folder, _snapshot(model, optimizer, len(losses), schedule, minutes, losses))
         fabric.barrier()
     return losses

@@ -286,7 +286,8 @@ def _run(
     if fabric.device.type == "cpu":
         _keep_freed_memory()
     checkpoint = load_checkpoint(folder)
-    minutes_before = checkpoint.minutes if checkpoint else 0.0
+    if checkpoint:
+        started -= 60 * checkpoint.minutes  # as if it had never been interrupted
     with _enough_memory(fabric, config.preset):
         losses = _learn(fabric, folder, config, model, inputs, checkpoint, started, report)
     if fabric.is_global_zero:
@@ -297,7 +298,7 @@ def _run(
             config.alpha,
             progress=lambda done: report(Progress("calibration", done, len(held_out))),
         )
-        minutes = minutes_before + (time.monotonic() - started) / 60
+        minutes = (time.monotonic() - started) / 60
         hashes = (model.teacher1.record.sha256, model.teacher2.record.sha256)
         named = zip((name for name, _ in config.holdout), found.scores, strict=True)
         highest = tuple(sorted(named, key=lambda pair: -pair[1])[:NAMED])
@@ -342,8 +343,7 @@ def _learn(
             photos=len(inputs),
             progress=lambda done: report(Progress("teachers", done, len(images))),
         )
-        minutes_before = checkpoint.minutes if checkpoint else 0.0
-        losses = fit(fabric, folder, config, model, cache, checkpoint, started, minutes_before, report)
+        losses = fit(fabric, folder, config, model, cache, checkpoint, started, report)
         if fabric.is_global_zero:
             fit_usual(model, cache, fabric.device)
             fit_head(model, cache, fabric.device, progress=lambda done, total: report(Progress("head", done, total)))
