@@ -1,6 +1,7 @@
 """The command line: what all commands share. Each command stands in a module of its own."""
 
 import os
+import sys
 from typing import Any
 
 import click
@@ -24,6 +25,14 @@ WRONG_USE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # the last two as a shell rep
 class _Group(click.Group):
     """Turns what commands raise into one line and an exit code; 1 is free for `infer` to say "anomalous"."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:  # the group's own --help and --version, which are no command's
+            discard_stdout()
+            say_error(_unusable(error))
+            sys.exit(WRONG_USE)
+
     def invoke(self, ctx: click.Context) -> Any:
         # Read when cv2 is imported: a damaged image gets one line from us, and none from OpenCV or FFmpeg.
         os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
@@ -41,11 +50,15 @@ class _Group(click.Group):
             discard_stdout()
             ctx.exit(BROKEN_PIPE)
         except OSError as error:  # a path that may not be looked at, or is too long
-            path = "" if error.filename is None else f" {os.fsdecode(error.filename)}"
-            say_error(f"Cannot use{path}: {error.strerror or error}.")
+            say_error(_unusable(error))
             ctx.exit(WRONG_USE)
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
+
+
+def _unusable(error: OSError) -> str:
+    what = "go on" if error.filename is None else f"use {os.fsdecode(error.filename)}"
+    return f"Cannot {what}: {error.strerror or error}."
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

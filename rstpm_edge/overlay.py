@@ -1,5 +1,6 @@
 """A picture of a verdict for people: the photo, the photo with its anomalies, and the numbers."""
 
+import unicodedata
 from typing import TypeAlias
 
 import cv2
@@ -147,9 +148,15 @@ def _draw_scale(canvas: Image, result: Result) -> None:
         _write(canvas, label, left + round(place * (width - size)), top + thick + 15, SMALL, FAINT)
 
 
+def drawable(text: str) -> str:
+    """`text` in ASCII, since OpenCV's fonts know no more: letters without their accents, a "?" for any other sign."""
+    letters = unicodedata.normalize("NFKD", text.replace("×", "x").replace("ß", "ss"))
+    return "".join(sign for sign in letters if not unicodedata.combining(sign)).encode("ascii", "replace").decode()
+
+
 def _write(canvas: Image, text: str, x: int, y: int, scale: float, colour: Colour, thickness: int = 1) -> int:
     """Write `text`, shortened to what fits, with its baseline at y; gives the x where it ends."""
-    text = text.encode("ascii", "replace").decode()  # OpenCV's fonts know no more
+    text = drawable(text)
 
     def width(candidate: str) -> int:
         return int(cv2.getTextSize(candidate, FONT, scale, thickness)[0][0])

@@ -316,6 +316,15 @@ def test_standard_output_on_a_full_disk(model: Path, photos: Path) -> None:
     assert errors == b"Error: Cannot write to standard output: No space left on device.\n"
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["infer", "--help"]])
+def test_help_onto_a_full_disk(model: Path, arguments: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        process = start(model, *arguments, stdout=full)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert errors == b"Error: Cannot go on: No space left on device.\n"
+
+
 def test_an_interrupt(model: Path, photos: Path) -> None:
     process = start(model, "infer", *[photos] * 2000, stdout=subprocess.PIPE)
     assert process.stdout

@@ -11,7 +11,7 @@ from bundles import ModelFactory
 from numpy.typing import NDArray
 
 from rstpm_edge.detector import Detector
-from rstpm_edge.overlay import ANOMALOUS, HEADER, NORMAL, TEXT, draw_marks, draw_overlay
+from rstpm_edge.overlay import ANOMALOUS, HEADER, NORMAL, TEXT, draw_marks, draw_overlay, drawable
 
 
 def has_colour(picture: NDArray[np.uint8], colour: tuple[int, int, int]) -> bool:
@@ -64,6 +64,14 @@ def test_any_name(detector: Detector, bad: Any) -> None:
     result = detector(bad)
     pictures = [draw_overlay(bad, result, name=name) for name in ("", "größe\n\0\udcff 型", "long" * 500)]
     assert len({picture.shape for picture in pictures}) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "drawn"),
+    [("Prüfstück_Maß_é.png", "Prufstuck_Mass_e.png"), ("3×2", "3x2"), ("零件 1\udcff", "?? 1?"), ("part_01.png",) * 2],
+)
+def test_the_letters_of_a_name_are_drawn_as_far_as_the_font_has_them(name: str, drawn: str) -> None:
+    assert drawable(name) == drawn
 
 
 def test_the_image_is_not_drawn_on(detector: Detector, bad: Any) -> None:

@@ -263,16 +263,19 @@ def test_the_one_cycle_schedule() -> None:
 
 
 def test_a_device_whose_memory_is_too_small(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
 
-    for at in ("fit", "lie_at_any_angle"):
+    for at in ("lie_at_any_angle", "fit", "calibrate_on"):
+        run = tmp_path / at
+        again = "with --device cpu" if at == "lie_at_any_angle" else f"go on with --resume {run} --device cpu"
         with monkeypatch.context() as patch:
             patch.setattr(train, at, full)
             with pytest.raises(
-                TrainingError, match=r"^The memory of cpu is too small for batches of 8 images; train again with"
+                TrainingError,
+                match=rf"^The memory of cpu is too small for batches of 8 images; .*--size, or {re.escape(again)}\.$",
             ):
-                teach(parts, tmp_path / at)
+                teach(parts, run)
         assert not (tmp_path / at / "features").exists()
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from rstpm_edge.errors import ImageError
 from rstpm_edge.image import read_image
-from rstpm_edge.overlay import ANOMALOUS, BACKGROUND, FAINT, FONT, TEXT, Colour, Image, heat_colours
+from rstpm_edge.overlay import ANOMALOUS, BACKGROUND, FAINT, FONT, TEXT, Colour, Image, drawable, heat_colours
 from rstpm_edge.roi import crop
 
 from .audit import Audit, Named
@@ -118,7 +118,7 @@ def _width(text: str) -> int:
 
 
 def _write(canvas: Image, text: str, x: int, y: int, colour: Colour) -> None:
-    text = text.replace("×", "x").encode("ascii", "replace").decode()  # OpenCV's fonts know no more
+    text = drawable(text)
     if _width(text) > ROOM:
         while len(text) > 1 and _width("..." + text) > ROOM:
             text = text[1:]  # the end of a file name tells more than its start

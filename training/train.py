@@ -288,33 +288,33 @@ def _run(
     checkpoint = load_checkpoint(folder)
     if checkpoint:
         started -= 60 * checkpoint.minutes  # as if it had never been interrupted
-    with _enough_memory(fabric, config.preset):
+    with _enough_memory(fabric, config.preset, folder):
         losses = _learn(fabric, folder, config, model, inputs, checkpoint, started, report)
-    if fabric.is_global_zero:
-        found = calibrate_on(
-            model,
-            held_out,
-            fabric.device,
-            config.alpha,
-            progress=lambda done: report(Progress("calibration", done, len(held_out))),
-        )
-        minutes = (time.monotonic() - started) / 60
-        hashes = (model.teacher1.record.sha256, model.teacher2.record.sha256)
-        named = zip((name for name, _ in config.holdout), found.scores, strict=True)
-        highest = tuple(sorted(named, key=lambda pair: -pair[1])[:NAMED])
-        save_summary(
-            folder,
-            Summary(
-                len(losses),
-                minutes,
-                tuple(losses),
-                found.fusion,
-                found.calibration,
-                hashes,
-                highest,
-                found.evidence,
-            ),
-        )
+        if fabric.is_global_zero:
+            found = calibrate_on(
+                model,
+                held_out,
+                fabric.device,
+                config.alpha,
+                progress=lambda done: report(Progress("calibration", done, len(held_out))),
+            )
+            minutes = (time.monotonic() - started) / 60
+            hashes = (model.teacher1.record.sha256, model.teacher2.record.sha256)
+            named = zip((name for name, _ in config.holdout), found.scores, strict=True)
+            highest = tuple(sorted(named, key=lambda pair: -pair[1])[:NAMED])
+            save_summary(
+                folder,
+                Summary(
+                    len(losses),
+                    minutes,
+                    tuple(losses),
+                    found.fusion,
+                    found.calibration,
+                    hashes,
+                    highest,
+                    found.evidence,
+                ),
+            )
     fabric.barrier()
 
 
@@ -354,12 +354,13 @@ def _learn(
 
 
 @contextlib.contextmanager
-def _enough_memory(fabric: Fabric, preset: Preset) -> Iterator[None]:
-    """Raises TrainingError where the accelerator's memory is too small."""
+def _enough_memory(fabric: Fabric, preset: Preset, folder: Path | None = None) -> Iterator[None]:
+    """Raises TrainingError where the accelerator's memory is too small; `folder` is the run's, once there is one."""
     try:
         yield
     except torch.OutOfMemoryError as error:
+        again = "with --device cpu" if folder is None else f"go on with --resume {folder} --device cpu"
         raise TrainingError(
             f"The memory of {fabric.device} is too small for batches of {preset.batch_size} images; train again "
-            "with --set batch_size=N, fewer, or a smaller --size, or go on with --resume RUN --device cpu."
+            f"with --set batch_size=N, fewer, or a smaller --size, or {again}."
         ) from error
