@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple
 
 from rstpm_edge.errors import SourceError
 from rstpm_edge.image import is_image_name, natural_order
@@ -17,15 +17,19 @@ SETTLED = 0.2  # seconds without a change after which a file may be whole
 GIVEN_UP = 5.0  # seconds without a change after which a file that cannot be read never will be
 RECENT = 2.0  # seconds; a folder that changed so lately may change again within the resolution of its time stamp
 LISTED = 5.0  # seconds after which a folder is listed again in any case: clocks of file servers differ
+REMEMBERED = 100_000  # files that are known again where they are moved to; about 30 MB
 
 
-@dataclass
-class _Arrival:
-    """A new file: its state when it was looked at last, since when it has it, and when to try to read it."""
+class _State(NamedTuple):
+    """What a file is told by: another one has another state, and so has the same one once it is written to."""
 
-    state: tuple[int, int] = (-1, -1)  # size, time of change
-    since: float = 0.0
-    next_try: float = 0.0
+    inode: int  # alone it tells nothing: that of a file that was deleted goes to the next one
+    size: int
+    changed: int  # ns
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> "_State":
+        return cls(status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 @dataclass
@@ -34,12 +38,35 @@ class _Folder:
 
     changed: int = -1  # its time of change then, in ns
     listed: float = 0.0
-    files: dict[str, int] = field(default_factory=dict)  # names of images, and their inodes
+    files: dict[str, _State] = field(default_factory=dict)  # by the names of images: as they were listed, or judged
     folders: frozenset[str] = frozenset()
 
 
-# By path, device and inode: where a network folder is not mounted for a while, another one has its path meanwhile.
-_Known: TypeAlias = dict[tuple[str, int, int], _Folder]
+@dataclass
+class _Arrival:
+    """A new file: its folder, its state when last looked at, since when it has it, and when to try to read it."""
+
+    folder: _Folder
+    state: _State | None = None
+    since: float = 0.0
+    next_try: float = 0.0
+
+
+class _Seen:
+    """What was there at the start or has been judged since."""
+
+    def __init__(self) -> None:
+        # By path, device and inode: where a network folder is not mounted for a while, another one has its path.
+        self.folders: dict[tuple[str, int, int], _Folder] = {}
+        self._files: dict[_State, None] = {}  # the latest, wherever they are now; in the order in which they came
+
+    def add(self, state: _State) -> None:
+        self._files[state] = None
+        if len(self._files) > REMEMBERED:
+            del self._files[next(iter(self._files))]
+
+    def __contains__(self, state: _State) -> bool:
+        return state in self._files
 
 
 def watch(
@@ -49,8 +76,8 @@ def watch(
 
     An image is taken when its file has not changed for a fifth of a second and can be decoded, so one that is
     still being written is never judged by half. A file that cannot be read for five seconds after its last change
-    is a failure. A file is new when its name is, or when another file took its name; one that is written to again
-    in place is not. `leave_out` are folders in it whose images are not looked at. When the folder goes away, `report`
+    is a failure. A file that is written to later on, or whose name another one takes, is new; one that is moved or
+    renamed is not. `leave_out` are folders in it whose images are not looked at. When the folder goes away, `report`
     is called with a sentence and False, and once more, with True, when it is back.
 
     Raises SourceError when there is no such folder.
@@ -61,12 +88,13 @@ def watch(
     if not _may_be_listed(folder):
         raise SourceError(f"Cannot watch {folder}: no permission to list it.")
     outputs = {os.path.realpath(path) for path in leave_out}
-    known: _Known = {}
-    _new_files(folder, known, outputs)  # what is there already
-    return _arriving(folder, known, outputs, report)
+    seen = _Seen()
+    for path, listed in _new_files(folder, seen, outputs):  # what is there already
+        seen.add(listed.files[path.name])
+    return _arriving(folder, seen, outputs, report)
 
 
-def _arriving(folder: Path, known: _Known, outputs: set[str], report: SourceReport) -> Iterator[Item]:
+def _arriving(folder: Path, seen: _Seen, outputs: set[str], report: SourceReport) -> Iterator[Item]:
     arrivals: dict[Path, _Arrival] = {}
     reachable = True
     while True:
@@ -74,14 +102,15 @@ def _arriving(folder: Path, known: _Known, outputs: set[str], report: SourceRepo
             reachable = not reachable
             says = "is back." if reachable else "has gone; waiting for it."
             report(f"The folder {folder} {says}", reachable)
-        for path in _new_files(folder, known, outputs) if reachable else ():
-            arrivals[path] = _Arrival()
         taken = False
-        for path in list(arrivals):
-            item = _looked_at(path, arrivals, folder)
-            if item is not None:
-                taken = True
-                yield item
+        if reachable:
+            for path, listed in _new_files(folder, seen, outputs):
+                arrivals.setdefault(path, _Arrival(listed))
+            for path in list(arrivals):
+                item = _looked_at(path, arrivals, seen, folder)
+                if item is not None:
+                    taken = True
+                    yield item
         if not taken:
             yield None
             time.sleep(POLL)
@@ -91,16 +120,19 @@ def _may_be_listed(folder: Path) -> bool:
     return os.access(folder, os.R_OK | os.X_OK)
 
 
-def _looked_at(path: Path, arrivals: dict[Path, _Arrival], folder: Path) -> Item:
+def _looked_at(path: Path, arrivals: dict[Path, _Arrival], seen: _Seen, folder: Path) -> Item:
     """The image, when its file is whole; it then is no arrival any more."""
     arrival = arrivals[path]
     try:
         status = os.stat(path)
     except OSError:
-        del arrivals[path]  # taken away, or renamed: then it arrives under its other name
+        # Taken away, or renamed: then it arrives under its other name. Or the whole folder has gone: then it is listed
+        # again when that is back, for what it is, an image that has not been judged.
+        arrival.folder.files.pop(path.name, None)
+        del arrivals[path]
         return None
     now = time.monotonic()
-    state = (status.st_size, status.st_mtime_ns)
+    state = _State.of(status)
     if state != arrival.state:
         arrival.state, arrival.since, arrival.next_try = state, now, now + SETTLED
     if now < arrival.next_try:
@@ -109,13 +141,15 @@ def _looked_at(path: Path, arrivals: dict[Path, _Arrival], folder: Path) -> Item
     if isinstance(item, Failure) and now - arrival.since < GIVEN_UP:
         arrival.next_try = now + max(SETTLED, (now - arrival.since) / 2)
         return None
+    arrival.folder.files[path.name] = state
+    seen.add(state)
     del arrivals[path]
     return item
 
 
-def _new_files(folder: Path, known: _Known, outputs: set[str]) -> list[Path]:
-    """Images that were not there when their folders were listed last, in natural order."""
-    found: list[Path] = []
+def _new_files(folder: Path, seen: _Seen, outputs: set[str]) -> list[tuple[Path, _Folder]]:
+    """Images that are not as they were when their folders were listed last, in natural order."""
+    found: list[tuple[Path, _Folder]] = []
     todo = [str(folder)]
     while todo:
         path = todo.pop()
@@ -123,28 +157,29 @@ def _new_files(folder: Path, known: _Known, outputs: set[str]) -> list[Path]:
             continue
         with contextlib.suppress(OSError):  # it has gone, or may not be read: next time
             status = os.stat(path)
-            entry = known.setdefault((path, status.st_dev, status.st_ino), _Folder())
+            entry = seen.folders.setdefault((path, status.st_dev, status.st_ino), _Folder())
             if status.st_mtime_ns != entry.changed or time.monotonic() - entry.listed > LISTED:
-                found += _list(path, entry, known)
+                found += [(Path(path, name), entry) for name in _list(path, entry, seen)]
                 recent = abs(time.time_ns() - status.st_mtime_ns) < RECENT * 1e9
                 entry.changed = -1 if recent else status.st_mtime_ns
             todo += entry.folders
-    return sorted(found, key=natural_order)
+    return sorted(found, key=lambda pair: natural_order(pair[0]))
 
 
-def _list(path: str, entry: _Folder, known: _Known) -> list[Path]:
-    """Bring `entry` up to date and give the images that are new in it."""
-    files: dict[str, int] = {}
+def _list(path: str, entry: _Folder, seen: _Seen) -> list[str]:
+    """Bring `entry` up to date and give the names of images that are new in it."""
+    files: dict[str, _State] = {}
     folders: set[str] = set()
     with os.scandir(path) as children:
         for child in children:
             if is_image_name(child.name):
-                files[child.name] = child.inode()
+                with contextlib.suppress(OSError):  # taken away meanwhile
+                    files[child.name] = _State.of(child.stat())
             elif not child.name.startswith(".") and child.is_dir(follow_symlinks=False):
                 folders.add(child.path)
-    new = [Path(path, name) for name, inode in files.items() if entry.files.get(name) != inode]
+    new = [name for name, state in files.items() if entry.files.get(name) != state and state not in seen]
     for gone in entry.folders - folders:
-        for key in [key for key in known if key[0] == gone or key[0].startswith(gone + os.sep)]:
-            del known[key]
+        for key in [key for key in seen.folders if key[0] == gone or key[0].startswith(gone + os.sep)]:
+            del seen.folders[key]
     entry.files, entry.folders, entry.listed = files, frozenset(folders), time.monotonic()
     return new

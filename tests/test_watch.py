@@ -195,6 +195,122 @@ def test_a_folder_that_is_not_mounted_for_a_while(tmp_path: Path, bad: NDArray[n
     watcher.until("new.png")
 
 
+def test_an_image_that_arrived_as_its_folder_went(tmp_path: Path, bad: NDArray[np.uint8]) -> None:
+    share, mount = tmp_path / "share", tmp_path / "mount"
+    share.mkdir()
+    mount.symlink_to(share)
+    watcher = Watcher(mount)
+    (share / "whole.png").write_bytes(encoded(bad))
+    (share / "half.png").write_bytes(encoded(bad)[:100])
+    watcher.until("whole.png")
+    mount.unlink()
+    watcher.nothing(0.3)
+    (share / "half.png").write_bytes(encoded(bad))
+    mount.symlink_to(share)
+    assert isinstance(watcher.until("half.png")["half.png"], Frame)
+
+
+@pytest.mark.parametrize("vanish", [True, False])
+def test_an_image_that_cannot_be_looked_at_for_a_moment(
+    tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch, vanish: bool
+) -> None:
+    monkeypatch.setattr(watching, "LISTED", 0.5)
+    watcher = Watcher(tmp_path)
+    (tmp_path / "x.png").write_bytes(encoded(bad))
+    stat, gone = os.stat, [vanish]
+
+    def flaky(path: object, *args: object, **keywords: object) -> os.stat_result:
+        if str(path).endswith("x.png") and gone:
+            gone.clear()
+            raise OSError(116, "Stale file handle")
+        return stat(path, *args, **keywords)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "stat", flaky)
+    watcher.until("x.png")
+    watcher.nothing()
+
+
+def test_a_share_that_is_mounted_as_another_device(tmp_path: Path, bad: NDArray[np.uint8]) -> None:
+    share, mount = tmp_path / "share", tmp_path / "mount"
+    share.mkdir()
+    (share / "old.png").write_bytes(encoded(bad))
+    mount.symlink_to(share)
+    watcher = Watcher(mount)
+    (share / "new.png").write_bytes(encoded(bad))
+    watcher.until("new.png")
+    again = tmp_path / "again"  # the same files in what is another folder by its numbers
+    again.mkdir()
+    for name in ("old.png", "new.png"):
+        os.link(share / name, again / name)
+    mount.unlink()
+    mount.symlink_to(again)
+    watcher.nothing()
+
+
+def test_a_name_that_is_used_again(tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "LISTED", 0.5)
+    (tmp_path / "old.png").write_bytes(encoded(bad))
+    watcher = Watcher(tmp_path)
+    for name in ("x.png", "x.png", "old.png"):
+        (tmp_path / name).unlink(missing_ok=True)
+        (tmp_path / name).write_bytes(encoded(bad))  # with the inode that the one before had, on some file systems
+        watcher.until(name)
+    for name in ("x.png", "old.png"):
+        (tmp_path / name).write_bytes(encoded(255 - bad))  # over what was there
+        (frame,) = watcher.until(name).values()
+        assert isinstance(frame, Frame)
+        np.testing.assert_array_equal(frame.image, 255 - bad)
+    watcher.nothing()
+
+
+def test_images_that_are_put_elsewhere_are_not_new(tmp_path: Path, bad: NDArray[np.uint8]) -> None:
+    for name in ("batch1/1.png", "batch1/2.png", "old.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(encoded(bad))
+    watcher = Watcher(tmp_path)
+    (tmp_path / "3.png").write_bytes(encoded(bad))
+    watcher.until("3.png")
+    (tmp_path / "done").mkdir()
+    (tmp_path / "3.png").rename(tmp_path / "done" / "3.png")
+    (tmp_path / "old.png").rename(tmp_path / "older.png")
+    (tmp_path / "batch1").rename(tmp_path / "batch1_judged")
+    watcher.nothing()
+    (tmp_path / "batch1_judged" / "4.png").write_bytes(encoded(bad))
+    watcher.until("4.png")
+
+
+def test_only_the_latest_files_are_remembered(
+    tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "REMEMBERED", 2)
+    watcher = Watcher(tmp_path)
+    names = [f"{number}.png" for number in range(4)]
+    for name in names:
+        (tmp_path / name).write_bytes(encoded(bad))
+    watcher.until(*names)
+    watcher.nothing()  # where they are, they are known, however many they are
+    for name in names:
+        (tmp_path / name).rename(tmp_path / f"moved_{name}")
+    watcher.until("moved_0.png", "moved_1.png")
+    watcher.nothing()
+
+
+def test_a_copy_that_stalls_is_judged_once_it_is_whole(
+    tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "GIVEN_UP", 0.6)
+    monkeypatch.setattr(watching, "LISTED", 0.5)
+    watcher = Watcher(tmp_path)
+    content = encoded(bad)
+    with open(tmp_path / "x.png", "wb", buffering=0) as file:
+        file.write(content[:100])
+        assert isinstance(watcher.until("x.png")["x.png"], Failure)
+        watcher.nothing()
+        file.write(content[100:])
+    assert isinstance(watcher.until("x.png")["x.png"], Frame)
+    watcher.nothing()
+
+
 def test_a_folder_at_rest_is_not_listed_again_and_again(
     tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
