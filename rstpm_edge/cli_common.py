@@ -1,5 +1,6 @@
 """Options and output that several commands share."""
 
+import contextlib
 import importlib
 import os
 import sys
@@ -128,12 +129,13 @@ def say(text: str) -> None:
 
 def say_error(message: object) -> None:
     """Print `Error: …` as one line to standard error."""
-    click.echo("Error: " + " ".join(str(message).split()), err=True)
+    say_note(f"Error: {message}")
 
 
 def say_note(sentence: str) -> None:
-    """Print a line to standard error that is no error, or none that ends anything."""
-    click.echo(" ".join(sentence.split()), err=True)
+    """Print a line to standard error that is no error, or none that ends anything; nothing where nobody takes it."""
+    with contextlib.suppress(OSError):  # a full disk, a log's reader that has died: no reason to let parts pass
+        click.echo(" ".join(sentence.split()), err=True)
 
 
 def discard_stdout() -> None:

@@ -62,6 +62,9 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--on-anomaly-timeout", type=click.FloatRange(min=0.1), default=10.0, show_default=True, metavar="SECONDS"
 )
+@click.option(
+    "--on-anomaly-unjudged", is_flag=True, help="Run it for an image that cannot be judged, too; {json} has the error."
+)
 @click.option("--mqtt", metavar="URL", help="Publish verdicts: mqtt://user@host:1883/topic, or mqtts://… for TLS.")
 @click.option("--mqtt-password-file", type=FILE, metavar="FILE", help="Or set the variable RSTPM_EDGE_MQTT_PASSWORD.")
 @click.option("--mqtt-ca", type=FILE, metavar="FILE", help="Trust these certificates, not the system's.")
@@ -194,6 +197,8 @@ def _check_together(options: Mapping[str, Any]) -> None:
     """Raises UsageError for an option that does nothing without another."""
     if options["rejects_only"] and not (options["save_overlay"] or options["save_map"]):
         raise UsageError("--rejects-only goes with --save-overlay or --save-map, whose files it leaves out.")
+    if options["on_anomaly"] is None and options["on_anomaly_unjudged"]:
+        raise UsageError("--on-anomaly-unjudged goes with --on-anomaly COMMAND only.")
     if options["mqtt"] is None and (options["mqtt_password_file"] or options["mqtt_ca"]):
         raise UsageError("--mqtt-password-file and --mqtt-ca go with --mqtt URL only.")
 
@@ -208,7 +213,13 @@ def _command(options: Mapping[str, Any], plan: "Plan") -> "OnAnomaly":
     from rstpm_edge.on_anomaly import OnAnomaly
 
     # Files wait for us, a line does not.
-    return OnAnomaly(options["on_anomaly"], timeout=options["on_anomaly_timeout"], wait=plan.has_end, report=say_note)
+    return OnAnomaly(
+        options["on_anomaly"],
+        timeout=options["on_anomaly_timeout"],
+        unjudged=options["on_anomaly_unjudged"],
+        wait=plan.has_end,
+        report=say_note,
+    )
 
 
 def _mqtt(options: Mapping[str, Any]) -> "Mqtt":

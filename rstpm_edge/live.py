@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rstpm_edge.errors import SourceError, UsageError
+from rstpm_edge.errors import ImageError, SourceError, UsageError
+from rstpm_edge.image import to_rgb
 from rstpm_edge.sources import Every, Frame, SourceReport, without_password
 
 TIMEOUT_MS = 5000  # for opening a stream, and for each of its frames; then it counts as lost
@@ -210,16 +211,14 @@ def _grabbed(capture: cv2.VideoCapture) -> bool:
 
 
 def _retrieved(capture: cv2.VideoCapture) -> NDArray[np.uint8] | None:
-    """The frame that was grabbed, (H, W, 3) BGR; None when it cannot be decoded."""
+    """The frame that was grabbed, (H, W, 3) BGR, of 8 bits whatever it came with; None when it cannot be decoded."""
     try:
         decoded, image = capture.retrieve()
         if not decoded or image is None:
             return None
-        if image.ndim == 2 or image.shape[2] == 1:
-            image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
-    except cv2.error:
+        return to_rgb(image, "rgb")  # of three channels, which it leaves in OpenCV's order
+    except (cv2.error, ImageError):
         return None
-    return np.asarray(image, np.uint8)
 
 
 def output_name(name: str, taken: float) -> str:

@@ -28,6 +28,8 @@ class OnAnomaly:
     replaced, and the verdict's JSON is its standard input. What it prints goes to standard error. After `timeout`
     seconds it is killed, with whatever it started.
 
+    unjudged: whether it is run for images that could not be judged, too: their JSON has "path" and "error" only, and
+        placeholders that they have no value for are replaced by nothing.
     wait: whether `tell` waits while 64 verdicts are queued, so that none is lost; otherwise the verdict is
         dropped, counted in `dropped` and reported.
     report: called with a sentence for each command that failed, was killed, or was not run. None of them ends the
@@ -37,12 +39,19 @@ class OnAnomaly:
     """
 
     def __init__(
-        self, command: str, *, timeout: float = 10.0, wait: bool = True, report: Callable[[str], None]
+        self,
+        command: str,
+        *,
+        timeout: float = 10.0,
+        unjudged: bool = False,
+        wait: bool = True,
+        report: Callable[[str], None],
     ) -> None:
         self.failed = 0
         self.dropped = 0
         self._words = _split(command)
         self._timeout = timeout
+        self._unjudged = unjudged
         self._wait = wait
         self._report = report
         self._queue: queue.Queue[Mapping[str, Any] | None] = queue.Queue(WAITING)
@@ -50,8 +59,8 @@ class OnAnomaly:
         self._thread.start()
 
     def tell(self, fields: Mapping[str, Any]) -> None:
-        """Queue the verdict that `verdict_fields` gave, if it is an anomalous one."""
-        if not fields.get("is_anomalous"):
+        """Queue what `verdict_fields` or `failure_fields` gave, if the command is run for such an image."""
+        if not fields.get("is_anomalous", self._unjudged):
             return
         try:
             self._queue.put(fields, block=self._wait)
@@ -80,7 +89,7 @@ class OnAnomaly:
     def _run(self, fields: Mapping[str, Any]) -> str | None:
         """Run the command once; what went wrong, if anything did."""
         document = json.dumps(fields)
-        values = {**{name: str(fields.get(name)) for name in PLACEHOLDERS}, "json": document}
+        values = {**{name: str(fields.get(name, "")) for name in PLACEHOLDERS}, "json": document}
         words = [_filled(word, values) for word in self._words]
         try:
             # In a group of its own: an interrupt from the keyboard is for us, and a timeout for all that it started.

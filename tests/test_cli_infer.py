@@ -295,7 +295,7 @@ def start(model: Path, *arguments: object, **keywords: Any) -> subprocess.Popen[
     code = "from rstpm_edge.cli import main; main(prog_name='rstpm-edge')"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "RSTPM_EDGE_MODEL": str(model)}
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, **keywords)
+    return subprocess.Popen(command, env=environment, **{"stderr": subprocess.PIPE, **keywords})
 
 
 def test_a_reader_that_goes_away(model: Path, photos: Path) -> None:
@@ -314,6 +314,18 @@ def test_standard_output_on_a_full_disk(model: Path, photos: Path) -> None:
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert errors == b"Error: Cannot write to standard output: No space left on device.\n"
+
+
+def test_standard_error_on_a_full_disk(model: Path, photos: Path, tmp_path: Path) -> None:
+    (photos / "a.png").write_bytes(b"no image")
+    arguments = ["--json", "--on-anomaly", f"sh -c 'echo x >> {tmp_path}/ran; exit 7'"]
+    with open("/dev/full", "wb") as full, open(tmp_path / "verdicts", "wb") as verdicts:
+        process = start(model, "infer", photos, photos, *arguments, stdout=verdicts, stderr=full)
+        assert process.wait(60) == 3
+    lines = [json.loads(line) for line in (tmp_path / "verdicts").read_text().splitlines()]
+    assert ["error" in line for line in lines].count(True) == 2
+    rejects = sum(line.get("is_anomalous", False) for line in lines)
+    assert rejects == (tmp_path / "ran").read_text().count("x") > 0
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["infer", "--help"]])

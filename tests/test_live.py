@@ -369,6 +369,23 @@ def test_a_driver_that_hangs(run: Any, camera: FakeCapture, monkeypatch: pytest.
     until(lambda: camera.released)
 
 
+def test_what_cameras_give_becomes_eight_bits_and_three_channels(
+    camera: FakeCapture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bgr = np.full((2, 3, 3), (10, 20, 30), np.uint8)
+    for given, expected in (
+        (np.full((2, 3), 0x1234, np.uint16), np.full((2, 3, 3), 18, np.uint8)),
+        (np.dstack([bgr, bgr[..., :1]]), bgr),
+        (bgr, bgr),
+    ):
+        monkeypatch.setattr(FakeCapture, "retrieve", lambda self, given=given: (True, given))
+        with Source("camera", "camera:0") as source:
+            np.testing.assert_array_equal(source.next().image, expected)
+    monkeypatch.setattr(FakeCapture, "retrieve", lambda self: (True, np.zeros((2, 3), np.float32)))
+    with Source("camera", "camera:0") as source:
+        until(lambda: source.live.dropped > 3)
+
+
 def test_damaged_frames_are_dropped(camera: FakeCapture, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([(False, None), (True, None), (True, np.zeros((2, 2, 3), np.uint8))])
 

@@ -125,6 +125,19 @@ def test_they_run_one_after_the_other_and_all_of_them(tmp_path: Path, reports: l
     assert (tmp_path / "log").read_text().split() == [str(number // 2) for number in range(10)]
 
 
+def test_images_that_cannot_be_judged_if_asked_for(run: Any, photos: Path, tmp_path: Path) -> None:
+    (photos / "damaged.png").write_bytes(b"no image")
+    script = program(tmp_path / "script", f'printf "%s|%s|\\n" "$1" "$2" >> {tmp_path}/words; cat >> {tmp_path}/stdin')
+    result = run(photos, "--on-anomaly", f"{script} {{path}} {{score}}", "--on-anomaly-unjudged")
+    assert result.exit_code == 3
+    told = [json.loads(line) for line in (tmp_path / "stdin").read_text().splitlines()]
+    assert [fields.get("is_anomalous", fields.get("error", "")[:11]) for fields in told] == ["Cannot read", True]
+    assert f"{photos / 'damaged.png'}||\n" in (tmp_path / "words").read_text()
+    result = run(photos, "--on-anomaly-unjudged")
+    assert result.exit_code == 2
+    assert result.stderr == "Error: --on-anomaly-unjudged goes with --on-anomaly COMMAND only.\n"
+
+
 def test_when_too_many_wait(tmp_path: Path, reports: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_anomaly, "WAITING", 2)
     script = program(tmp_path / "script", f"sleep 0.2; echo x >> {tmp_path}/log")
