@@ -112,7 +112,7 @@ def test_every_layout_is_learned_from_its_good_training_images_alone(
     assert result.metric("both", "image_auroc") == 1  # the stand-in finds the spot, and masks are where it is
     assert result.metric("both", "pixel_auroc") > 0.9
     config = load_config(quick_export[0])
-    assert {name for name, _ in (*config.train, *config.holdout)} == {path.name for path in category.train}
+    assert {photo.name for photo in (*config.train, *config.holdout)} == {path.name for path in category.train}
 
 
 @pytest.mark.slow

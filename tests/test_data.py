@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from rstpm_edge.training.data import (
     identify,
     load_inputs,
     read_mask,
+    recorded_files,
     test_images,
     training_file,
 )
 
-from rstpm_edge.errors import DatasetError
+from rstpm_edge.errors import DatasetError, TrainingError
 from rstpm_edge.image import read_image, to_input
 
 # A function whose name begins with "test" would be collected.
@@ -302,9 +304,9 @@ def test_files_are_named_from_the_folder_that_holds_all_of_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = [put(tmp_path / "a" / "x" / "1.png"), put(tmp_path / "a" / "y" / "1.png")]
-    size = paths[0].stat().st_size
-    assert identify(paths) == (tmp_path / "a", (("x/1.png", size), ("y/1.png", size)))
-    assert identify(paths[:1]) == (tmp_path / "a" / "x", (("1.png", size),))
+    size, crc32 = paths[0].stat().st_size, zlib.crc32(paths[0].read_bytes())
+    assert identify(paths) == (tmp_path / "a", (("x/1.png", size, crc32), ("y/1.png", size, crc32)))
+    assert identify(paths[:1]) == (tmp_path / "a" / "x", (("1.png", size, crc32),))
     monkeypatch.chdir(tmp_path / "a")
     assert identify([Path("x/1.png"), Path("y/1.png")]) == identify(paths)
     with pytest.raises(DatasetError, match=r"^Cannot read .*2\.png: No such file or directory\.$"):
@@ -318,3 +320,18 @@ def test_a_runs_files_are_found_again(tmp_path: Path) -> None:
     for folder in (good, tmp_path / "mvtec"):
         assert training_file(folder, "3.png") == good / "3.png"
     assert training_file(tmp_path / "flat", "3.png") == tmp_path / "flat" / "3.png"
+
+
+def test_a_photo_of_the_same_name_and_size_is_another_one(tmp_path: Path) -> None:
+    """Cameras that do not compress write files of one size, and many start to count anew each day."""
+    paths = [tmp_path / f"{number}.bmp" for number in range(3)]
+    for value, path in enumerate(paths):
+        put(path, np.full((20, 30, 3), value, np.uint8))
+    _, photos = identify(paths)
+    assert recorded_files(tmp_path, photos, "train again") == paths
+    before = [photo._replace(crc32=None) for photo in photos]
+    put(paths[1], np.full((20, 30, 3), 200, np.uint8))
+    assert paths[1].stat().st_size == photos[1].size
+    with pytest.raises(TrainingError, match=r"^1\.bmp in .* is another file since the run began; train again\.$"):
+        recorded_files(tmp_path, photos, "train again")
+    assert recorded_files(tmp_path, before, "train again") == paths  # a run from before knows the sizes only

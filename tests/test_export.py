@@ -182,7 +182,7 @@ def test_a_detector_judges_images_of_other_sizes(workplace: Workplace, images: l
 
 def test_held_out_images_score_what_the_calibration_says(workplace: Workplace, parts: Path) -> None:
     detector = Detector(workplace.model, threads=1)
-    names = [name for name, _ in load_config(workplace.run).holdout]
+    names = [photo.name for photo in load_config(workplace.run).holdout]
     scores = sorted(detector(parts / "train" / "good" / name).score for name in names)
     np.testing.assert_allclose(scores, detector.info.calibration.scores, rtol=1e-3, atol=1e-3)
 

@@ -86,7 +86,7 @@ def bundle_of(graph: onnx.ModelProto) -> Bundle:
 
 
 def held_out(place: Workplace) -> list[Path]:
-    return [place.root / "photos" / name for name, _ in load_config(place.run).holdout]
+    return [place.root / "photos" / photo.name for photo in load_config(place.run).holdout]
 
 
 def measures(name: str) -> bool:
@@ -213,10 +213,10 @@ def test_ranges_come_from_photos_learned_from_and_sensitive_blocks_stay_in_float
     result = command_line("export", reducible.run, "--int8", "-o", path, *WIDE)
 
     config, folder = load_config(reducible.run), reducible.root / "photos"
-    expected = load_inputs([folder / name for name, _ in config.train], config.size, config.resize)[0]
+    expected = load_inputs([folder / photo.name for photo in config.train], config.size, config.resize)[0]
     assert len(seen) == len(expected) == 33
     assert {image.tobytes() for image in seen} == {image.tobytes() for image in expected}
-    assert set(read) == {folder / name for name, _ in (*config.train, *config.holdout)}
+    assert set(read) == {folder / photo.name for photo in (*config.train, *config.holdout)}
 
     assert "2 of 58 blocks stay in float: teacher1/conv_stem, teacher2/blocks/0/0." in result.stdout
     stored = {tensor.name: tensor.data_type for tensor in onnx.load(path).graph.initializer if len(tensor.dims) == 4}

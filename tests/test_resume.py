@@ -193,7 +193,7 @@ def test_images_that_have_changed(interrupted: Path, parts: Path, tmp_path: Path
     config = document(interrupted / "config.json")
     config["data"] = str(good)
     (interrupted / "config.json").write_text(run.json.dumps(config))
-    (name, _), *_ = config["train"]
+    (name, *_), *_ = config["train"]
     cv2.imwrite(str(good / name), np.zeros((128, 128, 3), np.uint8))
     with pytest.raises(TrainingError, match=rf"^{name} in {good} is another file since the run began; train again"):
         train.resume(interrupted, CPU)

@@ -42,6 +42,19 @@ def test_copies_are_never_on_both_sides_of_the_split() -> None:
             np.testing.assert_array_equal(rows, plain)
 
 
+@pytest.mark.parametrize(
+    ("copies", "held"), [([range(25)], 15), ([range(i, i + 2) for i in range(0, 100, 2)], 10), ([range(90)], 2)]
+)
+def test_a_fifth_of_different_photos_is_held_out(copies: list[range], held: int) -> None:
+    """A frozen frame, say, that was saved again and again takes no place of the others."""
+    for seed in range(50):
+        held_out, learned = split(100, 0.2, seed, [Duplicates(tuple(rows), exact=True) for rows in copies])
+        assert len(held_out) == held
+        assert all(
+            (np.isin(rows, held_out).sum(), np.isin(rows, learned).sum()) in ((0, len(rows)), (1, 0)) for rows in copies
+        )
+
+
 def test_photos_that_are_all_copies_are_split_one_by_one() -> None:
     held_out, learned = split(10, 0.2, 0, [Duplicates(tuple(range(10)), exact=True)])
     assert (len(held_out), len(learned)) == (2, 8)
@@ -66,7 +79,7 @@ def test_a_photo_taken_twice_is_told_and_not_held_out_beside_its_copy(parts: Pat
         config = load_config(folder)
         same = {"003.png", "copy0.png", "copy1.png", "copy2.png"}
         learned, held_out, aside = (
-            {name for name, _ in side} & same for side in (config.train, config.holdout, config.aside)
+            {photo.name for photo in side} & same for side in (config.train, config.holdout, config.aside)
         )
         assert (learned, held_out, aside) == (same, set(), set()) or (len(held_out), len(aside)) == (1, 3)
         assert len(config.train) + len(config.holdout) + len(config.aside) == 15

@@ -61,12 +61,12 @@ def test_a_run_holds_data_only_and_no_features(workplace: Workplace) -> None:
     samples = {name for name in files if name.startswith("samples/")}
     assert files - samples == {"config.json", "checkpoint.safetensors", "summary.json"}
     held_out = load_config(workplace.run).holdout
-    assert samples == {f"samples/{name}" for name, _ in held_out}
+    assert samples == {f"samples/{photo.name}" for photo in held_out}
 
 
 def test_held_out_images_are_never_trained_on(workplace: Workplace, parts: Path) -> None:
     config = document(workplace.run / "config.json")
-    learned, held_out = ({name for name, _ in config[key]} for key in ("train", "holdout"))
+    learned, held_out = ({photo.name for photo in config[key]} for key in ("train", "holdout"))
     assert (len(learned), len(held_out)) == (9, 3)
     assert not learned & held_out
     folder = parts / "train" / "good"
@@ -78,7 +78,7 @@ def test_held_out_images_are_never_trained_on(workplace: Workplace, parts: Path)
     assert list(scores) == sorted(scores)
     highest = load_summary(workplace.run).highest
     assert [score for _, score in highest] == sorted(scores, reverse=True)
-    assert {name for name, _ in highest} == held_out
+    assert {photo.name for photo in highest} == held_out
 
 
 def test_a_summary_that_names_no_images(workplace: Workplace, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_the_students_see_what_was_not_held_out_and_nothing_else(
     seen = images_learned_from(monkeypatch)
     folder = teach(parts, tmp_path / "run", epochs=1)
     config = load_config(folder)
-    paths = [parts / "train" / "good" / name for name, _ in config.train]
+    paths = [parts / "train" / "good" / photo.name for photo in config.train]
     expected, _, _ = train.load_inputs(paths, SIZE, "stretch")
     (images,) = seen
     np.testing.assert_array_equal(images, with_moved_copies(expected, config.preset.moved, config.seed))
@@ -172,7 +172,7 @@ def test_images_that_are_named_one_by_one(parts: Path, tmp_path: Path) -> None:
         train.train(files, TrainingOptions(epochs=3, size=SIZE), CPU, folder=tmp_path / "run", report=Stop(2))
     config = load_config(tmp_path / "run")
     assert config.data == str(tmp_path)
-    names = {name for name, _ in (*config.train, *config.holdout)}
+    names = {photo.name for photo in (*config.train, *config.holdout)}
     assert names == {path.relative_to(tmp_path).as_posix() for path in files}
     train.resume(tmp_path / "run", CPU)
     assert load_summary(tmp_path / "run").epochs == 3
@@ -382,7 +382,7 @@ def test_skipped_images_are_reported_and_left_out(parts: Path, tmp_path: Path) -
     assert warning.startswith(f"Cannot read {good / '003.png'}")
     config = load_config(folder)
     assert len(config.train) + len(config.holdout) == 11
-    assert "003.png" not in {name for name, _ in (*config.train, *config.holdout)}
+    assert "003.png" not in {photo.name for photo in (*config.train, *config.holdout)}
 
 
 # Several processes

@@ -53,7 +53,7 @@ def test_a_roi_is_learned_recorded_and_kept_to(
 
     # The scores of the held-out parts come from the same pixels in training and at run time.
     detector = Detector("model.onnx")
-    held_out = [parts / "train" / "good" / name for name, _ in document(run / "config.json")["holdout"]]
+    held_out = [parts / "train" / "good" / name for name, *_ in document(run / "config.json")["holdout"]]
     scores = sorted(result.score for result in detector.predict_batch(held_out))
     assert scores == pytest.approx(document(run / "summary.json")["calibration"]["scores"], rel=0.02)
     whole = sorted(Detector("model.onnx", roi=None)(path).score for path in held_out)

@@ -1,9 +1,11 @@
 """Folders of images: which files there are, which are good, and where a defect's mask lies."""
 
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,14 @@ from rstpm_edge.roi import Roi, crop
 
 MINIMUM_IMAGES = 5  # four to learn from and one to calibrate on: enough to try, far too few to trust
 NAMED = 10  # unreadable images in one message
+
+
+class Photo(NamedTuple):
+    """A file as a run remembers it: photos of a camera may all have one size, and the same names each day."""
+
+    name: str
+    size: int  # bytes
+    crc32: int | None = None  # of its bytes; unknown to runs from before
 
 
 @dataclass(frozen=True)
@@ -61,21 +71,38 @@ def training_file(data: Path, name: str) -> Path:
     return mvtec if mvtec.is_file() else data / name
 
 
-def recorded_files(data: Path, names: Sequence[tuple[str, int]], otherwise: str) -> list[Path]:
-    """Where the images of a run on `data` lie, which it recorded by name and size in bytes.
+def recorded_files(data: Path, photos: Sequence[Photo], otherwise: str) -> list[Path]:
+    """Where the images of a run on `data` lie, as it recorded them.
 
     Raises TrainingError, with `otherwise` for what to do, when one of them is missing or another file.
     """
-    paths = [training_file(data, name) for name, _ in names]
-    for path, (name, size) in zip(paths, names, strict=True):
-        if not path.is_file() or path.stat().st_size != size:
+    paths = [training_file(data, photo.name) for photo in photos]
+    for path, photo in zip(paths, photos, strict=True):
+        if not path.is_file() or not _is_still(path, photo):
             state = "another file" if path.is_file() else "missing"
-            raise TrainingError(f"{name} in {data} is {state} since the run began; {otherwise}.")
+            raise TrainingError(f"{photo.name} in {data} is {state} since the run began; {otherwise}.")
     return paths
 
 
-def identify(files: Sequence[Path]) -> tuple[Path, tuple[tuple[str, int], ...]]:
-    """The folder that all of `files` lie in or below, and their names relative to it with their sizes in bytes.
+def _is_still(path: Path, photo: Photo) -> bool:
+    if path.stat().st_size != photo.size:
+        return False
+    try:
+        return photo.crc32 is None or _crc32(path) == photo.crc32
+    except OSError:
+        return True  # whoever reads the image says why that cannot be done
+
+
+def _crc32(path: Path) -> int:
+    value = 0
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            value = zlib.crc32(part, value)
+    return value
+
+
+def identify(files: Sequence[Path]) -> tuple[Path, tuple[Photo, ...]]:
+    """The folder that all of `files` lie in or below, and each of them with its name relative to that.
 
     Raises DatasetError when a file is missing, or none is given.
     """
@@ -83,7 +110,9 @@ def identify(files: Sequence[Path]) -> tuple[Path, tuple[tuple[str, int], ...]]:
         raise DatasetError(f"There are no images; training needs at least {MINIMUM_IMAGES} good ones.")
     folder = Path(os.path.commonpath([path.absolute().parent for path in files]))
     try:
-        return folder, tuple((path.absolute().relative_to(folder).as_posix(), path.stat().st_size) for path in files)
+        return folder, tuple(
+            Photo(path.absolute().relative_to(folder).as_posix(), path.stat().st_size, _crc32(path)) for path in files
+        )
     except OSError as error:
         raise DatasetError(f"Cannot read {error.filename}: {error.strerror}.") from error
 

@@ -25,6 +25,7 @@ from rstpm_edge.errors import OutputError, TrainingError, UsageError
 from rstpm_edge.files import make_folder, write_bytes, write_json
 from rstpm_edge.roi import Roi, check_roi
 
+from .data import Photo
 from .model import RSTPM
 from .presets import Preset
 
@@ -34,7 +35,7 @@ SAMPLES = 8
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What a training was asked for. `train`, `holdout` and `aside` are file names with their sizes in bytes.
+    """What a training was asked for. `train`, `holdout` and `aside` are the files it was given.
 
     What is set aside is neither learned from nor held out: copies of held-out photos.
     """
@@ -48,11 +49,11 @@ class RunConfig:
     alpha: float | None
     max_minutes: float | None
     weights: Mapping[str, str]
-    train: tuple[tuple[str, int], ...]
-    holdout: tuple[tuple[str, int], ...]
+    train: tuple[Photo, ...]
+    holdout: tuple[Photo, ...]
     version: str
     roi: Roi | None = None  # the part of each image that is learned from; None for all of it
-    aside: tuple[tuple[str, int], ...] = ()
+    aside: tuple[Photo, ...] = ()
     turned: float | None = None  # the parts lie at any angle: see `turned_copies.turn` for its `aspect`
 
     @property
@@ -133,7 +134,7 @@ def load_config(folder: Path) -> RunConfig:
             key: tuple(v) if isinstance(v, list) else v for key, v in fields.pop("preset").items()
         }
         files: dict[str, Any] = {
-            key: tuple((str(n), int(s)) for n, s in fields.pop(key))
+            key: tuple(_photo(*photo) for photo in fields.pop(key))
             for key in ("train", "holdout", "aside")
             if key in fields  # without the last one where a run is from before
         }
@@ -149,6 +150,10 @@ def load_config(folder: Path) -> RunConfig:
         )
     except (AttributeError, KeyError, TypeError, ValueError, UsageError) as error:
         raise TrainingError(f"{folder / 'config.json'} is damaged or of another version ({error}).") from error
+
+
+def _photo(name: Any, size: Any, crc32: Any = None) -> Photo:
+    return Photo(str(name), int(size), None if crc32 is None else int(crc32))
 
 
 def save_summary(folder: Path, summary: Summary) -> None:

@@ -11,7 +11,8 @@ from .duplicates import Duplicates
 def split(
     count: int, holdout: float, seed: int, copies: Sequence[Duplicates] = ()
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows that are held out, and rows that are learned from; each ascending, never empty.
+    """Rows that are held out, a share `holdout` of different photos, and rows that are learned from; each ascending,
+    never empty.
 
     Of photos that are copies of each other all are learned from, or one is held out and the others are left aside: a
     part that was learned from says nothing of new ones, and one that is held out counts once. Where that would leave
@@ -23,14 +24,15 @@ def split(
     for same in copies:
         group[list(same.rows)] = same.rows[0]
     sizes = np.bincount(group, minlength=count)
+    wanted = max(1, held * np.count_nonzero(sizes) // count)
     chosen: dict[int, int] = {}  # groups that are held out, and the row that stands for each
-    total = 0
+    left = count
     for row in order:
-        if total >= held:
+        if len(chosen) == wanted:
             break
-        if group[row] not in chosen and count - total - sizes[group[row]] >= 2:
+        if group[row] not in chosen and left - sizes[group[row]] >= 2:
             chosen[int(group[row])] = int(row)
-            total += sizes[group[row]]
+            left -= sizes[group[row]]
     if not chosen:
         return np.sort(order[:held]), np.sort(order[held:])
     return np.sort(list(chosen.values())), np.flatnonzero(~np.isin(group, list(chosen)))

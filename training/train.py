@@ -300,7 +300,7 @@ def _run(
             )
             minutes = (time.monotonic() - started) / 60
             hashes = (model.teacher1.record.sha256, model.teacher2.record.sha256)
-            named = zip((name for name, _ in config.holdout), found.scores, strict=True)
+            named = zip((photo.name for photo in config.holdout), found.scores, strict=True)
             highest = tuple(sorted(named, key=lambda pair: -pair[1])[:NAMED])
             save_summary(
                 folder,
