@@ -213,9 +213,10 @@ def _check(bundle: Bundle) -> None:
         raise ValueError("not two teachers")
     if not all(isinstance(side, int) and side > 0 for side in (bundle.height, bundle.width)):
         raise ValueError("the input size is not two positive integers")
-    _check_fusion(bundle.fusion)
+    largest = max(bundle.height, bundle.width)
+    _check_fusion(bundle.fusion, largest)
     if bundle.evidence is not None:
-        _check_fusion(bundle.evidence.fusion)
+        _check_fusion(bundle.evidence.fusion, largest)
         # With a negative share, what a mask ignores could raise the score.
         if not (0 <= bundle.evidence.outline < math.inf and math.isfinite(bundle.evidence.offset)):
             raise ValueError("the evidence's share of the map is negative, or it or the offset is not finite")
@@ -225,14 +226,14 @@ def _check(bundle: Bundle) -> None:
     _ = bundle.calibration.threshold
 
 
-def _check_fusion(fusion: Fusion) -> None:
+def _check_fusion(fusion: Fusion, largest_side: int) -> None:
     if fusion.mode not in get_args(FusionMode):
         raise ValueError(f"unknown fusion {fusion.mode!r}")
     numbers = (fusion.mean, fusion.std, fusion.weights)
     if any(len(six) != 6 or not all(map(math.isfinite, six)) for six in numbers) or min(fusion.std) <= 0:
         raise ValueError("mean, std and weights must be six finite numbers each, std positive")
-    if not (math.isfinite(fusion.smoothing_sigma) and fusion.smoothing_sigma >= 0):
-        raise ValueError("the smoothing sigma is negative or not finite")
+    if not 0 <= fusion.smoothing_sigma <= largest_side:
+        raise ValueError("the smoothing sigma is negative, or larger than the input")
     if (head := fusion.head) is not None:
         if fusion.mode != "normalized" or fusion.weights[0] == 0:
             raise ValueError("there is a head, but no sum that its map could join")

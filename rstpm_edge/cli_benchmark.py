@@ -43,7 +43,7 @@ def benchmark_options(command: Command) -> Command:
             click.option("--size", default="256", show_default=True, metavar="HxW", help="Input size."),
             click.option("--resize", type=click.Choice(["stretch", "letterbox"]), default="stretch", show_default=True),
             click.option("--holdout", default=0.2, show_default=True, help="Share of the images for calibration."),
-            click.option("--device", default="auto", show_default=True, help="cpu, cuda, mps or auto."),
+            click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto."),
             click.option("--precision", default="auto", show_default=True, help="As for train."),
         )
     ):

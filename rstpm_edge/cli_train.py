@@ -50,7 +50,7 @@ ODD = 1.25  # times as far above the typical score as the next
 @click.option("--alpha", type=float, help="False-reject rate to promise.  [default: 0.01, or what holdout allows]")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--skip-unreadable", is_flag=True, help="Name damaged images and go on without them.")
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, mps or auto.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
 @click.option("--precision", default="auto", show_default=True, help="32-true, bf16-mixed, or with a GPU 16-mixed.")
 @click.option("--processes", default=1, show_default=True, help="Processes or GPUs that share each batch.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with an interrupted run.")

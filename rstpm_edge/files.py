@@ -18,10 +18,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     The rename is atomic, so a reader (or a crash, or a full disk) never sees half a file. Whatever goes
     wrong, the temporary file is removed and an older `path` stays as it was.
 
+    Where `path` is a link, the file that it leads to is written, as by any program.
+
     Raises OutputError, with one clear sentence, for every OSError inside the block, and when `path` is a
     folder or a device: a rename would replace /dev/null itself.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))
     # Not tempfile.mkstemp: its files are for their owner only, and reading the umask to widen them would
     # change it for a moment under the feet of other threads.
     temporary = target.with_name(f".{uuid.uuid4().hex}{target.suffix}") if target.name else target
@@ -34,7 +36,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, target)
     except OSError as error:
-        raise OutputError(f"Cannot write {target}: {error.strerror or error}.") from error
+        raise OutputError(f"Cannot write {os.fspath(path)}: {error.strerror or error}.") from error
     finally:
         if created:
             with contextlib.suppress(OSError):
@@ -57,12 +59,13 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise OutputError where `path` cannot be written as things are, before the work whose result it is to hold."""
     target = Path(path)
+    folder = Path(os.path.realpath(target)).parent if target.is_symlink() else target.parent
     if target.is_dir():
         raise OutputError(f"Cannot write {target}: it is a folder.")
-    if not target.parent.is_dir():
-        raise OutputError(f"Cannot write {target}: there is no folder {target.parent}.")
-    if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"Cannot write {target}: no permission to write in the folder {target.parent.absolute()}.")
+    if not folder.is_dir():
+        raise OutputError(f"Cannot write {target}: there is no folder {folder}.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"Cannot write {target}: no permission to write in the folder {folder.absolute()}.")
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:

@@ -59,6 +59,7 @@ def load_mask(mask: NDArray[Any] | str | os.PathLike[str]) -> Mask:
         name = f"The mask {mask}"
         try:
             pixels: NDArray[Any] = _grey(read_image(mask))
+            _refuse_transparent(mask)
         except ImageError as error:
             raise UsageError(f"{name} cannot be used. {error}") from error
     else:
@@ -71,6 +72,16 @@ def load_mask(mask: NDArray[Any] | str | os.PathLike[str]) -> Mask:
     if not counts.any():
         raise UsageError(f"{name} is black all over, so nothing would be judged; black is ignored, white is judged.")
     return Mask(np.where(counts, np.uint8(255), np.uint8(0)), name)
+
+
+def _refuse_transparent(path: str | os.PathLike[str]) -> None:
+    """What was erased in a drawing program still has a colour, which nobody sees."""
+    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None or image.ndim < 3 or image.shape[2] < 4:
+        return
+    opaque = 65535 if image.dtype == np.uint16 else 255
+    if image[:, :, 3].min() < opaque:
+        raise ImageError("It is transparent in places: make them black or white.")
 
 
 def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -87,6 +87,7 @@ def test_documents_that_are_none(document: str) -> None:
         {"fusion__weights": ["x"] * 6},
         {"fusion__smoothing_sigma": -1},
         {"fusion__smoothing_sigma": 1e999},
+        {"fusion__smoothing_sigma": 10_000},
         {"calibration__scores": []},
         {"calibration__scores": [2, 1]},
         {"calibration__scores": [1, 1e999]},

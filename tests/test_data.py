@@ -224,6 +224,7 @@ def test_labels_and_masks_of_the_mvtec_layout(tmp_path: Path) -> None:
     put(tmp_path / "ground_truth" / "dent" / "9.png")  # without _mask
     put(tmp_path / "ground_truth" / "dent" / "10_mask.bmp")
     (tmp_path / "test" / "readme.txt").write_text("not a kind")
+    put(tmp_path / "test" / ".ipynb_checkpoints" / "0.png")  # nor is this
     truth = tmp_path / "ground_truth"
     assert labelled_images(tmp_path) == [
         TestImage(tmp_path / "test" / "dent" / "0.png", "dent", truth / "dent" / "0_mask.png"),

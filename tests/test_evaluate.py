@@ -17,6 +17,7 @@ from brute_force import brute_force_aupro, pooled
 from bundles import ModelFactory
 from click.testing import CliRunner
 from labelled import write_labelled
+from rstpm_edge.training import evaluate as evaluating
 from rstpm_edge.training.data import test_images as labelled_images
 from rstpm_edge.training.evaluate import Evaluation, JudgedImage, evaluate
 from rstpm_edge.training.metrics import aupro, clopper_pearson
@@ -270,6 +271,12 @@ def add_masks(data: Path) -> None:
             cv2.imwrite(str(data / "ground_truth" / kind / path.name), (image != 127).astype(np.uint8) * 255)
 
 
+def test_too_little_memory_is_one_sentence(model: Path, spots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluating, "available_memory", lambda: 1000)
+    with pytest.raises(DatasetError, match=r"^Pixel metrics of these [0-9,]+ pixels need 0\.0 GiB of memory, and 0\.0"):
+        evaluate(spots, model)
+
+
 def test_a_perfect_model(model: Path, spots: Path) -> None:
     add_masks(spots)
     found = evaluate(spots, model)
@@ -365,14 +372,13 @@ def test_maps_are_compared_at_the_images_own_size(
     add_masks(spots)
     model = model_factory(resize=resize)
     seen: list[Any] = []
-    from rstpm_edge.training import evaluate as module
 
     def spy(masks: Any, maps: Any) -> Any:
         listed = list(maps)
         seen.extend(listed)
         return rank(masks, listed)
 
-    monkeypatch.setattr(module, "rank", spy)
+    monkeypatch.setattr(evaluating, "rank", spy)
     found = evaluate(spots, model)
     detector = Detector(model, threads=1)
     assert len(found.images) == 6

@@ -76,6 +76,24 @@ def test_places_that_cannot_be_written_to(
     assert Path("/dev/full").is_char_device()
 
 
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    link, there = tmp_path / "model.onnx", tmp_path / "models" / "v1.onnx"
+    link.symlink_to(there)
+    for content in (b"new", b"newer"):  # it leads nowhere at first
+        check_writable(link)
+        write_bytes(link, content)
+        assert link.is_symlink()
+        assert there.read_bytes() == content
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["v1.onnx"]
+    link.unlink()
+    link.symlink_to(tmp_path / "none" / "v2.onnx")
+    with pytest.raises(OutputError, match=rf"^Cannot write {link}: there is no folder {tmp_path}/none\.$"):
+        check_writable(link)
+    with pytest.raises(OutputError, match=rf"^Cannot write {link}: No such file or directory\.$"):
+        write_bytes(link, b"x")
+
+
 def test_threads_do_not_disturb_each_other(tmp_path: Path) -> None:
     contents = [bytes([i]) * 10_000 for i in range(8)]
     threads = [threading.Thread(target=write_bytes, args=(tmp_path / "file", each)) for each in contents]

@@ -242,10 +242,16 @@ def test_masks_in_files(model: Path, two: Image, tmp_path: Path) -> None:
 def test_masks_that_cannot_be_used(model: Path, two: Image, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "black.png"), np.zeros((9, 9), np.uint8))
     cv2.imwrite(str(tmp_path / "colour.png"), np.full((9, 9, 3), (0, 0, 255), np.uint8))
+    erased = np.full((9, 9, 4), 255, np.uint8)
+    erased[:4, :, 3] = 0
+    cv2.imwrite(str(tmp_path / "erased.png"), erased)
+    cv2.imwrite(str(tmp_path / "deep.png"), erased.astype(np.uint16) * 257 - (erased == 255))
     (tmp_path / "text.png").write_text("this is text")
     for mask, message in [
         (tmp_path / "black.png", rf"^The mask {tmp_path}/black.png is black all over"),
         (tmp_path / "colour.png", r"cannot be used\. It has colours; a mask is black and white\.$"),
+        (tmp_path / "erased.png", r"cannot be used\. It is transparent in places: make them black or white\.$"),
+        (tmp_path / "deep.png", r"cannot be used\. It is transparent in places"),
         (tmp_path / "text.png", r"cannot be used\. Cannot read .*: it is not a PNG, JPEG, BMP or TIFF image\.$"),
         (tmp_path / "none.png", "No such file or directory"),
         (np.zeros((9, 9), bool), "^The mask is black all over, so nothing would be judged; "),

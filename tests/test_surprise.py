@@ -144,8 +144,8 @@ def test_every_distance_is_fitted_and_always_alike() -> None:
         model, cache = cached(EDGE)
         model.train()
         seen: list[int] = []
-        fit_usual(model, cache, torch.device("cpu"), progress=seen.append)
-        assert seen == [5]
+        fit_usual(model, cache, torch.device("cpu"), progress=lambda *done, seen=seen: seen.extend(done))
+        assert seen == [5, 5]
         assert model.students.training
         fits.append([d.usual.weight.clone() for d in model.distances if isinstance(d, SurpriseDistance)])
     assert [bool(weight.abs().sum() > 0) for weight in fits[0]] == [True] * 6
@@ -155,4 +155,4 @@ def test_every_distance_is_fitted_and_always_alike() -> None:
 
 def test_there_is_nothing_to_fit_for_the_paper() -> None:
     model, cache = cached(PAPER, count=2)
-    fit_usual(model, cache, torch.device("cpu"), progress=lambda done: pytest.fail("not reached"))
+    fit_usual(model, cache, torch.device("cpu"), progress=lambda *done: pytest.fail("not reached"))

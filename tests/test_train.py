@@ -385,6 +385,45 @@ def test_skipped_images_are_reported_and_left_out(parts: Path, tmp_path: Path) -
     assert "003.png" not in {photo.name for photo in (*config.train, *config.holdout)}
 
 
+def test_images_in_folders_below_are_left_out_and_told(parts: Path, tmp_path: Path) -> None:
+    good = Path(shutil.copytree(parts / "train" / "good", tmp_path / "good"))
+    for name in ("monday/1.png", "monday/2.png", ".hidden/3.png"):
+        (good / name).parent.mkdir(exist_ok=True)
+        shutil.copy(good / "003.png", good / name)
+    warnings: list[str | None] = []
+    folder = teach(good, tmp_path / "run", epochs=1, report=lambda p: warnings.append(p.warning))
+    (warning,) = filter(None, warnings)
+    assert warning == f"2 images lie in folders below {good} and are left out: put all into one folder."
+    config = load_config(folder)
+    assert len(config.train) + len(config.holdout) == 12
+
+
+def test_a_folder_that_holds_a_run_is_not_trained_into(parts: Path, tmp_path: Path) -> None:
+    folder = teach(parts, tmp_path / "run", epochs=1)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(OutputError, match=rf"^{folder} holds a run already: go on with it by --resume, or name"):
+        teach(parts, folder, epochs=1, seed=1)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("device", "flags", "gpu", "precision"),
+    [
+        ("auto", "avx512_bf16", False, "bf16-mixed"),
+        ("cpu", "amx_bf16", True, "bf16-mixed"),
+        ("auto", "avx512_bf16", True, "32-true"),
+        ("cuda", "avx512_bf16", True, "32-true"),
+        ("cpu", "avx2", False, "32-true"),
+    ],
+)
+def test_the_precision_follows_the_device(
+    device: str, flags: str, gpu: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train.Path, "read_text", lambda path: f"flags: {flags}")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    assert train._auto_precision(device) == precision
+
+
 # Several processes
 
 

@@ -18,7 +18,7 @@ from rstpm_edge.image import Placement, read_image, to_input
 from rstpm_edge.regions import Grid
 from rstpm_edge.roi import Roi, crop
 
-from .data import good_images
+from .data import about_images_below, good_images
 from .duplicates import find_duplicates, fingerprint
 from .fit import Progress, Report
 from .model import RSTPM
@@ -109,6 +109,8 @@ def audit(
         raise UsageError(f"--most must be at least 1, not {most}.")
     check_options(TrainingOptions(size=size, resize=resize, roi=roi, weights=weights or {}))
     files = good_images(data)
+    if below := about_images_below(files[0].parent):
+        report(Progress("skipped", 0, 0, warning=below))
     model = RSTPM(EDGE, weights)  # wrong weights are told before the work
     photos, inputs, unreadable = _read(files, size, resize, roi, report)
     if len(photos) < MINIMUM_IMAGES:

@@ -19,7 +19,7 @@ MINIMUM_IMAGES = 5  # four to learn from and one to calibrate on: enough to try,
 NAMED = 10  # unreadable images in one message
 
 
-class Photo(NamedTuple):
+class RecordedFile(NamedTuple):
     """A file as a run remembers it: photos of a camera may all have one size, and the same names each day."""
 
     name: str
@@ -65,30 +65,40 @@ def good_images(data: str | Path) -> list[Path]:
     return files
 
 
+def about_images_below(folder: Path) -> str | None:
+    """What to tell of images below `folder`, where only those in it are taken; None where there are none."""
+    try:
+        below = len(find_images(folder)) - len(images_in(folder))
+    except ImageError:  # a folder that may not be listed is none of ours
+        return None
+    lie = "image lies" if below == 1 else "images lie"
+    return f"{below} {lie} in folders below {folder} and are left out: put all into one folder." if below else None
+
+
 def training_file(data: Path, name: str) -> Path:
     """Where the image `name` of a run on `data` lies: in train/good of the MVTec AD layout, else in `data` itself."""
     mvtec = data / "train" / "good" / name
     return mvtec if mvtec.is_file() else data / name
 
 
-def recorded_files(data: Path, photos: Sequence[Photo], otherwise: str) -> list[Path]:
+def recorded_files(data: Path, recorded: Sequence[RecordedFile], otherwise: str) -> list[Path]:
     """Where the images of a run on `data` lie, as it recorded them.
 
     Raises TrainingError, with `otherwise` for what to do, when one of them is missing or another file.
     """
-    paths = [training_file(data, photo.name) for photo in photos]
-    for path, photo in zip(paths, photos, strict=True):
-        if not path.is_file() or not _is_still(path, photo):
+    paths = [training_file(data, file.name) for file in recorded]
+    for path, file in zip(paths, recorded, strict=True):
+        if not path.is_file() or not _is_still(path, file):
             state = "another file" if path.is_file() else "missing"
-            raise TrainingError(f"{photo.name} in {data} is {state} since the run began; {otherwise}.")
+            raise TrainingError(f"{file.name} in {data} is {state} since the run began; {otherwise}.")
     return paths
 
 
-def _is_still(path: Path, photo: Photo) -> bool:
-    if path.stat().st_size != photo.size:
+def _is_still(path: Path, recorded: RecordedFile) -> bool:
+    if path.stat().st_size != recorded.size:
         return False
     try:
-        return photo.crc32 is None or _crc32(path) == photo.crc32
+        return recorded.crc32 is None or _crc32(path) == recorded.crc32
     except OSError:
         return True  # whoever reads the image says why that cannot be done
 
@@ -101,7 +111,7 @@ def _crc32(path: Path) -> int:
     return value
 
 
-def identify(files: Sequence[Path]) -> tuple[Path, tuple[Photo, ...]]:
+def identify(files: Sequence[Path]) -> tuple[Path, tuple[RecordedFile, ...]]:
     """The folder that all of `files` lie in or below, and each of them with its name relative to that.
 
     Raises DatasetError when a file is missing, or none is given.
@@ -111,7 +121,8 @@ def identify(files: Sequence[Path]) -> tuple[Path, tuple[Photo, ...]]:
     folder = Path(os.path.commonpath([path.absolute().parent for path in files]))
     try:
         return folder, tuple(
-            Photo(path.absolute().relative_to(folder).as_posix(), path.stat().st_size, _crc32(path)) for path in files
+            RecordedFile(path.absolute().relative_to(folder).as_posix(), path.stat().st_size, _crc32(path))
+            for path in files
         )
     except OSError as error:
         raise DatasetError(f"Cannot read {error.filename}: {error.strerror}.") from error
@@ -128,7 +139,7 @@ def test_images(data: str | Path) -> list[TestImage]:
     if not (folder / "test").is_dir():
         raise DatasetError(f"{folder} has no test folder: evaluation needs test/good and test/KIND.")
     images: list[TestImage] = []
-    for kind in sorted(path.name for path in (folder / "test").iterdir() if path.is_dir()):
+    for kind in sorted(path.name for path in (folder / "test").iterdir() if path.is_dir() and path.name[0] != "."):
         files = images_in(folder / "test" / kind)
         if kind == "good":
             images += [TestImage(path, kind, None) for path in files]

@@ -256,4 +256,4 @@ def _fits(layout: Layout, root: Path) -> bool:
 
 
 def _folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir())
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))

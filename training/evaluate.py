@@ -10,14 +10,17 @@ from numpy.typing import NDArray
 
 from rstpm_edge.bundle import Evidence, Fusion
 from rstpm_edge.calibration import conformal_threshold, smallest_alpha
+from rstpm_edge.errors import DatasetError
 from rstpm_edge.providers import Provider
 from rstpm_edge.scoring import ScoredMaps
 
 from .data import TestImage
+from .features import available_memory
 from .metrics import PixelMetrics, clopper_pearson, image_metrics, ranked_metrics
 from .predictions import ALL_MAPS, Predictions, predict
 from .ranking import RankedPixels, rank
 
+GOOD_PIXEL, DEFECTIVE_PIXEL = 4, 80  # bytes of memory that ranking one takes
 OTHER_ALPHAS = (0.01, 0.02, 0.05, 0.1, 0.2)  # false-reject rates that a user may think of instead of the model's
 
 
@@ -164,9 +167,12 @@ def evaluate(
 def measure(predictions: Predictions) -> Evaluation:
     """Compare predictions with the labels and masks.
 
-    Pixel metrics are taken at each image's own resolution, the pixels of all images pooled. Memory: four bytes
-    for each pixel of the data set, about 80 for a defective one, and one full-size map at a time.
+    Pixel metrics are taken at each image's own resolution, the pixels of all images pooled. Memory, beside the masks'
+    byte: four bytes for each pixel of the data set, about 80 for a defective one, and one full-size map at a time.
+
+    Raises DatasetError where that is more than there is.
     """
+    _check_memory(predictions)
     bundle = predictions.bundle
     defective = np.array([image.is_defective for image in predictions.images])
     groups: dict[str, list[int]] = {}  # the images of each kind, "good" first
@@ -219,6 +225,20 @@ def measure(predictions: Predictions) -> Evaluation:
             for image, score in zip(predictions.images, scores, strict=True)
         ),
     )
+
+
+def _check_memory(predictions: Predictions) -> None:
+    """Better one sentence than to be killed by the system after half of the work."""
+    good, defective = (
+        sum(int(np.count_nonzero(mask == value)) for mask in predictions.masks if mask is not None)
+        for value in (False, True)
+    )
+    needed, available = GOOD_PIXEL * good + DEFECTIVE_PIXEL * defective, available_memory()
+    if needed > available:
+        raise DatasetError(
+            f"Pixel metrics of these {good + defective:,} pixels need {needed / 2**30:.1f} GiB of memory, and "
+            f"{available / 2**30:.1f} are free: evaluate on fewer or smaller photos."
+        )
 
 
 def _scores(score: Callable[[int], ScoredMaps], n: int) -> NDArray[np.float64]:

@@ -42,6 +42,10 @@ class FeatureCache:
         self.features1 = features1
         self.features2 = features2
 
+    def spread(self, most: int) -> NDArray[np.int64]:
+        """Rows of up to `most` of the photos, evenly spread over all of them."""
+        return np.unique(np.linspace(0, self.photos - 1, min(self.photos, most)).round().astype(np.int64))
+
     def batch(self, model: RSTPM, rows: NDArray[np.int64], device: torch.device) -> TeacherFeatures:
         """The students' inputs and targets for some rows."""
         image = torch.from_numpy(self.images[rows]).to(device)

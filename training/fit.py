@@ -10,6 +10,7 @@ from typing import cast
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rstpm_edge.errors import TrainingError, UsageError
@@ -40,6 +41,7 @@ def fit(
     config: RunConfig,
     model: RSTPM,
     cache: FeatureCache,
+    *,
     checkpoint: Checkpoint | None,
     started: float,
     report: Report,
@@ -59,8 +61,7 @@ def fit(
     if checkpoint:
         _restore(model, optimizer, checkpoint)
         losses, schedule = list(checkpoint.losses), checkpoint.schedule
-    students, optimizer = fabric.setup(model.students, optimizer)
-    distances = model.distances
+    shared, optimizer = fabric.setup(model.students, optimizer)  # the same students, by all processes
     batches = max(1, round(count / preset.batch_size))
     if count // batches < fabric.world_size:
         raise UsageError(
@@ -75,30 +76,14 @@ def fit(
         # Its own generator for each epoch: a resumed run draws what the uninterrupted one would have drawn.
         order = np.random.default_rng((config.seed, epoch)).permutation(count)
         order += count * ((order + epoch) % versions)  # each epoch another version of each photo
-        students.train()
+        shared.train()
         sums = torch.zeros(2, device=fabric.device)
         for done, rows in enumerate(np.array_split(order, batches)):
             for group in optimizer.param_groups:
                 group["lr"] = preset.learning_rate * _rate(preset, schedule + done * step)
-            mine = rows[fabric.global_rank :: fabric.world_size]
-            features = cache.batch(model, mine, fabric.device)
-            outputs = students(features.source, features.deep, features.levels[3:])
-            levels_of_both = zip(distances, outputs, features.levels, strict=True)
-            levels = torch.stack([distance.loss(student, teacher) for distance, student, teacher in levels_of_both])
-            pairs = levels.view(2, 3).sum(1)  # (pair 1, pair 2), summed over levels
-            share = len(mine) * fabric.world_size / len(rows)  # processes may hold unequal parts of a batch
-            fabric.backward(pairs.sum() * share)
-            optimizer.step()
-            optimizer.zero_grad()
-            sums += pairs.detach() * len(rows) * share
-            report(
-                Progress(
-                    "students",
-                    epoch * batches + done + 1,
-                    (epoch + left) * batches,
-                    losses[-1] if losses else None,
-                )
-            )
+            sums += _step(fabric, model, shared, optimizer, cache, rows)
+            at, end = epoch * batches + done + 1, (epoch + left) * batches
+            report(Progress("students", at, end, losses[-1] if losses else None))
         total = cast(Tensor, fabric.all_reduce(sums, reduce_op="mean")) / count
         loss = (float(total[0]), float(total[1]))
         if not all(map(math.isfinite, loss)):
@@ -113,6 +98,31 @@ def fit(
             save_checkpoint(folder, _snapshot(model, optimizer, len(losses), schedule, minutes, losses))
         fabric.barrier()
     return losses
+
+
+def _step(
+    fabric: Fabric,
+    model: RSTPM,
+    shared: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    cache: FeatureCache,
+    rows: NDArray[np.int64],
+) -> Tensor:
+    """One step of the optimiser on a batch, of which this process takes its part.
+
+    Gives the losses of (pair 1, pair 2), times the batch's images; their mean over the processes is the whole batch's.
+    """
+    mine = rows[fabric.global_rank :: fabric.world_size]
+    features = cache.batch(model, mine, fabric.device)
+    outputs = shared(features.source, features.deep, features.levels[3:])
+    levels_of_both = zip(model.distances, outputs, features.levels, strict=True)
+    levels = torch.stack([distance.loss(student, teacher) for distance, student, teacher in levels_of_both])
+    pairs = levels.view(2, 3).sum(1)  # (pair 1, pair 2), summed over levels
+    share = len(mine) * fabric.world_size / len(rows)  # processes may hold unequal parts of a batch
+    fabric.backward(pairs.sum() * share)
+    optimizer.step()
+    optimizer.zero_grad()
+    return pairs.detach() * len(rows) * share
 
 
 def _epochs_left(by_count: int, done: int, since: float, minutes: float, max_minutes: float | None) -> int:

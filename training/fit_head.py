@@ -76,8 +76,7 @@ class _Seen:
 
 def _look_at_good(model: RSTPM, cache: FeatureCache, most: int, device: torch.device) -> _Seen:
     """Up to `most` of the photos, evenly spread."""
-    count = cache.photos
-    rows = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
+    rows = cache.spread(most)
     starts = range(0, len(rows), AT_ONCE)
     return _joined([_look(model, cache.batch(model, rows[start : start + AT_ONCE], device)) for start in starts])
 

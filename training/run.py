@@ -25,7 +25,7 @@ from rstpm_edge.errors import OutputError, TrainingError, UsageError
 from rstpm_edge.files import make_folder, write_bytes, write_json
 from rstpm_edge.roi import Roi, check_roi
 
-from .data import Photo
+from .data import RecordedFile
 from .model import RSTPM
 from .presets import Preset
 
@@ -49,11 +49,11 @@ class RunConfig:
     alpha: float | None
     max_minutes: float | None
     weights: Mapping[str, str]
-    train: tuple[Photo, ...]
-    holdout: tuple[Photo, ...]
+    train: tuple[RecordedFile, ...]
+    holdout: tuple[RecordedFile, ...]
     version: str
     roi: Roi | None = None  # the part of each image that is learned from; None for all of it
-    aside: tuple[Photo, ...] = ()
+    aside: tuple[RecordedFile, ...] = ()
     turned: float | None = None  # the parts lie at any angle: see `turned_copies.turn` for its `aspect`
 
     @property
@@ -134,7 +134,7 @@ def load_config(folder: Path) -> RunConfig:
             key: tuple(v) if isinstance(v, list) else v for key, v in fields.pop("preset").items()
         }
         files: dict[str, Any] = {
-            key: tuple(_photo(*photo) for photo in fields.pop(key))
+            key: tuple(_file(*file) for file in fields.pop(key))
             for key in ("train", "holdout", "aside")
             if key in fields  # without the last one where a run is from before
         }
@@ -152,8 +152,8 @@ def load_config(folder: Path) -> RunConfig:
         raise TrainingError(f"{folder / 'config.json'} is damaged or of another version ({error}).") from error
 
 
-def _photo(name: Any, size: Any, crc32: Any = None) -> Photo:
-    return Photo(str(name), int(size), None if crc32 is None else int(crc32))
+def _file(name: Any, size: Any, crc32: Any = None) -> RecordedFile:
+    return RecordedFile(str(name), int(size), None if crc32 is None else int(crc32))
 
 
 def save_summary(folder: Path, summary: Summary) -> None:

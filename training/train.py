@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from rstpm_edge import __version__
 from rstpm_edge.bundle import ResizePolicy
 from rstpm_edge.calibration import conformal_threshold
-from rstpm_edge.errors import TrainingError, UsageError
+from rstpm_edge.errors import OutputError, TrainingError, UsageError
 from rstpm_edge.image import read_image
 from rstpm_edge.roi import Roi, check_roi, crop
 
 from .calibrate import calibrate_on
-from .data import existing_folder, good_images, identify, load_inputs, recorded_files
+from .data import about_images_below, existing_folder, good_images, identify, load_inputs, recorded_files
 from .duplicates import find_duplicates, fingerprint
 from .features import compute_features, remove_features
 from .fit import Progress, Report, fit
@@ -102,10 +102,12 @@ def train(
 
     `data` is a folder (see `good_images`), or the images themselves.
     Raises DatasetError, UsageError and WeightsError before training starts, TrainingError when it diverges,
-    OutputError when the run cannot be written. Whole epochs are never lost: see `resume`.
+    OutputError when the run cannot be written, or `folder` holds one. Whole epochs are never lost: see `resume`.
     """
     options = options or TrainingOptions()
     check_options(options)
+    if folder is not None and load_checkpoint(folder):
+        raise OutputError(f"{folder} holds a run already: go on with it by --resume, or name another folder.")
     files = good_images(data) if isinstance(data, str | Path) else list(data)
     source, names = identify(files)
     fabric = _launch(machine or Machine())
@@ -113,7 +115,8 @@ def train(
         files, options.size, options.resize, roi=options.roi, skip_unreadable=options.skip_unreadable
     )
     if fabric.is_global_zero:
-        for problem in problems:
+        below = about_images_below(files[0].parent) if isinstance(data, str | Path) else None
+        for problem in [*problems, *([below] if below else [])]:
             report(Progress("skipped", 0, 0, warning=problem))
     name_of = dict(zip(files, names, strict=True))
     copies = find_duplicates([fingerprint(image) for image in inputs], inputs)
@@ -159,7 +162,7 @@ def train(
         save_config(folder, config)
         save_samples(folder, [kept[i] for i in held_out])
     fabric.barrier()
-    _run(fabric, folder, config, model, inputs[learned], inputs[held_out], report)
+    _run(fabric, folder, config, model, inputs[learned], inputs[held_out], None, report)
     return folder
 
 
@@ -174,7 +177,7 @@ def resume(folder: Path, machine: Machine | None = None, *, report: Report = lam
     paths = recorded_files(source, (*config.train, *config.holdout), "train again on the new images")
     inputs, _, _ = load_inputs(paths, config.size, config.resize, roi=config.roi)
     split = len(config.train)
-    _run(fabric, folder, config, _build(config), inputs[:split], inputs[split:], report)
+    _run(fabric, folder, config, _build(config), inputs[:split], inputs[split:], load_checkpoint(folder), report)
     return folder
 
 
@@ -194,6 +197,8 @@ def check_options(options: TrainingOptions) -> None:
             f"The input size {options.size[0]}x{options.size[1]} does not work: "
             f"height and width must be multiples of {unit}, from {smallest} to {LARGEST}."
         )
+    if options.preset.smoothing_sigma > max(options.size):
+        raise UsageError(f"--set smoothing_sigma is at most the input's larger side, {max(options.size)} pixels.")
     if not 0 < options.holdout < 1:
         raise UsageError(f"--holdout is a share between 0 and 1, not {options.holdout:g}.")
     if options.epochs is not None and options.epochs < 1:
@@ -216,7 +221,7 @@ def _launch(machine: Machine) -> Fabric:
     if machine.processes < 1:
         raise UsageError(f"--processes must be at least 1, not {machine.processes}.")
     strategy = "ddp" if machine.processes > 1 else "auto"
-    precision = _auto_precision() if machine.precision == "auto" else machine.precision
+    precision = _auto_precision(machine.device) if machine.precision == "auto" else machine.precision
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells which precision was asked for
     try:
         fabric = Fabric(
@@ -233,13 +238,14 @@ def _launch(machine: Machine) -> Fabric:
     return fabric
 
 
-def _auto_precision() -> str:
+def _auto_precision(device: str) -> str:
     try:
         flags = Path("/proc/cpuinfo").read_text()
     except OSError:
         flags = ""
     native = "avx512_bf16" in flags or "amx_bf16" in flags
-    return "bf16-mixed" if native and not torch.cuda.is_available() else "32-true"
+    on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
+    return "bf16-mixed" if native and on_cpu else "32-true"
 
 
 def _keep_freed_memory() -> None:
@@ -276,6 +282,7 @@ def _run(
     model: RSTPM,
     inputs: NDArray[np.uint8],
     held_out: NDArray[np.uint8],
+    checkpoint: Checkpoint | None,
     report: Report,
 ) -> None:
     if not fabric.is_global_zero:
@@ -285,7 +292,6 @@ def _run(
     model.students.to(memory_format=torch.channels_last)
     if fabric.device.type == "cpu":
         _keep_freed_memory()
-    checkpoint = load_checkpoint(folder)
     if checkpoint:
         started -= 60 * checkpoint.minutes  # as if it had never been interrupted
     with _enough_memory(fabric, config.preset, folder):
@@ -343,9 +349,9 @@ def _learn(
             photos=len(inputs),
             progress=lambda done: report(Progress("teachers", done, len(images))),
         )
-        losses = fit(fabric, folder, config, model, cache, checkpoint, started, report)
+        losses = fit(fabric, folder, config, model, cache, checkpoint=checkpoint, started=started, report=report)
         if fabric.is_global_zero:
-            fit_usual(model, cache, fabric.device)
+            fit_usual(model, cache, fabric.device, progress=lambda done, total: report(Progress("usual", done, total)))
             fit_head(model, cache, fabric.device, progress=lambda done, total: report(Progress("head", done, total)))
             update_checkpoint(folder, model)
     finally:

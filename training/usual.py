@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,21 +19,24 @@ OUTLIERS = 1e-3  # share at either end of what was seen that does not count as s
 
 @torch.no_grad()
 def fit_usual(
-    model: RSTPM, cache: FeatureCache, device: torch.device, *, progress: Callable[[int], None] = lambda done: None
+    model: RSTPM,
+    cache: FeatureCache,
+    device: torch.device,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Fit what is usual for every `SurpriseDistance` of `model`, in closed form, on images that were learned from.
 
     By ridge regression on the student's features, over positions of up to `IMAGES` of the cached images. On learned
     images, not on held-out ones: the calibration's promise rests on those having no part in the model. `progress` is
-    called with the number of images done.
+    called with the numbers of images done and in all.
     """
     distances = [distance for distance in model.distances if isinstance(distance, SurpriseDistance)]
     if not distances:
         return
     was_training = model.training
     model.eval()
-    count = cache.photos
-    rows = np.unique(np.linspace(0, count - 1, min(count, IMAGES)).round().astype(np.int64))
+    rows = cache.spread(IMAGES)
     samples: list[list[tuple[Tensor, ...]]] = [[] for _ in distances]
     draw = torch.Generator().manual_seed(0)  # the same positions again when a run is resumed
     for start in range(0, len(rows), BATCH):
@@ -50,7 +52,7 @@ def fit_usual(
             contrast = found.contrast.expand_as(found.error)
             each = flat, *(values.flatten() for values in (found.error, found.angle, contrast))
             kept.append(tuple(values[picked].cpu() for values in each))
-        progress(start + len(some))
+        progress(start + len(some), len(rows))
     for distance, kept in zip(distances, samples, strict=True):
         set_usual(distance, *(torch.cat(parts) for parts in zip(*kept, strict=True)))
     model.train(was_training)
