@@ -90,7 +90,12 @@ def heat_colours(level: NDArray[np.float32]) -> Image:
 
 def _panel(image: Image) -> Image:
     height, width = image.shape[:2]
-    scale = min(max(PANEL_MIN / height, 1.0), PANEL_MAX / max(height, width))
+    return scaled(image, min(max(PANEL_MIN / height, 1.0), PANEL_MAX / max(height, width)))
+
+
+def scaled(image: Image, scale: float) -> Image:
+    """`image` (H, W, 3), so many times as large, and a pixel each way at least."""
+    height, width = image.shape[:2]
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
@@ -154,18 +159,23 @@ def drawable(text: str) -> str:
     return "".join(sign for sign in letters if not unicodedata.combining(sign)).encode("ascii", "replace").decode()
 
 
+def text_width(text: str, scale: float, thickness: int = 1) -> int:
+    """Pixels."""
+    return int(cv2.getTextSize(text, FONT, scale, thickness)[0][0])
+
+
+def shortened(text: str, room: int, scale: float, thickness: int = 1) -> str:
+    """`text` as it can be drawn into `room` pixels: its end, since that tells more of a file name than its start."""
+    text = drawable(text)
+    if text_width(text, scale, thickness) <= room:
+        return text
+    while len(text) > 1 and text_width("..." + text, scale, thickness) > room:
+        text = text[1:]
+    return "..." + text
+
+
 def _write(canvas: Image, text: str, x: int, y: int, scale: float, colour: Colour, thickness: int = 1) -> int:
     """Write `text`, shortened to what fits, with its baseline at y; gives the x where it ends."""
-    text = drawable(text)
-
-    def width(candidate: str) -> int:
-        return int(cv2.getTextSize(candidate, FONT, scale, thickness)[0][0])
-
-    room = canvas.shape[1] - MARGIN - x
-    if width(text) > room:
-        # The end of a file name tells more than its start.
-        while len(text) > 1 and width("..." + text) > room:
-            text = text[1:]
-        text = "..." + text
+    text = shortened(text, canvas.shape[1] - MARGIN - x, scale, thickness)
     cv2.putText(canvas, text, (x, y), FONT, scale, colour, thickness, cv2.LINE_AA)
-    return x + width(text)
+    return x + text_width(text, scale, thickness)

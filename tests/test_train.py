@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import shutil
+import zlib
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -66,19 +67,21 @@ def test_a_run_holds_data_only_and_no_features(workplace: Workplace) -> None:
 
 def test_held_out_images_are_never_trained_on(workplace: Workplace, parts: Path) -> None:
     config = document(workplace.run / "config.json")
-    learned, held_out = ({photo.name for photo in config[key]} for key in ("train", "holdout"))
+    learned, held_out = ({name for name, *_ in config[key]} for key in ("train", "holdout"))
     assert (len(learned), len(held_out)) == (9, 3)
     assert not learned & held_out
     folder = parts / "train" / "good"
     assert learned | held_out == {path.name for path in folder.iterdir()}
-    assert all((folder / name).stat().st_size == size for name, size in config["train"] + config["holdout"])
+    for name, size, crc32 in config["train"] + config["holdout"]:
+        content = (folder / name).read_bytes()
+        assert (len(content), zlib.crc32(content)) == (size, crc32)
     assert config["data"] == str(parts)
     scores = load_summary(workplace.run).calibration.scores
     assert len(scores) == len(held_out)
     assert list(scores) == sorted(scores)
     highest = load_summary(workplace.run).highest
     assert [score for _, score in highest] == sorted(scores, reverse=True)
-    assert {photo.name for photo in highest} == held_out
+    assert {name for name, _ in highest} == held_out
 
 
 def test_a_summary_that_names_no_images(workplace: Workplace, tmp_path: Path) -> None:

@@ -1,14 +1,26 @@
 """One picture of all the images that an audit named: each photo, what is unusual about it, and the reason."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from rstpm_edge.errors import ImageError
 from rstpm_edge.image import read_image
-from rstpm_edge.overlay import ANOMALOUS, BACKGROUND, FAINT, FONT, TEXT, Colour, Image, drawable, heat_colours
+from rstpm_edge.overlay import (
+    ANOMALOUS,
+    BACKGROUND,
+    FAINT,
+    FONT,
+    TEXT,
+    Colour,
+    Image,
+    heat_colours,
+    scaled,
+    shortened,
+    text_width,
+)
 from rstpm_edge.roi import crop
 
 from .audit import Audit, Named
@@ -61,9 +73,9 @@ def _row(audit: Audit, named: Sequence[Named], width: int) -> Image:
 def _pair(audit: Audit, named: Named) -> Image:
     """The photo, and beside it where it is unusual, or the photo of which it is a copy."""
     try:
-        photo = _fitted(crop(read_image(named.path), audit.roi, named.path))
+        photo = _panel(named.path, audit)
         if named.twin is not None:
-            second = _fitted(crop(read_image(named.twin), audit.roi, named.twin))
+            second = _panel(named.twin, audit)
         elif named.row is not None and audit.ranking is not None:
             second = _marked(audit, named.row, photo)
         else:
@@ -95,32 +107,21 @@ def _marked(audit: Audit, row: int, photo: Image) -> Image:
     return marked
 
 
-def _fitted(image: NDArray[np.uint8]) -> Image:
-    scale = PANEL / max(image.shape[:2])
-    size = (max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1))
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
+def _panel(path: Path, audit: Audit) -> Image:
+    image = crop(read_image(path), audit.roi, path)
+    return scaled(image, PANEL / max(image.shape[:2]))
 
 
 def _wrapped(text: str, most: int) -> list[str]:
     """The words of `text` in lines that fit below a pair of pictures; what does not fit into `most` is left out."""
     lines: list[str] = []
     for word in text.split():
-        if lines and _width(f"{lines[-1]} {word}") <= ROOM:
+        if lines and text_width(f"{lines[-1]} {word}", SCALE) <= ROOM:
             lines[-1] += f" {word}"
         else:
             lines.append(word)
     return lines if len(lines) <= most else [*lines[: most - 1], lines[most - 1] + " ..."]
 
 
-def _width(text: str) -> int:
-    return int(cv2.getTextSize(text, FONT, SCALE, 1)[0][0])
-
-
 def _write(canvas: Image, text: str, x: int, y: int, colour: Colour) -> None:
-    text = drawable(text)
-    if _width(text) > ROOM:
-        while len(text) > 1 and _width("..." + text) > ROOM:
-            text = text[1:]  # the end of a file name tells more than its start
-        text = "..." + text
-    cv2.putText(canvas, text, (x, y), FONT, SCALE, colour, 1, cv2.LINE_AA)
+    cv2.putText(canvas, shortened(text, ROOM, SCALE), (x, y), FONT, SCALE, colour, 1, cv2.LINE_AA)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from rstpm_edge import __version__
-from rstpm_edge.bundle import CHECKSUM_KEY, METADATA_KEY, Bundle, Precision
+from rstpm_edge.bundle import CHECKSUM_KEY, METADATA_KEY, Bundle, Precision, Teacher
 from rstpm_edge.errors import ExportError, OutputError, RstpmEdgeError, TrainingError
 from rstpm_edge.files import write_bytes
 from rstpm_edge.image import EXTENSIONS, read_image, to_input
@@ -28,7 +28,7 @@ from .model import RSTPM
 from .onnx_graph import add_fusion, to_onnx
 from .portability import obstacles
 from .reduced import Reduced, Reduction, load_photos, reduce
-from .run import load_checkpoint, load_config, load_summary, load_trained_state
+from .run import RunConfig, Summary, load_checkpoint, load_config, load_summary, load_trained_state
 
 # What ONNX Runtime, TensorRT and OpenVINO all take with static shapes. Backbones outside the presets may need more;
 # they are exported with a warning.
@@ -115,28 +115,7 @@ def export(
     records = (model.teacher1.record, model.teacher2.record)
     if tuple(record.sha256 for record in records) != summary.teacher_sha256:
         raise ExportError("The teachers' weights are not those that the run was trained with; train again.")
-    final = summary.losses[-1]
-    bundle = Bundle(
-        preset=config.preset.name,
-        height=config.height,
-        width=config.width,
-        resize=config.resize,
-        strides=config.preset.strides,
-        fusion=summary.fusion,
-        calibration=summary.calibration,
-        teachers=records,
-        package_version=__version__,
-        training={
-            "images": len(config.train),
-            "holdout": len(config.holdout),
-            "epochs": summary.epochs,
-            "minutes": round(summary.minutes, 2),
-            "seed": config.seed,
-            "loss": {"stpm": round(final[0], 4), "recon": round(final[1], 4)},
-        },
-        roi=config.roi,
-        evidence=summary.evidence,
-    )
+    bundle = _bundle(config, summary, records)
     images = _check_images(run, config.roi)
     photos = load_photos(config, reduction) if small else None  # before the work: they may be missing
     try:
@@ -148,15 +127,7 @@ def export(
     reduced = None
     if photos is not None:
         reduced = reduce(graph, config, photos, reduction, report=report, compared=compared)
-        graph, behaviour = reduced.graph, reduced.behaviour
-        bundle = replace(
-            bundle,
-            fusion=behaviour.fusion,
-            evidence=behaviour.evidence,
-            calibration=behaviour.calibration,
-            precision=reduction.precision,
-            moved=reduced.comparison.moved,
-        )
+        graph, bundle = reduced.graph, _reduced_bundle(bundle, reduced, reduction.precision)
         content = _complete(graph, bundle, fused)
         check_alone(content, bundle, images, fused)
     write_bytes(output, content)
@@ -172,6 +143,45 @@ def export(
         tuple(obstacles(graph)),
         reduction.precision,
         reduced,
+    )
+
+
+def _bundle(config: RunConfig, summary: Summary, teachers: tuple[Teacher, Teacher]) -> Bundle:
+    """What the model file of a run says of itself."""
+    final = summary.losses[-1]
+    return Bundle(
+        preset=config.preset.name,
+        height=config.height,
+        width=config.width,
+        resize=config.resize,
+        strides=config.preset.strides,
+        fusion=summary.fusion,
+        calibration=summary.calibration,
+        teachers=teachers,
+        package_version=__version__,
+        training={
+            "images": len(config.train),
+            "holdout": len(config.holdout),
+            "epochs": summary.epochs,
+            "minutes": round(summary.minutes, 2),
+            "seed": config.seed,
+            "loss": {"stpm": round(final[0], 4), "recon": round(final[1], 4)},
+        },
+        roi=config.roi,
+        evidence=summary.evidence,
+    )
+
+
+def _reduced_bundle(bundle: Bundle, reduced: Reduced, precision: Precision) -> Bundle:
+    """The same of its graph in fewer bits, whose maps and scores are others."""
+    behaviour = reduced.behaviour
+    return replace(
+        bundle,
+        fusion=behaviour.fusion,
+        evidence=behaviour.evidence,
+        calibration=behaviour.calibration,
+        precision=precision,
+        moved=reduced.comparison.moved,
     )
 
 

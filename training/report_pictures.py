@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.image import read_image
-from rstpm_edge.overlay import Colour, Image, draw_marks, heat_colours
+from rstpm_edge.overlay import Colour, Image, draw_marks, heat_colours, scaled
 from rstpm_edge.roi import crop
 
 from .predictions import Predictions
@@ -117,9 +117,7 @@ def _outlined(photo: Image, mask: NDArray[np.bool_]) -> Image:
 
 
 def _fitted(image: Image, longest: int) -> Image:
-    size = _size(image.shape[0], image.shape[1], longest)
-    method = cv2.INTER_AREA if size[0] < image.shape[1] or size[1] < image.shape[0] else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
+    return scaled(image, longest / max(image.shape[:2]))
 
 
 def _size(height: int, width: int, longest: int) -> tuple[int, int]:
