@@ -109,28 +109,16 @@ def train(
     if folder is not None and load_checkpoint(folder):
         raise OutputError(f"{folder} holds a run already: go on with it by --resume, or name another folder.")
     files = good_images(data) if isinstance(data, str | Path) else list(data)
-    source, names = identify(files)
+    source, recorded = identify(files)
     fabric = _launch(machine or Machine())
-    inputs, kept, problems = load_inputs(
-        files, options.size, options.resize, roi=options.roi, skip_unreadable=options.skip_unreadable
-    )
-    if fabric.is_global_zero:
-        below = about_images_below(files[0].parent) if isinstance(data, str | Path) else None
-        for problem in [*problems, *([below] if below else [])]:
-            report(Progress("skipped", 0, 0, warning=problem))
-    name_of = dict(zip(files, names, strict=True))
-    copies = find_duplicates([fingerprint(image) for image in inputs], inputs)
-    held_out, learned = split(len(kept), options.holdout, options.seed, copies)
-    if copies and fabric.is_global_zero:
-        report(Progress("copies", 0, 0, warning=about_copies(copies, held_out, learned)))
-    if options.alpha is not None:
-        conformal_threshold((0.0,) * len(held_out), options.alpha)  # too few images: say so before the work
-    preset = options.preset
-    if options.epochs is not None:
-        preset = replace(preset, epochs=options.epochs)
+    report = _of_one_process(fabric, report)
+    if isinstance(data, str | Path) and (below := about_images_below(files[0].parent)):
+        report(Progress("skipped", 0, 0, warning=below))
+    photos = _choose(files, options, report)
+    file_of = dict(zip(files, recorded, strict=True))
     config = RunConfig(
         data=os.path.abspath(data) if isinstance(data, str | Path) else str(source),
-        preset=preset,
+        preset=options.preset if options.epochs is None else replace(options.preset, epochs=options.epochs),
         height=options.size[0],
         width=options.size[1],
         resize=options.resize,
@@ -138,32 +126,72 @@ def train(
         alpha=options.alpha,
         max_minutes=options.max_minutes,
         weights={name: w if w == "random" else os.path.abspath(w) for name, w in options.weights.items()},
-        train=tuple(name_of[kept[i]] for i in learned),
-        holdout=tuple(name_of[kept[i]] for i in held_out),
-        aside=tuple(name_of[kept[i]] for i in np.setdiff1d(np.arange(len(kept)), [*held_out, *learned])),
+        train=tuple(file_of[photos.paths[i]] for i in photos.learned),
+        holdout=tuple(file_of[photos.paths[i]] for i in photos.held_out),
+        aside=tuple(file_of[photos.paths[i]] for i in photos.aside),
         version=__version__,
         roi=options.roi,
     )
     model = _build(config)
-    if preset.turned:
-        aspect = _aspect(kept[0], options)
-        with _enough_memory(fabric, preset):
-            model.to(fabric.device)
-            any_angle = lie_at_any_angle(model, inputs[learned], aspect, fabric.device)
-        if fabric.broadcast(any_angle):
-            epochs = preset.epochs if options.epochs is not None else TURNED_EPOCHS * preset.epochs
-            config = replace(config, turned=aspect, preset=replace(preset, epochs=epochs))
-            if fabric.is_global_zero:
-                report(Progress("angles", 0, 0, warning=ABOUT_ANGLES))
+    if config.preset.turned:
+        config = _told_of_angles(fabric, config, model, photos, options, report)
     if folder is None and fabric.is_global_zero:
         folder = new_run_folder()
     folder = Path(fabric.broadcast(str(folder)))
     if fabric.is_global_zero:
         save_config(folder, config)
-        save_samples(folder, [kept[i] for i in held_out])
+        save_samples(folder, [photos.paths[i] for i in photos.held_out])
     fabric.barrier()
-    _run(fabric, folder, config, model, inputs[learned], inputs[held_out], None, report)
+    _run(fabric, folder, config, model, photos.inputs[photos.learned], photos.inputs[photos.held_out], None, report)
     return folder
+
+
+@dataclass(frozen=True, eq=False)
+class _Photos:
+    """The readable photos, brought to the model's input, (N, H, W, 3), and which rows are for what, each ascending."""
+
+    paths: Sequence[Path]
+    inputs: NDArray[np.uint8]
+    learned: NDArray[np.int64]
+    held_out: NDArray[np.int64]
+    aside: NDArray[np.int64]  # copies of held-out ones
+
+
+def _choose(files: Sequence[Path], options: TrainingOptions, report: Report) -> _Photos:
+    """Read `files` and choose what is held out. Raises DatasetError, and UsageError for too few images for `alpha`."""
+    inputs, paths, problems = load_inputs(
+        files, options.size, options.resize, roi=options.roi, skip_unreadable=options.skip_unreadable
+    )
+    for problem in problems:
+        report(Progress("skipped", 0, 0, warning=problem))
+    copies = find_duplicates([fingerprint(image) for image in inputs], inputs)
+    held_out, learned = split(len(paths), options.holdout, options.seed, copies)
+    if copies:
+        report(Progress("copies", 0, 0, warning=about_copies(copies, held_out, learned)))
+    if options.alpha is not None:
+        conformal_threshold((0.0,) * len(held_out), options.alpha)  # too few images: say so before the work
+    aside = np.setdiff1d(np.arange(len(paths)), [*held_out, *learned])
+    return _Photos(paths, inputs, learned, held_out, aside)
+
+
+def _told_of_angles(
+    fabric: Fabric, config: RunConfig, model: RSTPM, photos: _Photos, options: TrainingOptions, report: Report
+) -> RunConfig:
+    """`config`, with turned copies and the epochs that they take where the learned photos lie at any angle."""
+    aspect = _aspect(photos.paths[0], options)
+    with _enough_memory(fabric, config.preset):
+        model.to(fabric.device)
+        any_angle = lie_at_any_angle(model, photos.inputs[photos.learned], aspect, fabric.device)
+    if not fabric.broadcast(any_angle):
+        return config
+    report(Progress("angles", 0, 0, warning=ABOUT_ANGLES))
+    epochs = config.preset.epochs if options.epochs is not None else TURNED_EPOCHS * config.preset.epochs
+    return replace(config, turned=aspect, preset=replace(config.preset, epochs=epochs))
+
+
+def _of_one_process(fabric: Fabric, report: Report) -> Report:
+    """One voice is enough."""
+    return report if fabric.is_global_zero else lambda progress: None
 
 
 def resume(folder: Path, machine: Machine | None = None, *, report: Report = lambda progress: None) -> Path:
@@ -177,6 +205,7 @@ def resume(folder: Path, machine: Machine | None = None, *, report: Report = lam
     paths = recorded_files(source, (*config.train, *config.holdout), "train again on the new images")
     inputs, _, _ = load_inputs(paths, config.size, config.resize, roi=config.roi)
     split = len(config.train)
+    report = _of_one_process(fabric, report)
     _run(fabric, folder, config, _build(config), inputs[:split], inputs[split:], load_checkpoint(folder), report)
     return folder
 
@@ -285,8 +314,6 @@ def _run(
     checkpoint: Checkpoint | None,
     report: Report,
 ) -> None:
-    if not fabric.is_global_zero:
-        report = lambda progress: None  # noqa: E731 (one voice is enough)
     started = time.monotonic()
     model.to(fabric.device)
     model.students.to(memory_format=torch.channels_last)
