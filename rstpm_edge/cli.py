@@ -1,7 +1,9 @@
 """The command line: what all commands share. Each command stands in a module of its own."""
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -28,32 +30,43 @@ class _Group(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return super().main(*args, **kwargs)
-        except OSError as error:  # the group's own --help and --version, which are no command's
-            discard_stdout()
-            say_error(_unusable(error))
+        except OSError:  # click cannot even say on standard error what is wrong
             sys.exit(WRONG_USE)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with _one_sentence(ctx):  # --help and --version print here
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         # Read when cv2 is imported: a damaged image gets one line from us, and none from OpenCV or FFmpeg.
         os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-        try:
+        with _one_sentence(ctx):
             if "RSTPM_EDGE_KERNEL" in os.environ:
                 from rstpm_edge.fusion import kernels
 
                 kernels()  # raises for one that there is not, before the work
             return super().invoke(ctx)
-        except RstpmEdgeError as error:
-            say_error(error)
-            ctx.exit(WRONG_USE)
-        except BrokenPipeError:  # the reader, `head` say, has seen enough
+
+
+@contextlib.contextmanager
+def _one_sentence(ctx: click.Context) -> Iterator[None]:
+    """Ends the command with the exit code for whatever is raised."""
+    try:
+        yield
+    except RstpmEdgeError as error:
+        say_error(error)
+        ctx.exit(WRONG_USE)
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        discard_stdout()
+        ctx.exit(BROKEN_PIPE)
+    except OSError as error:
+        if error.filename is None:  # standard output on a full disk; else a path that may not be looked at
             discard_stdout()
-            ctx.exit(BROKEN_PIPE)
-        except OSError as error:  # a path that may not be looked at, or is too long
-            say_error(_unusable(error))
-            ctx.exit(WRONG_USE)
-        except KeyboardInterrupt:
-            ctx.exit(INTERRUPTED)
+        say_error(_unusable(error))
+        ctx.exit(WRONG_USE)
+    except KeyboardInterrupt:
+        ctx.exit(INTERRUPTED)
 
 
 def _unusable(error: OSError) -> str:

@@ -121,7 +121,9 @@ def infer(ctx: click.Context, /, sources: tuple[str, ...], **options: Any) -> No
         command = stack.enter_context(_command(options, plan)) if options["on_anomaly"] is not None else None
         mqtt = stack.enter_context(_mqtt(options)) if options["mqtt"] is not None else None
         interrupts = stack.enter_context(Interrupts())
-        inspection = Inspection(detector, output, [reaction.tell for reaction in (command, mqtt) if reaction])
+        inspection = Inspection(
+            detector, output, [mqtt.tell] if mqtt else [], of_parts=[command.tell] if command else []
+        )
         tell_source = mqtt.tell_source if mqtt else lambda there: None
         notes = _run(inspection, plan, folders, options["limit"], interrupts, tell_source)
     if notes is not None:
@@ -183,7 +185,7 @@ def _run(
             if interrupts.received or inspection.counts.total() == limit:
                 break
     except SourceError as error:
-        inspection.take(Failure(plan.name, str(error)))
+        inspection.note_lost_source(Failure(plan.name, str(error)))
     finally:
         service.stopping()
         if live:

@@ -42,6 +42,8 @@ class Output:
 class Inspection:
     """Judges frames with `detector` (channels="bgr"), and calls each of `reactions` with the fields of each verdict.
 
+    `of_parts` are reactions that are not called for a source that failed, since no part did.
+
     `counts` has "normal", "anomalous" and "failed"; `unwritten` is the number of images whose picture or map could not
     be written; `seconds` is the time that judging took, writing included.
     """
@@ -51,6 +53,7 @@ class Inspection:
         detector: "Detector",
         output: Output,
         reactions: Sequence[Callable[[Mapping[str, Any]], None]] = (),
+        of_parts: Sequence[Callable[[Mapping[str, Any]], None]] = (),
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.unwritten = 0
@@ -59,6 +62,7 @@ class Inspection:
         self._detector = detector
         self._output = output
         self._reactions = reactions
+        self._of_parts = of_parts
 
     def take(self, item: Frame | Failure) -> None:
         """Judge a frame, or take note of a failure.
@@ -68,11 +72,15 @@ class Inspection:
         """
         start = time.perf_counter()
         if isinstance(item, Failure):
-            self._fail(item)
+            self._fail(item, self._of_parts)
         else:
             self._judge(item)
             self.seconds += item.read_ms / 1000
         self.seconds += time.perf_counter() - start
+
+    def note_lost_source(self, failure: Failure) -> None:
+        """Take note that there is no source to judge from."""
+        self._fail(failure)
 
     def summary(self, *notes: str) -> str:
         """One line for people at the end; `notes` come last, empty ones are left out."""
@@ -89,22 +97,22 @@ class Inspection:
         try:
             result = self._detector(frame.image)
         except (ImageError, ModelError, UsageError) as error:  # a mask that does not fit; none knows which image it was
-            self._fail(Failure(frame.source, f"Cannot judge {frame.source}: {error}"))
+            self._fail(Failure(frame.source, f"Cannot judge {frame.source}: {error}"), self._of_parts)
             return
         milliseconds = frame.read_ms + (time.perf_counter() - start) * 1000
         self.counts["anomalous" if result.is_anomalous else "normal"] += 1
         fields = verdict_fields(frame, result, milliseconds)
-        for react in self._reactions:  # before anything is written: the part moves on
+        for react in (*self._of_parts, *self._reactions):  # before anything is written: the part moves on
             react(fields)
         if result.is_anomalous or not self._output.rejects_only:
             self._write(frame, result)
         say(json.dumps(fields) if self._output.as_json else verdict_line(fields))
 
-    def _fail(self, failure: Failure) -> None:
+    def _fail(self, failure: Failure, reactions: Sequence[Callable[[Mapping[str, Any]], None]] = ()) -> None:
         self.counts["failed"] += 1
         say_error(failure.message)
         fields = failure_fields(failure)
-        for react in self._reactions:
+        for react in (*reactions, *self._reactions):
             react(fields)
         if self._output.as_json:
             say(json.dumps(fields))

@@ -95,10 +95,14 @@ def _panel(image: Image) -> Image:
 
 def scaled(image: Image, scale: float) -> Image:
     """`image` (H, W, 3), so many times as large, and a pixel each way at least."""
-    height, width = image.shape[:2]
-    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    size = scaled_size(image.shape[0], image.shape[1], scale)
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
+
+
+def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
+    """(width, height) of `scaled`."""
+    return max(round(width * scale), 1), max(round(height * scale), 1)
 
 
 def _draw_box(canvas: Image, region: Region, scale: float, colour: Colour, thickness: int) -> None:

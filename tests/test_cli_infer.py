@@ -328,6 +328,21 @@ def test_standard_error_on_a_full_disk(model: Path, photos: Path, tmp_path: Path
     assert rejects == (tmp_path / "ran").read_text().count("x") > 0
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["infer", "--help"]])
+def test_help_that_nobody_reads(model: Path, arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = start(model, *arguments, stdout=writer)
+    os.close(writer)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (141, b"")
+
+
+def test_wrong_use_that_nobody_can_be_told(model: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        assert start(model, "infer", "--none", stdout=full, stderr=full).wait(60) == 2
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["infer", "--help"]])
 def test_help_onto_a_full_disk(model: Path, arguments: list[str]) -> None:
     with open("/dev/full", "wb") as full:

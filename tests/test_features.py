@@ -62,6 +62,9 @@ def test_the_memory_of_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for limit, expected in (("max", 8000 * 1024), ("3000000", 2000000), ("900000", 0), ("99000000", 8000 * 1024)):
         (tmp_path / "memory.max").write_text(limit + "\n")
         assert features.available_memory() == expected
+    (tmp_path / "memory.max").write_text("3000000\n")
+    (tmp_path / "memory.stat").write_text("active_file 70\ninactive_file 400000\n")  # photos that were read before
+    assert features.available_memory() == 2400000
 
 
 def test_features_that_do_not_fit_on_the_disk(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,6 +133,10 @@ def test_images_that_cannot_be_judged_if_asked_for(run: Any, photos: Path, tmp_p
     told = [json.loads(line) for line in (tmp_path / "stdin").read_text().splitlines()]
     assert [fields.get("is_anomalous", fields.get("error", "")[:11]) for fields in told] == ["Cannot read", True]
     assert f"{photos / 'damaged.png'}||\n" in (tmp_path / "words").read_text()
+    (tmp_path / "words").unlink()
+    result = run("camera:97", "--on-anomaly", str(script), "--on-anomaly-unjudged")
+    assert result.exit_code == 3
+    assert not (tmp_path / "words").exists()  # a source that is not there is no part to reject
     result = run(photos, "--on-anomaly-unjudged")
     assert result.exit_code == 2
     assert result.stderr == "Error: --on-anomaly-unjudged goes with --on-anomaly COMMAND only.\n"

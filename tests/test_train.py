@@ -269,15 +269,17 @@ def test_a_device_whose_memory_is_too_small(parts: Path, tmp_path: Path, monkeyp
     def full(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
 
-    for at in ("lie_at_any_angle", "fit", "calibrate_on"):
+    go_on = f"go on with --resume {tmp_path}/AT --device cpu"
+    for at, says in (
+        ("lie_at_any_angle", "train with a smaller --size, or with --device cpu"),
+        ("fit", f"train again with --set batch_size=N, below 8, or a smaller --size, or {go_on}"),
+        ("calibrate_on", go_on),
+    ):
         run = tmp_path / at
-        again = "with --device cpu" if at == "lie_at_any_angle" else f"go on with --resume {run} --device cpu"
         with monkeypatch.context() as patch:
             patch.setattr(train, at, full)
-            with pytest.raises(
-                TrainingError,
-                match=rf"^The memory of cpu is too small for batches of 8 images; .*--size, or {re.escape(again)}\.$",
-            ):
+            sentence = rf"^The memory of cpu is too small; {re.escape(says.replace('AT', at))}\.$"
+            with pytest.raises(TrainingError, match=sentence):
                 teach(parts, run)
         assert not (tmp_path / at / "features").exists()
 
@@ -396,7 +398,7 @@ def test_images_in_folders_below_are_left_out_and_told(parts: Path, tmp_path: Pa
     warnings: list[str | None] = []
     folder = teach(good, tmp_path / "run", epochs=1, report=lambda p: warnings.append(p.warning))
     (warning,) = filter(None, warnings)
-    assert warning == f"2 images lie in folders below {good} and are left out: put all into one folder."
+    assert warning == f"2 images lie in folders below {good}; only those that lie in it are taken."
     config = load_config(folder)
     assert len(config.train) + len(config.holdout) == 12
 

@@ -217,7 +217,7 @@ def test_an_image_that_cannot_be_looked_at_for_a_moment(
     monkeypatch.setattr(watching, "LISTED", 0.5)
     watcher = Watcher(tmp_path)
     (tmp_path / "x.png").write_bytes(encoded(bad))
-    stat, gone = os.stat, [vanish]
+    stat, gone = os.stat, [True] if vanish else []
 
     def flaky(path: object, *args: object, **keywords: object) -> os.stat_result:
         if str(path).endswith("x.png") and gone:
@@ -244,6 +244,87 @@ def test_a_share_that_is_mounted_as_another_device(tmp_path: Path, bad: NDArray[
         os.link(share / name, again / name)
     mount.unlink()
     mount.symlink_to(again)
+    watcher.nothing()
+
+
+def test_a_share_of_many_files_that_is_mounted_as_another_device(
+    tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "REMEMBERED", 1)
+    share, mount = tmp_path / "share", tmp_path / "mount"
+    for name in ("1.png", "2.png", "sub/3.png", "sub/4.png"):
+        (share / name).parent.mkdir(parents=True, exist_ok=True)
+        (share / name).write_bytes(encoded(bad))
+    (tmp_path / "empty").mkdir()
+    mount.symlink_to(share)
+    watcher = Watcher(mount)
+    again = tmp_path / "again"
+    shutil.copytree(share, again, copy_function=os.link)
+    for there in (tmp_path / "empty", again):
+        mount.unlink()
+        mount.symlink_to(there)
+        watcher.nothing()
+    (again / "sub" / "5.png").write_bytes(encoded(bad))
+    watcher.until("5.png")
+
+
+def test_while_the_share_is_away_nobody_can_write(
+    tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "GIVEN_UP", 1.0)
+    share, mount = tmp_path / "share", tmp_path / "mount"
+    share.mkdir()
+    mount.symlink_to(share)
+    watcher = Watcher(mount)
+    (share / "x.png").write_bytes(encoded(bad)[:100])
+    watcher.nothing(0.3)
+    mount.unlink()
+    watcher.nothing(1.2)
+    mount.symlink_to(share)
+    watcher.nothing(0.5)
+    (share / "x.png").write_bytes(encoded(bad))
+    assert isinstance(watcher.until("x.png")["x.png"], Frame)
+
+
+def test_files_of_one_time_stamp_are_told_by_their_names(tmp_path: Path, bad: NDArray[np.uint8]) -> None:
+    """As copies have it that keep whole seconds: the next file may have the number, size and time of a deleted one."""
+    watcher = Watcher(tmp_path)
+    inodes = set()
+    for number in range(3):
+        path = tmp_path / f"{number}.bmp"
+        path.write_bytes(encoded(bad, ".bmp"))
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+        inodes.add(path.stat().st_ino)
+        watcher.until(path.name)
+        path.unlink()
+
+
+def test_of_many_files_only_new_ones_are_looked_at(
+    tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "LOOKED_AT", 3)
+    monkeypatch.setattr(watching, "LISTED", 0.3)
+    for number in range(5):
+        (tmp_path / f"{number}.png").write_bytes(encoded(bad))
+    watcher = Watcher(tmp_path)
+    (tmp_path / "0.png").write_bytes(encoded(255 - bad))  # in place, which is not seen then
+    watcher.nothing()
+    (tmp_path / "next").write_bytes(encoded(bad))
+    os.replace(tmp_path / "next", tmp_path / "1.png")
+    (tmp_path / "5.png").write_bytes(encoded(bad))
+    watcher.until("1.png", "5.png")
+    watcher.nothing()
+
+
+def test_a_link_to_an_image_is_one(tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "LISTED", 0.3)
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "x.png").write_bytes(encoded(bad))
+    (tmp_path / "in").mkdir()
+    watcher = Watcher(tmp_path / "in")
+    (tmp_path / "in" / "x.png").symlink_to(tmp_path / "store" / "x.png")
+    (tmp_path / "in" / "broken.png").symlink_to(tmp_path / "store" / "none.png")
+    watcher.until("x.png")
     watcher.nothing()
 
 

@@ -192,8 +192,11 @@ def _is_run_on(run: Path, files: Sequence[Path]) -> bool:
             load_summary(run)
     except TrainingError:  # there is none, or it is damaged
         return False
-    folder, names = identify(files)
-    same = Path(config.data) == folder and {*config.train, *config.holdout, *config.aside} == set(names)
+    folder, found = identify(files)
+    recorded = (*config.train, *config.holdout, *config.aside)
+    if any(file.crc32 is None for file in recorded):  # from before content was recorded
+        found = tuple(file._replace(crc32=None) for file in found)
+    same = Path(config.data) == folder and set(recorded) == set(found)
     return same and not (finished and checkpoint is None)
 
 

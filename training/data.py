@@ -72,7 +72,7 @@ def about_images_below(folder: Path) -> str | None:
     except ImageError:  # a folder that may not be listed is none of ours
         return None
     lie = "image lies" if below == 1 else "images lie"
-    return f"{below} {lie} in folders below {folder} and are left out: put all into one folder." if below else None
+    return f"{below} {lie} in folders below {folder}; only those that lie in it are taken." if below else None
 
 
 def training_file(data: Path, name: str) -> Path:

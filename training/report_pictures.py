@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.image import read_image
-from rstpm_edge.overlay import Colour, Image, draw_marks, heat_colours, scaled
+from rstpm_edge.overlay import Colour, Image, draw_marks, heat_colours, scaled, scaled_size
 from rstpm_edge.roi import crop
 
 from .predictions import Predictions
@@ -66,7 +66,7 @@ class Painter:
 
     def thumbnail(self, i: int) -> Picture:
         """Photo and overlay of image i in one picture, side by side or, for a wide image, one above the other."""
-        halves = [_fitted(panel, THUMBNAIL) for panel in self._photo_and_overlay(i)]
+        halves = [scaled(panel, THUMBNAIL / max(panel.shape[:2])) for panel in self._photo_and_overlay(i)]
         height, width = halves[0].shape[:2]
         wide = width > height
         gap = np.full((GAP, width, 3) if wide else (height, GAP, 3), GAP_COLOUR, np.uint8)
@@ -75,7 +75,7 @@ class Painter:
     def _photo_and_overlay(self, i: int) -> tuple[Image, Image]:
         path = self._predictions.images[i].path
         image = crop(read_image(path), self._predictions.bundle.roi, path)
-        photo = _fitted(image, PANEL)
+        photo = scaled(image, PANEL / max(image.shape[:2]))
         return photo, draw_marks(photo, self._predictions.result(i, self._score(i)), image.shape[1])
 
     def _map(self, level: int, i: int) -> Image:
@@ -84,7 +84,8 @@ class Painter:
         low, high = self._scales[level]
         values = np.clip((self._predictions.maps[level][i] - low) / (high - low), 0, 1)
         whole = cv2.resize(values, (bundle.width, bundle.height), interpolation=cv2.INTER_LINEAR)
-        size = _size(*self._predictions.shapes[i], MAP)
+        height, width = self._predictions.shapes[i]
+        size = scaled_size(height, width, MAP / max(height, width))
         inside = cv2.resize(whole[place.window], size, interpolation=cv2.INTER_AREA)
         return heat_colours(np.asarray(inside, np.float32))
 
@@ -114,13 +115,3 @@ def _outlined(photo: Image, mask: NDArray[np.bool_]) -> Image:
     around = cv2.dilate(inside.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
     shown[around & ~inside] = OUTLINED
     return shown
-
-
-def _fitted(image: Image, longest: int) -> Image:
-    return scaled(image, longest / max(image.shape[:2]))
-
-
-def _size(height: int, width: int, longest: int) -> tuple[int, int]:
-    """(width, height) of an image that was brought to this longest side."""
-    scale = longest / max(height, width)
-    return max(round(width * scale), 1), max(round(height * scale), 1)

@@ -179,7 +179,7 @@ def _told_of_angles(
 ) -> RunConfig:
     """`config`, with turned copies and the epochs that they take where the learned photos lie at any angle."""
     aspect = _aspect(photos.paths[0], options)
-    with _enough_memory(fabric, config.preset):
+    with _enough_memory(fabric, "train with a smaller --size, or with --device cpu"):
         model.to(fabric.device)
         any_angle = lie_at_any_angle(model, photos.inputs[photos.learned], aspect, fabric.device)
     if not fabric.broadcast(any_angle):
@@ -321,9 +321,12 @@ def _run(
         _keep_freed_memory()
     if checkpoint:
         started -= 60 * checkpoint.minutes  # as if it had never been interrupted
-    with _enough_memory(fabric, config.preset, folder):
+    go_on = f"go on with --resume {folder} --device cpu"
+    fewer = f"train again with --set batch_size=N, below {config.preset.batch_size}, or a smaller --size, or {go_on}"
+    with _enough_memory(fabric, fewer):
         losses = _learn(fabric, folder, config, model, inputs, checkpoint, started, report)
-        if fabric.is_global_zero:
+    if fabric.is_global_zero:
+        with _enough_memory(fabric, go_on):
             found = calibrate_on(
                 model,
                 held_out,
@@ -331,23 +334,23 @@ def _run(
                 config.alpha,
                 progress=lambda done: report(Progress("calibration", done, len(held_out))),
             )
-            minutes = (time.monotonic() - started) / 60
-            hashes = (model.teacher1.record.sha256, model.teacher2.record.sha256)
-            named = zip((photo.name for photo in config.holdout), found.scores, strict=True)
-            highest = tuple(sorted(named, key=lambda pair: -pair[1])[:NAMED])
-            save_summary(
-                folder,
-                Summary(
-                    len(losses),
-                    minutes,
-                    tuple(losses),
-                    found.fusion,
-                    found.calibration,
-                    hashes,
-                    highest,
-                    found.evidence,
-                ),
-            )
+        minutes = (time.monotonic() - started) / 60
+        hashes = (model.teacher1.record.sha256, model.teacher2.record.sha256)
+        named = zip((photo.name for photo in config.holdout), found.scores, strict=True)
+        highest = tuple(sorted(named, key=lambda pair: -pair[1])[:NAMED])
+        save_summary(
+            folder,
+            Summary(
+                len(losses),
+                minutes,
+                tuple(losses),
+                found.fusion,
+                found.calibration,
+                hashes,
+                highest,
+                found.evidence,
+            ),
+        )
     fabric.barrier()
 
 
@@ -387,13 +390,9 @@ def _learn(
 
 
 @contextlib.contextmanager
-def _enough_memory(fabric: Fabric, preset: Preset, folder: Path | None = None) -> Iterator[None]:
-    """Raises TrainingError where the accelerator's memory is too small; `folder` is the run's, once there is one."""
+def _enough_memory(fabric: Fabric, otherwise: str) -> Iterator[None]:
+    """Raises TrainingError, with `otherwise` for what to do, where the accelerator's memory is too small."""
     try:
         yield
     except torch.OutOfMemoryError as error:
-        again = "with --device cpu" if folder is None else f"go on with --resume {folder} --device cpu"
-        raise TrainingError(
-            f"The memory of {fabric.device} is too small for batches of {preset.batch_size} images; train again "
-            f"with --set batch_size=N, fewer, or a smaller --size, or {again}."
-        ) from error
+        raise TrainingError(f"The memory of {fabric.device} is too small; {otherwise}.") from error
