@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from rstpm_edge.errors import UsageError
 
 DEFAULT_ALPHA = 0.01
+USUAL_ALPHAS = (0.01, 0.02, 0.05, 0.1, 0.2)  # what else a user may think of
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,16 @@ class Calibration:
     def threshold(self) -> float:
         """The score above which an image is called anomalous."""
         return conformal_threshold(self.scores, self.alpha)
+
+    def threshold_for(self, alpha: float) -> float:
+        """The threshold for another rate. Raises UsageError for one that so many held-out images do not allow."""
+        return conformal_threshold(self.scores, alpha)
+
+    @property
+    def thresholds(self) -> dict[float, float]:
+        """By rate, ascending: the model's own, and usual ones that so many held-out images allow."""
+        usual = (alpha for alpha in USUAL_ALPHAS if alpha >= smallest_alpha(len(self.scores)))
+        return {alpha: self.threshold_for(alpha) for alpha in sorted({self.alpha, *usual})}
 
     @property
     def median(self) -> float:

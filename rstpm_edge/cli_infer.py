@@ -29,6 +29,9 @@ FILE = click.Path(path_type=Path)
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @model_option
 @click.option("--threshold", type=float, metavar="SCORE", help="Take this one, not the calibrated threshold.")
+@click.option(
+    "--alpha", type=float, metavar="RATE", help="Or the threshold at which so many good parts may be rejected, as 0.05."
+)
 @click.option("--roi", metavar="X,Y,W,H", help="Judge this part (pixels), or `full`.  [default: what was trained on]")
 @click.option("--mask", type=FILE, metavar="FILE", help="A picture: anomalies where it is black do not count.")
 @click.option("--every", metavar="N|SECONDS", help="Of a video or camera, each N-th frame, or one each 0.5s.")
@@ -114,6 +117,7 @@ def infer(ctx: click.Context, /, sources: tuple[str, ...], **options: Any) -> No
         polite=options["polite"],
         engine_cache=options["engine_cache"],
         threshold=options["threshold"],
+        alpha=options["alpha"],
         roi=_roi(options["roi"]),
         mask=options["mask"],
     )

@@ -41,6 +41,7 @@ def info(model: Path, providers: "list[Provider] | None", as_json: bool) -> None
         "images": len(calibration.scores),
         "threshold": calibration.threshold,
         "typical_score": calibration.median,
+        "thresholds": [{"alpha": alpha, "threshold": value} for alpha, value in calibration.thresholds.items()],
     }
     facts["runtime"] = {
         "providers": available_providers(),
@@ -73,6 +74,10 @@ def _table(model: Path, facts: dict[str, Any]) -> str:
             f"{calibration['typical_score']:.4g}, median of {calibration['images']} good images",
         ),
         ("false rejects", f"at most {calibration['alpha']:.2%} of good parts"),
+        (
+            "infer --alpha",
+            ", ".join(f"{one['alpha']:.3g}: {one['threshold']:.4g}" for one in calibration["thresholds"]),
+        ),
         ("fusion", f"{fusion['mode']}, smoothing {fusion['smoothing_sigma']:g} px"),
         *((name, _numbers(fusion[name])) for name in ("mean", "std", "weights")),
         *([("head", _numbers(fusion["head"].values()) + " (mean, std, weight)")] if fusion["head"] else []),

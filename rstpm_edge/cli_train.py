@@ -12,9 +12,11 @@ from rstpm_edge.errors import UsageError
 from rstpm_edge.roi import parse_roi
 
 if TYPE_CHECKING:
+    from rstpm_edge.calibration import Calibration
     from rstpm_edge.training.run import Summary
 
 OF_RESUME = ("resume", "device", "precision", "processes")  # what may be another when a run goes on
+LENIENT = 0.05  # the rate, at least, for which a higher one than the model's is told
 ODD = 1.25  # times as far above the typical score as the next
 
 
@@ -128,6 +130,18 @@ def say_run(run: Path) -> None:
     if calibration.alpha > 0.01 and config.alpha is None:
         say(f"The {held} held-out images allow no smaller rate; 0.01 takes 99 of them.")
     _say_odd_one(summary)
+    _say_dial(calibration)
+
+
+def _say_dial(calibration: "Calibration") -> None:
+    """One line on what another rate would do, where the held-out images allow a usual one."""
+    for alpha, threshold in calibration.thresholds.items():
+        if alpha > calibration.alpha and alpha >= LENIENT:
+            say(
+                f"`rstpm-edge infer --alpha {alpha:g}` would reject up to {alpha:.0%} of good parts, at the threshold "
+                f"{threshold:.4g}, and find more."
+            )
+            break
 
 
 def _say_odd_one(summary: "Summary") -> None:

@@ -48,6 +48,8 @@ class Detector:
     channels: order of the channels in arrays, "bgr" as OpenCV gives them, or "rgb". Files need no such hint.
     threshold: score above which an image is anomalous; by default the calibrated one. It may be changed
         later.
+    alpha: in its place, the rate of good parts that may be rejected: the threshold is that of the model's own
+        calibration for it. A higher rate finds more defects.
     roi: (x, y, width, height) of the part of each photo that is judged, as an image of its own. "model" is the
         part that the model was trained on; None is all of the photo. Results are in the photo's coordinates.
     mask: where anomalies count, white or True, and where they do not, black or False: an image file, or an array
@@ -68,11 +70,14 @@ class Detector:
         engine_cache: str | os.PathLike[str] | None = None,
         channels: Channels = "bgr",
         threshold: float | None = None,
+        alpha: float | None = None,
         roi: Roi | Literal["model"] | None = "model",
         mask: ImageLike | None = None,
     ) -> None:
         if channels not in get_args(Channels):
             raise UsageError(f"channels must be one of {', '.join(get_args(Channels))}, but is {channels!r}.")
+        if threshold is not None and alpha is not None:
+            raise UsageError("Give a threshold or an alpha, which asks for one, not both.")
         from_model = isinstance(roi, str) and roi == "model"
         given_roi = None if from_model or roi is None else check_roi(roi)
         loaded_mask = None if mask is None else load_mask(mask)
@@ -90,7 +95,10 @@ class Detector:
         if loaded_mask is not None:  # photos of one camera all have one size
             self._ignored = lru_cache(maxsize=4)(loaded_mask.ignored)
         self._open_session: Session | None = session
-        self.threshold = session.bundle.calibration.threshold if threshold is None else threshold
+        calibration = session.bundle.calibration
+        if threshold is None:
+            threshold = calibration.threshold if alpha is None else calibration.threshold_for(alpha)
+        self.threshold = threshold
 
     @property
     def info(self) -> Bundle:

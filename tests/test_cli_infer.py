@@ -86,6 +86,12 @@ def test_exit_code_of_normal_images(run: Any, photos: Path) -> None:
     assert run("infer", photos, "--threshold", -1).exit_code == 1
 
 
+def test_another_rate_of_false_rejects(run: Any, photos: Path) -> None:
+    for alpha, threshold in ((0.01, 0.99), (0.05, 0.95), (0.2, 0.8)):
+        result = run("infer", photos, "--alpha", alpha, "--json")
+        assert {json.loads(line)["threshold"] for line in result.stdout.splitlines()} == {threshold}
+
+
 def test_unreadable_images_are_told_and_the_others_judged(run: Any, photos: Path, huge_png: bytes) -> None:
     (photos / "2.jpg").write_text("this is text")
     (photos / "3.png").write_bytes(b"")
@@ -237,6 +243,9 @@ def test_wrong_use(run: Any, photos: Path, tmp_path: Path) -> None:
         ([tmp_path / "empty"], "There are no PNG, JPEG, BMP or TIFF images in the folder"),
         ([photos, "--provider", "quantum"], "This ONNX Runtime has no execution provider 'quantum', only "),
         ([photos, "--threshold", "nan"], "The threshold must be a finite number"),
+        ([photos, "--alpha", "0.001"], "A false-reject rate of 0.001 needs at least 999 held-out good images"),
+        ([photos, "--alpha", "5"], "alpha must lie between 0 and 1, but is 5."),
+        ([photos, "--alpha", "0.1", "--threshold", "1"], "Give a threshold or an alpha, which asks for one, not both."),
         ([photos, "--rejects-only"], "--rejects-only goes with --save-overlay or --save-map"),
         ([photos, "--mqtt-ca", photos / "1.png"], "--mqtt-password-file and --mqtt-ca go with --mqtt URL only"),
         ([photos, "--model", photos], "is a folder"),
@@ -283,7 +292,14 @@ def test_info(run: Any, model: Path) -> None:
         assert fact in text
     facts = json.loads(run("info", "--json").stdout)
     assert facts["preset"] == "test"
-    assert facts["calibration"] == {"alpha": 0.01, "images": 99, "threshold": 0.99, "typical_score": 0.5}
+    thresholds = [(0.01, 0.99), (0.02, 0.98), (0.05, 0.95), (0.1, 0.9), (0.2, 0.8)]
+    assert facts["calibration"] == {
+        "alpha": 0.01,
+        "images": 99,
+        "threshold": 0.99,
+        "typical_score": 0.5,
+        "thresholds": [{"alpha": alpha, "threshold": threshold} for alpha, threshold in thresholds],
+    }
     assert facts["runtime"]["kernel"] in facts["runtime"]["kernels"]
     assert run("info", "--model", model.parent / "none").exit_code == 2
 

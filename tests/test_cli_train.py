@@ -53,6 +53,34 @@ def test_training_says_what_it_promises(workplace: Workplace) -> None:
 
 
 @pytest.mark.parametrize(
+    ("count", "alpha", "said"),
+    [
+        (
+            99,
+            None,
+            "`rstpm-edge infer --alpha 0.05` would reject up to 5% of good parts, at the threshold 94, and find more.",
+        ),
+        (
+            9,
+            None,
+            "`rstpm-edge infer --alpha 0.2` would reject up to 20% of good parts, at the threshold 7, and find more.",
+        ),
+        (99, 0.2, None),
+        (3, None, None),
+    ],
+)
+def test_what_another_rate_would_do_is_told(
+    workplace: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str], count: int, alpha: float, said: str | None
+) -> None:
+    shutil.copy(workplace.run / "config.json", tmp_path)
+    scores = calibrate(range(count), alpha)
+    save_summary(tmp_path, dataclasses.replace(load_summary(workplace.run), calibration=scores, highest=()))
+    say_run(tmp_path)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == said if said else "infer --alpha" not in last
+
+
+@pytest.mark.parametrize(
     ("highest", "alpha", "said"),
     [
         ([9.0, 4.0, 3.5], 0.2, True),

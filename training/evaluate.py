@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.bundle import Evidence, Fusion
-from rstpm_edge.calibration import conformal_threshold, smallest_alpha
 from rstpm_edge.errors import DatasetError
 from rstpm_edge.providers import Provider
 from rstpm_edge.scoring import ScoredMaps
@@ -21,7 +20,6 @@ from .predictions import ALL_MAPS, Predictions, predict
 from .ranking import RankedPixels, rank
 
 GOOD_PIXEL, DEFECTIVE_PIXEL = 4, 80  # bytes of memory that ranking one takes
-OTHER_ALPHAS = (0.01, 0.02, 0.05, 0.1, 0.2)  # false-reject rates that a user may think of instead of the model's
 
 
 @dataclass(frozen=True)
@@ -198,10 +196,8 @@ def measure(predictions: Predictions) -> Evaluation:
 
     calibration = bundle.calibration
     verdicts = _verdicts(groups, scores, calibration.threshold)
-    alphas = {calibration.alpha, *(a for a in OTHER_ALPHAS if a >= smallest_alpha(len(calibration.scores)))}
     points = []
-    for alpha in sorted(alphas):
-        threshold = conformal_threshold(calibration.scores, alpha)
+    for alpha, threshold in calibration.thresholds.items():
         found = _verdicts(groups, scores, threshold)
         points.append(OperatingPoint(alpha, threshold, found["good"], _all_defects(found)))
     return Evaluation(
