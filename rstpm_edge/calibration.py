@@ -79,7 +79,7 @@ def conformal_threshold(scores: tuple[float, ...], alpha: float) -> float:
         raise UsageError(
             f"A false-reject rate of {alpha:g} needs at least {needed} held-out good images, but there are "
             f"{n}: give more images, a larger --holdout, or an --alpha of at least "
-            f"{_rounded_up(smallest_alpha(n))}."
+            f"{typed(smallest_alpha(n))}."
         )
     return scores[max(rank, 1) - 1]
 
@@ -89,6 +89,7 @@ def smallest_alpha(n: int) -> float:
     return 1 / (n + 1)
 
 
-def _rounded_up(alpha: float) -> str:
+def typed(alpha: float) -> str:
+    """A rate in four digits, as a user may type it: rounded up, so that it is still one that is allowed."""
     # Rounded to nearest, 1/3 would read 0.333, and the user who types that gets the same error again.
     return f"{math.ceil(alpha * 10_000) / 10_000:g}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rstpm_edge.calibration import typed
 from rstpm_edge.cli_common import model_option, provider_option, say
 
 if TYPE_CHECKING:
@@ -74,10 +75,7 @@ def _table(model: Path, facts: dict[str, Any]) -> str:
             f"{calibration['typical_score']:.4g}, median of {calibration['images']} good images",
         ),
         ("false rejects", f"at most {calibration['alpha']:.2%} of good parts"),
-        (
-            "infer --alpha",
-            ", ".join(f"{one['alpha']:.3g}: {one['threshold']:.4g}" for one in calibration["thresholds"]),
-        ),
+        ("infer --alpha", ", ".join(f"{typed(a['alpha'])}: {a['threshold']:.4g}" for a in calibration["thresholds"])),
         ("fusion", f"{fusion['mode']}, smoothing {fusion['smoothing_sigma']:g} px"),
         *((name, _numbers(fusion[name])) for name in ("mean", "std", "weights")),
         *([("head", _numbers(fusion["head"].values()) + " (mean, std, weight)")] if fusion["head"] else []),

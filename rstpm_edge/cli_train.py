@@ -136,7 +136,7 @@ def say_run(run: Path) -> None:
 def _say_dial(calibration: "Calibration") -> None:
     """One line on what another rate would do, where the held-out images allow a usual one."""
     for alpha, threshold in calibration.thresholds.items():
-        if alpha > calibration.alpha and alpha >= LENIENT:
+        if alpha >= LENIENT and threshold < calibration.threshold:
             say(
                 f"`rstpm-edge infer --alpha {alpha:g}` would reject up to {alpha:.0%} of good parts, at the threshold "
                 f"{threshold:.4g}, and find more."

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rstpm_edge.calibration import Calibration, calibrate, conformal_threshold, smallest_alpha
+from rstpm_edge.calibration import Calibration, calibrate, conformal_threshold, smallest_alpha, typed
 from rstpm_edge.errors import UsageError
 
 scores = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60)
@@ -93,3 +93,12 @@ def test_impossible_alphas(alpha: float) -> None:
 def test_scores_that_calibrate_nothing(values: list[float]) -> None:
     with pytest.raises(UsageError, match="finite scores of at least one"):
         calibrate(values)
+
+
+@pytest.mark.parametrize("n", [1, 3, 19, 94, 99, 300])
+def test_thresholds_of_usual_rates_can_be_asked_for_as_they_are_shown(n: int) -> None:
+    calibration = calibrate(range(n))
+    assert next(iter(calibration.thresholds)) == calibration.alpha
+    for alpha, threshold in calibration.thresholds.items():
+        assert calibration.threshold_for(float(typed(alpha))) <= threshold
+        assert threshold <= calibration.threshold

@@ -66,6 +66,11 @@ def test_training_says_what_it_promises(workplace: Workplace) -> None:
             "`rstpm-edge infer --alpha 0.2` would reject up to 20% of good parts, at the threshold 7, and find more.",
         ),
         (99, 0.2, None),
+        (
+            24,  # of which the highest is that of 0.05, too
+            None,
+            "`rstpm-edge infer --alpha 0.1` would reject up to 10% of good parts, at the threshold 22, and find more.",
+        ),
         (3, None, None),
     ],
 )
