@@ -27,7 +27,7 @@ class Calibration:
     @property
     def threshold(self) -> float:
         """The score above which an image is called anomalous."""
-        return conformal_threshold(self.scores, self.alpha)
+        return self.threshold_for(self.alpha)
 
     def threshold_for(self, alpha: float) -> float:
         """The threshold for another rate. Raises UsageError for one that so many held-out images do not allow."""

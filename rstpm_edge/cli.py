@@ -61,17 +61,15 @@ def _one_sentence(ctx: click.Context) -> Iterator[None]:
         discard_stdout()
         ctx.exit(BROKEN_PIPE)
     except OSError as error:
+        what = "go on"
         if error.filename is None:  # standard output on a full disk; else a path that may not be looked at
             discard_stdout()
-        say_error(_unusable(error))
+        else:
+            what = f"use {os.fsdecode(error.filename)}"
+        say_error(f"Cannot {what}: {error.strerror or error}.")
         ctx.exit(WRONG_USE)
     except KeyboardInterrupt:
         ctx.exit(INTERRUPTED)
-
-
-def _unusable(error: OSError) -> str:
-    what = "go on" if error.filename is None else f"use {os.fsdecode(error.filename)}"
-    return f"Cannot {what}: {error.strerror or error}."
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import cv2
 import numpy as np
@@ -22,6 +22,8 @@ from rstpm_edge.verdict import failure_fields, verdict_fields, verdict_line
 if TYPE_CHECKING:
     from rstpm_edge.detector import Detector
     from rstpm_edge.result import Result
+
+Reaction: TypeAlias = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ class Inspection:
         self,
         detector: "Detector",
         output: Output,
-        reactions: Sequence[Callable[[Mapping[str, Any]], None]] = (),
-        of_parts: Sequence[Callable[[Mapping[str, Any]], None]] = (),
+        reactions: Sequence[Reaction] = (),
+        of_parts: Sequence[Reaction] = (),
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.unwritten = 0
@@ -108,7 +110,7 @@ class Inspection:
             self._write(frame, result)
         say(json.dumps(fields) if self._output.as_json else verdict_line(fields))
 
-    def _fail(self, failure: Failure, reactions: Sequence[Callable[[Mapping[str, Any]], None]] = ()) -> None:
+    def _fail(self, failure: Failure, reactions: Sequence[Reaction] = ()) -> None:
         self.counts["failed"] += 1
         say_error(failure.message)
         fields = failure_fields(failure)

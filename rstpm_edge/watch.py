@@ -162,8 +162,8 @@ def _new_files(folder: Path, seen: _Seen, outputs: set[str]) -> list[tuple[Path,
         with contextlib.suppress(OSError):  # it has gone, or may not be read: next time
             status = os.stat(path)
             entry = seen.folders.setdefault(path, {}).setdefault((status.st_dev, status.st_ino), _Folder())
-            rested = entry.listed is None or time.monotonic() - entry.listed > LISTED
-            if status.st_mtime_ns != entry.changed or rested:
+            due = entry.listed is None or time.monotonic() - entry.listed > LISTED
+            if status.st_mtime_ns != entry.changed or due:
                 found += [(Path(path, name), entry) for name in _list(path, entry, seen)]
                 recent = abs(time.time_ns() - status.st_mtime_ns) < RECENT * 1e9
                 entry.changed = -1 if recent else status.st_mtime_ns

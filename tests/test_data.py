@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 from rstpm_edge.training.data import (
     TestImage,
     good_images,
-    identify,
     load_inputs,
     read_mask,
-    recorded_files,
     test_images,
-    training_file,
 )
+from rstpm_edge.training.recorded_files import identify, recorded_files, training_file
 
 from rstpm_edge.errors import DatasetError, TrainingError
 from rstpm_edge.image import read_image, to_input

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rstpm_edge.training import features
+from rstpm_edge.training import features, memory
 from rstpm_edge.training.fit import Progress
 from rstpm_edge.training.model import RSTPM
 from rstpm_edge.training.presets import EDGE
@@ -55,16 +55,16 @@ def test_no_features_are_left_behind_by_a_training_that_failed(
 
 def test_the_memory_of_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable: 8000 kB\n")
-    monkeypatch.setattr(features, "MEMORY", tmp_path / "meminfo")
-    monkeypatch.setattr(features, "CGROUP", tmp_path)
-    assert features.available_memory() == 8000 * 1024  # no limit that could be read
+    monkeypatch.setattr(memory, "MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    assert memory.available_memory() == 8000 * 1024  # no limit that could be read
     (tmp_path / "memory.current").write_text("1000000\n")
     for limit, expected in (("max", 8000 * 1024), ("3000000", 2000000), ("900000", 0), ("99000000", 8000 * 1024)):
         (tmp_path / "memory.max").write_text(limit + "\n")
-        assert features.available_memory() == expected
+        assert memory.available_memory() == expected
     (tmp_path / "memory.max").write_text("3000000\n")
     (tmp_path / "memory.stat").write_text("active_file 70\ninactive_file 400000\n")  # photos that were read before
-    assert features.available_memory() == 2400000
+    assert memory.available_memory() == 2400000
 
 
 def test_features_that_do_not_fit_on_the_disk(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

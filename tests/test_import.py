@@ -62,6 +62,12 @@ def test_the_command_line_alone_loads_click_and_no_engine(tmp_path: Path) -> Non
     assert threads == 1
 
 
+def test_evaluation_loads_no_torch(tmp_path: Path) -> None:
+    loaded, _ = modules_after("import rstpm_edge.training.evaluate, rstpm_edge.training.report", tmp_path)
+    assert "sklearn" in loaded
+    assert not loaded & {"torch", "torchvision", "timm"}
+
+
 @pytest.mark.parametrize("warm", [False, True])
 def test_the_detector_loads_the_runtime_only(tmp_path: Path, model: Path, warm: bool) -> None:
     code = "from rstpm_edge import Detector\n"

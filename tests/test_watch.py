@@ -28,6 +28,12 @@ def encoded(image: NDArray[np.uint8], extension: str = ".png") -> bytes:
     return cv2.imencode(extension, image)[1].tobytes()
 
 
+def put_there(mount: Path, folder: Path) -> None:
+    """As if `folder` were mounted at `mount`."""
+    mount.unlink(missing_ok=True)
+    mount.symlink_to(folder)
+
+
 class Watcher:
     """Collects what `watch` gives."""
 
@@ -177,15 +183,13 @@ def test_a_folder_that_is_not_mounted_for_a_while(tmp_path: Path, bad: NDArray[n
     share, mount = tmp_path / "share", tmp_path / "mount"
     share.mkdir()
     (share / "old.png").write_bytes(encoded(bad))
-    mount.symlink_to(share)
+    put_there(mount, share)
     (tmp_path / "empty").mkdir()
     watcher = Watcher(mount)
     for elsewhere in (tmp_path / "nowhere", tmp_path / "empty"):
-        mount.unlink()
-        mount.symlink_to(elsewhere)
+        put_there(mount, elsewhere)
         watcher.nothing(0.3)
-        mount.unlink()
-        mount.symlink_to(share)
+        put_there(mount, share)
         watcher.nothing(0.5)  # what was there is not new
     assert watcher.reports == [
         (f"The folder {mount} has gone; waiting for it.", False),
@@ -198,7 +202,7 @@ def test_a_folder_that_is_not_mounted_for_a_while(tmp_path: Path, bad: NDArray[n
 def test_an_image_that_arrived_as_its_folder_went(tmp_path: Path, bad: NDArray[np.uint8]) -> None:
     share, mount = tmp_path / "share", tmp_path / "mount"
     share.mkdir()
-    mount.symlink_to(share)
+    put_there(mount, share)
     watcher = Watcher(mount)
     (share / "whole.png").write_bytes(encoded(bad))
     (share / "half.png").write_bytes(encoded(bad)[:100])
@@ -206,7 +210,7 @@ def test_an_image_that_arrived_as_its_folder_went(tmp_path: Path, bad: NDArray[n
     mount.unlink()
     watcher.nothing(0.3)
     (share / "half.png").write_bytes(encoded(bad))
-    mount.symlink_to(share)
+    put_there(mount, share)
     assert isinstance(watcher.until("half.png")["half.png"], Frame)
 
 
@@ -234,7 +238,7 @@ def test_a_share_that_is_mounted_as_another_device(tmp_path: Path, bad: NDArray[
     share, mount = tmp_path / "share", tmp_path / "mount"
     share.mkdir()
     (share / "old.png").write_bytes(encoded(bad))
-    mount.symlink_to(share)
+    put_there(mount, share)
     watcher = Watcher(mount)
     (share / "new.png").write_bytes(encoded(bad))
     watcher.until("new.png")
@@ -242,8 +246,7 @@ def test_a_share_that_is_mounted_as_another_device(tmp_path: Path, bad: NDArray[
     again.mkdir()
     for name in ("old.png", "new.png"):
         os.link(share / name, again / name)
-    mount.unlink()
-    mount.symlink_to(again)
+    put_there(mount, again)
     watcher.nothing()
 
 
@@ -256,13 +259,12 @@ def test_a_share_of_many_files_that_is_mounted_as_another_device(
         (share / name).parent.mkdir(parents=True, exist_ok=True)
         (share / name).write_bytes(encoded(bad))
     (tmp_path / "empty").mkdir()
-    mount.symlink_to(share)
+    put_there(mount, share)
     watcher = Watcher(mount)
     again = tmp_path / "again"
     shutil.copytree(share, again, copy_function=os.link)
     for there in (tmp_path / "empty", again):
-        mount.unlink()
-        mount.symlink_to(there)
+        put_there(mount, there)
         watcher.nothing()
     (again / "sub" / "5.png").write_bytes(encoded(bad))
     watcher.until("5.png")
@@ -274,13 +276,13 @@ def test_while_the_share_is_away_nobody_can_write(
     monkeypatch.setattr(watching, "GIVEN_UP", 1.0)
     share, mount = tmp_path / "share", tmp_path / "mount"
     share.mkdir()
-    mount.symlink_to(share)
+    put_there(mount, share)
     watcher = Watcher(mount)
     (share / "x.png").write_bytes(encoded(bad)[:100])
     watcher.nothing(0.3)
     mount.unlink()
     watcher.nothing(1.2)
-    mount.symlink_to(share)
+    put_there(mount, share)
     watcher.nothing(0.5)
     (share / "x.png").write_bytes(encoded(bad))
     assert isinstance(watcher.until("x.png")["x.png"], Frame)

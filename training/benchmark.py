@@ -22,13 +22,13 @@ import numpy as np
 from rstpm_edge.errors import DatasetError, ExportError, ImageError, ModelError, TrainingError
 from rstpm_edge.files import make_folder, write_bytes, write_json
 
-from .data import identify
 from .datasets import Category
 from .evaluate import measure
 from .export import export
 from .fit import Progress, Report
 from .plan import Plan, check, claim
 from .predictions import predict
+from .recorded_files import identify
 from .report import write_report
 from .results import Result, comparison, load_result, markdown, save_result, summary
 from .run import load_checkpoint, load_config, load_summary

@@ -14,7 +14,7 @@ from rstpm_edge.providers import Provider
 from rstpm_edge.scoring import ScoredMaps
 
 from .data import TestImage
-from .features import available_memory
+from .memory import available_memory
 from .metrics import PixelMetrics, clopper_pearson, image_metrics, ranked_metrics
 from .predictions import ALL_MAPS, Predictions, predict
 from .ranking import RankedPixels, rank
@@ -225,14 +225,12 @@ def measure(predictions: Predictions) -> Evaluation:
 
 def _check_memory(predictions: Predictions) -> None:
     """Better one sentence than to be killed by the system after half of the work."""
-    good, defective = (
-        sum(int(np.count_nonzero(mask == value)) for mask in predictions.masks if mask is not None)
-        for value in (False, True)
-    )
-    needed, available = GOOD_PIXEL * good + DEFECTIVE_PIXEL * defective, available_memory()
+    masks = [mask for mask in predictions.masks if mask is not None]
+    pixels, defective = sum(mask.size for mask in masks), sum(int(np.count_nonzero(mask)) for mask in masks)
+    needed, available = GOOD_PIXEL * (pixels - defective) + DEFECTIVE_PIXEL * defective, available_memory()
     if needed > available:
         raise DatasetError(
-            f"Pixel metrics of these {good + defective:,} pixels need {needed / 2**30:.1f} GiB of memory, and "
+            f"Pixel metrics of these {pixels:,} pixels need {needed / 2**30:.1f} GiB of memory, and "
             f"{available / 2**30:.1f} are free: evaluate on fewer or smaller photos."
         )
 

@@ -14,11 +14,10 @@ from torch import Tensor
 from rstpm_edge.errors import OutputError
 from rstpm_edge.files import make_folder
 
+from .memory import available_memory
 from .model import RSTPM, TeacherFeatures
 
 BATCH = 16
-MEMORY = Path("/proc/meminfo")
-CGROUP = Path("/sys/fs/cgroup")  # of version 2, as a container sees its own
 MEMORY_SHARE = 0.5  # of what is free now; the rest is for the students and for whatever else the box does
 
 
@@ -103,27 +102,6 @@ def remove_features(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):
         folder.parent.rmdir()
-
-
-def available_memory() -> int:
-    """Bytes of memory that can be had without swapping, and within the limit of a container."""
-    available = 1 << 30
-    for line in MEMORY.read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            available = int(line.split()[1]) * 1024
-    with contextlib.suppress(OSError, ValueError):  # ValueError: "max", which is no limit
-        limit, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
-        available = min(available, max(limit - used + _unneeded_files(), 0))
-    return available
-
-
-def _unneeded_files() -> int:
-    """Bytes of what a container uses that are files read some time ago: they make room when it is needed."""
-    with contextlib.suppress(OSError, ValueError):
-        for line in (CGROUP / "memory.stat").read_text().splitlines():
-            if line.startswith("inactive_file "):
-                return int(line.split()[1])
-    return 0
 
 
 def _teacher_features(model: RSTPM, images: NDArray[np.uint8], device: torch.device) -> list[Tensor]:

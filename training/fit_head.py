@@ -14,8 +14,9 @@ from rstpm_edge.errors import TrainingError
 
 from .demo_defects import Field
 from .distance import SurpriseDistance
-from .features import MEMORY_SHARE, FeatureCache, available_memory
+from .features import MEMORY_SHARE, FeatureCache
 from .head import REDUCED, WIDTH, DiscriminativeHead
+from .memory import available_memory
 from .model import RSTPM, TeacherFeatures
 from .pseudo_defects import outlined
 

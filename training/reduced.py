@@ -14,7 +14,7 @@ from rstpm_edge.bundle import Precision
 from rstpm_edge.errors import ExportError
 from rstpm_edge.providers import INPUT_NAME
 
-from .data import load_inputs, recorded_files
+from .data import load_inputs
 from .fit import Progress, Report
 from .gate import Behaviour, Comparison, Margins, behave, compare
 from .graph_runner import open_graph, run_maps
@@ -23,6 +23,7 @@ from .integer_share import IntegerShare, integer_share
 from .pseudo_defects import KINDS, spoiled
 from .quantize import quantize, tensors_to_calibrate, weighted_nodes
 from .ranges import collect_ranges
+from .recorded_files import recorded_files
 from .run import RunConfig
 from .sensitivity import Subject, blocks, keep_sensitive
 

@@ -25,9 +25,9 @@ from rstpm_edge.errors import OutputError, TrainingError, UsageError
 from rstpm_edge.files import make_folder, write_bytes, write_json
 from rstpm_edge.roi import Roi, check_roi
 
-from .data import RecordedFile
 from .model import RSTPM
 from .presets import Preset
+from .recorded_files import RecordedFile
 
 RUNS = Path("runs")
 SAMPLES = 8

@@ -26,7 +26,7 @@ from rstpm_edge.image import read_image
 from rstpm_edge.roi import Roi, check_roi, crop
 
 from .calibrate import calibrate_on
-from .data import about_images_below, existing_folder, good_images, identify, load_inputs, recorded_files
+from .data import about_images_below, existing_folder, good_images, load_inputs
 from .duplicates import find_duplicates, fingerprint
 from .features import compute_features, remove_features
 from .fit import Progress, Report, fit
@@ -34,6 +34,7 @@ from .fit_head import fit_head
 from .model import DEEPEST, RSTPM
 from .moved_copies import with_moved_copies
 from .presets import EDGE, Preset
+from .recorded_files import identify, recorded_files
 from .run import (
     Checkpoint,
     RunConfig,
