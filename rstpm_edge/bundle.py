@@ -12,14 +12,14 @@ from typing import Any, Literal, get_args
 
 from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import ModelError, UsageError
-from rstpm_edge.roi import Roi, check_roi
+from rstpm_edge.image.placement import ResizePolicy
+from rstpm_edge.image.roi import Roi, check_roi
 
 METADATA_KEY = "rstpm_edge"
 CHECKSUM_KEY = "rstpm_edge_crc32"  # see `model_file.checksum`
 SCHEMA_VERSION = 1
 
 FusionMode = Literal["normalized", "paper"]
-ResizePolicy = Literal["stretch", "letterbox"]
 Precision = Literal["fp32", "fp16", "int8"]
 
 

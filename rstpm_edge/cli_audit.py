@@ -9,7 +9,7 @@ from rstpm_edge.cli_common import check_no_picture, real, say, training_module
 from rstpm_edge.cli_training import parse_size, parse_weights, progress_bars
 from rstpm_edge.errors import UsageError
 from rstpm_edge.files import check_writable, write_bytes, write_json
-from rstpm_edge.roi import parse_roi
+from rstpm_edge.image.roi import parse_roi
 
 if TYPE_CHECKING:
     from rstpm_edge.training.audit import Audit, Named

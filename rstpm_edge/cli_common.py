@@ -82,7 +82,7 @@ def parse_provider(text: str) -> "Provider":
 
 def images_below(folder: Path, leave_out: Sequence[Path] = ()) -> list[Path]:
     """The images in `folder` and below it, but for those in folders `leave_out` in it. Raises UsageError for none."""
-    from rstpm_edge.image import find_images
+    from rstpm_edge.image.listing import find_images
 
     # One that `folder` lies in is none of them: what is written there comes to lie beside `folder`, not in it.
     outputs = [real(path) for path in leave_out if real(path).is_relative_to(real(folder))]
@@ -99,7 +99,7 @@ def real(path: Path) -> Path:
 
 def check_no_picture(option: str, file: Path | None) -> None:
     """Raises UsageError where what `option` writes would take the name, and the place, of a photo."""
-    from rstpm_edge.image import is_image_name
+    from rstpm_edge.image.listing import is_image_name
 
     if file is not None and is_image_name(file.name):
         raise UsageError(f"{option} does not write a picture: give it a name other than {file}.")

@@ -128,7 +128,7 @@ def verify(paths: tuple[Path, ...], model: Path, run: Path | None, most: int) ->
     Example:
       rstpm-edge verify photos/good
     """
-    from rstpm_edge.image import find_images
+    from rstpm_edge.image.listing import find_images
 
     images = [image for path in paths for image in (find_images(path) if path.is_dir() else [path])]
     chosen = [images[i * len(images) // most] for i in range(most)] if len(images) > most else images

@@ -10,8 +10,8 @@ import click
 from rstpm_edge.cli_common import model_option, say, say_note, session_options
 from rstpm_edge.errors import SourceError, UsageError
 from rstpm_edge.files import make_folder
+from rstpm_edge.image.roi import Roi, parse_roi
 from rstpm_edge.interrupts import Interrupts
-from rstpm_edge.roi import Roi, parse_roi
 from rstpm_edge.systemd import Service
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from click.core import ParameterSource
 from rstpm_edge.cli_common import say, training_module
 from rstpm_edge.cli_training import parse_overrides, parse_size, parse_weights, progress_bars
 from rstpm_edge.errors import UsageError
-from rstpm_edge.roi import parse_roi
+from rstpm_edge.image.roi import parse_roi
 
 if TYPE_CHECKING:
     from rstpm_edge.calibration import Calibration

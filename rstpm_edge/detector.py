@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from rstpm_edge.bundle import Bundle
 from rstpm_edge.errors import ImageError, UsageError
 from rstpm_edge.fusion import kernels
-from rstpm_edge.image import Channels, read_image, to_input
+from rstpm_edge.image.decode import read_image
+from rstpm_edge.image.mask import load_mask
+from rstpm_edge.image.preprocess import Channels, to_input
+from rstpm_edge.image.roi import Roi, check_roi, crop
 from rstpm_edge.judgement import judge
-from rstpm_edge.mask import load_mask
 from rstpm_edge.providers import Provider
 from rstpm_edge.regions import Grid
 from rstpm_edge.result import Result
-from rstpm_edge.roi import Roi, check_roi, crop
 from rstpm_edge.scoring import Scorer
 from rstpm_edge.session import Session, open_session
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.errors import ImageError, SourceError, UsageError
-from rstpm_edge.image import to_rgb
+from rstpm_edge.image.preprocess import to_rgb
 from rstpm_edge.sources import Every, Frame, SourceReport, without_password
 
 TIMEOUT_MS = 5000  # for opening a stream, and for each of its frames; then it counts as lost

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rstpm_edge.image import Placement
+from rstpm_edge.image.placement import Placement
 from rstpm_edge.result import Region
 
 Cells: TypeAlias = NDArray[np.intp]

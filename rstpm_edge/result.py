@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rstpm_edge.roi import Roi
+from rstpm_edge.image.roi import Roi
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.errors import ImageError, UsageError
-from rstpm_edge.image import read_image
+from rstpm_edge.image.decode import read_image
 from rstpm_edge.video_file import problem_in_video
 
 VIDEOS = frozenset({".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv"})

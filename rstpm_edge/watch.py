@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rstpm_edge.errors import SourceError
-from rstpm_edge.image import is_image_name, natural_order
+from rstpm_edge.image.listing import is_image_name, natural_order
 from rstpm_edge.sources import Failure, Item, SourceReport, image_frame
 
 POLL = 0.1  # seconds; asked rather than notified, since network folders notify of nothing

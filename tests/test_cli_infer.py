@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from rstpm_edge import Detector, __version__
 from rstpm_edge.cli import main
-from rstpm_edge.image import read_image
+from rstpm_edge.image.decode import read_image
 from rstpm_edge.overlay import draw_overlay
 
 ROOT = Path(__file__).parent.parent

@@ -21,7 +21,8 @@ from rstpm_edge.training.data import (
 from rstpm_edge.training.recorded_files import identify, recorded_files, training_file
 
 from rstpm_edge.errors import DatasetError, TrainingError
-from rstpm_edge.image import read_image, to_input
+from rstpm_edge.image.decode import read_image
+from rstpm_edge.image.preprocess import to_input
 
 # A function whose name begins with "test" would be collected.
 labelled_images = test_images

@@ -20,7 +20,7 @@ from rstpm_edge.bundle import Fusion
 from rstpm_edge.detector import Detector
 from rstpm_edge.errors import ImageError, ModelError, UsageError
 from rstpm_edge.fusion_reference import fuse
-from rstpm_edge.image import to_input
+from rstpm_edge.image.preprocess import to_input
 
 Image = NDArray[np.uint8]
 

@@ -32,7 +32,8 @@ from rstpm_edge.calibration import Calibration
 from rstpm_edge.cli import main
 from rstpm_edge.errors import DatasetError, ModelError
 from rstpm_edge.fusion_reference import score as reference
-from rstpm_edge.image import read_image, to_input
+from rstpm_edge.image.decode import read_image
+from rstpm_edge.image.preprocess import to_input
 from rstpm_edge.session import open_session
 
 IMAGE = {"image_auroc", "image_ap", "image_f1"}

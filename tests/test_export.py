@@ -30,7 +30,8 @@ from rstpm_edge import Detector
 from rstpm_edge.bundle import CHECKSUM_KEY, METADATA_KEY, Evidence, Fusion, HeadMap, parse_bundle
 from rstpm_edge.errors import ExportError, OutputError, TrainingError
 from rstpm_edge.fusion_reference import score as reference
-from rstpm_edge.image import read_image, to_input
+from rstpm_edge.image.decode import read_image
+from rstpm_edge.image.preprocess import to_input
 
 SIZE = (64, 96)
 STRIDES = (8, 16, 32)

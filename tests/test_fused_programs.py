@@ -22,7 +22,8 @@ from rstpm_edge.training import export as exporting
 from workplace import Workplace
 
 from rstpm_edge import Detector
-from rstpm_edge.image import read_image, to_input
+from rstpm_edge.image.decode import read_image
+from rstpm_edge.image.preprocess import to_input
 
 ONNXRUNTIME = os.environ.get("ONNXRUNTIME_ROOT")
 SIZE = (64, 96)

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from rstpm_edge.errors import ImageError
-from rstpm_edge.image import PADDING, find_images, read_image, to_input, to_rgb
+from rstpm_edge.image.decode import read_image
+from rstpm_edge.image.listing import find_images
+from rstpm_edge.image.preprocess import PADDING, to_input, to_rgb
 
 FORMATS = (".png", ".jpg", ".bmp", ".tif")
 

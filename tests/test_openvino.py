@@ -19,7 +19,8 @@ from workplace import Workplace, command_line
 from rstpm_edge import session_openvino
 from rstpm_edge.detector import Detector
 from rstpm_edge.errors import ModelError, ProviderError
-from rstpm_edge.image import read_image, to_input
+from rstpm_edge.image.decode import read_image
+from rstpm_edge.image.preprocess import to_input
 from rstpm_edge.session import open_session
 
 Image = NDArray[np.uint8]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rstpm_edge.image import Placement
+from rstpm_edge.image.placement import Placement
 from rstpm_edge.regions import Grid, find_regions
 from rstpm_edge.result import Region
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from rstpm_edge.detector import Detector
 from rstpm_edge.errors import ImageError, UsageError
+from rstpm_edge.image.roi import parse_roi
 from rstpm_edge.overlay import HEADER, draw_overlay
 from rstpm_edge.result import Result
-from rstpm_edge.roi import parse_roi
 
 Image = NDArray[np.uint8]
 ROI = (20, 10, 100, 80)

@@ -17,7 +17,7 @@ from rstpm_edge.bundle import Bundle, Evidence, Fusion, HeadMap, parse_bundle
 from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import ModelError
 from rstpm_edge.fusion_reference import score as reference
-from rstpm_edge.image import Placement
+from rstpm_edge.image.placement import Placement
 from rstpm_edge.judgement import judge
 from rstpm_edge.regions import Grid
 from rstpm_edge.scoring import ScoredMaps, Scorer

@@ -17,7 +17,7 @@ from videos import BAD, write_video
 from workplace import command_line
 
 from rstpm_edge.errors import UsageError
-from rstpm_edge.image import read_image
+from rstpm_edge.image.decode import read_image
 from rstpm_edge.sources import Every, Failure, Frame, Item, kind_of, parse_every, video_frames
 
 

@@ -26,8 +26,8 @@ from rstpm_edge.training.train import Machine, TrainingOptions
 from small_training import CPU, SIZE, Stop, files_of, same_results, teach
 from workplace import Workplace, document, finish, start
 
-from rstpm_edge.bundle import ResizePolicy
 from rstpm_edge.errors import DatasetError, OutputError, TrainingError, UsageError, WeightsError
+from rstpm_edge.image.placement import ResizePolicy
 
 SMALL = "mobilenetv3_small_050"
 

@@ -13,7 +13,8 @@ from workplace import command_line, document
 
 from rstpm_edge import Detector
 from rstpm_edge.bundle import METADATA_KEY
-from rstpm_edge.image import find_images, read_image
+from rstpm_edge.image.decode import read_image
+from rstpm_edge.image.listing import find_images
 
 OPTIONS = ["--epochs", "1", "--size", "64", "--holdout", "0.25", "--device", "cpu"]
 

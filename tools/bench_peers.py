@@ -211,7 +211,8 @@ def write_image(source: Path | None, path: Path) -> None:
     """What every contestant judges, (256, 256, 3) uint8: a photo, or noise."""
     import numpy as np
 
-    from rstpm_edge.image import read_image, to_input
+    from rstpm_edge.image.decode import read_image
+    from rstpm_edge.image.preprocess import to_input
 
     if source is None:
         image = np.random.default_rng(0).integers(96, 160, (SIZE, SIZE, 3), np.uint8)

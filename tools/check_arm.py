@@ -28,7 +28,7 @@ from interpreters import find_interpreter
 from wheel_builder import ROOT, Toolchain, build_wheel, copy_files, make_toolchain, source_files
 
 from rstpm_edge.errors import RstpmEdgeError
-from rstpm_edge.image import find_images
+from rstpm_edge.image.listing import find_images
 
 KERNEL = "neon"
 TESTS = ("test_fusion.py", "test_scoring.py", "test_resize.py", "test_image.py", "test_detector.py")

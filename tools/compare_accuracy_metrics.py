@@ -69,7 +69,8 @@ def read_test_set(data: Path, size: tuple[int, int]) -> TestSet:
     import numpy as np
     from rstpm_edge.training.data import read_mask, test_images
 
-    from rstpm_edge.image import read_image, to_input
+    from rstpm_edge.image.decode import read_image
+    from rstpm_edge.image.preprocess import to_input
 
     images = test_images(data)
     masked = all(image.mask is not None for image in images if image.is_defective)

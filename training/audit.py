@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rstpm_edge.bundle import ResizePolicy
 from rstpm_edge.errors import DatasetError, ImageError, UsageError
-from rstpm_edge.image import Placement, read_image, to_input
+from rstpm_edge.image.decode import read_image
+from rstpm_edge.image.placement import Placement, ResizePolicy
+from rstpm_edge.image.preprocess import to_input
+from rstpm_edge.image.roi import Roi, crop
 from rstpm_edge.regions import Grid
-from rstpm_edge.roi import Roi, crop
 
 from .data import about_images_below, good_images
 from .duplicates import find_duplicates, fingerprint

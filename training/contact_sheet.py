@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 
 from rstpm_edge.errors import ImageError
-from rstpm_edge.image import read_image
+from rstpm_edge.image.decode import read_image
+from rstpm_edge.image.roi import crop
 from rstpm_edge.overlay import (
     ANOMALOUS,
     BACKGROUND,
@@ -21,7 +22,6 @@ from rstpm_edge.overlay import (
     shortened,
     text_width,
 )
-from rstpm_edge.roi import crop
 
 from .audit import Audit, Named
 from .unusual import CELL

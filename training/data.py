@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rstpm_edge.bundle import ResizePolicy
 from rstpm_edge.errors import DatasetError, ImageError
-from rstpm_edge.image import find_images, read_image, to_input
-from rstpm_edge.roi import Roi, crop
+from rstpm_edge.image.decode import read_image
+from rstpm_edge.image.listing import find_images
+from rstpm_edge.image.placement import ResizePolicy
+from rstpm_edge.image.preprocess import to_input
+from rstpm_edge.image.roi import Roi, crop
 
 MINIMUM_IMAGES = 5  # four to learn from and one to calibrate on: enough to try, far too few to trust
 NAMED = 10  # unreadable images in one message

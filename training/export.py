@@ -15,10 +15,12 @@ from rstpm_edge import __version__
 from rstpm_edge.bundle import CHECKSUM_KEY, METADATA_KEY, Bundle, Precision, Teacher
 from rstpm_edge.errors import ExportError, OutputError, RstpmEdgeError, TrainingError
 from rstpm_edge.files import write_bytes
-from rstpm_edge.image import EXTENSIONS, read_image, to_input
+from rstpm_edge.image.decode import read_image
+from rstpm_edge.image.listing import EXTENSIONS
+from rstpm_edge.image.preprocess import to_input
+from rstpm_edge.image.roi import Roi, crop
 from rstpm_edge.model_file import checksum
 from rstpm_edge.ort import onnxruntime
-from rstpm_edge.roi import Roi, crop
 from rstpm_edge.scoring import Scorer
 
 from .fit import Report

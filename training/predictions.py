@@ -13,12 +13,14 @@ from rstpm_edge.bench import Environment, read_environment
 from rstpm_edge.bundle import Bundle, Evidence, Fusion
 from rstpm_edge.errors import DatasetError, ModelError
 from rstpm_edge.fusion import kernels
-from rstpm_edge.image import Placement, read_image, to_input
+from rstpm_edge.image.decode import read_image
+from rstpm_edge.image.placement import Placement
+from rstpm_edge.image.preprocess import to_input
+from rstpm_edge.image.roi import crop
 from rstpm_edge.judgement import judge
 from rstpm_edge.providers import Provider
 from rstpm_edge.regions import Grid
 from rstpm_edge.result import Result
-from rstpm_edge.roi import crop
 from rstpm_edge.scoring import ScoredMaps, Scorer
 from rstpm_edge.session import open_session
 

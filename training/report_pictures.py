@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rstpm_edge.image import read_image
+from rstpm_edge.image.decode import read_image
+from rstpm_edge.image.roi import crop
 from rstpm_edge.overlay import Colour, Image, draw_marks, heat_colours, scaled, scaled_size
-from rstpm_edge.roi import crop
 
 from .predictions import Predictions
 

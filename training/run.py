@@ -19,11 +19,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from rstpm_edge.bundle import Evidence, Fusion, HeadMap, ResizePolicy
+from rstpm_edge.bundle import Evidence, Fusion, HeadMap
 from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import OutputError, TrainingError, UsageError
 from rstpm_edge.files import make_folder, write_bytes, write_json
-from rstpm_edge.roi import Roi, check_roi
+from rstpm_edge.image.placement import ResizePolicy
+from rstpm_edge.image.roi import Roi, check_roi
 
 from .model import RSTPM
 from .presets import Preset

@@ -19,11 +19,11 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from rstpm_edge import __version__
-from rstpm_edge.bundle import ResizePolicy
 from rstpm_edge.calibration import conformal_threshold
 from rstpm_edge.errors import OutputError, TrainingError, UsageError
-from rstpm_edge.image import read_image
-from rstpm_edge.roi import Roi, check_roi, crop
+from rstpm_edge.image.decode import read_image
+from rstpm_edge.image.placement import ResizePolicy
+from rstpm_edge.image.roi import Roi, check_roi, crop
 
 from .calibrate import calibrate_on
 from .data import about_images_below, existing_folder, good_images, load_inputs

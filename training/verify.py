@@ -9,8 +9,9 @@ import torch
 
 from rstpm_edge.errors import UsageError
 from rstpm_edge.fusion_reference import score as reference_score
-from rstpm_edge.image import read_image, to_input
-from rstpm_edge.roi import crop
+from rstpm_edge.image.decode import read_image
+from rstpm_edge.image.preprocess import to_input
+from rstpm_edge.image.roi import crop
 from rstpm_edge.scoring import Scorer
 from rstpm_edge.session import open_session
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.errors import ImageError, UsageError
-from rstpm_edge.image import read_image
+from rstpm_edge.image.decode import read_image
+from rstpm_edge.image.roi import crop
 from rstpm_edge.regions import Grid
-from rstpm_edge.roi import crop
 
 WHITE = 128  # from this grey up a pixel counts
 COLOUR = 64  # channels of a black and white picture differ by less, whatever a JPEG made of it

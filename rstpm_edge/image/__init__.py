@@ -1,0 +1,1 @@
+"""From a file or an array to the model's input: the one path that training and runtime share."""

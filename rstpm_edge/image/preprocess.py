@@ -1,0 +1,93 @@
+"""Bringing an array to the model's input."""
+
+from typing import Any, Literal, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rstpm_edge.errors import ImageError
+from rstpm_edge.image.file_checks import impossible_size, is_possible_size
+from rstpm_edge.image.placement import Placement, ResizePolicy, place
+from rstpm_edge.native import _native
+
+Channels: TypeAlias = Literal["bgr", "rgb"]
+THREADED_PIXELS = 1 << 20  # below it, a thread takes longer to start than it saves
+PADDING = 127  # becomes zero, or nearly, after the teachers' own normalisation
+
+
+def to_rgb(image: NDArray[Any], channels: Channels, name: str = "the image") -> NDArray[np.uint8]:
+    """Convert an array to (H, W, 3) uint8 RGB.
+
+    Taken: (H, W), (H, W, 1), (H, W, 3) and (H, W, 4), uint8 or uint16; `channels` says how three and four
+    channels are ordered ("bgr" with four means BGRA). Alpha is dropped; uint16 is scaled from 0…65535 to
+    0…255.
+
+    Raises ImageError for anything else: other types are refused rather than guessed at.
+    """
+    image = np.ascontiguousarray(eight_bits(image, name))
+    depth = image.shape[2]
+    if depth == 1:
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), np.uint8)
+    if channels == "bgr":
+        code = cv2.COLOR_BGR2RGB if depth == 3 else cv2.COLOR_BGRA2RGB
+        return np.asarray(cv2.cvtColor(image, code), np.uint8)
+    return image if depth == 3 else np.asarray(cv2.cvtColor(image, cv2.COLOR_RGBA2RGB), np.uint8)
+
+
+def to_input(
+    image: NDArray[Any],
+    size: tuple[int, int],
+    policy: ResizePolicy,
+    *,
+    channels: Channels = "rgb",
+    out: NDArray[np.uint8] | None = None,
+    threads: int = 1,
+    kernel: str | None = None,
+) -> tuple[NDArray[np.uint8], Placement]:
+    """Bring an image to the model's input: `size` (height, width), three channels, RGB.
+
+    Takes what `to_rgb` takes, and raises ImageError as it does. Each input pixel is read once. Along an axis
+    that shrinks, pixels are averaged, so that fine texture does not alias; along one that grows, they are
+    interpolated. "stretch" fills the input and gives up the aspect ratio; "letterbox" keeps it, centred on grey.
+
+    out: where to write, uint8 (height, width, 3) with contiguous rows; a new array if None.
+    threads: how many may share the work on an image of a megapixel or more.
+    kernel: which of `fusion.kernels().available` does it; by default the active one. The result depends on
+        neither.
+    """
+    image = eight_bits(image)
+    if not image[0].flags.c_contiguous:
+        image = np.ascontiguousarray(image)
+    placement = place(image.shape[0], image.shape[1], size, policy)
+    if out is None:
+        out = np.empty((*size, 3), np.uint8)
+    window = out
+    if (placement.height, placement.width) != size:
+        out[...] = PADDING
+        window = out[placement.window]
+    if image.shape[0] * image.shape[1] < THREADED_PIXELS:
+        threads = 1
+    _native.resize(image, window, channels == "bgr", threads, kernel)
+    return out, placement
+
+
+def eight_bits(image: NDArray[Any], name: str = "the image") -> NDArray[np.uint8]:
+    """`image` as (H, W, C) uint8, if it is one that can be judged: see `to_rgb`."""
+    if not isinstance(image, np.ndarray):
+        raise ImageError(f"An image must be a NumPy array or a path, but {name} is {type(image).__name__}.")
+    if image.ndim == 2:
+        image = image[:, :, None]
+    if image.ndim != 3 or image.shape[2] not in (1, 3, 4):
+        raise ImageError(f"An image must have shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), not {image.shape}.")
+    height, width, _ = image.shape
+    if not is_possible_size(width, height):
+        raise ImageError(f"Cannot judge {name}: it {impossible_size(width, height)}.")
+    if image.dtype == np.uint8:
+        return image
+    if image.dtype == np.uint16:
+        eight = cv2.convertScaleAbs(np.ascontiguousarray(image), alpha=255 / 65535)
+        return np.asarray(eight, np.uint8).reshape(image.shape)
+    raise ImageError(
+        f"An image must be uint8 (0 to 255) or uint16 (0 to 65535), but {name} is {image.dtype}: convert it first."
+    )
