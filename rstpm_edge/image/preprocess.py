@@ -16,16 +16,15 @@ THREADED_PIXELS = 1 << 20  # below it, a thread takes longer to start than it sa
 PADDING = 127  # becomes zero, or nearly, after the teachers' own normalisation
 
 
-def to_rgb(image: NDArray[Any], channels: Channels, name: str = "the image") -> NDArray[np.uint8]:
+def to_rgb(image: NDArray[Any], channels: Channels, name: str = "the image", bits: int = 16) -> NDArray[np.uint8]:
     """Convert an array to (H, W, 3) uint8 RGB.
 
     Taken: (H, W), (H, W, 1), (H, W, 3) and (H, W, 4), uint8 or uint16; `channels` says how three and four
-    channels are ordered ("bgr" with four means BGRA). Alpha is dropped; uint16 is scaled from 0…65535 to
-    0…255.
+    channels are ordered ("bgr" with four means BGRA). Alpha is dropped; uint16 is scaled as `eight_bits` does.
 
     Raises ImageError for anything else: other types are refused rather than guessed at.
     """
-    image = np.ascontiguousarray(eight_bits(image, name))
+    image = np.ascontiguousarray(eight_bits(image, name, bits))
     depth = image.shape[2]
     if depth == 1:
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), np.uint8)
@@ -44,6 +43,7 @@ def to_input(
     out: NDArray[np.uint8] | None = None,
     threads: int = 1,
     kernel: str | None = None,
+    bits: int = 16,
 ) -> tuple[NDArray[np.uint8], Placement]:
     """Bring an image to the model's input: `size` (height, width), three channels, RGB.
 
@@ -55,8 +55,9 @@ def to_input(
     threads: how many may share the work on an image of a megapixel or more.
     kernel: which of `fusion.kernels().available` does it; by default the active one. The result depends on
         neither.
+    bits: the range of 16-bit values, as `eight_bits` takes it.
     """
-    image = eight_bits(image)
+    image = eight_bits(image, bits=bits)
     if not image[0].flags.c_contiguous:
         image = np.ascontiguousarray(image)
     placement = place(image.shape[0], image.shape[1], size, policy)
@@ -72,8 +73,20 @@ def to_input(
     return out, placement
 
 
-def eight_bits(image: NDArray[Any], name: str = "the image") -> NDArray[np.uint8]:
-    """`image` as (H, W, C) uint8, if it is one that can be judged: see `to_rgb`."""
+def eight_bits(image: NDArray[Any], name: str = "the image", bits: int = 16) -> NDArray[np.uint8]:
+    """`image` as (H, W, C) uint8, if it is one that can be judged: see `check_array`.
+
+    uint16 is scaled from 0 to 2^`bits` - 1 to 0…255, and stops there; uint8 stays as it is.
+    """
+    image = check_array(image, name)
+    if image.dtype == np.uint8:
+        return image
+    eight = cv2.convertScaleAbs(np.ascontiguousarray(image), alpha=255 / ((1 << bits) - 1))
+    return np.asarray(eight, np.uint8).reshape(image.shape)
+
+
+def check_array(image: NDArray[Any], name: str = "the image") -> NDArray[Any]:
+    """`image` as (H, W, C). Raises ImageError where it is none that can be judged: see `to_rgb`."""
     if not isinstance(image, np.ndarray):
         raise ImageError(f"An image must be a NumPy array or a path, but {name} is {type(image).__name__}.")
     if image.ndim == 2:
@@ -83,11 +96,8 @@ def eight_bits(image: NDArray[Any], name: str = "the image") -> NDArray[np.uint8
     height, width, _ = image.shape
     if not is_possible_size(width, height):
         raise ImageError(f"Cannot judge {name}: it {impossible_size(width, height)}.")
-    if image.dtype == np.uint8:
-        return image
-    if image.dtype == np.uint16:
-        eight = cv2.convertScaleAbs(np.ascontiguousarray(image), alpha=255 / 65535)
-        return np.asarray(eight, np.uint8).reshape(image.shape)
-    raise ImageError(
-        f"An image must be uint8 (0 to 255) or uint16 (0 to 65535), but {name} is {image.dtype}: convert it first."
-    )
+    if image.dtype not in (np.uint8, np.uint16):
+        raise ImageError(
+            f"An image must be uint8 (0 to 255) or uint16 (0 to 65535), but {name} is {image.dtype}: convert it first."
+        )
+    return image
