@@ -47,7 +47,8 @@ class Inspection:
     `of_parts` are reactions that are not called for a source that failed, since no part did.
 
     `counts` has "normal", "anomalous" and "failed"; `unwritten` is the number of images whose picture or map could not
-    be written; `seconds` is the time that judging took, writing included.
+    be written. `reading_seconds`, `judging_seconds` and `writing_seconds` are what each took: getting and decoding an
+    image, the model with all around it, and pictures and maps of `written` images.
     """
 
     def __init__(
@@ -59,7 +60,8 @@ class Inspection:
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.unwritten = 0
-        self.seconds = 0.0
+        self.written = 0
+        self.reading_seconds = self.judging_seconds = self.writing_seconds = 0.0
         self._in_trouble = False  # the last file could not be written
         self._detector = detector
         self._output = output
@@ -72,13 +74,10 @@ class Inspection:
         Raises OutputError when a verdict cannot be printed, and, unless the output is to `keep_going`, for a file that
         cannot be written.
         """
-        start = time.perf_counter()
         if isinstance(item, Failure):
             self._fail(item, self._of_parts)
         else:
             self._judge(item)
-            self.seconds += item.read_ms / 1000
-        self.seconds += time.perf_counter() - start
 
     def note_lost_source(self, failure: Failure) -> None:
         """Take note that there is no source to judge from."""
@@ -86,13 +85,23 @@ class Inspection:
 
     def summary(self, *notes: str) -> str:
         """One line for people at the end; `notes` come last, empty ones are left out."""
-        total = self.counts.total()
+        total, judged = self.counts.total(), self.counts["normal"] + self.counts["anomalous"]
         line = (
             f"{total} {'image' if total == 1 else 'images'}: {self.counts['normal']} normal, "
             f"{self.counts['anomalous']} anomalous, {self.counts['failed']} failed; "
-            f"threshold {self._detector.threshold:.4g}; {1000 * self.seconds / max(total, 1):.0f} ms per image"
+            f"threshold {self._detector.threshold:.4g}"
         )
-        return "; ".join([line, *filter(None, notes)])
+        return "; ".join([line, *filter(None, (*self._times(judged), *notes))])
+
+    def _times(self, judged: int) -> list[str]:
+        """What an image took; writing stands apart, since a line without pictures does without."""
+        if not judged:
+            return []
+        reading, judging = (1000 * seconds / judged for seconds in (self.reading_seconds, self.judging_seconds))
+        times = [f"{reading + judging:.0f} ms per image ({reading:.0f} reading, {judging:.0f} judging)"]
+        if self.written:
+            times.append(f"writing pictures or maps {1000 * self.writing_seconds / self.written:.0f} ms each")
+        return times
 
     def _judge(self, frame: Frame) -> None:
         start = time.perf_counter()
@@ -101,7 +110,10 @@ class Inspection:
         except (ImageError, ModelError, UsageError) as error:  # a mask that does not fit; none knows which image it was
             self._fail(Failure(frame.source, f"Cannot judge {frame.source}: {error}"), self._of_parts)
             return
-        milliseconds = frame.read_ms + (time.perf_counter() - start) * 1000
+        seconds = time.perf_counter() - start
+        self.reading_seconds += frame.read_ms / 1000
+        self.judging_seconds += seconds
+        milliseconds = frame.read_ms + seconds * 1000
         self.counts["anomalous" if result.is_anomalous else "normal"] += 1
         fields = verdict_fields(frame, result, milliseconds)
         for react in (*self._of_parts, *self._reactions):  # before anything is written: the part moves on
@@ -135,13 +147,16 @@ class Inspection:
             self._in_trouble = False
 
     def _write_files(self, frame: Frame, result: "Result") -> None:
-        output, name = self._output, frame.output
+        output, name, start = self._output, frame.output, time.perf_counter()
         if output.overlays:
             image = np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_BGR2RGB), np.uint8)
             _write_file(output.overlays / f"{name}.overlay.png", encode_overlay(image, result, name=name))
         if output.maps:
             encode = encode_png if output.map_format == "png" else encode_npy
             _write_file(output.maps / f"{name}.map.{output.map_format}", encode(result))
+        if output.overlays or output.maps:
+            self.written += 1
+            self.writing_seconds += time.perf_counter() - start
 
 
 def _write_file(path: Path, content: bytes) -> None:

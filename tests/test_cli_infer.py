@@ -19,10 +19,11 @@ from bundles import ModelFactory
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
-from rstpm_edge import Detector, __version__
+from rstpm_edge import Detector, __version__, inspection
 from rstpm_edge.cli import main
 from rstpm_edge.image.decode import read_image
 from rstpm_edge.overlay import draw_overlay
+from rstpm_edge.sources import Frame
 
 ROOT = Path(__file__).parent.parent
 
@@ -56,6 +57,44 @@ def test_text(run: Any, photos: Path) -> None:
     assert [line.split()[-1] for line in lines] == [str(photos / name) for name in ("1.png", "10.png", "sub/2.jpg")]
     assert summary.startswith("3 images: 2 normal, 1 anomalous, 0 failed; threshold 0.99; ")
     assert result.stderr == ""
+
+
+def test_what_an_image_takes_is_told_apart_from_writing_its_picture(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now, detector = [0.0], Detector(model)
+
+    class Clock:
+        def perf_counter(self) -> float:
+            return now[0]
+
+    class Judge:
+        threshold = detector.threshold
+
+        def __call__(self, image: NDArray[np.uint8]) -> Any:
+            now[0] += 0.012
+            return detector(image)
+
+    def encode(*_: object, **__: object) -> bytes:
+        now[0] += 0.1
+        return b""
+
+    monkeypatch.setattr(inspection, "time", Clock())
+    monkeypatch.setattr(inspection, "encode_overlay", encode)
+    frame = Frame("a.png", np.zeros((40, 40, 3), np.uint8), "a.png", read_ms=3.0)
+    for output, ending in (
+        (inspection.Output(), "15 ms per image (3 reading, 12 judging)"),
+        (
+            inspection.Output(overlays=tmp_path),
+            "15 ms per image (3 reading, 12 judging); writing pictures or maps 100 ms each",
+        ),
+    ):
+        inspected = inspection.Inspection(Judge(), output)  # type: ignore[arg-type]
+        for _ in range(4):
+            inspected.take(frame)
+        assert inspected.summary().endswith(f"; threshold {detector.threshold:.4g}; {ending}")
+    assert inspection.Inspection(Judge(), inspection.Output()).summary().endswith("threshold 0.99")  # type: ignore[arg-type]
+    capsys.readouterr()
 
 
 def test_json(run: Any, photos: Path, model: Path) -> None:
