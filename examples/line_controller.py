@@ -49,6 +49,8 @@ class LineController:
         verdict = json.loads(payload)
         if "error" in verdict:
             self.stop(f"a part was not judged: {verdict['error']}")
+        elif verdict["is_anomalous"] and verdict["time"] is None:
+            self.stop("a reject came without its time")
         elif verdict["is_anomalous"]:
             due = datetime.fromisoformat(verdict["time"]).timestamp() + self.delay
             if due in self._known:  # at QoS 1 a message may come twice, also long after the first time

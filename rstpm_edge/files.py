@@ -1,59 +1,77 @@
 """Files that are either written whole or not at all."""
 
 import contextlib
+import errno
+import fcntl
+import functools
+import hashlib
 import json
 import os
-import uuid
+import re
+import secrets
+import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from rstpm_edge.errors import OutputError
 
+LONGEST_NAME = 255  # bytes, on every file system that boxes have
+OF_ANOTHER_HOST = 3600.0  # seconds without a change after which a temporary file of another host is a leftover
+
+_SHOWN = 40  # bytes of a file's own name in that of its temporary file: for people, not to tell them apart
+_TEMPORARY = re.compile(r"\..*\.(?P<host>[0-9a-f]{8})-[0-9a-f]{16}\.tmp", re.DOTALL)
+_cleaned: set[tuple[int, int]] = set()  # folders whose leftovers this process has removed: device and inode
+
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary name beside `path` to write to; rename it to `path` when the block ends well.
+def replacing(path: str | os.PathLike[str], *, below: str | os.PathLike[str] | None = None) -> Iterator[BinaryIO]:
+    """Give a temporary file beside `path` to write to; rename it to `path` when the block ends well.
 
-    The rename is atomic, so a reader (or a crash, or a full disk) never sees half a file. Whatever goes
-    wrong, the temporary file is removed and an older `path` stays as it was.
+    The rename is atomic, so a reader (or a crash, or a full disk) never sees half a file. Whatever goes wrong, the
+    temporary file is removed and an older `path` stays as it was. A process that is killed leaves its temporary file;
+    the next one that writes to the folder removes it. It is told from one in use by the lock that a writer holds.
 
-    Where `path` is a link, the file that it leads to is written, as by any program.
+    Where `path` is a link, the file that it leads to is written, as by any program. Not so in a folder of results,
+    whose names others can foresee: with `below`, a folder that `path` lies in or below, a link at `path` is replaced,
+    folders between the two are made where they are missing, and where one is a link, OutputError is raised.
 
     Raises OutputError, with one clear sentence, for every OSError inside the block, and when `path` is a
     folder or a device: a rename would replace /dev/null itself.
     """
-    target = Path(os.path.realpath(path))
-    # Not tempfile.mkstemp: its files are for their owner only, and reading the umask to widen them would
-    # change it for a moment under the feet of other threads.
-    temporary = target.with_name(f".{uuid.uuid4().hex}{target.suffix}") if target.name else target
-    created = False
     try:
-        if target.exists() and not target.is_file():
-            raise OSError("it is not a regular file")
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        created = True
-        yield temporary
-        os.replace(temporary, target)
+        with _folder_of(path, below) as (folder, name):
+            if _is_taken(folder, name):
+                raise OSError("it is not a regular file")
+            _remove_leftovers(folder)
+            file, temporary = _new_temporary(folder, name)
+            try:
+                yield file
+                file.flush()
+                os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary, dir_fd=folder)
+                raise
+            finally:
+                with contextlib.suppress(OSError):  # what could not be written has been told
+                    file.close()
     except OSError as error:
         raise OutputError(f"Cannot write {os.fspath(path)}: {error.strerror or error}.") from error
-    finally:
-        if created:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
 
 
-def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write `content` to `path`, whole or not at all. Raises OutputError."""
-    with replacing(path) as temporary, open(temporary, "wb") as file:
+def write_bytes(path: str | os.PathLike[str], content: bytes, *, below: str | os.PathLike[str] | None = None) -> None:
+    """Write `content` to `path`, whole or not at all; `below` as for `replacing`. Raises OutputError."""
+    with replacing(path, below=below) as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())  # a rename that overtakes its data leaves an empty file after a power cut
 
 
-def write_json(path: str | os.PathLike[str], content: Any) -> None:
+def write_json(path: str | os.PathLike[str], content: Any, *, below: str | os.PathLike[str] | None = None) -> None:
     """Write `content` as JSON, whole or not at all. Raises OutputError; ValueError for NaN and infinity."""
-    write_bytes(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+    write_bytes(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode(), below=below)
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
@@ -68,11 +86,176 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise OutputError(f"Cannot write {target}: no permission to write in the folder {folder.absolute()}.")
 
 
-def make_folder(path: str | os.PathLike[str]) -> Path:
-    """Create the folder and its parents where missing. Raises OutputError."""
+def make_folder(path: str | os.PathLike[str], *, below: str | os.PathLike[str] | None = None) -> Path:
+    """Create the folder and its parents where missing; `below` as for `replacing`. Raises OutputError."""
     folder = Path(path)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if below is None:
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            with _folder_of(folder / "x", below):
+                pass
     except OSError as error:
         raise OutputError(f"Cannot create the folder {folder}: {error.strerror or error}.") from error
     return folder
+
+
+def new_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """An empty file at `path`, which is open for reading and writing; what was there, a link too, goes.
+
+    Raises OutputError.
+    """
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666), "w+b")
+    except OSError as error:
+        raise OutputError(f"Cannot write {os.fspath(path)}: {error.strerror or error}.") from error
+
+
+def drop_link(path: Path) -> None:
+    """Remove what lies at `path` where that is a link, which would be followed. Raises OutputError."""
+    try:
+        if path.is_symlink():
+            path.unlink()
+    except OSError as error:
+        raise OutputError(f"Cannot write {path}: {error.strerror or error}.") from error
+
+
+def fitting_name(name: str, ending: str) -> str:
+    """`name` + `ending`, where the last part of that path is shortened to the 255 bytes that a name may have.
+
+    Names of one beginning stay apart.
+    """
+    folder, last = os.path.split(name)
+    room = LONGEST_NAME - len(os.fsencode(ending))
+    if len(os.fsencode(last)) > room:
+        digest = hashlib.sha256(os.fsencode(last)).hexdigest()[:8]
+        last = f"{_beginning(last, room - 9)}~{digest}"
+    return os.path.join(folder, last + ending)
+
+
+@contextlib.contextmanager
+def _folder_of(path: str | os.PathLike[str], below: str | os.PathLike[str] | None) -> Iterator[tuple[int, str]]:
+    """A descriptor of the folder that `path` lies in, and its name there. Raises OSError.
+
+    All that follows names files by it, so that no folder can be changed for a link meanwhile.
+    """
+    if below is None:
+        target = os.path.realpath(path)
+        between: list[str] = []
+        start, name = os.path.split(target)
+    else:
+        start = os.fspath(below)
+        *between, name = os.path.relpath(path, start).split(os.sep)
+        if os.pardir in (*between, name):
+            raise OSError(f"it does not lie in {start}")
+    if name in ("", os.curdir):
+        raise OSError("it is not a regular file")
+    folder = os.open(start, os.O_PATH | os.O_DIRECTORY)
+    try:
+        for part in between:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, dir_fd=folder)
+            try:
+                inner = os.open(part, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            except OSError:
+                status = os.stat(part, dir_fd=folder, follow_symlinks=False)
+                if stat.S_ISLNK(status.st_mode):
+                    raise OSError(
+                        f"the folder {part} on the way is a link, which may lead out of {start}; remove it"
+                    ) from None
+                if not stat.S_ISDIR(status.st_mode):
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+                raise
+            os.close(folder)
+            folder = inner
+        yield folder, name
+    finally:
+        os.close(folder)
+
+
+def _is_taken(folder: int, name: str) -> bool:
+    """Whether there is something at `name` that must not be replaced."""
+    try:
+        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISLNK(mode))
+
+
+def _new_temporary(folder: int, name: str) -> tuple[BinaryIO, str]:
+    """A new file in `folder` that this process has locked, and its name."""
+    # Not tempfile.mkstemp: its files are for their owner only, and reading the umask to widen them would
+    # change it for a moment under the feet of other threads.
+    while True:
+        temporary = f".{_beginning(name, _SHOWN)}.{_host()}-{secrets.token_hex(8)}.tmp"
+        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW
+        file = os.fdopen(os.open(temporary, flags, 0o666, dir_fd=folder), "w+b")
+        # Between the two, another process may have taken it for a leftover.
+        if _lock(file.fileno()) is not False and _is_still(file.fileno(), folder, temporary):
+            return file, temporary
+        file.close()
+
+
+def _is_still(descriptor: int, folder: int, name: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(name, dir_fd=folder, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
+
+
+def _remove_leftovers(folder: int) -> None:
+    """Remove the temporary files of processes that are dead: once for each folder, since listing it takes time."""
+    status = os.fstat(folder)
+    if (status.st_dev, status.st_ino) in _cleaned:
+        return
+    _cleaned.add((status.st_dev, status.st_ino))
+    with contextlib.suppress(OSError):  # a folder that may be written to, but not listed
+        listed = os.open(os.curdir, os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder)
+        try:
+            for name in os.listdir(listed):
+                if found := _TEMPORARY.fullmatch(name):
+                    with contextlib.suppress(OSError):
+                        _remove_if_dead(listed, name, of_this_host=found["host"] == _host())
+        finally:
+            os.close(listed)
+
+
+def _remove_if_dead(folder: int, name: str, *, of_this_host: bool) -> None:
+    # For writing, as a lock over the network needs it; without blocking, since whatever it is, it may be a FIFO.
+    descriptor = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    try:
+        status = os.fstat(descriptor)
+        # Some file systems keep locks on their own host only.
+        recent = not of_this_host and time.time() - status.st_mtime < OF_ANOTHER_HOST
+        if stat.S_ISREG(status.st_mode) and not recent and _lock(descriptor):
+            os.unlink(name, dir_fd=folder)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Lock the file. False when somebody else has, None where its file system has no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+@functools.cache
+def _host() -> str:
+    """Eight digits by which hosts that share a folder know their own files."""
+    try:
+        machine = Path("/etc/machine-id").read_text()
+    except (OSError, ValueError):
+        machine = ""
+    return hashlib.sha256(f"{os.uname().nodename}\n{machine}".encode(errors="replace")).hexdigest()[:8]
+
+
+def _beginning(name: str, most: int) -> str:
+    """The beginning of `name` in at most so many bytes, and no half of a character."""
+    return os.fsencode(name)[:most].decode(errors="ignore")

@@ -13,7 +13,7 @@ import numpy as np
 
 from rstpm_edge.cli_common import say, say_error, say_note
 from rstpm_edge.errors import ImageError, ModelError, OutputError, UsageError
-from rstpm_edge.files import make_folder, replacing
+from rstpm_edge.files import fitting_name, make_folder, replacing
 from rstpm_edge.map_file import encode_npy, encode_png
 from rstpm_edge.overlay import encode_overlay
 from rstpm_edge.sources import Failure, Frame
@@ -150,16 +150,16 @@ class Inspection:
         output, name, start = self._output, frame.output, time.perf_counter()
         if output.overlays:
             image = np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_BGR2RGB), np.uint8)
-            _write_file(output.overlays / f"{name}.overlay.png", encode_overlay(image, result, name=name))
+            _write_file(output.overlays, fitting_name(name, ".overlay.png"), encode_overlay(image, result, name=name))
         if output.maps:
             encode = encode_png if output.map_format == "png" else encode_npy
-            _write_file(output.maps / f"{name}.map.{output.map_format}", encode(result))
+            _write_file(output.maps, fitting_name(name, f".map.{output.map_format}"), encode(result))
         if output.overlays or output.maps:
             self.written += 1
             self.writing_seconds += time.perf_counter() - start
 
 
-def _write_file(path: Path, content: bytes) -> None:
-    make_folder(path.parent)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)  # whole, but not synced to the disk: on SD cards that is slow
+def _write_file(folder: Path, name: str, content: bytes) -> None:
+    make_folder(folder)
+    with replacing(folder / name, below=folder) as file:
+        file.write(content)  # whole, but not synced to the disk: on SD cards that is slow

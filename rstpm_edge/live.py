@@ -6,7 +6,6 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from datetime import datetime, timezone
 from typing import Literal
 
 import cv2
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from rstpm_edge.errors import ImageError, SourceError, UsageError
 from rstpm_edge.image.preprocess import to_rgb
 from rstpm_edge.sources import Every, Frame, SourceReport, without_password
+from rstpm_edge.verdict import utc_time
 
 TIMEOUT_MS = 5000  # for opening a stream, and for each of its frames; then it counts as lost
 CLOSING = 12.0  # seconds; OpenCV waits 10 for a frame of a camera
@@ -223,5 +223,5 @@ def _retrieved(capture: cv2.VideoCapture) -> NDArray[np.uint8] | None:
 
 def output_name(name: str, taken: float) -> str:
     """A file name for a frame: the source's name and the time, such as camera_0-20260131T120000.250Z."""
-    moment = datetime.fromtimestamp(taken, timezone.utc).isoformat(timespec="milliseconds")
+    moment = utc_time(taken) or "undated"
     return re.sub(r"\W+", "_", name)[:80].strip("_") + "-" + re.sub(r"[-:]|\+00:00", "", moment) + "Z"

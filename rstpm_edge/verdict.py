@@ -14,7 +14,8 @@ def verdict_fields(frame: "Frame", result: "Result", milliseconds: float) -> dic
     """What `--json` prints, `--on-anomaly` gets and MQTT carries; `milliseconds` are those of reading and judging.
 
     Besides the verdict: "frame" and "seconds" for videos; "frame", "time" (UTC) and "dropped" for cameras and
-    streams; "time" for watched folders; "roi" where only a part of the image was judged.
+    streams; "time" for watched folders, None where the file's time stamp is no date; "roi" where only a part of the
+    image was judged.
     """
     fields: dict[str, Any] = {"path": frame.source}
     if frame.number is not None:
@@ -22,7 +23,7 @@ def verdict_fields(frame: "Frame", result: "Result", milliseconds: float) -> dic
     if frame.seconds is not None:
         fields["seconds"] = round(frame.seconds, 3)
     if frame.taken is not None:
-        fields["time"] = datetime.fromtimestamp(frame.taken, timezone.utc).isoformat(timespec="milliseconds")
+        fields["time"] = utc_time(frame.taken)
     if frame.dropped is not None:
         fields["dropped"] = frame.dropped
     fields |= {
@@ -39,6 +40,14 @@ def verdict_fields(frame: "Frame", result: "Result", milliseconds: float) -> dic
     if result.roi != (0, 0, width, height):
         fields["roi"] = result.roi
     return fields
+
+
+def utc_time(seconds: float) -> str | None:
+    """Seconds since 1970 as 2026-01-31T12:00:00.250+00:00; None outside the years 1 to 9999, which files may claim."""
+    try:
+        return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def failure_fields(failure: "Failure") -> dict[str, Any]:

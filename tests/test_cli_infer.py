@@ -262,10 +262,10 @@ def test_links_that_lead_in_a_circle(run: Any, photos: Path, tmp_path: Path) -> 
 
 
 def test_a_disk_that_fills_up(run: Any, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, content: bytes) -> int:
+    def full(*args: object, **keywords: object) -> None:
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "replace", full)
     result = run("infer", photos, "--save-overlay", tmp_path / "out")
     assert result.exit_code == 2
     one_line(result.stderr)

@@ -185,11 +185,13 @@ def test_the_line_stops_when_a_part_could_pass_unjudged(controller: Any) -> None
     done, line = started(controller)
     line.verdict(verdict(100.0), now=102.5)
     line.verdict(json.dumps({"path": "x.png", "error": "Cannot read x.png."}), now=103.0)
+    line.verdict(json.dumps({"path": "x.png", "time": None, "is_anomalous": True}), now=103.5)
     line.status("offline")
     line.status("no source")
     assert done == [
         "a reject came 0.50 s too late",
         "a part was not judged: Cannot read x.png.",
+        "a reject came without its time",
         "the inspection says: offline",
         "the inspection says: no source",
     ]

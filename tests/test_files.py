@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from workplace import command_line
 
 from rstpm_edge.errors import OutputError
-from rstpm_edge.files import check_writable, make_folder, replacing, write_bytes
+from rstpm_edge import files
+from rstpm_edge.files import check_writable, drop_link, fitting_name, make_folder, new_file, replacing, write_bytes
 
 
 def test_a_file_is_written_and_replaced(tmp_path: Path) -> None:
@@ -45,7 +52,7 @@ def test_a_full_disk_leaves_the_older_file(tmp_path: Path, monkeypatch: pytest.M
 def test_whatever_goes_wrong_the_temporary_file_goes(tmp_path: Path, error: Any) -> None:
     def write_half() -> None:
         with replacing(tmp_path / "file.bin") as temporary:
-            temporary.write_bytes(b"half")
+            temporary.write(b"half")
             raise error
 
     with pytest.raises(error):
@@ -131,3 +138,223 @@ def test_what_could_not_be_written_is_known_before_the_work(tmp_path: Path, monk
         OutputError, match=rf"^Cannot write {tmp_path / 'new'}: no permission to write in the folder {tmp_path}\.$"
     ):
         check_writable(tmp_path / "new")
+
+
+# What processes leave that are killed
+
+HALF = """
+import sys, time
+from rstpm_edge.files import replacing
+with replacing(sys.argv[1]) as file:
+    file.write(b"half")
+    file.flush()
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def start_writer(path: Path) -> subprocess.Popen[str]:
+    """A process that has written half of `path`, and goes on once its standard input ends."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HALF, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.fixture
+def next_run(monkeypatch: pytest.MonkeyPatch) -> set[Any]:
+    """What this process knows of folders that it has cleaned: nothing; cleared, it is another process."""
+    cleaned: set[Any] = set()
+    monkeypatch.setattr(files, "_cleaned", cleaned)
+    return cleaned
+
+
+def test_what_killed_processes_left_is_removed_by_the_next_and_nothing_else(tmp_path: Path, next_run: set[Any]) -> None:
+    alive = start_writer(tmp_path / "alive.png")
+    for _ in range(3):
+        killed = start_writer(tmp_path / "map.png")
+        killed.send_signal(signal.SIGKILL)
+        killed.communicate()
+    assert len(os.listdir(tmp_path)) >= 2  # the last one's at least, and that of the process which lives
+    own = (tmp_path / ".hidden", tmp_path / ".x.png.12345678.tmp", tmp_path / ".map.png")
+    for path in own:
+        path.touch()
+    next_run.clear()
+    write_bytes(tmp_path / "another", b"x")
+    (left,) = {path.name for path in tmp_path.iterdir()} - {"another", *(path.name for path in own)}
+    assert left.startswith(".alive.png.")
+    alive.communicate("")
+    assert (tmp_path / "alive.png").read_bytes() == b"half"
+    assert {path.name for path in tmp_path.iterdir()} == {"another", "alive.png", *(path.name for path in own)}
+
+
+def test_a_temporary_file_of_another_host_is_left_alone_for_an_hour(tmp_path: Path, next_run: set[Any]) -> None:
+    """Locks of some shared folders are known to one host only."""
+    theirs = tmp_path / f".map.png.{'0' * 8}-{'1' * 16}.tmp"
+    theirs.touch()
+    write_bytes(tmp_path / "x", b"")
+    assert theirs.exists()
+    long_ago = time.time() - 2 * files.OF_ANOTHER_HOST
+    os.utime(theirs, (long_ago, long_ago))
+    next_run.clear()
+    write_bytes(tmp_path / "x", b"")
+    assert not theirs.exists()
+
+
+def test_what_looks_like_a_leftover_is_neither_followed_nor_waited_for(tmp_path: Path, next_run: set[Any]) -> None:
+    (tmp_path / "victim").write_bytes(b"theirs")
+    names = [f".map.png.{files._host()}-{digit * 16}.tmp" for digit in "123"]
+    (tmp_path / names[0]).symlink_to(tmp_path / "victim")
+    os.mkfifo(tmp_path / names[1])
+    (tmp_path / names[2]).mkdir()
+    write_bytes(tmp_path / "x", b"")
+    assert {path.name for path in tmp_path.iterdir()} == {"victim", "x", *names}
+    assert (tmp_path / "victim").read_bytes() == b"theirs"
+
+
+def test_a_file_that_was_taken_for_a_leftover_before_it_was_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, seen = files._lock, []
+
+    def late(descriptor: int) -> bool | None:
+        if not seen:
+            (path,) = tmp_path.iterdir()
+            seen.append(path.name)
+            path.unlink()  # by another process, between our open and our lock
+        return lock(descriptor)
+
+    monkeypatch.setattr(files, "_lock", late)
+    write_bytes(tmp_path / "file", b"whole")
+    assert len(seen) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_bytes() == b"whole"
+
+
+def test_file_systems_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, next_run: set[Any]) -> None:
+    killed = start_writer(tmp_path / "map.png")
+    killed.kill()
+    killed.communicate()
+
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    write_bytes(tmp_path / "x", b"")
+    assert len(os.listdir(tmp_path)) == 2  # who knows whether that process lives
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "ß" * 127 + ".", "x" * 251 + ".png", os.fsdecode(b"\xff" * 255)])
+def test_names_as_long_as_a_file_system_takes(tmp_path: Path, name: str) -> None:
+    write_bytes(tmp_path / name, b"x")
+    write_bytes(tmp_path / name, b"y", below=tmp_path)
+    assert os.listdir(tmp_path) == [name]
+    assert (tmp_path / name).read_bytes() == b"y"
+
+
+def test_names_that_an_ending_would_make_too_long(tmp_path: Path) -> None:
+    assert fitting_name("a/b.png", ".map.png") == "a/b.png.map.png"
+    longest = "x" * 243 + ".map.png"
+    assert fitting_name(f"a/{longest[:-8]}", ".map.png") == f"a/{longest}"
+    names = {fitting_name(f"a/{'ß' * 120}{end}.png", ".overlay.png") for end in ("1", "2")}
+    assert len(names) == 2
+    for name in names:
+        folder, last = os.path.split(name)
+        assert folder == "a"
+        assert last.endswith(".overlay.png")
+        assert 240 < len(last.encode()) <= 255
+
+
+# Folders whose names others can foresee
+
+
+def test_below_a_folder_links_are_replaced_and_not_followed(tmp_path: Path) -> None:
+    out, victim = tmp_path / "out", tmp_path / "victim"
+    out.mkdir()
+    victim.write_bytes(b"theirs")
+    for target in (victim, tmp_path / "nowhere"):
+        (out / "1.png").unlink(missing_ok=True)
+        (out / "1.png").symlink_to(target)
+        write_bytes(out / "1.png", b"ours", below=out)
+        assert not (out / "1.png").is_symlink()
+        assert (out / "1.png").read_bytes() == b"ours"
+    assert victim.read_bytes() == b"theirs"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_below_a_folder_no_link_leads_out_of_it(tmp_path: Path) -> None:
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (out / "a").mkdir(parents=True)
+    (out / "a" / "b").symlink_to(elsewhere)
+    reason = r"the folder b on the way is a link, which may lead out of .*/out; remove it\.$"
+    with pytest.raises(OutputError, match=rf"^Cannot write .*/out/a/b/1\.png: {reason}"):
+        write_bytes(out / "a" / "b" / "1.png", b"x", below=out)
+    with pytest.raises(OutputError, match=rf"^Cannot create the folder .*/out/a/b/c: {reason}"):
+        make_folder(out / "a" / "b" / "c", below=out)
+    with pytest.raises(OutputError, match=r"it does not lie in .*/out\.$"):
+        write_bytes(out / ".." / "1.png", b"x", below=out)
+    assert os.listdir(elsewhere) == []
+    write_bytes(out / "c" / "d" / "1.png", b"x", below=out)  # folders that are missing are made
+    assert (out / "c" / "d" / "1.png").read_bytes() == b"x"
+    (out / "file").touch()
+    with pytest.raises(OutputError, match=r"^Cannot write .*/out/file/1\.png: File exists\.$"):
+        write_bytes(out / "file" / "1.png", b"x", below=out)
+    (tmp_path / "link").symlink_to(out)  # the folder itself is what the user named
+    write_bytes(tmp_path / "link" / "2.png", b"x", below=tmp_path / "link")
+    assert (out / "2.png").exists()
+
+
+def test_a_new_file_replaces_a_link(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_bytes(b"theirs")
+    (tmp_path / "link").symlink_to(tmp_path / "victim")
+    with new_file(tmp_path / "link") as file:
+        file.write(b"ours")
+    assert (tmp_path / "victim").read_bytes() == b"theirs"
+    assert (tmp_path / "link").read_bytes() == b"ours"
+    (tmp_path / "model").symlink_to(tmp_path / "victim")
+    drop_link(tmp_path / "model")
+    drop_link(tmp_path / "victim")
+    assert {path.name for path in tmp_path.iterdir()} == {"victim", "link"}
+    with pytest.raises(OutputError, match=r"^Cannot write .*/no/file: No such file or directory\.$"):
+        new_file(tmp_path / "no" / "file")
+
+
+# In the commands
+
+
+@pytest.mark.parametrize(("option", "ending"), [("--save-overlay", ".overlay.png"), ("--save-map", ".map.png")])
+def test_pictures_and_maps_follow_no_links(model: Path, photos: Path, tmp_path: Path, option: str, ending: str) -> None:
+    out, victim = tmp_path / "out", tmp_path / "victim"
+    out.mkdir()
+    victim.write_bytes(b"theirs")
+    for target, name in ((victim, "1.png"), (tmp_path / "nowhere", "10.png")):
+        (out / f"{name}{ending}").symlink_to(target)
+    result = command_line("infer", photos, "--model", model, option, out)
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert victim.read_bytes() == b"theirs"
+    assert not (tmp_path / "nowhere").exists()
+    written = [out / f"{name}{ending}" for name in ("1.png", "10.png", "sub/2.jpg")]
+    assert sorted(path for path in out.rglob("*") if path.is_file()) == sorted(written)
+    assert not any(path.is_symlink() for path in written)
+    written[-1].unlink()
+    (out / "sub").rmdir()
+    (tmp_path / "elsewhere").mkdir()
+    (out / "sub").symlink_to(tmp_path / "elsewhere")
+    result = command_line("infer", photos, "--model", model, option, out)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"Error: Cannot write {written[-1]}: the folder sub on the way is a link, which may lead out of {out}; "
+        "remove it.\n"
+    )
+    assert os.listdir(tmp_path / "elsewhere") == []
+
+
+def test_pictures_of_photos_with_long_names(model: Path, photos: Path, tmp_path: Path) -> None:
+    for digit in "12":
+        os.link(photos / "1.png", photos / f"{'x' * 249}{digit}.png")
+    result = command_line("infer", photos, "--model", model, "--save-overlay", tmp_path / "out")
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert len(list((tmp_path / "out").rglob("*.overlay.png"))) == 5

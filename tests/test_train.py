@@ -21,7 +21,15 @@ from rstpm_edge.training.fit import Progress
 from rstpm_edge.training.model import RSTPM
 from rstpm_edge.training.moved_copies import with_moved_copies
 from rstpm_edge.training.presets import EDGE, EDGE_SMALL, preset_with_teachers
-from rstpm_edge.training.run import load_checkpoint, load_config, load_summary
+from rstpm_edge.training.run import (
+    load_checkpoint,
+    load_config,
+    load_summary,
+    save_checkpoint,
+    save_config,
+    save_samples,
+    save_summary,
+)
 from rstpm_edge.training.train import Machine, TrainingOptions
 from small_training import CPU, SIZE, Stop, files_of, same_results, teach
 from workplace import Workplace, document, finish, start
@@ -55,6 +63,34 @@ def test_the_loss_falls(workplace: Workplace, whole: Path) -> None:
         assert losses[-1][1] < losses[0][1]
         # Three levels, features of deviation 1; the largest tenth of squares is at most ten times the mean of all.
         assert all(0 < pair < 3 * 2 / EDGE.hardest for loss in losses for pair in loss)
+
+
+def test_a_run_follows_no_links(parts: Path, whole: Path, tmp_path: Path) -> None:
+    run, victim, elsewhere = tmp_path / "run", tmp_path / "victim", tmp_path / "elsewhere"
+    for folder in (run / "samples", elsewhere):
+        folder.mkdir(parents=True)
+    victim.write_bytes(b"theirs")
+    photo = sorted((parts / "train" / "good").iterdir())[0]
+    for name in ("config.json", "summary.json", "checkpoint.safetensors", f"samples/{photo.name}"):
+        (run / name).symlink_to(victim)
+    checkpoint = load_checkpoint(whole)
+    assert checkpoint is not None
+    save_config(run, load_config(whole))
+    save_summary(run, load_summary(whole))
+    save_checkpoint(run, checkpoint)
+    save_samples(run, [photo])
+    assert victim.read_bytes() == b"theirs"
+    assert not any(path.is_symlink() for path in run.rglob("*"))
+    shutil.rmtree(run / "samples")
+    for name in ("samples", "features"):
+        (run / name).symlink_to(elsewhere)
+    with pytest.raises(OutputError, match=r"^Cannot create the folder .*/samples: .* is a link"):
+        save_samples(run, [photo])
+    for name in ("config.json", "summary.json", "checkpoint.safetensors", "samples"):
+        (run / name).unlink()
+    with pytest.raises(OutputError, match=r"^Cannot create the folder .*/features/0: .* is a link"):
+        teach(parts, run, epochs=1)
+    assert list(elsewhere.iterdir()) == []
 
 
 def test_a_run_holds_data_only_and_no_features(workplace: Workplace) -> None:

@@ -18,9 +18,12 @@ from notify_socket import NotifySocket
 from numpy.typing import NDArray
 from workplace import command_line, finish, running
 
+from rstpm_edge import Detector
 from rstpm_edge import watch as watching
 from rstpm_edge.errors import SourceError
+from rstpm_edge.live import output_name
 from rstpm_edge.sources import Failure, Frame, Item
+from rstpm_edge.verdict import verdict_fields
 from rstpm_edge.watch import watch
 
 
@@ -432,6 +435,25 @@ def test_a_folder_that_is_not_there_yet_is_no_wrong_use(model: Path, tmp_path: P
     result = command_line("infer", tmp_path / "share", "--watch", "--model", model)
     assert result.exit_code == 3  # after which a service is started again
     assert result.stderr == f"Error: Cannot watch {tmp_path / 'share'}: it is not there.\n"
+
+
+@pytest.mark.parametrize(
+    ("stamp", "time"),
+    [
+        (1e15, None),
+        (-1e15, None),
+        (float(1 << 63), None),
+        (253402300800.0, None),  # the first second of the year 10000
+        (-1.5, "1969-12-31T23:59:58.500+00:00"),
+        (1.25, "1970-01-01T00:00:01.250+00:00"),
+    ],
+)
+def test_a_time_stamp_that_is_no_date(
+    model: Path, tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch, stamp: float, time: str | None
+) -> None:
+    frame = Frame("x.png", bad, "x.png", 1.0, taken=stamp)
+    assert verdict_fields(frame, Detector(model)(bad), 1.0)["time"] == time
+    assert output_name("camera:0", stamp).startswith("camera_0-")
 
 
 # On the command line

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from rstpm_edge.errors import DatasetError, ExportError, ImageError, ModelError, TrainingError
-from rstpm_edge.files import make_folder, write_bytes, write_json
+from rstpm_edge.files import drop_link, make_folder, write_bytes, write_json
 
 from .datasets import Category
 from .evaluate import measure
@@ -116,7 +116,7 @@ def run_comparison(
         say(f"{title} {name} ({len(found) + 1} of {len(plans)})")
         found[name] = run_benchmark(plan, categories, output / name, machine, report=report, say=say)
         table = comparison(title, {name: benchmark.results for name, benchmark in found.items()})
-        write_bytes(output / "comparison.md", f"{table}\n".encode())
+        write_bytes(output / "comparison.md", f"{table}\n".encode(), below=output)
     return found
 
 
@@ -127,8 +127,8 @@ def write_tables(output: Path, settings: Mapping[str, Any], benchmark: Benchmark
         **summary(benchmark.results),
         "failures": [asdict(failure) for failure in benchmark.failures],
     }
-    write_json(output / "benchmark.json", content)
-    write_bytes(output / "benchmark.md", markdown(benchmark.results).encode())
+    write_json(output / "benchmark.json", content, below=output)
+    write_bytes(output / "benchmark.md", markdown(benchmark.results).encode(), below=output)
 
 
 def chosen_images(files: Sequence[Path], most: int | None, seed: int) -> list[Path]:
@@ -149,7 +149,8 @@ def _run_one(
         train(files, replace(plan.options, seed=seed), machine, folder=run, report=report)
     elif not (run / "summary.json").exists():
         resume(run, machine, report=report)
-    model = make_folder(output / "models" / category.name) / f"seed_{seed}.onnx"
+    model = make_folder(output / "models" / category.name, below=output) / f"seed_{seed}.onnx"
+    drop_link(model)
     export(run, model)
     predictions = predict(
         category.folder,
@@ -160,7 +161,8 @@ def _run_one(
     evaluation = measure(predictions)
     if plan.reports:
         page = _report_path(output, category, seed)
-        make_folder(page.parent)
+        make_folder(page.parent, below=output)
+        drop_link(page)
         write_report(page, predictions, evaluation)
     trained = load_summary(run)
     result = Result(
@@ -173,7 +175,7 @@ def _run_one(
         minutes=trained.minutes,
         evaluation=evaluation.to_json(),
     )
-    save_result(_result_path(output, category, seed), result)
+    save_result(_result_path(output, category, seed), result, below=output)
     if not plan.keep:
         shutil.rmtree(run, ignore_errors=True)
         model.unlink(missing_ok=True)

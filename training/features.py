@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rstpm_edge.errors import OutputError
-from rstpm_edge.files import make_folder
+from rstpm_edge.files import make_folder, new_file
 
 from .memory import available_memory
 from .model import RSTPM, TeacherFeatures
@@ -123,4 +123,7 @@ def _store(shape: tuple[int, ...], path: Path, on_disk: bool) -> NDArray[Any]:
             f"The teachers' features need {needed / 1e9:.1f} GB in {path.parent}, where {free / 1e9:.1f} GB are free: "
             "make room, give fewer images, or a smaller --size."
         )
-    return np.memmap(path, np.float16, "w+", shape=shape)
+    with new_file(path) as file:
+        store = np.memmap(file, np.float16, "w+", shape=shape)
+    path.unlink()  # mapped, it stays until nobody needs it: no process that is killed leaves gigabytes behind
+    return store

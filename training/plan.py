@@ -77,7 +77,7 @@ def claim(output: Path, plan: Plan) -> dict[str, Any]:
     ours, path = settings(plan), output / "settings.json"
     if not any((output / name).exists() for name in ("results", "runs")):  # nothing can be mixed up yet
         make_folder(output)
-        write_json(path, ours)
+        write_json(path, ours, below=output)
         return ours
     try:
         theirs = json.loads(path.read_text())

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rstpm_edge.errors import TrainingError
-from rstpm_edge.files import make_folder, write_json
+from rstpm_edge.files import write_json
 
 from .evaluate import Metrics
 
@@ -56,10 +56,9 @@ class Spread:
         return f"{self.mean:.3f}" + ("" if self.std is None else f" ± {self.std:.3f}")
 
 
-def save_result(path: Path, result: Result) -> None:
-    """Raises OutputError."""
-    make_folder(path.parent)
-    write_json(path, asdict(result))
+def save_result(path: Path, result: Result, *, below: Path | None = None) -> None:
+    """`below` as for `replacing`. Raises OutputError."""
+    write_json(path, asdict(result), below=below)
 
 
 def load_result(path: Path, category: str, seed: int) -> Result | None:

@@ -121,7 +121,7 @@ def newest_run() -> Path:
 def save_config(folder: Path, config: RunConfig) -> None:
     """Create the run's folder and write its config. Raises OutputError."""
     make_folder(folder)
-    write_json(folder / "config.json", asdict(config))
+    write_json(folder / "config.json", asdict(config), below=folder)
 
 
 def load_config(folder: Path) -> RunConfig:
@@ -159,7 +159,7 @@ def _file(name: Any, size: Any, crc32: Any = None) -> RecordedFile:
 
 def save_summary(folder: Path, summary: Summary) -> None:
     """Raises OutputError."""
-    write_json(folder / "summary.json", asdict(summary))
+    write_json(folder / "summary.json", asdict(summary), below=folder)
 
 
 def load_summary(folder: Path) -> Summary:
@@ -189,7 +189,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Replace the run's checkpoint, whole or not at all. Raises OutputError."""
     progress = {key: getattr(checkpoint, key) for key in ("epoch", "schedule", "minutes", "losses")}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
-    write_bytes(folder / "checkpoint.safetensors", save(contiguous, {"progress": json.dumps(progress)}))
+    content = save(contiguous, {"progress": json.dumps(progress)})
+    write_bytes(folder / "checkpoint.safetensors", content, below=folder)
 
 
 def update_checkpoint(folder: Path, model: RSTPM) -> None:
@@ -233,9 +234,9 @@ def load_trained_state(model: RSTPM, checkpoint: Checkpoint) -> None:
 
 def save_samples(folder: Path, files: Sequence[Path]) -> None:
     """Copy a few held-out images into the run, so that it can be exported without its data. Raises OutputError."""
-    samples = make_folder(folder / "samples")
+    samples = make_folder(folder / "samples", below=folder)
     for path in files[:SAMPLES]:
-        write_bytes(samples / path.name, path.read_bytes())
+        write_bytes(samples / path.name, path.read_bytes(), below=folder)
 
 
 def _fusion(fields: Mapping[str, Any]) -> Fusion:

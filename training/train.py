@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from rstpm_edge import __version__
 from rstpm_edge.calibration import conformal_threshold
 from rstpm_edge.errors import OutputError, TrainingError, UsageError
+from rstpm_edge.files import make_folder
 from rstpm_edge.image.decode import read_image
 from rstpm_edge.image.placement import ResizePolicy
 from rstpm_edge.image.roi import Roi, check_roi, crop
@@ -366,7 +367,8 @@ def _learn(
     report: Report,
 ) -> Sequence[tuple[float, float]]:
     """Students, what is usual, and the head, from `inputs` and their copies; gives the losses of each epoch."""
-    cache_folder = folder / "features" / str(fabric.global_rank)  # each process its own
+    # Each process has its own.
+    cache_folder = make_folder(folder / "features" / str(fabric.global_rank), below=folder)
     if config.turned is None:
         images = with_moved_copies(inputs, config.preset.moved, config.seed)
     else:
