@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "decoder_log.hpp"
 #include "rstpm_edge.h"
 
 namespace py = pybind11;
@@ -297,6 +298,9 @@ PYBIND11_MODULE(_native, module) {
     module.def("default_kernel", &default_kernel);
     module.def("resize", &resize, py::arg("image"), py::arg("out"), py::arg("bgr"), py::arg("threads") = 1,
                py::arg("kernel").none(true) = py::none());
+    module.def("listen_to_ffmpeg", &rstpm::listen_to_ffmpeg, py::arg("path"));
+    module.def("complaints_in_thread", &rstpm::complaints_in_thread);
+    module.def("complaints_in_process", &rstpm::complaints_in_process);
     py::class_<Fusion>(module, "Fusion")
         .def(py::init<const std::vector<std::pair<int, int>>&, std::pair<int, int>, const std::string&,
                       const std::vector<float>&, const std::vector<float>&, const std::vector<float>&, double,

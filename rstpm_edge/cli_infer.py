@@ -195,7 +195,8 @@ def _run(
         if live:
             live.close()
     if live and notes is not None:
-        notes += [_count(live.dropped, "frame", " dropped"), _count(live.reconnections, "reconnection")]
+        damaged = f", {live.damaged} of them damaged" if live.damaged else ""
+        notes += [_count(live.dropped, "frame", f" dropped{damaged}"), _count(live.reconnections, "reconnection")]
     return notes
 
 

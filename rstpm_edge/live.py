@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rstpm_edge.capture import Damage, open_video
 from rstpm_edge.errors import ImageError, SourceError, UsageError
 from rstpm_edge.image.preprocess import to_rgb
 from rstpm_edge.sources import Every, Frame, SourceReport, without_password
@@ -21,6 +22,8 @@ TIMEOUT_MS = 5000  # for opening a stream, and for each of its frames; then it c
 CLOSING = 12.0  # seconds; OpenCV waits 10 for a frame of a camera
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds before a lost source is tried again; doubled each time
 TICK = 0.2  # seconds without a frame after which the caller is asked to look after other things
+NO_KEY = 30.0  # seconds without a whole frame after damage, after which a source is opened anew: that starts with one
+MOST_DAMAGED = 100  # attempts in a row that give damage and no frame, after which a source counts as lost
 HANGS = 60.0  # seconds in one call of a driver, after which it is given up
 
 LiveKind = Literal["camera", "stream", "pipeline"]
@@ -35,10 +38,10 @@ _CAMERA = re.compile(
 class Live:
     """The frames of a camera ("camera:0", "/dev/video0"), a stream's address, or a GStreamer pipeline.
 
-    Iterating gives the newest frame that is due, or None after a moment without any. Frames that the caller was
-    too slow for are dropped and counted. A source that is lost is opened again and again, each time later, until
-    it is back; `report` is called from another thread when it is lost and when it is back, with a sentence and whether
-    the source is there.
+    Iterating gives the newest frame that is due, or None after a moment without any. Frames that the caller was too
+    slow for are `dropped` and counted, and so are those that are `damaged`, as far as FFmpeg notices. A source that is
+    lost is opened again and again, each time later, until it is back; `report` is called from another thread when it is
+    lost and when it is back, with a sentence and whether the source is there.
 
     Raises SourceError when the source cannot be opened at first, and, from the iterator, when its driver hangs.
     UsageError for a source that cannot be.
@@ -54,6 +57,7 @@ class Live:
     ) -> None:
         self.name = without_password(source)
         self.dropped = 0
+        self.damaged = 0  # of those that were dropped
         self.reconnections = 0
         self._kind, self._source = kind, source
         self._every = every or Every()
@@ -93,9 +97,18 @@ class Live:
 
     def _grab(self, capture: cv2.VideoCapture) -> None:
         number, slot, wait, lost = 0, -1, FIRST_WAIT, False
+        damage, whole, attempts = Damage(capture), time.monotonic(), 0
         while not self._stopped.is_set():
             self._alive = time.monotonic()
-            if not _grabbed(capture):
+            grabbed = _grabbed(capture)
+            if damage.update() and not grabbed and attempts < MOST_DAMAGED:
+                attempts += 1
+                self._count_damaged()
+                number += 1
+                continue
+            if not damage.damaged:
+                whole = self._alive
+            if not grabbed or self._alive - whole > NO_KEY:
                 capture.release()
                 if not lost:
                     self._report(f"{self.name} is lost; trying to get it back.", False)
@@ -106,23 +119,29 @@ class Live:
                 if not self._stopped.is_set():
                     with contextlib.suppress(SourceError):
                         capture = open_capture(self._kind, self._source)
+                    damage, whole, attempts = Damage(capture), time.monotonic(), 0  # opening complains, too
                 continue
             taken = time.time()
             if lost:
                 self.reconnections += 1
                 self._report(f"{self.name} is back.", True)
-            lost, wait = False, FIRST_WAIT
+            lost, wait, attempts = False, FIRST_WAIT, 0
             if self._every.slot(number, time.monotonic()) != slot:
                 slot = self._every.slot(number, time.monotonic())
-                self._hand_over(capture, number, taken)
+                self._hand_over(None if damage.damaged else capture, number, taken)
             number += 1
         capture.release()
 
-    def _hand_over(self, capture: cv2.VideoCapture, number: int, taken: float) -> None:
+    def _count_damaged(self) -> None:
+        self.dropped += 1
+        self.damaged += 1
+
+    def _hand_over(self, capture: cv2.VideoCapture | None, number: int, taken: float) -> None:
+        """Give the frame that was grabbed to the caller; None for one that is damaged."""
         start = time.perf_counter()
-        image = _retrieved(capture)
+        image = _retrieved(capture) if capture else None
         if image is None:  # damaged on the way; the next one will do
-            self.dropped += 1
+            self._count_damaged()
             return
         milliseconds = (time.perf_counter() - start) * 1000
         with self._ready:
@@ -136,6 +155,7 @@ class Live:
                 number,
                 taken=taken,
                 dropped=self.dropped,
+                damaged=self.damaged,
             )
             self._ready.notify()
 
@@ -159,7 +179,8 @@ def open_capture(kind: LiveKind, source: str) -> cv2.VideoCapture:
             raise SourceError(f"GStreamer cannot start the pipeline {name!r}; try it with gst-launch-1.0.")
         return capture
     timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, TIMEOUT_MS]
-    capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, timeouts)
+    # One thread: it is then known which frame is damaged, and none waits in the decoder for those after it.
+    capture = open_video(source, *timeouts, threads=1)
     if not capture.isOpened():
         raise SourceError(f"Cannot open {name}: there is no answer, no video, or it takes another user or password.")
     return capture

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.errors import ImageError, UsageError
 from rstpm_edge.image.decode import read_image
-from rstpm_edge.video_file import problem_in_video
+from rstpm_edge.video_file import Video, open_regular, problem_in_video
 
 VIDEOS = frozenset({".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv"})
 STREAMS = frozenset({"rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "srt"})
@@ -35,7 +34,8 @@ class Frame:
 
     `number` counts the frames of a video or camera from 0, those that are left out included. `seconds` is the
     time in a video. `taken` is when a camera took the frame, or its file was written (seconds since 1970).
-    `dropped` is how many frames of a camera were dropped so far. None where they mean nothing.
+    `dropped` is how many frames of a camera were dropped so far, `damaged` how many of those because they were
+    damaged. None where they mean nothing.
     """
 
     source: str
@@ -46,14 +46,16 @@ class Frame:
     seconds: float | None = None
     taken: float | None = None
     dropped: int | None = None
+    damaged: int | None = None
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An image, or the rest of a video, that could not be read."""
+    """An image, a frame (then with its `number`), or the rest of a video, that could not be read."""
 
     source: str
     message: str
+    number: int | None = None
 
 
 # None says that nothing has come for a moment, so that the caller can look after other things.
@@ -121,56 +123,46 @@ def image_frame(path: Path, output: str, taken: float | None = None) -> Frame | 
 
 
 def video_frames(path: Path, output: str, every: Every) -> Iterator[Item]:
-    """The frames of a video file that are due, in order; a failure where it cannot be read, or not to its end."""
+    """The frames of a video file that are due, in order.
+
+    A failure for each that is damaged, and where the video cannot be read, or not to its end.
+    """
     source = str(path)
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             problem = problem_in_video(file)
             if problem is None:
-                yield from _opened(file, path, output, every)
+                yield from _due_frames(file, path, output, every)
                 return
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name, or no video
         problem = str(getattr(error, "strerror", None) or error)
     yield Failure(source, f"Cannot read {path}: {problem}.")
 
 
-def _opened(file: BinaryIO, path: Path, output: str, every: Every) -> Iterator[Item]:
-    # OpenCV crashes on names that are no UTF-8, and FFmpeg takes some for addresses: neither gets to see the name.
-    capture = cv2.VideoCapture(f"/proc/self/fd/{file.fileno()}", cv2.CAP_FFMPEG)
-    try:
-        if capture.isOpened():
-            yield from _captured(capture, path, output, every)
-        else:
-            yield Failure(str(path), f"Cannot read {path}: it is damaged, or no video that OpenCV decodes.")
-    finally:
-        capture.release()
-
-
-def _captured(capture: cv2.VideoCapture, path: Path, output: str, every: Every) -> Iterator[Item]:
-    source, number, seconds, slot = str(path), 0, 0.0, -1
-    while True:
-        start = time.perf_counter()
-        if not capture.grab():
-            break
-        seconds = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-        if every.slot(number, seconds) == slot:
+def _due_frames(file: BinaryIO, path: Path, output: str, every: Every) -> Iterator[Item]:
+    source, number, seconds, slot = str(path), -1, 0.0, -1
+    video = Video(file)
+    start = time.perf_counter()
+    for grab in video.grabs():
+        if grab is not None:
+            number, seconds = grab.number, grab.seconds
+        if grab is None or every.slot(number, seconds) == slot:
             yield None
         else:
             slot = every.slot(number, seconds)
-            decoded, image = capture.retrieve()
-            if decoded:
-                milliseconds = (time.perf_counter() - start) * 1000
-                name = f"{output}.{number:06d}"
-                yield Frame(source, np.asarray(image, np.uint8), name, milliseconds, number, seconds)
+            image = video.picture(grab)
+            if image is None:
+                yield Failure(source, f"Frame {number} of {path} is damaged.", number)
             else:
-                yield Failure(source, f"Cannot decode frame {number} of {path}.")
-        number += 1
-    frames, rate = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
+                milliseconds = (time.perf_counter() - start) * 1000
+                yield Frame(source, image, f"{output}.{number:06d}", milliseconds, number, seconds)
+        start = time.perf_counter()
     # Some containers have no count, which OpenCV then estimates, so frames and time must both fall short.
-    if number == 0:
-        yield Failure(source, f"Cannot read {path}: it has no frames.")
-    elif rate > 0 and number < SHORT * frames and seconds + 1 / rate < SHORT * frames / rate:
-        yield Failure(source, f"{path} ends after {number} of {frames:.0f} frames; copy it again.")
+    enough = SHORT * video.frames
+    if number < 0:
+        yield Failure(source, f"Cannot read {path}: it has no frames that OpenCV decodes.")
+    elif video.rate > 0 and number + 1 < enough and seconds + 1 / video.rate < enough / video.rate:
+        yield Failure(source, f"{path} ends after {number + 1} of {video.frames} frames; copy it again.")
 
 
 def _is_video_device(path: str) -> bool:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 def verdict_fields(frame: "Frame", result: "Result", milliseconds: float) -> dict[str, Any]:
     """What `--json` prints, `--on-anomaly` gets and MQTT carries; `milliseconds` are those of reading and judging.
 
-    Besides the verdict: "frame" and "seconds" for videos; "frame", "time" (UTC) and "dropped" for cameras and
-    streams; "time" for watched folders, None where the file's time stamp is no date; "roi" where only a part of the
+    Besides the verdict: "frame" and "seconds" for videos; "frame", "time" (UTC), "dropped" and "damaged" for cameras
+    and streams; "time" for watched folders, None where the file's time stamp is no date; "roi" where only a part of the
     image was judged.
     """
     fields: dict[str, Any] = {"path": frame.source}
@@ -26,6 +26,8 @@ def verdict_fields(frame: "Frame", result: "Result", milliseconds: float) -> dic
         fields["time"] = utc_time(frame.taken)
     if frame.dropped is not None:
         fields["dropped"] = frame.dropped
+    if frame.damaged is not None:
+        fields["damaged"] = frame.damaged
     fields |= {
         "score": result.score,
         "p_value": result.p_value,
@@ -52,7 +54,8 @@ def utc_time(seconds: float) -> str | None:
 
 def failure_fields(failure: "Failure") -> dict[str, Any]:
     """The same for an image that could not be judged."""
-    return {"path": failure.source, "error": failure.message}
+    frame = {} if failure.number is None else {"frame": failure.number}
+    return {"path": failure.source, **frame, "error": failure.message}
 
 
 def verdict_line(fields: Mapping[str, Any]) -> str:

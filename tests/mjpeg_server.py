@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -16,11 +17,13 @@ class MjpegServer:
     """Serves frames `rate` times a second to whoever asks for any path.
 
     The caller may set: `online` (False: connections are cut, and new ones answered with an error), `stalled`
-    (True: connections stay open and silent), `defect` (what the frames show). `sent` counts frames.
+    (True: connections stay open and silent), `defect` (what the frames show), `damage` (from a frame's number and JPEG
+    to what is sent of it). `sent` counts frames.
     """
 
     def __init__(self, rate: float = 100.0) -> None:
         self.rate, self.online, self.stalled, self.defect, self.sent = rate, True, False, False, 0
+        self.damage: Callable[[int, bytes], bytes] = lambda number, jpeg: jpeg
         server = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -59,6 +62,7 @@ class MjpegServer:
             while self.online:
                 if not self.stalled:
                     jpeg = cv2.imencode(".jpg", picture(self.sent, self.defect))[1].tobytes()
+                    jpeg = self.damage(self.sent, jpeg)
                     head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
                     handler.wfile.write(head.encode() + jpeg + b"\r\n")
                     self.sent += 1
