@@ -107,6 +107,7 @@ def format_audit(found: "Audit") -> str:
         lines.append("There are too few different photos to compare them with each other.")
     else:
         lines.append("Ranked photos without a ! are the most unusual of the set, as every set has some.")
+    lines += found.left_out
     return "\n".join(lines)
 
 
@@ -125,6 +126,7 @@ def to_json(found: "Audit") -> dict[str, Any]:
         "images": found.images,
         "readable": len(found.photos),
         "suspicious": found.suspicious,
+        "left_out": list(found.left_out),
         "minutes": round(found.minutes, 2),
         "named": [
             {

@@ -81,15 +81,20 @@ def parse_provider(text: str) -> "Provider":
 
 
 def images_below(folder: Path, leave_out: Sequence[Path] = ()) -> list[Path]:
-    """The images in `folder` and below it, but for those in folders `leave_out` in it. Raises UsageError for none."""
-    from rstpm_edge.image.listing import find_images
+    """The images in `folder` and below it, but for those in folders `leave_out` in it; tells what else is not taken.
+
+    Raises UsageError for none.
+    """
+    from rstpm_edge.image.listing import list_folder
 
     # One that `folder` lies in is none of them: what is written there comes to lie beside `folder`, not in it.
-    outputs = [real(path) for path in leave_out if real(path).is_relative_to(real(folder))]
-    found = [path for path in find_images(folder) if not any(real(path).is_relative_to(out) for out in outputs)]
-    if not found:
-        raise UsageError(f"There are no PNG, JPEG, BMP or TIFF images in the folder {folder}.")
-    return found
+    listing = list_folder(folder, leave_out=[path for path in leave_out if real(path).is_relative_to(real(folder))])
+    if not listing.images:
+        about = listing.about_left_out()
+        raise UsageError(f"There are no images in the folder {folder}{f': {about}' if about else ''}.")
+    if note := listing.note():
+        say_note(note)
+    return list(listing.images)
 
 
 def real(path: Path) -> Path:

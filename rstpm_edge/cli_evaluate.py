@@ -54,6 +54,8 @@ def evaluate(
         )
     result = module.measure(predictions)
     say(format_evaluation(result))  # first, so that a full disk does not lose it
+    for sentence in training_module("data").about_test_folders(data):
+        say(sentence)
     if json_file:
         write_json(json_file, result.to_json())
     if report_file and write_report:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from rstpm_edge.cli_common import check_no_picture, model_option, say, training_module
+from rstpm_edge.cli_common import check_no_picture, images_below, model_option, say, training_module
 from rstpm_edge.cli_training import parse_margins, progress_bars
 from rstpm_edge.errors import ExportError, UsageError
 from rstpm_edge.files import check_writable
@@ -128,9 +128,7 @@ def verify(paths: tuple[Path, ...], model: Path, run: Path | None, most: int) ->
     Example:
       rstpm-edge verify photos/good
     """
-    from rstpm_edge.image.listing import find_images
-
-    images = [image for path in paths for image in (find_images(path) if path.is_dir() else [path])]
+    images = [image for path in paths for image in (images_below(path) if path.is_dir() else [path])]
     chosen = [images[i * len(images) // most] for i in range(most)] if len(images) > most else images
     run = run or training_module("run").newest_run()
     result = training_module("verify").verify(run, model, chosen)

@@ -98,6 +98,8 @@ def train(ctx: click.Context, /, data: Path | None, **options: Any) -> None:
             run = module.train(data, parsed, machine, report=report)
     if module.is_first_process():
         say_run(run)
+        for sentence in training_module("data").about_training_folder(data) if data is not None else ():
+            say(sentence)
 
 
 def _refuse_others(ctx: click.Context) -> None:

@@ -202,7 +202,7 @@ def test_the_table_says_the_same(model: Path, photos: Path) -> None:
         (["--model", "none.onnx"], "There is no model file none.onnx"),
         (["none.png"], "Cannot read none.png: No such file or directory."),
         (["damaged.png"], "Cannot read damaged.png: it is not a PNG, JPEG, BMP or TIFF image."),
-        (["empty"], "There are no PNG, JPEG, BMP or TIFF images in the folder empty."),
+        (["empty"], "There are no images in the folder empty."),
         (["photos", "--frame", "64x64"], "Give either IMAGEs or --frame"),
         (["--frame", "64"], "--frame is WIDTHxHEIGHT in pixels, such as 1920x1080, not '64'."),
         (["--frame", "0x64"], "A frame has at least one and at most 268,435,456 pixels, not 0×64."),

@@ -227,6 +227,15 @@ def test_tables_are_there_after_each_result(tmp_path: Path, trainings: Trainings
     assert len(document(output / "benchmark.json")["categories"]) == 2
 
 
+def test_what_is_left_out_is_told(tmp_path: Path, trainings: Trainings) -> None:
+    root, said = mvtec(tmp_path / "data", "bottle"), list[str]()
+    good = root / "bottle" / "train" / "good"
+    (good / "notes.txt").touch()
+    run_benchmark(plan_for(root), load_categories(root, "mvtec"), tmp_path / "out", say=said.append)
+    taken = len(list(good.iterdir())) - 1
+    assert said[0] == f"Took {taken} of {taken + 1} files in {good}: left out 1 no image (notes.txt)."
+
+
 def test_kept_runs_and_models(tmp_path: Path, trainings: Trainings) -> None:
     root, output = mvtec(tmp_path / "data", "bottle"), tmp_path / "out"
     run_benchmark(plan_for(root, keep=True), load_categories(root, "mvtec"), output)

@@ -13,6 +13,8 @@ import pytest
 from numpy.typing import NDArray
 from rstpm_edge.training.data import (
     TestImage,
+    about_test_folders,
+    about_training_folder,
     good_images,
     load_inputs,
     read_mask,
@@ -150,7 +152,7 @@ def test_too_few_images(tmp_path: Path, count: int) -> None:
     with pytest.raises(DatasetError) as error:
         good_images(tmp_path)
     message = one_sentence(error)
-    assert message.startswith(f"{tmp_path} holds {count} image(s) (PNG, JPEG, BMP or TIFF)")
+    assert message.startswith(f"{tmp_path} holds {count} image(s); training needs")
     assert "at least 5" in message
 
 
@@ -176,6 +178,54 @@ def test_a_test_folder_without_train_good(tmp_path: Path) -> None:
         put(tmp_path / f"{i}.png")
     with pytest.raises(DatasetError, match=r"has a test folder but no train/good; put the good .* there\."):
         good_images(tmp_path)
+
+
+# What is left out
+
+
+def test_what_is_left_out_of_a_training_folder_is_told(tmp_path: Path) -> None:
+    for i in range(5):
+        put(tmp_path / f"{i}.png")
+    assert about_training_folder(tmp_path) == []
+    (tmp_path / "5").write_bytes((tmp_path / "1.png").read_bytes())  # a photo without an extension is one
+    (tmp_path / "6.jpg").symlink_to(tmp_path / "1.png")
+    (tmp_path / "notes.txt").touch()
+    put(tmp_path / "below" / "7.png")
+    assert names(good_images(tmp_path)) == ["0.png", "1.png", "2.png", "3.png", "4.png", "5", "6.jpg"]
+    assert about_training_folder(tmp_path) == [
+        f"Took 7 of 8 files in {tmp_path}: left out 1 no image (notes.txt).",
+        f"1 image lies in folders below {tmp_path}; only those that lie in it are taken.",
+    ]
+    for i in range(4):
+        (tmp_path / f"{i}.png").unlink()
+    with pytest.raises(
+        DatasetError, match=r"holds 2 image\(s\), left out 1 no image \(notes\.txt\), 1 link .*; training"
+    ):
+        good_images(tmp_path)
+
+
+def test_what_is_left_out_of_test_folders_is_told(tmp_path: Path) -> None:
+    mvtec(tmp_path)
+    assert about_test_folders(tmp_path) == []
+    for name in ("1", "2.001"):
+        (tmp_path / "test" / "dent" / name).write_bytes((tmp_path / "test" / "dent" / "0.png").read_bytes())
+        put(tmp_path / "ground_truth" / "dent" / f"{name}_mask.png", np.zeros((20, 30), np.uint8))
+    assert {image.path.name: image.mask and image.mask.name for image in labelled_images(tmp_path)} == {
+        "0.png": "0_mask.png",
+        "1": "1_mask.png",
+        "2.001": "2.001_mask.png",
+    }
+    put(tmp_path / "test" / "loose.png")
+    put(tmp_path / "test" / "good" / "below" / "3.png")
+    (tmp_path / "test" / "scratch" / "1.part").touch()
+    put(tmp_path / "ground_truth" / "dent" / "9_mask.png")
+    test, truth = tmp_path / "test", tmp_path / "ground_truth"
+    assert about_test_folders(tmp_path) == [
+        f"1 image lies in {test} itself; only those in folders such as {test / 'good'} are taken.",
+        f"1 mask belongs to no image in {test / 'dent'}: 9_mask.png in {truth / 'dent'}.",
+        f"1 image lies in folders below {test / 'good'}; only those that lie in it are taken.",
+        f"Took 1 of 2 files in {test / 'scratch'}: left out 1 unfinished (1.part).",
+    ]
 
 
 # Unreadable files

@@ -238,6 +238,16 @@ def test_nothing_that_is_known(tmp_path: Path) -> None:
     assert refused(tmp_path / "none", "mtd") == "ROOT is missing; give a folder of images."
 
 
+def test_magnetic_tiles_that_somebody_has_converted(tmp_path: Path) -> None:
+    root = mtd(tmp_path)
+    for path in sorted(root.rglob("*.jpg"))[::2]:
+        path.rename(path.with_suffix(".webp"))
+    before = {image.path.stem for image in load_categories(mtd(tmp_path / "before"), "mtd")[0].test}
+    (found,) = load_categories(root, "mtd")
+    assert {image.path.stem for image in found.test} == before
+    assert all(image.mask for image in found.test if image.is_defective)
+
+
 def test_a_data_set_of_another_name(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no data set 'coco'; choose one of mvtec, visa, btad, mtd, folder\."):
         load_categories(tmp_path, "coco")

@@ -19,7 +19,7 @@ from rstpm_edge.image.preprocess import to_input
 from rstpm_edge.image.roi import Roi, crop
 from rstpm_edge.regions import Grid
 
-from .data import about_images_below, good_images
+from .data import about_left_out, good_images
 from .duplicates import find_duplicates, fingerprint
 from .fit import Progress, Report
 from .model import RSTPM
@@ -77,6 +77,7 @@ class Audit:
     named: tuple[Named, ...]
     ranking: Ranking | None
     minutes: float
+    left_out: tuple[str, ...] = ()  # sentences on files in the folder, or below it, that were not looked at
 
     @property
     def suspicious(self) -> int:
@@ -110,8 +111,9 @@ def audit(
         raise UsageError(f"--most must be at least 1, not {most}.")
     check_options(TrainingOptions(size=size, resize=resize, roi=roi, weights=weights or {}))
     files = good_images(data)
-    if below := about_images_below(files[0].parent):
-        report(Progress("skipped", 0, 0, warning=below))
+    left_out = about_left_out(files[0].parent)
+    for sentence in left_out:
+        report(Progress("skipped", 0, 0, warning=sentence))
     model = RSTPM(EDGE, weights)  # wrong weights are told before the work
     photos, inputs, unreadable = _read(files, size, resize, roi, report)
     if len(photos) < MINIMUM_IMAGES:
@@ -137,7 +139,7 @@ def audit(
     named = _name(photos, remarks, groups, ranking, roi, most)
     named += [Named(path, (Remark("unreadable", problem),), suspicious=True) for path, problem in unreadable]
     minutes = (time.monotonic() - started) / 60
-    return Audit(files[0].parent, len(files), tuple(photos), roi, size, tuple(named), ranking, minutes)
+    return Audit(files[0].parent, len(files), tuple(photos), roi, size, tuple(named), ranking, minutes, tuple(left_out))
 
 
 def _read(

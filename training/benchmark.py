@@ -22,7 +22,7 @@ import numpy as np
 from rstpm_edge.errors import DatasetError, ExportError, ImageError, ModelError, TrainingError
 from rstpm_edge.files import drop_link, make_folder, write_bytes, write_json
 
-from .datasets import Category
+from .datasets import Category, about_category
 from .evaluate import measure
 from .export import export
 from .fit import Progress, Report
@@ -77,6 +77,8 @@ def run_benchmark(
         for category, seed in pending
     }
     failures: list[Failure] = []
+    for sentence in dict.fromkeys(told for category in categories for told in about_category(category)):
+        say(sentence)
     benchmark = _collect(plan, categories, known, failures)
     for number, (category, seed) in enumerate(pending, 1):
         if known[category.name, seed] is not None:

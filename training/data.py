@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from rstpm_edge.errors import DatasetError, ImageError
 from rstpm_edge.image.decode import read_image
-from rstpm_edge.image.listing import find_images
+from rstpm_edge.image.listing import find_images, image_stem, list_folder
 from rstpm_edge.image.placement import ResizePolicy
 from rstpm_edge.image.preprocess import to_input
 from rstpm_edge.image.roi import Roi, crop
@@ -49,21 +49,51 @@ def good_images(data: str | Path) -> list[Path]:
     source = mvtec if mvtec.is_dir() else folder
     files = images_in(source)
     if len(files) < MINIMUM_IMAGES:
+        about = list_folder(source, recursive=False).about_left_out()
         raise DatasetError(
-            f"{source} holds {len(files)} image(s) (PNG, JPEG, BMP or TIFF); training needs at least "
+            f"{source} holds {len(files)} image(s){f', {about}' if about else ''}; training needs at least "
             f"{MINIMUM_IMAGES} good ones, and 100 or more to be trusted."
         )
     return files
 
 
-def about_images_below(folder: Path) -> str | None:
-    """What to tell of images below `folder`, where only those in it are taken; None where there are none."""
-    try:
-        below = len(find_images(folder)) - len(images_in(folder))
-    except ImageError:  # a folder that may not be listed is none of ours
-        return None
-    lie = "image lies" if below == 1 else "images lie"
-    return f"{below} {lie} in folders below {folder}; only those that lie in it are taken." if below else None
+def about_left_out(*folders: Path) -> list[str]:
+    """What to tell of files in `folders` that are not taken, and of images below them, where only those in it are."""
+    told: list[str] = []
+    for folder in filter(Path.is_dir, folders):
+        try:
+            listing = list_folder(folder, recursive=False)
+            if note := listing.note():
+                told.append(note)
+            below = len(find_images(folder)) - len(listing.images)
+        except ImageError:  # a folder that may not be listed is none of ours
+            continue
+        if below > 0:
+            lie = "image lies" if below == 1 else "images lie"
+            told.append(f"{below} {lie} in folders below {folder}; only those that lie in it are taken.")
+    return told
+
+
+def about_training_folder(data: str | Path) -> list[str]:
+    """What to tell of files in the folder of `good_images` that it does not take."""
+    mvtec = Path(data) / "train" / "good"
+    return about_left_out(mvtec if mvtec.is_dir() else Path(data))
+
+
+def about_test_folders(data: str | Path) -> list[str]:
+    """What to tell of files that `test_images` does not take, and of masks that belong to none of its images."""
+    test, told = Path(data) / "test", []
+    if loose := images_in(test):
+        lie = "image lies" if len(loose) == 1 else "images lie"
+        told.append(f"{len(loose)} {lie} in {test} itself; only those in folders such as {test / 'good'} are taken.")
+    for kind in _kinds(test):
+        truth = Path(data) / "ground_truth" / kind
+        told += about_left_out(test / kind, truth)
+        stems = {image_stem(path) for path in images_in(test / kind)}
+        if spare := [path.name for path in images_in(truth) if _mask_owner(path) not in stems]:
+            belong = "mask belongs" if len(spare) == 1 else "masks belong"
+            told.append(f"{len(spare)} {belong} to no image in {test / kind}: {some_of(spare)} in {truth}.")
+    return told
 
 
 def test_images(data: str | Path) -> list[TestImage]:
@@ -77,7 +107,7 @@ def test_images(data: str | Path) -> list[TestImage]:
     if not (folder / "test").is_dir():
         raise DatasetError(f"{folder} has no test folder: evaluation needs test/good and test/KIND.")
     images: list[TestImage] = []
-    for kind in sorted(path.name for path in (folder / "test").iterdir() if path.is_dir() and path.name[0] != "."):
+    for kind in _kinds(folder / "test"):
         files = images_in(folder / "test" / kind)
         if kind == "good":
             images += [TestImage(path, kind, None) for path in files]
@@ -96,10 +126,10 @@ def defective_images(
 
     Raises DatasetError when `truth`, where masks come from, lacks some.
     """
-    without = [path.name for path in files if path.stem not in masks]
+    without = [path.name for path in files if image_stem(path) not in masks]
     if masks and without:
         raise DatasetError(f"{truth} has no mask for {some_of(without)}.")
-    return [TestImage(path, kind, masks.get(path.stem), mask_level) for path in files]
+    return [TestImage(path, kind, masks.get(image_stem(path)), mask_level) for path in files]
 
 
 def both_kinds(images: Sequence[TestImage]) -> bool:
@@ -169,8 +199,12 @@ def images_in(folder: Path) -> list[Path]:
     return find_images(folder, recursive=False) if folder.is_dir() else []
 
 
+def _kinds(test: Path) -> list[str]:
+    return sorted(path.name for path in test.iterdir() if path.is_dir() and path.name[0] != ".")
+
+
 def _mask_owner(path: Path) -> str:
-    return path.stem.removesuffix("_mask")
+    return image_stem(path).removesuffix("_mask")
 
 
 def some_of(names: Sequence[str], most: int = 5) -> str:

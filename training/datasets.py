@@ -15,10 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from rstpm_edge.errors import DatasetError, UsageError
+from rstpm_edge.image.listing import image_stem
 
 from .data import (
     MINIMUM_IMAGES,
     TestImage,
+    about_left_out,
     both_kinds,
     defective_images,
     existing_folder,
@@ -64,6 +66,13 @@ def load_categories(root: str | Path, dataset: str, chosen: Sequence[str] = ()) 
         return _load(existing_folder(root), LAYOUTS[dataset], chosen)
     except OSError as error:
         raise DatasetError(f"Cannot read {error.filename}: {error.strerror}.") from error
+
+
+def about_category(category: Category) -> list[str]:
+    """What to tell of files in the folders of a category that are not taken."""
+    images = [*category.train, *(image.path for image in category.test)]
+    masks = [image.mask for image in category.test if image.mask is not None]
+    return about_left_out(*dict.fromkeys(path.parent for path in [*images, *masks]))
 
 
 def _load(root: Path, layout: Layout, chosen: Sequence[str]) -> tuple[Category, ...]:
@@ -112,7 +121,7 @@ def _btad_names(root: Path) -> list[str]:
 
 def _btad(root: Path, name: str) -> Category:
     folder, truth = root / name, root / name / "ground_truth" / "ko"
-    masks = {path.stem: path for path in images_in(truth)}
+    masks = {image_stem(path): path for path in images_in(truth)}
     good = [TestImage(path, "good", None) for path in images_in(folder / "test" / "ok")]
     bad = defective_images(images_in(folder / "test" / "ko"), "ko", masks, truth)
     return Category(name, folder, tuple(images_in(folder / "train" / "ok")), (*good, *bad), "train/ok and test")
@@ -146,7 +155,7 @@ def _visa(root: Path, name: str) -> Category:
         else:
             test.append(TestImage(image, "anomaly", root / row["mask"] if row["mask"] else None, mask_level=0))
     truth = root / name / "Data" / "Masks" / "Anomaly"
-    masks = {image.path.stem: image.mask for image in test if image.mask is not None and image.mask.is_file()}
+    masks = {image_stem(image.path): image.mask for image in test if image.mask is not None and image.mask.is_file()}
     bad = defective_images([image.path for image in test if image.is_defective], "anomaly", masks, truth, mask_level=0)
     good = [image for image in test if not image.is_defective]
     return Category(name, root / name, tuple(train), (*good, *bad), VISA_SPLIT.as_posix())
@@ -203,13 +212,17 @@ def _mtd(root: Path, name: str) -> Category:
     for folder in _folders(root):
         if folder.name.startswith("MT_") and folder.name != "MT_Free":
             files, truth = _photos(folder / "Imgs"), folder / "Imgs"
-            masks = {path.stem: path for path in images_in(truth) if path.suffix.lower() == ".png"}
+            masks = {image_stem(path): path for path in images_in(truth) if _is_mtd_mask(path)}
             test += defective_images(files, folder.name.removeprefix("MT_").lower(), masks, truth)
     return Category(name, root, tuple(path for path in good if path.name in learned), tuple(test), split)
 
 
 def _photos(folder: Path) -> list[Path]:
-    return [path for path in images_in(folder) if path.suffix.lower() in (".jpg", ".jpeg")]
+    return [path for path in images_in(folder) if not _is_mtd_mask(path)]
+
+
+def _is_mtd_mask(path: Path) -> bool:
+    return path.suffix.lower() == ".png"  # photos are JPEG, or whatever somebody made of them
 
 
 MVTEC_FOLDERS = "train/good, test/good, test/KIND and ground_truth/KIND"

@@ -16,7 +16,7 @@ from rstpm_edge.bundle import CHECKSUM_KEY, METADATA_KEY, Bundle, Precision, Tea
 from rstpm_edge.errors import ExportError, OutputError, RstpmEdgeError, TrainingError
 from rstpm_edge.files import write_bytes
 from rstpm_edge.image.decode import read_image
-from rstpm_edge.image.listing import EXTENSIONS
+from rstpm_edge.image.listing import find_images
 from rstpm_edge.image.preprocess import to_input
 from rstpm_edge.image.roi import Roi, crop
 from rstpm_edge.model_file import checksum
@@ -308,7 +308,8 @@ def _scorer(bundle: Bundle, maps: Sequence[NDArray[np.float32]]) -> Scorer:
 
 def _check_images(run: Path, roi: Roi | None) -> list[NDArray[np.uint8]]:
     """The run's samples as learned from, and each once more cropped and enlarged: larger, and not square."""
-    files = sorted(path for path in (run / "samples").glob("*") if path.suffix.lower() in EXTENSIONS)
+    samples = run / "samples"
+    files = sorted(find_images(samples, recursive=False)) if samples.is_dir() else []
     if not files:
         raise ExportError(f"{run / 'samples'} holds no image, so the export cannot be checked; train again.")
     images = [crop(read_image(path), roi, path) for path in files]

@@ -27,7 +27,7 @@ from rstpm_edge.image.placement import ResizePolicy
 from rstpm_edge.image.roi import Roi, check_roi, crop
 
 from .calibrate import calibrate_on
-from .data import about_images_below, existing_folder, good_images, load_inputs
+from .data import about_left_out, existing_folder, good_images, load_inputs
 from .duplicates import find_duplicates, fingerprint
 from .features import compute_features, remove_features
 from .fit import Progress, Report, fit
@@ -114,8 +114,8 @@ def train(
     source, recorded = identify(files)
     fabric = _launch(machine or Machine())
     report = _of_one_process(fabric, report)
-    if isinstance(data, str | Path) and (below := about_images_below(files[0].parent)):
-        report(Progress("skipped", 0, 0, warning=below))
+    for sentence in about_left_out(files[0].parent) if isinstance(data, str | Path) else ():
+        report(Progress("skipped", 0, 0, warning=sentence))
     photos = _choose(files, options, report)
     file_of = dict(zip(files, recorded, strict=True))
     config = RunConfig(
