@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <limits>
@@ -42,10 +43,14 @@ void raise_on_error(rstpm_status status, const char* kernel = nullptr) {
             throw py::value_error("every map size and the output size must lie in 1.." +
                                   std::to_string(static_cast<int>(RSTPM_MAX_SIDE)));
         case RSTPM_BAD_STATISTICS:
-            throw py::value_error("mean, std and weights must be finite, and every std positive");
+            throw py::value_error(
+                "mean, std and weights must be finite, every std positive and no denormal number, |mean| at "
+                "most "
+                "1e12 and |weight / std| at most 1e24");
         case RSTPM_BAD_SMOOTHING:
             throw py::value_error(
-                "smoothing_sigma must be 0 (off) or a number of output pixels up to the output's size");
+                "smoothing_sigma must be 0 (off) or from 0.01 to 64 output pixels, and at most the output's "
+                "size");
         case RSTPM_UNKNOWN_KERNEL:
             throw py::value_error("unknown " + requested_kernel(kernel) + "; kernels are " +
                                   kernel_names(rstpm_known_kernel));
@@ -148,7 +153,7 @@ class Fusion {
         config_.kernel = nullptr;  // the string belongs to the caller
     }
 
-    // Returns (anomaly_map, score, position, first image with a non-finite input or -1).
+    // Returns (anomaly_map, score, position, first image without a finite map or -1).
     py::tuple run(const py::object& maps_object, const py::object& out, const py::object& mask,
                   const py::object& threshold, int threads) {
         if (!py::isinstance<py::sequence>(maps_object))
@@ -184,6 +189,7 @@ class Fusion {
                 require_array<std::uint8_t>(mask, "mask", "uint8", batch, config_.height, config_.width);
             mask_data = writable_data<std::uint8_t>(mask_array, "mask");
             limit = threshold.cast<float>();
+            if (std::isnan(limit)) throw py::value_error("threshold must be a number, not NaN");
         }
 
         py::array_t<float> score(batch);

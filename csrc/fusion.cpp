@@ -84,13 +84,16 @@ rstpm_status check(const rstpm_fusion_config& config) {
         if (bad_side(config.level_height[l]) || bad_side(config.level_width[l])) return RSTPM_BAD_SIZE;
     if (config.mode != RSTPM_NORMALIZED && config.mode != RSTPM_PAPER) return RSTPM_BAD_ARGUMENT;
     for (int i = 0; i < RSTPM_MAPS && config.mode == RSTPM_NORMALIZED; ++i) {
-        const bool finite = std::isfinite(config.mean[i]) && std::isfinite(config.std[i]) &&
-                            std::isfinite(config.weight[i] / config.std[i]);
-        if (!finite || !(config.std[i] > 0.0f)) return RSTPM_BAD_STATISTICS;
+        // Each comparison is false for NaN.
+        const bool good = config.std[i] >= std::numeric_limits<float>::min() &&
+                          std::isfinite(config.std[i]) && std::fabs(config.mean[i]) <= RSTPM_MAX_VALUE &&
+                          std::fabs(config.weight[i] / config.std[i]) <= RSTPM_MAX_GAIN;
+        if (!good) return RSTPM_BAD_STATISTICS;
     }
-    if (!(config.smoothing_sigma >= 0.0 && config.smoothing_sigma <= std::max(config.height, config.width)))
-        return RSTPM_BAD_SMOOTHING;
-    return RSTPM_OK;
+    const double sigma = config.smoothing_sigma;
+    const bool in_range = sigma >= RSTPM_MIN_SIGMA && sigma <= RSTPM_MAX_SIGMA &&
+                          sigma <= std::max(config.height, config.width);
+    return sigma == 0.0 || in_range ? RSTPM_OK : RSTPM_BAD_SMOOTHING;
 }
 
 }  // namespace
@@ -133,6 +136,9 @@ rstpm_fusion::rstpm_fusion(const rstpm_fusion_config& config, const rstpm::Kerne
         plan.mean[i] = normalized ? config.mean[i] : 0.0f;
         plan.gain[i] = normalized ? config.weight[i] / config.std[i] : 1.0f;
     }
+    // Three levels below 2^125 add up to less than the largest float, differences between them included; of a
+    // product, each below 2^41. What the bounds of rstpm_edge.h allow stays below: 2 * 2e12 * 1e24, and 2e12.
+    plan.headroom = normalized ? 0x1p3f : 0x1p87f;
 
     // A sum of levels is linear between the knots of all three; a product only level by level.
     plan.grid_count = normalized ? 1 : RSTPM_LEVELS;
@@ -313,7 +319,8 @@ void fuse_threaded(rstpm_fusion* fusion, const Call& call, std::int64_t batch, i
             const rstpm_image_result& later = part.results[i];
             if (image == merged) {
                 results[merged++] = later;
-            } else if (later.score > results[image].score) {
+            } else if (later.score >
+                       results[image].score) {  // infinite where it is not to be had: that stays
                 results[image] = later;
             }
         }
@@ -348,6 +355,7 @@ extern "C" rstpm_status rstpm_fusion_run(rstpm_fusion* fusion, const float* cons
     if (fusion == nullptr || maps == nullptr || batch < 0 || threads < 1) return RSTPM_BAD_ARGUMENT;
     if (batch == 0) return RSTPM_OK;
     if (out == nullptr || results == nullptr) return RSTPM_BAD_ARGUMENT;
+    if (mask != nullptr && std::isnan(threshold)) return RSTPM_BAD_ARGUMENT;
     for (int i = 0; i < RSTPM_MAPS; ++i)
         if (maps[i] == nullptr) return RSTPM_BAD_ARGUMENT;
     if (batch > rstpm::most_images(fusion->plan)) return RSTPM_BAD_SIZE;

@@ -60,7 +60,8 @@ struct Plan {
     int height, width;
     int level_height[RSTPM_LEVELS], level_width[RSTPM_LEVELS];
     float mean[RSTPM_MAPS], gain[RSTPM_MAPS];  // combined level = sum of gain * (map - mean)
-    int grid_count;                            // normalized: one grid of three levels; paper: three of one
+    float headroom;  // a combined level times this is infinite where the fused map might be
+    int grid_count;  // normalized: one grid of three levels; paper: three of one
     Grid grid[RSTPM_LEVELS];
     const Strip* strips;
     int strip_count;

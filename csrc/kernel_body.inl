@@ -55,21 +55,25 @@ RSTPM_INLINE void store_first(float* to, Reg value, int count) {
     for (int i = 0; i < count; ++i) to[i] = lane[i];
 }
 
-// Level map = sum of gain * (map - mean) over the two maps. Returns whether an input was not finite: a value
-// times zero is zero unless it is NaN or infinite.
+// Level map = sum of gain * (map - mean) over the two maps. Returns whether a value of it is NaN, infinite,
+// or too large for the fused map to be finite. All that follows are sums and products of weighted means of
+// these values, so it is enough to look here, where they are few. An input that is not finite gives a value
+// that is not, also with a gain of zero; and a value times zero is zero unless it is NaN or infinite.
 static bool combine(const float* a, const float* b, float mean_a, float mean_b, float gain_a, float gain_b,
-                    int count, float* out) {
+                    float headroom, int count, float* out) {
     const Reg zero = V::broadcast(0.0f);
     const Reg vmean_a = V::broadcast(mean_a), vmean_b = V::broadcast(mean_b);
     const Reg vgain_a = V::broadcast(gain_a), vgain_b = V::broadcast(gain_b);
+    const Reg vheadroom = V::broadcast(headroom);
     Reg check = zero;
     for (int x = 0; x < count; x += V::lanes) {
         const int rest = count - x;
         const Reg va = rest >= V::lanes ? V::load(a + x) : load_first(a + x, rest);
         const Reg vb = rest >= V::lanes ? V::load(b + x) : load_first(b + x, rest);
-        check = V::add(check, V::add(V::multiply(va, zero), V::multiply(vb, zero)));
         const Reg scaled_a = V::multiply(V::subtract(va, vmean_a), vgain_a);
-        V::store(out + x, V::multiply_add(V::subtract(vb, vmean_b), vgain_b, scaled_a));
+        const Reg value = V::multiply_add(V::subtract(vb, vmean_b), vgain_b, scaled_a);
+        check = V::multiply_add(V::multiply(value, vheadroom), zero, check);
+        V::store(out + x, value);
     }
     float lane[V::lanes];
     V::store(lane, check);
@@ -460,8 +464,10 @@ static void find_best(const Plan& plan, const Best& best, Task* task) {
     std::size_t i = begin;
     while (i + V::lanes <= end && !V::any_equal(V::load(task->out + i), value)) i += V::lanes;
     while (i < end && task->out[i] != best.value) ++i;
-    if (i == end) i = begin;  // nothing compares equal to NaN; the caller learns that from `nonfinite`
-    task->result.score = best.value;
+    if (i == end) i = begin;  // nothing compares equal to NaN
+    // The last word, whatever the bounds are worth: a maximum that is none.
+    if (!(best.value - best.value == 0.0f)) task->result.nonfinite = 1;
+    task->result.score = task->result.nonfinite ? __builtin_inff() : best.value;
     task->result.row = static_cast<std::int32_t>(i / plan.width);
     task->result.column = static_cast<std::int32_t>(i % plan.width);
 }
@@ -476,7 +482,7 @@ static void fuse_rows(const Plan& plan, const Workspace& work, Task& task) {
     for (int l = 0; l < RSTPM_LEVELS; ++l) {
         const int pair = l + RSTPM_LEVELS;
         if (combine(task.map[l], task.map[pair], plan.mean[l], plan.mean[pair], plan.gain[l], plan.gain[pair],
-                    plan.level_height[l] * plan.level_width[l], work.combined[l]))
+                    plan.headroom, plan.level_height[l] * plan.level_width[l], work.combined[l]))
             task.result.nonfinite = 1;
         forget_rows(work.level_rows[l]);
     }

@@ -31,12 +31,20 @@ RSTPM_API const char* rstpm_version(void);
 
 enum { RSTPM_LEVELS = 3, RSTPM_MAPS = 6, RSTPM_MAX_SIDE = 32768, RSTPM_MAX_IMAGE_SIDE = 1 << 23 };
 
+/* With parameters within these bounds, maps of values up to RSTPM_MAX_VALUE (either sign) have a finite fused
+ * map, whatever they are. */
+#define RSTPM_MAX_VALUE 1e12f /* of maps and means */
+#define RSTPM_MAX_GAIN 1e24f  /* of |weight / std| */
+/* In output pixels. Below, a Gaussian is none; the work grows with sigma, so that there has to be an end. */
+#define RSTPM_MIN_SIGMA 0.01
+#define RSTPM_MAX_SIGMA 64.0
+
 typedef enum rstpm_status {
     RSTPM_OK = 0,
     RSTPM_BAD_SIZE = 1,           /* a side outside what is possible, or more than memory can hold */
-    RSTPM_BAD_STATISTICS = 2,     /* a mean, std or weight is not finite, or a std is not positive */
-    RSTPM_BAD_SMOOTHING = 3,      /* sigma negative, not finite, or larger than the output */
-    RSTPM_BAD_ARGUMENT = 4,       /* a null pointer, a negative count or an unknown mode */
+    RSTPM_BAD_STATISTICS = 2,     /* a mean, std or weight outside the bounds above, or a std not positive */
+    RSTPM_BAD_SMOOTHING = 3,      /* sigma neither 0 nor within the bounds above, or larger than the output */
+    RSTPM_BAD_ARGUMENT = 4,       /* a null pointer, a negative count, an unknown mode, a threshold of NaN */
     RSTPM_UNKNOWN_KERNEL = 5,     /* no kernel has this name */
     RSTPM_UNSUPPORTED_KERNEL = 6, /* the kernel exists, but not for this processor */
     RSTPM_NO_MEMORY = 7,          /* memory ran out */
@@ -59,15 +67,18 @@ typedef struct rstpm_fusion_config {
     int32_t mode;         /* an rstpm_mode */
     int32_t level_height[RSTPM_LEVELS], level_width[RSTPM_LEVELS]; /* 1..RSTPM_MAX_SIDE, finest level first */
     int32_t height, width;                                         /* of the fused map, 1..RSTPM_MAX_SIDE */
-    float mean[RSTPM_MAPS], std[RSTPM_MAPS], weight[RSTPM_MAPS];   /* RSTPM_NORMALIZED only */
-    double smoothing_sigma;                                        /* in output pixels; 0 is off */
+    float mean[RSTPM_MAPS], std[RSTPM_MAPS], weight[RSTPM_MAPS]; /* RSTPM_NORMALIZED only; std no denormal */
+    double smoothing_sigma;                                      /* in output pixels; 0 is off */
     const char* kernel; /* a kernel's name, or NULL: RSTPM_EDGE_KERNEL of the environment, else the fastest */
 } rstpm_fusion_config;
 
 typedef struct rstpm_image_result {
-    float score;         /* the largest value of the fused map */
+    float score;         /* the largest value of the fused map; +infinity where `nonfinite` is set */
     int32_t row, column; /* where it is; the first in row-major order among equals */
-    int32_t nonfinite;   /* 1 when an input value was NaN or infinite: then nothing else here is meaningful */
+    /* 1 when an input value was NaN, infinite, or so large that the fused map may not be finite. There is no
+     * verdict then: the score lies above every threshold, so that a part that nobody could judge is not let
+     * pass as good, and nothing else is meaningful. */
+    int32_t nonfinite;
 } rstpm_image_result;
 
 typedef struct rstpm_fusion rstpm_fusion;
@@ -83,7 +94,7 @@ RSTPM_API void rstpm_fusion_destroy(rstpm_fusion* fusion);
  *     stpm level 0, 1, 2, recon level 0, 1, 2
  * where both maps of a level have the same size: maps[i] has batch * h * w values, out has batch * height *
  * width, results has batch entries. out must not overlap the maps. With mask not NULL it receives batch *
- * height * width bytes, 1 where out > threshold, else 0.
+ * height * width bytes, 1 where out > threshold, else 0. A threshold of NaN is refused with a mask.
  *
  * Any number of threads may use a plan at the same time. threads > 1 splits the rows of this batch over that
  * many threads; the result is the same bit for bit. With threads 1, no memory is allocated unless more calls

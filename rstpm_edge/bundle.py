@@ -5,19 +5,32 @@ calibration, where the weights came from) stands in that document, so there is n
 """
 
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field
+from dataclasses import fields as dataclass_fields
+from itertools import pairwise
 from typing import Any, Literal, get_args
 
+from rstpm_edge import document as read
 from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import ModelError, UsageError
 from rstpm_edge.image.placement import ResizePolicy
 from rstpm_edge.image.roi import Roi, check_roi
 
 METADATA_KEY = "rstpm_edge"
-CHECKSUM_KEY = "rstpm_edge_crc32"  # see `model_file.checksum`
+CHECKSUM_KEY = "rstpm_edge_crc32"  # of the graph; see `model_file.stamps`
+FILE_CHECKSUM_KEY = "rstpm_edge_crc32_file"  # of all of the file but the metadata
 SCHEMA_VERSION = 1
+
+# What a document may hold; csrc/rstpm_edge.h has the same bounds, and says what they are good for: sums of maps stay
+# finite in float32.
+LARGEST = 3.4e38  # of whatever becomes a float32
+SMALLEST_STD = 1.2e-38  # no denormal
+LARGEST_MEAN, LARGEST_GAIN = 1e12, 1e24
+SMOOTHING = (0.01, 64.0)  # pixels; 0 is none
+MOST_SIDE = 8192  # of the model's input: twice what is trained
+MOST_PIXELS = 1 << 23  # a side of a photo
+MOST_SCORES = 1_000_000
 
 FusionMode = Literal["normalized", "paper"]
 Precision = Literal["fp32", "fp16", "int8"]
@@ -156,86 +169,144 @@ def head_names(strides: tuple[int, int, int]) -> tuple[str]:
     return (f"head_{strides[0]}",)
 
 
+def check_version(document: str) -> None:
+    """Raises ModelError for a document of a newer schema than this package knows, before anything else is looked at."""
+    try:
+        version = read.whole(json.loads(document)["schema_version"], "the schema version", 1, 10**6)
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise ModelError("The model's rstpm_edge metadata is damaged; export the model again.") from error
+    if version > SCHEMA_VERSION:
+        raise ModelError(
+            f"The model has schema version {version}, but this rstpm-edge reads up to {SCHEMA_VERSION}: "
+            "upgrade rstpm-edge, or export the model with this version."
+        )
+
+
 def parse_bundle(document: str) -> Bundle:
     """Read the document of a model file.
 
     Raises ModelError when it is damaged, incomplete, or of a newer schema than this package knows.
     """
+    check_version(document)
     try:
-        fields = json.loads(document)
-        version = fields["schema_version"]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ModelError("The model's rstpm_edge metadata is damaged; export the model again.") from error
-    if not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
-        raise ModelError(
-            f"The model has schema version {version}, but this rstpm-edge reads up to {SCHEMA_VERSION}: "
-            "upgrade rstpm-edge, or export the model with this version."
-        )
-    try:
-        fusion = _fusion(fields["fusion"], fields.pop("head", None))
-        bundle = Bundle(
-            **{
-                **fields,
-                "strides": tuple(int(stride) for stride in fields["strides"]),
-                "fusion": fusion,
-                "calibration": Calibration(
-                    float(fields["calibration"]["alpha"]), tuple(map(float, fields["calibration"]["scores"]))
-                ),
-                "teachers": tuple(Teacher(**teacher) for teacher in fields["teachers"]),
-                "roi": None if fields.get("roi") is None else check_roi(fields["roi"]),
-                "evidence": None if fields.get("evidence") is None else _evidence(fields["evidence"]),
-            }
-        )
-        _check(bundle)
-    except (KeyError, TypeError, ValueError, OverflowError, UsageError) as error:
-        raise ModelError(f"The model's rstpm_edge metadata is damaged ({error}); export the model again.") from error
-    return bundle
+        return _bundle(read.load(document))
+    except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError, UsageError) as error:
+        reason = str(error).rstrip(".")
+        raise ModelError(f"The model's rstpm_edge metadata is damaged ({reason}); export the model again.") from error
 
 
-def _fusion(fields: Mapping[str, Any], head: Mapping[str, Any] | None = None) -> Fusion:
-    mean, std, weights = (tuple(map(float, fields[name])) for name in ("mean", "std", "weights"))
-    joined = None if head is None else HeadMap(*(float(head[name]) for name in ("mean", "std", "weight")))
-    return Fusion(fields["mode"], mean, std, weights, float(fields["smoothing_sigma"]), joined)
+def head_gain(fusion: Fusion, head: HeadMap) -> float:
+    """What the head's map is multiplied by where the first map carries it."""
+    return head.weight / head.std * fusion.std[0] / fusion.weights[0]
 
 
-def _evidence(fields: Mapping[str, Any]) -> Evidence:
-    return Evidence(_fusion(fields["fusion"]), float(fields["outline"]), float(fields["offset"]))
+def _bundle(loaded: Mapping[str, Any]) -> Bundle:
+    required = [one.name for one in dataclass_fields(Bundle) if one.default is one.default_factory is MISSING]
+    optional = [one.name for one in dataclass_fields(Bundle) if one.name not in required]
+    found = read.fields(loaded, "it", required, [*optional, "head"])
+    height, width = (read.whole(found[name], f"the {name}", 1, MOST_SIDE) for name in ("height", "width"))
+    fusion = _fusion(found["fusion"], found.get("head"), max(height, width))
+    evidence = found.get("evidence")
+    moved = read.summary(found.get("moved", {}), "moved")
+    for value in moved.values():
+        read.number(value, "what was moved", -LARGEST, LARGEST)
+    return Bundle(
+        preset=read.text(found["preset"], "the preset"),
+        height=height,
+        width=width,
+        resize=read.choice(found["resize"], "the resize policy", get_args(ResizePolicy)),
+        strides=_strides(found["strides"], height, width),
+        fusion=fusion,
+        calibration=_calibration(found["calibration"]),
+        teachers=_teachers(found["teachers"]),
+        package_version=read.text(found["package_version"], "the package version", 100),
+        training=read.summary(found.get("training", {}), "training"),
+        roi=None if found.get("roi") is None else _roi(found["roi"]),
+        precision=read.choice(found.get("precision", "fp32"), "the precision", get_args(Precision)),
+        moved=moved,
+        evidence=None if evidence is None else _evidence(evidence, max(height, width)),
+        schema_version=found["schema_version"],
+    )
 
 
-def _check(bundle: Bundle) -> None:
-    if bundle.resize not in get_args(ResizePolicy):
-        raise ValueError(f"unknown resize policy {bundle.resize!r}")
-    if bundle.precision not in get_args(Precision) or not isinstance(bundle.moved, Mapping):
-        raise ValueError(f"unknown precision {bundle.precision!r}, or what it moved is no object")
-    if len(bundle.strides) != 3 or not 0 < bundle.strides[0] < bundle.strides[1] < bundle.strides[2]:
-        raise ValueError("the strides are not three positive numbers, finest first")
-    if len(bundle.teachers) != 2:
+def _strides(value: Any, height: int, width: int) -> tuple[int, int, int]:
+    if not isinstance(value, list) or len(value) != 3:
+        raise ValueError("the strides are not three numbers")
+    fine, middle, coarse = (read.whole(stride, "a stride", 1, min(height, width)) for stride in value)
+    if not fine < middle < coarse or any(side % stride for side in (height, width) for stride in value):
+        raise ValueError("the strides are not three numbers, finest first, that divide the input size")
+    return fine, middle, coarse
+
+
+def _calibration(value: Any) -> Calibration:
+    found = read.fields(value, "the calibration", ("alpha", "scores"), ("threshold",))
+    scores = found["scores"]
+    if not isinstance(scores, list) or not 0 < len(scores) <= MOST_SCORES:
+        raise ValueError(f"the calibration scores are no list of 1 to {MOST_SCORES} numbers")
+    read_scores = tuple(read.number(score, "a calibration score", -LARGEST, LARGEST) for score in scores)
+    if any(before > after for before, after in pairwise(read_scores)):
+        raise ValueError("the calibration scores are not ascending")
+    if "threshold" in found:  # for programs that are not ours; it follows from the scores
+        read.number(found["threshold"], "the threshold", -LARGEST, LARGEST)
+    calibration = Calibration(read.number(found["alpha"], "alpha", 0, 1), read_scores)
+    _ = calibration.threshold  # raises where alpha asks for more scores than there are
+    return calibration
+
+
+def _teachers(value: Any) -> tuple[Teacher, Teacher]:
+    if not isinstance(value, list) or len(value) != 2:
         raise ValueError("not two teachers")
-    if not all(isinstance(side, int) and side > 0 for side in (bundle.height, bundle.width)):
-        raise ValueError("the input size is not two positive integers")
-    largest = max(bundle.height, bundle.width)
-    _check_fusion(bundle.fusion, largest)
-    if bundle.evidence is not None:
-        _check_fusion(bundle.evidence.fusion, largest)
-        # With a negative share, what a mask ignores could raise the score.
-        if not (0 <= bundle.evidence.outline < math.inf and math.isfinite(bundle.evidence.offset)):
-            raise ValueError("the evidence's share of the map is negative, or it or the offset is not finite")
-    scores = bundle.calibration.scores
-    if list(scores) != sorted(scores) or not all(map(math.isfinite, scores)):
-        raise ValueError("the calibration scores are not ascending finite numbers")
-    _ = bundle.calibration.threshold
+    names = [one.name for one in dataclass_fields(Teacher)]
+    found = [read.fields(teacher, "a teacher", names) for teacher in value]
+    first, second = (Teacher(*(read.text(one[name], f"a teacher's {name}") for name in names)) for one in found)
+    return first, second
 
 
-def _check_fusion(fusion: Fusion, largest_side: int) -> None:
-    if fusion.mode not in get_args(FusionMode):
-        raise ValueError(f"unknown fusion {fusion.mode!r}")
-    numbers = (fusion.mean, fusion.std, fusion.weights)
-    if any(len(six) != 6 or not all(map(math.isfinite, six)) for six in numbers) or min(fusion.std) <= 0:
-        raise ValueError("mean, std and weights must be six finite numbers each, std positive")
-    if not 0 <= fusion.smoothing_sigma <= largest_side:
-        raise ValueError("the smoothing sigma is negative, or larger than the input")
-    if (head := fusion.head) is not None:
+def _roi(value: Any) -> Roi:
+    if not isinstance(value, list) or len(value) != 4:
+        raise ValueError("the ROI is not four numbers")
+    return check_roi([read.whole(number, "a number of the ROI", 0, MOST_PIXELS) for number in value])
+
+
+def _fusion(value: Any, head: Any, largest_side: int) -> Fusion:
+    found = read.fields(value, "the fusion", ("mode", "mean", "std", "weights", "smoothing_sigma"))
+    fusion = Fusion(
+        mode=read.choice(found["mode"], "the fusion's mode", get_args(FusionMode)),
+        mean=read.numbers(found["mean"], "mean", 6, -LARGEST_MEAN, LARGEST_MEAN),
+        std=read.numbers(found["std"], "std", 6, SMALLEST_STD, LARGEST),
+        weights=read.numbers(found["weights"], "weights", 6, -LARGEST, LARGEST),
+        smoothing_sigma=read.number(found["smoothing_sigma"], "the smoothing sigma", 0, SMOOTHING[1]),
+        head=None if head is None else _head(head),
+    )
+    if any(abs(weight / std) > LARGEST_GAIN for weight, std in zip(fusion.weights, fusion.std, strict=True)):
+        raise ValueError(f"a weight is more than {LARGEST_GAIN:g} times its std")
+    if 0 < fusion.smoothing_sigma < SMOOTHING[0] or fusion.smoothing_sigma > largest_side:
+        raise ValueError(f"the smoothing sigma is below {SMOOTHING[0]:g}, or larger than the input")
+    if fusion.head is not None:
         if fusion.mode != "normalized" or fusion.weights[0] == 0:
             raise ValueError("there is a head, but no sum that its map could join")
-        if not all(map(math.isfinite, (head.mean, head.std, head.weight))) or head.std <= 0:
-            raise ValueError("the head's mean, std and weight must be finite numbers, std positive")
+        if not abs(head_gain(fusion, fusion.head)) <= LARGEST_GAIN:
+            raise ValueError("the head's part of the sum is too large")
+    return fusion
+
+
+def _head(value: Any) -> HeadMap:
+    found = read.fields(value, "the head", ("mean", "std", "weight"))
+    head = HeadMap(
+        mean=read.number(found["mean"], "the head's mean", -LARGEST_MEAN, LARGEST_MEAN),
+        std=read.number(found["std"], "the head's std", SMALLEST_STD, LARGEST),
+        weight=read.number(found["weight"], "the head's weight", -LARGEST, LARGEST),
+    )
+    if abs(head.weight / head.std) > LARGEST_GAIN:
+        raise ValueError("the head's weight is too large for its std")
+    return head
+
+
+def _evidence(value: Any, largest_side: int) -> Evidence:
+    found = read.fields(value, "the evidence", ("fusion", "outline", "offset"))
+    return Evidence(
+        _fusion(found["fusion"], None, largest_side),
+        # With a negative share, what a mask ignores could raise the score.
+        outline=read.number(found["outline"], "the evidence's share of the map", 0, LARGEST_MEAN),
+        offset=read.number(found["offset"], "the evidence's offset", -LARGEST_MEAN, LARGEST_MEAN),
+    )

@@ -74,7 +74,7 @@ def bench(
         kernel=kernel,
         threshold=threshold,
     )
-    say(json.dumps(asdict(result)) if as_json else _table(result))
+    say(json.dumps(asdict(result), allow_nan=False) if as_json else _table(result))
 
 
 def _frame_size(text: str) -> tuple[int, int]:

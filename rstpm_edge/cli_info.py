@@ -54,7 +54,7 @@ def info(model: Path, providers: "list[Provider] | None", as_json: bool) -> None
         "dot_products": dot_products(),
         "advice": advice(bundle.precision),
     }
-    say(json.dumps(facts) if as_json else _table(model, facts))
+    say(json.dumps(facts, allow_nan=False) if as_json else _table(model, facts))
 
 
 def _table(model: Path, facts: dict[str, Any]) -> str:

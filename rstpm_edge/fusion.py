@@ -61,9 +61,10 @@ class Fuser:
         map_sizes: (height, width) of the maps of the three levels.
         size: (height, width) of the fused map.
         mode: `normalized` or `paper`.
-        mean, std, weights: six values each, in the order of the maps; std positive.
+        mean, std, weights: six values each, in the order of the maps; |mean| at most 1e12, std positive and no
+            denormal float32, |weight / std| at most 1e24. Maps of values up to 1e12 then have a finite fused map.
         smoothing_sigma: standard deviation in output pixels of a Gaussian that is applied to the fused map
-            before its maximum is taken (radius ceil(3 sigma), edges clamped); 0 is off.
+            before its maximum is taken (radius ceil(3 sigma), edges clamped); from 0.01 to 64, or 0, which is off.
         kernel: one of `kernels().available`; None takes `kernels().active`.
 
     Raises:
@@ -117,11 +118,14 @@ class Fuser:
         Raises:
             TypeError: something is not an array, or has another dtype.
             ValueError: a wrong shape, count or memory layout.
-            ModelError: a map holds NaN or infinity. `out` and `mask` are then unspecified.
+            ModelError: a map holds NaN or infinity, or values so large that the fused map may not be finite. `out`
+                and `mask` are then unspecified.
         """
         anomaly_map, score, position, nonfinite = self._native.run(maps, out, mask, threshold, threads)
         if nonfinite >= 0:
-            raise ModelError(f"the maps of image {nonfinite} of the batch hold NaN or infinite values")
+            raise ModelError(
+                f"the maps of image {nonfinite} of the batch hold NaN or infinite values, or values too large to add up"
+            )
         return FusedMaps(anomaly_map, score, position)
 
 

@@ -120,7 +120,7 @@ class Inspection:
             react(fields)
         if result.is_anomalous or not self._output.rejects_only:
             self._write(frame, result)
-        say(json.dumps(fields) if self._output.as_json else verdict_line(fields))
+        say(json.dumps(fields, allow_nan=False) if self._output.as_json else verdict_line(fields))
 
     def _fail(self, failure: Failure, reactions: Sequence[Reaction] = ()) -> None:
         self.counts["failed"] += 1
@@ -129,7 +129,7 @@ class Inspection:
         for react in (*reactions, *self._reactions):
             react(fields)
         if self._output.as_json:
-            say(json.dumps(fields))
+            say(json.dumps(fields, allow_nan=False))
 
     def _write(self, frame: Frame, result: "Result") -> None:
         try:

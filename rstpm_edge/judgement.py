@@ -1,9 +1,12 @@
 """From an anomaly map and its score to a verdict: the one place where a Result is made."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.calibration import Calibration
+from rstpm_edge.errors import ModelError
 from rstpm_edge.regions import Grid, find_regions
 from rstpm_edge.result import Region, Result
 
@@ -24,9 +27,14 @@ def judge(
     score: of the image; cell: where the map is highest (row, column).
     threshold: the calibrated one unless it is given.
     ignored: (h, w), True where anomalies do not count; score and cell are already those of the rest.
+
+    Raises ModelError where there is no finite score: nothing compares as above a threshold that is NaN, so a part that
+    could not be judged would pass as good.
     """
     threshold = calibration.threshold if threshold is None else threshold
     peak = float(anomaly_map[cell])
+    if not (math.isfinite(score) and math.isfinite(peak) and math.isfinite(threshold)):
+        raise ModelError("The score is not a finite number; export the model again.")
     if ignored is not None:
         anomaly_map[ignored] = -np.inf
     regions: tuple[Region, ...] = ()

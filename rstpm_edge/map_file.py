@@ -22,7 +22,7 @@ def encode_png(result: Result) -> bytes:
     offset, scale = png_scale(result)
     values = np.rint((result.anomaly_map.astype(np.float64) - offset) / scale)
     encoded = cv2.imencode(".png", np.clip(values, 0, 65535).astype(np.uint16))[1].tobytes()
-    text = b"tEXtrstpm_edge\0" + json.dumps({"offset": offset, "scale": scale}).encode()
+    text = b"tEXtrstpm_edge\0" + json.dumps({"offset": offset, "scale": scale}, allow_nan=False).encode()
     chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
     header = 8 + 25  # signature and IHDR, which must stay first
     return encoded[:header] + chunk + encoded[header:]

@@ -130,7 +130,7 @@ class Mqtt:
 
     def tell(self, fields: Mapping[str, Any]) -> None:
         """Publish the verdict that `verdict_fields` gave, or a failure."""
-        full = not self._enqueue("verdict", json.dumps(fields))
+        full = not self._enqueue("verdict", json.dumps(fields, allow_nan=False))
         if full:
             self.lost += 1
         if full and not self._full:

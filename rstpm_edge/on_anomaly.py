@@ -88,7 +88,7 @@ class OnAnomaly:
 
     def _run(self, fields: Mapping[str, Any]) -> str | None:
         """Run the command once; what went wrong, if anything did."""
-        document = json.dumps(fields)
+        document = json.dumps(fields, allow_nan=False)
         values = {**{name: str(fields.get(name, "")) for name in PLACEHOLDERS}, "json": document}
         words = [_filled(word, values) for word in self._words]
         try:

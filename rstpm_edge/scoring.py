@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rstpm_edge.bundle import Evidence, Fusion
+from rstpm_edge.bundle import Evidence, Fusion, head_gain
+from rstpm_edge.errors import ModelError
 from rstpm_edge.fusion import make_fuser
 
 
@@ -53,13 +54,16 @@ class Scorer:
     def __call__(self, maps: Sequence[NDArray[np.float32]]) -> ScoredMaps:
         """Score a batch; `maps` are the bundle's outputs, in their order, each (N, h, w) float32.
 
-        Raises ModelError when a map holds NaN or infinity; TypeError and ValueError as `Fuser` does.
+        Raises ModelError when a map holds NaN or infinity, or a score would not be finite; TypeError and ValueError as
+        `Fuser` does.
         """
         fused = self._fuse(_with_head(maps, self._fusion))
         if self._evidence is None or self._fuse_evidence is None:
             return ScoredMaps(fused.anomaly_map, fused.score, fused.position)
         seen = self._fuse_evidence(maps[6:12])
         score = _combine(self._evidence, seen.score, fused.score)
+        if not np.isfinite(score).all():
+            raise ModelError("the evidence and the anomaly map give no finite score")
         return ScoredMaps(fused.anomaly_map, score, fused.position, seen.anomaly_map)
 
     def ignoring(self, scored: ScoredMaps, i: int, ignored: NDArray[np.bool_]) -> tuple[float, tuple[int, int]]:
@@ -78,10 +82,12 @@ def _with_head(maps: Sequence[NDArray[np.float32]], fusion: Fusion) -> Sequence[
     """The six maps; the first carries the head's, the last output. Fusion is linear, and both have one size."""
     if (head := fusion.head) is None:
         return maps[:6]
-    gain = np.float32(head.weight / head.std * fusion.std[0] / fusion.weights[0])
-    return [maps[0] + gain * (maps[-1] - np.float32(head.mean)), *maps[1:6]]
+    gain = np.float32(head_gain(fusion, head))
+    with np.errstate(all="ignore"):  # what is not finite then is refused by the fusion
+        return [maps[0] + gain * (maps[-1] - np.float32(head.mean)), *maps[1:6]]
 
 
 def _combine(evidence: Evidence, seen: Any, peak: Any) -> Any:
     """The score, from the maxima of the evidence and of the anomaly map: one of each, or arrays."""
-    return seen + np.float32(evidence.outline) * peak + np.float32(evidence.offset)
+    with np.errstate(all="ignore"):  # the callers look at the result
+        return seen + np.float32(evidence.outline) * peak + np.float32(evidence.offset)

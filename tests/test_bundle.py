@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from bundles import make_bundle
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from rstpm_edge.bundle import SCHEMA_VERSION, Fusion, parse_bundle
+from rstpm_edge.bundle import SCHEMA_VERSION, Evidence, Fusion, HeadMap, parse_bundle
 from rstpm_edge.errors import ModelError
+from rstpm_edge.fusion import make_fuser
 
 
 def changed(**changes: Any) -> str:
@@ -102,12 +106,160 @@ def test_documents_that_are_none(document: str) -> None:
         {"precision": "int4"},
         {"precision": None},
         {"moved": [1]},
+        {"moved": {"AUROC": "x"}},
+        {"moved": {"AUROC": 1e999}},
+        {"moved": {"AUROC": None}},
+        {"preset": None},
+        {"preset": "a\nb"},
+        {"preset": "\x1b[2Jnormal"},
+        {"preset": "\u202eegde"},
+        {"preset": "\ud800"},
+        {"preset": "x" * 5001},
+        {"package_version": 1},
+        {"package_version": "1" * 101},
+        {"schema_version": True},
+        {"height": True},
+        {"height": "64"},
+        {"height": 10**400},
+        {"height": 1 << 20},
+        {"height": 65},
+        {"width": 64.0},
+        {"width": [64]},
+        {"resize": ["stretch"]},
+        {"resize": {}},
+        {"strides": ["4", "8", "16"]},
+        {"strides": [4.0, 8, 16]},
+        {"strides": [True, 8, 16]},
+        {"strides": [4, 8, 128]},
+        {"strides": [3, 5, 7]},
+        {"strides": {"a": 1, "b": 2, "c": 3}},
+        {"fusion__mean": ["0"] * 6},
+        {"fusion__mean": [True] * 6},
+        {"fusion__mean": [[0]] * 6},
+        {"fusion__mean": [1e13] * 6},
+        {"fusion__mean": [10**400] * 6},
+        {"fusion__mean": "000000"},
+        {"fusion__std": [1e-39] * 6},
+        {"fusion__std": [5e-324] * 6},
+        {"fusion__std": ["NaN"] * 6},
+        {"fusion__std": [1e-30] * 6},
+        {"fusion__weights": [3e38] * 6},
+        {"fusion__weights": [1e300] * 6},
+        {"fusion__weights": [float("nan")] * 6},
+        {"fusion__smoothing_sigma": 1e-200},
+        {"fusion__smoothing_sigma": 0.009},
+        {"fusion__smoothing_sigma": 64.5},
+        {"fusion__smoothing_sigma": True},
+        {"fusion__smoothing_sigma": "4"},
+        {"fusion__smoothing_sigma": None},
+        {"fusion__other": 1},
+        {"fusion__mode": ["paper"]},
+        {"fusion__mode": 1},
+        {"calibration__scores": ["1", "2"]},
+        {"calibration__scores": "123"},
+        {"calibration__scores": [True]},
+        {"calibration__scores": [1e300] * 99},
+        {"calibration__scores": [10**400] * 99},
+        {"calibration__scores": {"1": 1}},
+        {"calibration__alpha": "0.01"},
+        {"calibration__alpha": True},
+        {"calibration__alpha": float("nan")},
+        {"calibration__threshold": "1"},
+        {"calibration__other": 1},
+        {"teachers": [{"name": 1, "source": "s", "sha256": "0", "license": "l"}] * 2},
+        {"teachers": [{"name": "n", "source": "s\u0007", "sha256": "0", "license": "l"}] * 2},
+        {"teachers": [{"name": "n", "source": "s", "sha256": "0", "license": ["l"]}] * 2},
+        {"teachers": [{"name": "n", "source": "s", "sha256": "0", "license": "l", "x": 1}] * 2},
+        {"teachers": {"a": 1, "b": 2}},
+        {"teachers": "ab"},
+        {"training": [1]},
+        {"training": None},
+        {"training": {"a\nb": 1}},
+        {"training": {"a": float("nan")}},
+        {"training": {"a": 1e999}},
+        {"training": {"a": 10**400}},
+        {"training": {"a": {"b": {"c": {"d": {"e": 1}}}}}},
+        {"training": {"a": [1] * 2000}},
+        {"training": {"a": "\x9b2J"}},
+        {"roi": ["1", "2", "3", "4"]},
+        {"roi": [0, 0, True, True]},
+        {"roi": [0, 0, 10**400, 1]},
+        {"roi": [0, 0, 1 << 40, 1]},
+        {"roi": {"x": 0, "y": 0, "width": 1, "height": 1}},
+        {"precision": ["fp32"]},
+        {"head": 1},
+        {"head": []},
+        {"head": {"mean": 0, "std": 1, "weight": 1, "other": 1}},
+        {"head": {"mean": "0", "std": 1, "weight": 1}},
+        {"head": {"mean": 0, "std": 1e-39, "weight": 1}},
+        {"head": {"mean": 0, "std": 1e-20, "weight": 1e20}},
+        {"evidence": 1},
+        {"evidence": {"fusion": {}, "outline": 0, "offset": 0}},
     ],
-    ids=str,
+    ids=lambda changes: str(changes)[:60],
 )
 def test_damaged_documents(changes: dict[str, Any]) -> None:
-    with pytest.raises(ModelError, match=r"metadata is damaged \(.*\); export the model again"):
+    with pytest.raises(ModelError, match=r"metadata is damaged( \(.*\))?; export the model again") as caught:
         parse_bundle(changed(**changes))
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300
+
+
+def test_a_name_that_comes_twice() -> None:
+    with pytest.raises(ModelError, match="a name comes twice"):
+        parse_bundle(make_bundle().to_json().replace('"preset"', '"height": 128, "preset"'))
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=7) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data(), value=ANYTHING)
+def test_whatever_stands_in_a_field_is_taken_or_refused_in_a_sentence(data: Any, value: Any) -> None:
+    bundle = make_bundle(
+        evidence=Evidence(Fusion(), 0.5, 0.0), fusion=Fusion(head=HeadMap(0.0, 1.0, 1.0)), roi=(0, 0, 9, 9)
+    )
+    document = json.loads(bundle.to_json())
+    place: Any = document
+    while True:  # down to a field somewhere
+        key = data.draw(st.sampled_from(list(place) if isinstance(place, dict) else range(len(place))))
+        if not isinstance(place[key], (dict, list)) or not place[key] or data.draw(st.booleans()):
+            break
+        place = place[key]
+    place[key] = value
+    try:
+        parsed = parse_bundle(json.dumps(document))
+    except ModelError:
+        return
+    assert parse_bundle(parsed.to_json()) == parsed  # NaN would not be written, and is not equal
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    mean=st.floats(-1e12, 1e12),
+    std=st.floats(1.2e-38, 1e30),
+    weight=st.floats(-3.4e38, 3.4e38),
+    sigma=st.just(0.0) | st.floats(0, 70),
+    mode=st.sampled_from(["normalized", "paper"]),
+)
+def test_what_a_document_may_hold_gives_finite_maps(
+    mean: float, std: float, weight: float, sigma: float, mode: Any
+) -> None:
+    fusion = Fusion(mode, (mean,) * 6, (std,) * 6, (weight,) * 6, sigma)
+    try:
+        parse_bundle(make_bundle(fusion=fusion).to_json())
+    except ModelError:
+        return
+    sizes = [(8, 8), (4, 4), (2, 2)]
+    rng = np.random.default_rng(0)
+    maps = [rng.choice(np.float32([-1e12, 1e12, 0, 1]), (1, *sizes[i % 3])) for i in range(6)]
+    fused = make_fuser(fusion, sizes, (64, 64))(maps)
+    assert np.isfinite(fused.anomaly_map).all()
+    assert np.isfinite(fused.score).all()
 
 
 @pytest.mark.parametrize("version", [0, -1, "1", None, 1.5])

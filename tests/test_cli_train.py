@@ -233,7 +233,7 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["--size", "-64"], "--size is a number of pixels or HEIGHTxWIDTH"),
         (["--size", "²"], "--size is a number of pixels or HEIGHTxWIDTH"),
         (["--size", "100"], "The input size 100x100 does not work"),
-        (["--set", "smoothing_sigma=300"], "--set smoothing_sigma is at most the input's larger side, 256 pixels."),
+        (["--set", "smoothing_sigma=300"], "--set smoothing_sigma is 0, or from 0.01 to 64 pixels, not 300."),
         (["--epochs", "0"], "--epochs must be at least 1"),
         (["--holdout", "1"], "--holdout is a share between 0 and 1"),
         (["--alpha", "0.001"], "A false-reject rate of 0.001 needs at least 999 held-out good images"),

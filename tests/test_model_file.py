@@ -14,11 +14,10 @@ from bundles import ModelFactory, make_bundle, make_model
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from rstpm_edge import model_file
+from rstpm_edge import model_file, wire
 from rstpm_edge.bundle import CHECKSUM_KEY, METADATA_KEY
 from rstpm_edge.detector import Detector
 from rstpm_edge.errors import ModelError, RstpmEdgeError
-from rstpm_edge.wire import graph_and_metadata, uses_external_data
 
 Image = NDArray[np.uint8]
 
@@ -102,17 +101,21 @@ def test_a_weight_or_a_document_that_changed_is_noticed(
 ) -> None:
     graph = onnx.load(model)
     document = graph.metadata_props[0].value
-    stamp = model_file.checksum(graph.graph.SerializeToString(), document)
-    helper.set_model_props(graph, {METADATA_KEY: document, CHECKSUM_KEY: stamp})
-    content = bytearray(graph.SerializeToString())
-    model.write_bytes(content)
-    Detector(model, providers=provider)
+    graph.producer_version = "1.2"
     (scale,) = [tensor for tensor in graph.graph.initializer if tensor.name == "scale"]
-    for place in (content.index(scale.raw_data), content.index(b'"scores": [') + len(b'"scores": [')):
-        content[place] ^= 1
+    stamps = model_file.stamps(graph.SerializeToString(), document)
+    old = {CHECKSUM_KEY: stamps[CHECKSUM_KEY]}  # a file from before: it tells of the graph only
+    for stamp in (stamps, old):
+        helper.set_model_props(graph, {METADATA_KEY: document, **stamp})
+        content = bytearray(graph.SerializeToString())
         model.write_bytes(content)
-        fails(model, provider, "has been changed since it was exported, or is damaged: copy it again", capfd)
-        content[place] ^= 1
+        Detector(model, providers=provider)
+        places = [content.index(scale.raw_data), content.index(b'"scores": [') + len(b'"scores": [')]
+        for place in (*places, content.index(b"1.2")) if stamp is stamps else places:
+            content[place] ^= 1
+            model.write_bytes(content)
+            fails(model, provider, "has been changed since it was exported, or is damaged: copy it again", capfd)
+            content[place] ^= 1
 
 
 def test_external_data_is_refused_also_where_it_would_be_found(
@@ -126,48 +129,56 @@ def test_external_data_is_refused_also_where_it_would_be_found(
     scale.ClearField("raw_data")
     path.write_bytes(model.SerializeToString())
     monkeypatch.chdir(tmp_path)  # where ONNX Runtime would look
-    fails(path, provider, "keeps weights in a second file; export it again as one file", capfd)
+    fails(path, provider, "keeps weights in a second file; export it again", capfd)
     (tmp_path / "weights.bin").unlink()
     fails(path, provider, "keeps weights in a second file", capfd)
 
 
-def test_external_data_is_found_wherever_a_tensor_may_stand() -> None:
-    tensor = helper.make_tensor("t", TensorProto.FLOAT, [1], [1.0])
-    external = onnx.TensorProto()
-    external.CopyFrom(tensor)
-    external.data_location = TensorProto.EXTERNAL
-
-    def model(node_tensor: Any, inner: Any) -> bytes:
-        constant = helper.make_node("Constant", [], ["c"], value=node_tensor)
-        graph = helper.make_graph([], "inner", [], [], [inner])
-        branch = helper.make_node("If", ["c"], ["d"], then_branch=graph, else_branch=graph)
-        outer = helper.make_graph([constant, branch], "g", [], [], [tensor])
-        return bytes(helper.make_model(outer).SerializeToString())
-
-    assert not uses_external_data(model(tensor, tensor))
-    assert uses_external_data(model(external, tensor))
-    assert uses_external_data(model(tensor, external))
-    assert not uses_external_data(b"\x80" * 10_000_000)  # a number without end
+@pytest.mark.parametrize("kind", ["pipe", "device", "sparse"])
+def test_a_model_that_is_no_regular_file(
+    kind: str, provider: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "model.onnx"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        with open(path, "wb") as file:
+            file.truncate(3 << 30)
+    fails(path, provider, "is larger than 2 GB" if kind == "sparse" else "is a pipe or a device", capfd)
 
 
-def test_the_metadata_of_a_file() -> None:
-    model = onnx.ModelProto()
-    model.graph.name = "g"
-    helper.set_model_props(model, {"a": "first", "größe": "型" * 100, "empty": ""})
-    content = bytes(model.SerializeToString())
-    assert graph_and_metadata(content)[1] == {"a": "first", "größe": "型" * 100, "empty": ""}
-    for damaged, message in (
-        (content[:-1], "cut off"),
-        (content[: len(content) - 300], "cut off"),
-        (content + b"\x80", "ends in the middle of a number"),
-        (content + b"\x0b", "unknown wire type 3"),
-        (content + b"\x80" * 12, "more than 64 bits"),
-        (b"", "no graph"),
-        (b"\x08\x08", "no graph"),
-        (content.replace("型".encode(), b"\xff\xff\xff"), "utf-8"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            graph_and_metadata(damaged)
+def test_a_newer_file_is_called_newer_whatever_else_it_has(
+    provider: str, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    graph = onnx.load(model)
+    document = graph.metadata_props[0].value.replace('"schema_version": 1', '"schema_version": 2, "strides": NaN')
+    graph.functions.add().name = "new"
+    graph.graph.node[0].domain = "new"
+    helper.set_model_props(graph, {METADATA_KEY: document})
+    model.write_bytes(graph.SerializeToString() + b"\xa0\x06\x01")  # and a field 100
+    fails(model, provider, "has schema version 2, .* upgrade rstpm-edge", capfd)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda graph: graph.functions.add(), "parts that rstpm-edge does not write"),
+        (lambda graph: graph.training_info.add(), "parts that rstpm-edge does not write"),
+        (lambda graph: graph.opset_import.add(domain="com.microsoft", version=1), "not ONNX's own"),
+        (lambda graph: setattr(graph.graph.node[0], "domain", "ai.onnx.ml"), "not ONNX's own"),
+        (lambda graph: setattr(graph.graph.node[0], "op_type", "Loop"), "an operator that rstpm-edge does not take"),
+    ],
+    ids=["function", "training", "domain", "operator's domain", "loop"],
+)
+def test_what_export_does_not_write_is_refused(
+    change: Any, message: str, provider: str, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    graph = onnx.load(model)
+    change(graph)
+    model.write_bytes(graph.SerializeToString())
+    fails(model, provider, f"is none that rstpm-edge exports: .*{message}.*; export it again", capfd)
 
 
 def test_a_model_on_a_path_with_odd_characters(provider: str, model: Path, bad: Image) -> None:
@@ -184,20 +195,20 @@ def test_a_model_that_is_replaced_while_it_is_loaded(
 ) -> None:
     """What was looked at is what runs; a file that is written to is refused."""
     other = model_factory("other.onnx", scale=float("nan")).read_bytes()
-    real = model_file.uses_external_data
+    real = wire.check
 
-    def replace_it(content: bytes) -> bool:
+    def replace_it(file: wire.OnnxFile) -> None:
         model.with_name("new").write_bytes(other)
         model.with_name("new").replace(model)
-        return real(content)
+        real(file)
 
-    def overwrite_it(content: bytes) -> bool:
+    def overwrite_it(file: wire.OnnxFile) -> None:
         model.write_bytes(other)
-        return real(content)
+        real(file)
 
-    monkeypatch.setattr(model_file, "uses_external_data", replace_it)
+    monkeypatch.setattr(wire, "check", replace_it)
     assert Detector(model, providers=provider)(bad).is_anomalous
-    monkeypatch.setattr(model_file, "uses_external_data", overwrite_it)
+    monkeypatch.setattr(wire, "check", overwrite_it)
     with pytest.raises(ModelError, match="written to while it was being loaded"):
         Detector(model, providers=provider)
 

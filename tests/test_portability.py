@@ -14,6 +14,7 @@ from rstpm_edge.training.onnx_graph import add_fusion
 from rstpm_edge.training.portability import obstacles
 from workplace import Workplace
 
+from rstpm_edge import wire
 from rstpm_edge.bundle import Fusion
 from rstpm_edge.cli_export import say_export
 
@@ -44,6 +45,10 @@ def test_nothing_stands_in_the_way_of_the_edge_preset(workplace: Workplace, fuse
     assert {item.op_type for item in model.graph.node} <= SAFE_OPERATORS
     (first,) = [item for item in model.graph.node if "image" in item.input]
     assert first.op_type == "Cast"
+
+
+def test_what_is_safe_is_loaded_too() -> None:
+    assert SAFE_OPERATORS <= wire.OPERATORS
 
 
 def test_a_graph_that_every_runtime_takes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from bundles import ModelFactory, make_bundle
 from numpy.typing import NDArray
 
 from rstpm_edge import Detector
-from rstpm_edge.bundle import Bundle, Evidence, Fusion, HeadMap, parse_bundle
+from rstpm_edge.bundle import SMOOTHING, Bundle, Evidence, Fusion, HeadMap, parse_bundle
 from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import ModelError
+from rstpm_edge.fusion import make_fuser
 from rstpm_edge.fusion_reference import score as reference
 from rstpm_edge.image.placement import Placement
 from rstpm_edge.judgement import judge
@@ -66,6 +68,42 @@ def test_a_head_that_gives_nan_is_refused() -> None:
     maps[12][0, 3, 3] = np.nan
     with pytest.raises(ModelError, match="NaN or infinite"):
         Scorer(HEADED, EVIDENCE, SIZES, SIZE)(maps)
+
+
+def test_a_score_that_is_no_number_is_refused() -> None:
+    with pytest.raises(ModelError, match="no finite score"):
+        Scorer(FUSION, replace(EVIDENCE, outline=3e38, offset=3e38), SIZES, SIZE)(draw_maps(1))
+    huge = [np.full_like(m, 3e38) for m in draw_maps(1)]
+    for evidence in (None, EVIDENCE):
+        for fusion in (FUSION, HEADED, Fusion("paper")):
+            with pytest.raises(ModelError, match="too large to add up"):
+                Scorer(fusion, evidence, SIZES, SIZE)(huge)
+
+
+@pytest.mark.parametrize("score", [np.nan, np.inf, -np.inf])
+def test_no_verdict_without_a_finite_score(score: float) -> None:
+    grid = Grid(Placement(0, 0, *SIZE), *SIZE)
+    calibration = Calibration(0.5, (1.0, 2.0))
+    judge(np.zeros(SIZE, np.float32), 0.0, (0, 0), grid, calibration)
+    with pytest.raises(ModelError, match="not a finite number"):
+        judge(np.zeros(SIZE, np.float32), score, (0, 0), grid, calibration)
+    with pytest.raises(ModelError, match="not a finite number"):
+        judge(np.full(SIZE, score, np.float32), 0.0, (0, 0), grid, calibration)
+    with pytest.raises(ModelError, match="not a finite number"):
+        judge(np.zeros(SIZE, np.float32), 0.0, (0, 0), grid, calibration, threshold=score)
+
+
+@pytest.mark.parametrize("mode", ["normalized", "paper"])
+@pytest.mark.parametrize("size", [(32768, 16), (16, 32768)])
+def test_the_widest_smoothing_of_the_largest_side_takes_less_than_a_second(mode: Any, size: tuple[int, int]) -> None:
+    """A smoothing as wide as the side would take minutes."""
+    levels = [(size[0] // 16, size[1] // 16)] * 3
+    maps = [np.ones((1, *levels[0]), np.float32)] * 6
+    start = time.process_time()  # whatever else runs
+    make_fuser(Fusion(mode, smoothing_sigma=SMOOTHING[1]), levels, size)(maps)
+    assert time.process_time() - start < 1
+    with pytest.raises(ValueError, match="smoothing_sigma must be 0"):
+        make_fuser(Fusion(mode, smoothing_sigma=32768.0), levels, size)
 
 
 def test_what_is_ignored_has_no_part_in_the_score() -> None:

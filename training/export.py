@@ -11,15 +11,15 @@ import torch
 from numpy.typing import NDArray
 from onnx import helper
 
-from rstpm_edge import __version__
-from rstpm_edge.bundle import CHECKSUM_KEY, METADATA_KEY, Bundle, Precision, Teacher
-from rstpm_edge.errors import ExportError, OutputError, RstpmEdgeError, TrainingError
+from rstpm_edge import __version__, wire
+from rstpm_edge.bundle import METADATA_KEY, Bundle, Precision, Teacher, parse_bundle
+from rstpm_edge.errors import ExportError, ModelError, OutputError, RstpmEdgeError, TrainingError
 from rstpm_edge.files import write_bytes
 from rstpm_edge.image.decode import read_image
 from rstpm_edge.image.listing import find_images
 from rstpm_edge.image.preprocess import to_input
 from rstpm_edge.image.roi import Roi, crop
-from rstpm_edge.model_file import checksum
+from rstpm_edge.model_file import stamps
 from rstpm_edge.ort import onnxruntime
 from rstpm_edge.scoring import Scorer
 
@@ -211,12 +211,17 @@ def _complete(graph: onnx.ModelProto, bundle: Bundle, fused: bool) -> bytes:
     if fused:
         add_fusion(graph, bundle.fusion, bundle.evidence, (bundle.height, bundle.width))
     document = bundle.to_json()
-    helper.set_model_props(
-        graph, {METADATA_KEY: document, CHECKSUM_KEY: checksum(graph.graph.SerializeToString(), document)}
-    )
     graph.producer_name, graph.producer_version = "rstpm-edge", __version__
+    helper.set_model_props(graph, {METADATA_KEY: document, **stamps(graph.SerializeToString(), document)})
     onnx.checker.check_model(graph, full_check=True)
     content: bytes = graph.SerializeToString()
+    try:
+        parse_bundle(document)
+        wire.check(wire.split(content))
+    except (ModelError, ValueError) as error:
+        raise ExportError(
+            f"No runtime would be given this model ({error}): nothing was written. Train again, or with other teachers."
+        ) from error
     return content
 
 

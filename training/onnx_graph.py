@@ -79,7 +79,8 @@ def add_fusion(model: onnx.ModelProto, fusion: Fusion, evidence: Evidence | None
     appended = _Fusion(model.graph, size)
     anomaly_map = appended.fuse(range(6), fusion, "fusion", "anomaly_map")
     if evidence is None:
-        appended.node("ReduceMax", "fusion/score", "score", anomaly_map, axes=[1, 2], keepdims=0)
+        score = appended.node("ReduceMax", "fusion/peak", None, anomaly_map, axes=[1, 2], keepdims=0)  # (N,)
+        appended.pass_on_nan("score", score, anomaly_map)
     else:
         evidence_map = appended.fuse(range(6, 12), evidence.fusion, "evidence", "evidence/map")
         peak = appended.node("ReduceMax", "fusion/peak", None, anomaly_map, axes=[1, 2], keepdims=0)  # (N,)
@@ -88,7 +89,8 @@ def add_fusion(model: onnx.ModelProto, fusion: Fusion, evidence: Evidence | None
             "Mul", "evidence/share", None, peak, appended.constant("evidence/outline", evidence.outline)
         )
         both = appended.node("Add", "evidence/both", None, seen, share)
-        appended.node("Add", "fusion/score", "score", both, appended.constant("evidence/offset", evidence.offset))
+        score = appended.node("Add", "evidence/sum", None, both, appended.constant("evidence/offset", evidence.offset))
+        appended.pass_on_nan("score", score, anomaly_map, evidence_map)
     outputs = model.graph.output
     outputs.append(helper.make_tensor_value_info("anomaly_map", TensorProto.FLOAT, ["N", *size]))
     outputs.append(helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N"]))
@@ -111,6 +113,19 @@ class _Fusion:
         output = output or f"{name}_output"
         self._graph.node.append(helper.make_node(operator, inputs, [output], name, **attributes))  # type: ignore[arg-type]
         return output
+
+    def pass_on_nan(self, output: str, score: str, *maps: str) -> None:
+        """`output` is `score` (N,), or NaN where a map (N, H, W) holds NaN or infinity.
+
+        Of such a map runtimes give what maximum they like, and a part that nobody could judge would pass as good. Sums
+        pass it on; times zero, they change nothing else.
+        """
+        zero = self.constant("fusion/zero", 0.0)
+        for i, one in enumerate(maps):
+            mean = self.node("ReduceMean", f"fusion/mean_{i}", None, one, axes=[1, 2], keepdims=0)
+            nothing = self.node("Mul", f"fusion/nothing_{i}", None, mean, zero)
+            last = i == len(maps) - 1
+            score = self.node("Add", f"fusion/score_{i}", output if last else None, score, nothing)
 
     def fuse(self, chosen: range, fusion: Fusion, scope: str, output: str) -> str:
         """Fuse six of the graph's outputs, and the head's where there is one, to `output`, (N, H, W); gives its name.

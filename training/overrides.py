@@ -12,6 +12,7 @@ from dataclasses import replace
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from rstpm_edge.bundle import SMOOTHING
 from rstpm_edge.errors import UsageError
 
 from .presets import Preset
@@ -53,6 +54,11 @@ def check(preset: Preset) -> None:
         if value is not None and (not 0 <= value < math.inf or (name == "learning_rate" and value == 0)):
             lowest = "above 0" if name == "learning_rate" else "from 0 up"
             raise UsageError(f"--set {name} must be a finite number {lowest}, not {value:g}.")
+    if preset.smoothing_sigma and not SMOOTHING[0] <= preset.smoothing_sigma <= SMOOTHING[1]:
+        raise UsageError(
+            f"--set smoothing_sigma is 0, or from {SMOOTHING[0]:g} to {SMOOTHING[1]:g} pixels, "
+            f"not {preset.smoothing_sigma:g}."
+        )
     if not 0 < preset.hardest <= 1:
         raise UsageError(f"--set hardest is a share above 0, up to 1, not {preset.hardest:g}.")
     if not 0 <= preset.moved <= FARTHEST:

@@ -94,16 +94,16 @@ static void test_create(void) {
     }
 
     for (int i = 0; i < RSTPM_MAPS; ++i) {
-        const float wrong_std[] = {0.0f, -1.0f, NAN, INFINITY};
-        for (int j = 0; j < 4; ++j) {
+        const float wrong_std[] = {0.0f, -1.0f, NAN, INFINITY, FLT_MIN / 2, 1e-30f};
+        for (int j = 0; j < 6; ++j) {
             config = good_config();
             config.std[i] = wrong_std[j];
             create_gives(RSTPM_BAD_STATISTICS, &config);
             config.mode = RSTPM_PAPER; /* has no use for statistics */
             create_gives(RSTPM_OK, &config);
         }
-        const float wrong[] = {NAN, INFINITY, -INFINITY};
-        for (int j = 0; j < 3; ++j) {
+        const float wrong[] = {NAN, INFINITY, -INFINITY, 3e38f, -3e38f, 1.001e24f};
+        for (int j = 0; j < 6; ++j) {
             config = good_config();
             config.mean[i] = wrong[j];
             create_gives(RSTPM_BAD_STATISTICS, &config);
@@ -115,14 +115,28 @@ static void test_create(void) {
         config.weight[i] = FLT_MAX;
         config.std[i] = FLT_MIN;
         create_gives(RSTPM_BAD_STATISTICS, &config);
+        config = good_config();
+        config.mean[i] = -RSTPM_MAX_VALUE;
+        config.std[i] = 1e-24f;
+        create_gives(RSTPM_OK, &config);
     }
 
-    const double sigmas[] = {-1.0, NAN, INFINITY, -INFINITY, SIDE + 0.001, DBL_MAX};
-    for (int i = 0; i < 6; ++i) {
+    const double sigmas[] = {-1.0,   NAN,     INFINITY, -INFINITY, 1e-200,
+                             5e-324, 0.00999, 64.001,   DBL_MAX,   RSTPM_MAX_SIDE};
+    for (int i = 0; i < 10; ++i) {
         config = good_config();
+        config.height = RSTPM_MAX_SIDE;
         config.smoothing_sigma = sigmas[i];
         create_gives(RSTPM_BAD_SMOOTHING, &config);
     }
+    config = good_config();
+    config.smoothing_sigma = SIDE + 0.001;
+    create_gives(RSTPM_BAD_SMOOTHING, &config);
+    config.smoothing_sigma = RSTPM_MIN_SIGMA;
+    create_gives(RSTPM_OK, &config);
+    config.smoothing_sigma = RSTPM_MAX_SIGMA;
+    config.height = RSTPM_MAX_SIDE;
+    create_gives(RSTPM_OK, &config);
 
     config = good_config();
     config.kernel = "abacus";
@@ -189,6 +203,8 @@ static void test_run(void) {
         EXPECT(RSTPM_BAD_SIZE, rstpm_fusion_run(fusion, maps, too_many[i], out, &result, NULL, 0.0f, 1));
         EXPECT(RSTPM_BAD_SIZE, rstpm_fusion_run(fusion, maps, too_many[i], out, &result, NULL, 0.0f, 8));
     }
+    uint8_t mask[VALUES] = {0};
+    EXPECT(RSTPM_BAD_ARGUMENT, rstpm_fusion_run(fusion, maps, 1, out, &result, mask, NAN, 1));
     EXPECT(RSTPM_OK, rstpm_fusion_run(fusion, maps, 0, NULL, NULL, NULL, 0.0f, 1));
     CHECK(out[0] == 77.0f && result.score == 77.0f); /* none of these has written anything */
     CHECK(rstpm_fusion_last_kernel(fusion) == NULL);

@@ -143,13 +143,52 @@ static void test_values(int32_t mode, double sigma, const char* kernel) {
         *spoiled = wrong[i / RSTPM_MAPS];
         for (int threads = 1; threads <= 3; threads += 2) {
             EXPECT(RSTPM_OK, rstpm_fusion_run(fusion, maps.maps, BATCH, many, again, mask, 0.0f, threads));
-            for (int image = 0; image < BATCH; ++image) CHECK(again[image].nonfinite == (image == 1));
+            for (int image = 0; image < BATCH; ++image) {
+                CHECK(again[image].nonfinite == (image == 1));
+                CHECK((again[image].score == INFINITY) == (image == 1)); /* no part passes as good */
+            }
             CHECK(memcmp(&results[2], &again[2], sizeof results[2]) == 0);
         }
         *spoiled = kept;
     }
     EXPECT(RSTPM_OK, rstpm_fusion_run(fusion, maps.maps, BATCH, many, again, NULL, 0.0f, 1));
     CHECK(memcmp(out, many, sizeof many) == 0);
+    rstpm_fusion_destroy(fusion);
+}
+
+/* What the bounds allow at most still gives a finite map, and is not taken for what does not. */
+static void test_bounds(int32_t mode, double sigma, const char* kernel) {
+    static Maps maps;
+    static float out[BATCH * PIXELS];
+    rstpm_image_result results[BATCH];
+    rstpm_fusion_config config = make_config(mode, sigma, kernel);
+    fill(&maps, 2);
+    for (int i = 0; i < RSTPM_MAPS; ++i) {
+        const int count = BATCH * kHeights[i % RSTPM_LEVELS] * kWidths[i % RSTPM_LEVELS];
+        for (int k = 0; k < count; ++k)
+            maps.values[i][k] = maps.values[i][k] < 1.0f ? -RSTPM_MAX_VALUE : RSTPM_MAX_VALUE;
+        config.mean[i] = i % 2 == 0 ? RSTPM_MAX_VALUE : -RSTPM_MAX_VALUE;
+        config.std[i] = 1.0f;
+        config.weight[i] = i % 2 == 0 ? RSTPM_MAX_GAIN : -RSTPM_MAX_GAIN;
+    }
+    rstpm_fusion* fusion = make(&config);
+    EXPECT(RSTPM_OK, rstpm_fusion_run(fusion, maps.maps, BATCH, out, results, NULL, 0.0f, 1));
+    for (int image = 0; image < BATCH; ++image)
+        CHECK(results[image].nonfinite == 0 && isfinite(results[image].score));
+    for (int p = 0; p < BATCH * PIXELS; ++p) CHECK(isfinite(out[p]));
+
+    /* Finite values that add up or multiply to what is not. */
+    for (int i = 0; i < 2 * RSTPM_MAPS; ++i) {
+        float* const spoiled = &maps.values[i / 2][0];
+        const float kept = *spoiled;
+        *spoiled = i % 2 == 0 ? 3e38f : -3e38f;
+        EXPECT(RSTPM_OK, rstpm_fusion_run(fusion, maps.maps, BATCH, out, results, NULL, 0.0f, 1));
+        for (int image = 0; image < BATCH; ++image) {
+            CHECK(results[image].nonfinite == (image == 0));
+            CHECK((results[image].score == INFINITY) == (image == 0));
+        }
+        *spoiled = kept;
+    }
     rstpm_fusion_destroy(fusion);
 }
 
@@ -193,9 +232,11 @@ static void test_callers_share_a_plan(void) {
 int main(void) {
     const double sigmas[] = {0.0, 1.5};
     for (size_t i = 0; rstpm_available_kernel(i) != NULL; ++i) {
-        for (int k = 0; k < 4; ++k)
-            test_values(k % 2 == 0 ? RSTPM_NORMALIZED : RSTPM_PAPER, sigmas[k / 2],
-                        rstpm_available_kernel(i));
+        for (int k = 0; k < 4; ++k) {
+            const int32_t mode = k % 2 == 0 ? RSTPM_NORMALIZED : RSTPM_PAPER;
+            test_values(mode, sigmas[k / 2], rstpm_available_kernel(i));
+            test_bounds(mode, sigmas[k / 2], rstpm_available_kernel(i));
+        }
     }
     test_callers_share_a_plan();
     return 0;

@@ -20,6 +20,7 @@
  * A from the others. With a line `head` of its mean, std and weight, the head's map takes part in A.
  *
  * Prints the score and where it lies. Exit code: 0 normal, 1 anomalous, 2 wrong use. */
+#include <math.h>
 #include <rstpm_edge.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,6 +41,7 @@ static void fail(const char* what, const char* why) {
 static double read_number(FILE* file, const char* path) {
     double number;
     if (fscanf(file, "%lf", &number) != 1) fail(path, "a number is missing");
+    if (!isfinite(number)) fail(path, "a number is not finite");
     return number;
 }
 

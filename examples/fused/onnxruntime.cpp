@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <iostream>
+#include <stdexcept>
 
 #include "image.hpp"
 
@@ -31,6 +33,8 @@ int main(int count, char** arguments) {
                 memory, image.pixels.data(), image.pixels.size(), shape.data(), shape.size());
             const auto results = session.Run(Ort::RunOptions(), inputs, &input, 1, outputs, 2);
             const float score = results[0].GetTensorData<float>()[0];
+            if (!std::isfinite(score))
+                throw std::runtime_error("the model gives no finite score: judge nothing by it");
             const float* const map = results[1].GetTensorData<float>();  // [1, height, width]
             const std::size_t at = std::max_element(map, map + image.height * image.width) - map;
             std::printf("score %.9g row %zu column %zu\n", score, at / image.width, at % image.width);

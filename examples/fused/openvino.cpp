@@ -2,10 +2,12 @@
 //
 // Images are PPM files of the model's input size. Prints a line for each: its score, and where it lies.
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <exception>
 #include <iostream>
 #include <openvino/openvino.hpp>
+#include <stdexcept>
 
 #include "image.hpp"
 
@@ -29,6 +31,8 @@ int main(int count, char** arguments) {
             request.set_tensor("image", ov::Tensor(ov::element::u8, size, image.pixels.data()));
             request.infer();
             const float score = request.get_tensor("score").data<float>()[0];
+            if (!std::isfinite(score))
+                throw std::runtime_error("the model gives no finite score: judge nothing by it");
             const ov::Tensor map = request.get_tensor("anomaly_map");  // [1, height, width]
             const float* const begin = map.data<float>();
             const std::size_t at = std::max_element(begin, begin + map.get_size()) - begin;
