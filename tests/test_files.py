@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from workplace import command_line
 
-from rstpm_edge.errors import OutputError
 from rstpm_edge import files
+from rstpm_edge.errors import OutputError
 from rstpm_edge.files import check_writable, drop_link, fitting_name, make_folder, new_file, replacing, write_bytes
 
 
