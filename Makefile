@@ -77,10 +77,10 @@ sanitize: install
 	$(BIN)/cmake --build build/sanitize --parallel 2
 	$(BIN)/ctest --test-dir build/sanitize --output-on-failure
 
-# The HTML report in a headless Chromium, which not every machine has.
+# The HTML report and the page of `rstpm-edge roi` in a headless Chromium, which not every machine has.
 test-browser: install
 	@command -v chromedriver >/dev/null || { echo 'No chromedriver here: apt install chromium chromium-driver'; exit 1; }
-	RSTPM_EDGE_NO_SKIPS=1 $(BIN)/python -m pytest -m browser tests/test_report_browser.py
+	RSTPM_EDGE_NO_SKIPS=1 $(BIN)/python -m pytest -m browser tests/test_report_browser.py tests/test_roi_browser.py
 
 test-mqtt: install
 	$(BIN)/python -m pytest -m mosquitto

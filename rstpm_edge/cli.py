@@ -18,6 +18,7 @@ from rstpm_edge.cli_evaluate import evaluate
 from rstpm_edge.cli_export import export, verify
 from rstpm_edge.cli_infer import infer
 from rstpm_edge.cli_info import info
+from rstpm_edge.cli_roi import roi
 from rstpm_edge.cli_train import train
 from rstpm_edge.errors import RstpmEdgeError
 
@@ -83,5 +84,5 @@ def main() -> None:
     """
 
 
-for command in (audit, train, export, infer, evaluate, verify, bench, benchmark, info, demo):
+for command in (audit, train, export, infer, evaluate, verify, bench, benchmark, info, roi, demo):
     main.add_command(command)
