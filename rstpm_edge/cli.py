@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from rstpm_edge import __version__
+from rstpm_edge import __version__, unexpected
 from rstpm_edge.cli_audit import audit
 from rstpm_edge.cli_bench import bench
 from rstpm_edge.cli_benchmark import benchmark
@@ -21,6 +21,7 @@ from rstpm_edge.cli_info import info
 from rstpm_edge.cli_roi import roi
 from rstpm_edge.cli_train import train
 from rstpm_edge.errors import RstpmEdgeError
+from rstpm_edge.shown import one_line, without_password
 
 WRONG_USE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # the last two as a shell reports the signals
 
@@ -33,6 +34,11 @@ class _Group(click.Group):
             return super().main(*args, **kwargs)
         except OSError:  # click cannot even say on standard error what is wrong
             sys.exit(WRONG_USE)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+        except Exception as error:
+            unexpected.report(error)
+            sys.exit(unexpected.UNEXPECTED)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         with _one_sentence(ctx):  # --help and --version print here
@@ -47,7 +53,11 @@ class _Group(click.Group):
                 from rstpm_edge.fusion import kernels
 
                 kernels()  # raises for one that there is not, before the work
-            return super().invoke(ctx)
+            with unexpected.errors_of_threads():
+                try:
+                    return super().invoke(ctx)
+                finally:  # also where the command has an exit code: a verdict without its reactions is none
+                    unexpected.raise_from_threads()
 
 
 @contextlib.contextmanager
@@ -55,6 +65,12 @@ def _one_sentence(ctx: click.Context) -> Iterator[None]:
     """Ends the command with the exit code for whatever is raised."""
     try:
         yield
+    except click.exceptions.UsageError as error:  # click repeats what was typed: passwords, control characters
+        raise click.exceptions.UsageError(_plain(error), error.ctx) from error
+    except click.ClickException as error:
+        raise click.ClickException(_plain(error)) from error
+    except (click.exceptions.Exit, click.exceptions.Abort):
+        raise
     except RstpmEdgeError as error:
         say_error(error)
         ctx.exit(WRONG_USE)
@@ -62,6 +78,9 @@ def _one_sentence(ctx: click.Context) -> Iterator[None]:
         discard_stdout()
         ctx.exit(BROKEN_PIPE)
     except OSError as error:
+        if error.errno in unexpected.EXHAUSTED:
+            unexpected.report(error)
+            ctx.exit(unexpected.UNEXPECTED)
         what = "go on"
         if error.filename is None:  # standard output on a full disk; else a path that may not be looked at
             discard_stdout()
@@ -71,12 +90,22 @@ def _one_sentence(ctx: click.Context) -> Iterator[None]:
         ctx.exit(WRONG_USE)
     except KeyboardInterrupt:
         ctx.exit(INTERRUPTED)
+    except Exception as error:
+        unexpected.report(error)
+        ctx.exit(unexpected.UNEXPECTED)
+
+
+def _plain(error: click.ClickException) -> str:
+    return one_line(" ".join(without_password(error.format_message()).split()))
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="rstpm-edge")
 def main() -> None:
     """Find defects in images of manufactured parts after learning from good parts only.
+
+    Exit codes of all commands: 0 done; 2 wrong use, or output that cannot be written; 70 an error of rstpm-edge itself,
+    of which RSTPM_EDGE_TRACEBACK=1 says more; 130 interrupted. `infer` and `audit` have more of them.
 
     \b
     Example:

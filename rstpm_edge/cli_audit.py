@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rstpm_edge.cli_common import check_no_picture, real, say, training_module
+from rstpm_edge.cli_common import check_no_picture, real, say, say_table, training_module
 from rstpm_edge.cli_training import parse_size, parse_weights, progress_bars
 from rstpm_edge.errors import UsageError
 from rstpm_edge.files import check_writable, write_bytes, write_json
 from rstpm_edge.image.roi import parse_roi
+from rstpm_edge.shown import one_line
 
 if TYPE_CHECKING:
     from rstpm_edge.training.audit import Audit, Named
@@ -64,7 +65,7 @@ def audit(ctx: click.Context, /, data: Path, output: Path, json_file: Path | Non
             weights=parse_weights(options["weights"]),
             report=report,
         )
-    say(format_audit(found))  # first, so that a full disk does not lose it
+    say_table(format_audit(found))  # first, so that a full disk does not lose it
     if json_file:
         write_json(json_file, to_json(found))
     if found.named:
@@ -94,12 +95,12 @@ def format_audit(found: "Audit") -> str:
     """What people read: one line for each photo, and a summary."""
     lines = []
     if found.named:
-        width = max(len(one.path.name) for one in found.named)
+        width = max(len(one_line(one.path.name)) for one in found.named)
         lines += [f"{'rank':>4}  {'score':>6}  {'file':{width}}  why"]
     for one in found.named:
         mark = "!" if one.suspicious else " "
-        why = "; ".join(remark.text for remark in one.remarks)
-        lines.append(f"{one.rank or '–':>3}{mark}  {_score(one):>6}  {one.path.name:{width}}  {why}")
+        why = one_line("; ".join(remark.text for remark in one.remarks))
+        lines.append(f"{one.rank or '–':>3}{mark}  {_score(one):>6}  {one_line(one.path.name):{width}}  {why}")
     if found.named:
         lines.append("")
     lines.append(f"{found.images} photos, {found.minutes:.1f} minutes; {found.suspicious} suspicious (!).")

@@ -1,6 +1,5 @@
 """`rstpm-edge bench`: how fast a model is on this machine, and where the time goes."""
 
-import json
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rstpm_edge.cli_common import images_below, model_option, say, session_options
+from rstpm_edge.cli_common import images_below, model_option, say_json, say_table, session_options
 from rstpm_edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -74,7 +73,10 @@ def bench(
         kernel=kernel,
         threshold=threshold,
     )
-    say(json.dumps(asdict(result), allow_nan=False) if as_json else _table(result))
+    if as_json:
+        say_json(asdict(result))
+    else:
+        say_table(_table(result))
 
 
 def _frame_size(text: str) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import click
 
-from rstpm_edge.cli_common import Command, say, training_module
+from rstpm_edge.cli_common import Command, say, say_note, say_table, training_module
 from rstpm_edge.cli_training import parse_overrides, parse_size, parse_weights, progress_bars
 from rstpm_edge.errors import TrainingError, UsageError
 
@@ -74,8 +74,9 @@ def benchmark(output: Path, **options: Any) -> None:
             plan, categories, output, machine, report=report, say=say_line
         )
     if found.results:
-        say(training_module("results").text_table(found.results))
-        say(f"\nTables and figures: {output / 'benchmark.md'}, {output / 'benchmark.json'}")
+        say_table(training_module("results").text_table(found.results))
+        say("")
+        say(f"Tables and figures: {output / 'benchmark.md'}, {output / 'benchmark.json'}")
     refuse_failures(found.failures)
 
 
@@ -113,7 +114,7 @@ def compare(
         found = training_module("benchmark").run_comparison(
             title, plans, categories, output, machine, report=report, say=say_line
         )
-    say((output / "comparison.md").read_text().rstrip())
+    say_table((output / "comparison.md").read_text().rstrip())
     refuse_failures([failure for one in found.values() for failure in one.failures])
     return cast(Mapping[str, Any], found)
 
@@ -136,7 +137,7 @@ def progress_of_many() -> Iterator[tuple[Callable[[Any], None], Callable[[str], 
 
         def say_line(line: str) -> None:
             stack.close()
-            click.echo(line, err=True)
+            say_note(line)
             bars[:] = [stack.enter_context(progress_bars())]
 
         yield lambda progress: bars[0](progress), say_line

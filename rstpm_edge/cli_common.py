@@ -2,7 +2,9 @@
 
 import contextlib
 import importlib
+import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from rstpm_edge.errors import OutputError, UsageError
+from rstpm_edge.shown import one_line, own_lines, without_passwords
 
 if TYPE_CHECKING:
     from rstpm_edge.providers import Provider
@@ -121,8 +124,22 @@ def training_module(name: str) -> Any:
         ) from error
 
 
-def say(text: str) -> None:
-    """Print a line to standard output. Raises OutputError when that is a file on a full disk."""
+def say(line: str) -> None:
+    """Print a line to standard output, and never more than one. Raises OutputError when that is on a full disk."""
+    _print(one_line(line))
+
+
+def say_table(text: str) -> None:
+    """The same with a text of several lines. Names in it went through `one_line` when it was made."""
+    _print(own_lines(text))
+
+
+def say_json(value: object) -> None:
+    """The same with a value as JSON, on one line. Whatever names hold is escaped as JSON does, and comes back whole."""
+    _print(json.dumps(value, allow_nan=False).replace("\x7f", "\\u007f"))  # the one control character that JSON leaves
+
+
+def _print(text: str) -> None:
     try:
         click.echo(printable(text))
     except BrokenPipeError:
@@ -139,8 +156,10 @@ def say_error(message: object) -> None:
 
 def say_note(sentence: str) -> None:
     """Print a line to standard error that is no error, or none that ends anything; nothing where nobody takes it."""
+    # A list of several lines becomes one; a line break in a file's name is shown as such.
+    sentence = one_line(re.sub(r"\s*\n\s+", " ", without_passwords(sentence.strip())))
     with contextlib.suppress(OSError):  # a full disk, a log's reader that has died: no reason to let parts pass
-        click.echo(" ".join(sentence.split()), err=True)
+        click.echo(sentence, err=True)
 
 
 def discard_stdout() -> None:

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rstpm_edge.cli_common import check_no_picture, model_option, provider_option, real, say, training_module
+from rstpm_edge.cli_common import check_no_picture, model_option, provider_option, real, say, say_table, training_module
 from rstpm_edge.cli_training import progress_bar
 from rstpm_edge.errors import UsageError
 from rstpm_edge.files import check_writable, write_json
+from rstpm_edge.shown import one_line
 
 if TYPE_CHECKING:
     from rstpm_edge.providers import Provider
@@ -53,7 +54,7 @@ def evaluate(
             data, model, threads=threads, providers=providers, report=advance
         )
     result = module.measure(predictions)
-    say(format_evaluation(result))  # first, so that a full disk does not lose it
+    say_table(format_evaluation(result))  # first, so that a full disk does not lose it
     for sentence in training_module("data").about_test_folders(data):
         say(sentence)
     if json_file:
@@ -86,8 +87,8 @@ def format_evaluation(result: "Evaluation") -> str:
 
     def verdicts_row(name: str, verdicts: "Verdicts", metrics: "Metrics | None") -> str:
         low, high = verdicts.interval
-        counts = f"{name:16}{verdicts.images:8}{verdicts.anomalous:11}{verdicts.rate:8.3f}   {low:.3f} to {high:.3f}"
-        return counts + (cells(metrics, of_kind) if metrics else "")
+        counts = f"{verdicts.images:8}{verdicts.anomalous:11}{verdicts.rate:8.3f}   {low:.3f} to {high:.3f}"
+        return f"{one_line(name):16}" + counts + (cells(metrics, of_kind) if metrics else "")
 
     rows = {"both": result.both, "stpm": result.stpm, "recon": result.recon, **result.maps}
     lines = [f"{'':10}" + "".join(f"{column:>12}" for column in columns)]

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from rstpm_edge.cli_common import check_no_picture, images_below, model_option, say, training_module
+from rstpm_edge.cli_common import check_no_picture, images_below, model_option, say, say_table, training_module
 from rstpm_edge.cli_training import parse_margins, progress_bars
 from rstpm_edge.errors import ExportError, UsageError
 from rstpm_edge.files import check_writable
@@ -67,7 +67,12 @@ def export(
     run = run or training_module("run").newest_run()
     with progress_bars() as report:
         found = module.export(
-            run, output, fused=fused, reduction=reduction, report=report, compared=lambda found: say(moved_table(found))
+            run,
+            output,
+            fused=fused,
+            reduction=reduction,
+            report=report,
+            compared=lambda found: say_table(moved_table(found)),
         )
     say_export(found)
 

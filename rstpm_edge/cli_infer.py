@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from rstpm_edge.cli_common import model_option, say, say_note, session_options
-from rstpm_edge.errors import SourceError, UsageError
+from rstpm_edge.errors import RstpmEdgeError, SourceError, UsageError
 from rstpm_edge.files import make_folder
 from rstpm_edge.image.roi import Roi, parse_roi
 from rstpm_edge.interrupts import Interrupts
 from rstpm_edge.systemd import Service
+from rstpm_edge.unexpected import raise_from_threads
 
 if TYPE_CHECKING:
     from rstpm_edge.cli_sources import Plan
@@ -85,7 +86,7 @@ def infer(ctx: click.Context, /, sources: tuple[str, ...], **options: Any) -> No
     Exit code: 0 all normal; 1 something anomalous; 2 wrong use, or output that cannot be written; 3 an image
     or source that could not be read or judged (the others are judged all the same). A live source or watched folder
     goes on being judged where a picture or map cannot be written. SIGINT and SIGTERM end a live source as usual, and
-    files with 130 and 143, since not all were judged.
+    files with 130 and 143, since not all were judged. 70 is an error of rstpm-edge itself.
 
     \b
     Examples:
@@ -163,6 +164,8 @@ def _run(
 
     Gives notes for the summary; None when the source could not be opened, which then is all there is to say.
     """
+    import cv2
+
     from rstpm_edge.live import Live
     from rstpm_edge.sources import Failure
     from rstpm_edge.watch import watch
@@ -184,11 +187,15 @@ def _run(
         service.ready()
         for item in items:
             service.alive()
+            raise_from_threads()
             if item is not None:
                 inspection.take(item)
             if interrupts.received or inspection.counts.total() == limit:
                 break
     except SourceError as error:
+        cause = error.__cause__
+        if isinstance(cause, Exception) and not isinstance(cause, (OSError, cv2.error, RstpmEdgeError)):
+            raise cause from error  # a fault of ours in the thread that grabs
         inspection.note_lost_source(Failure(plan.name, str(error)))
     finally:
         service.stopping()

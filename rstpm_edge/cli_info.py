@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rstpm_edge.calibration import typed
-from rstpm_edge.cli_common import model_option, provider_option, say
+from rstpm_edge.cli_common import model_option, provider_option, say_json, say_table
+from rstpm_edge.shown import one_line
 
 if TYPE_CHECKING:
     from rstpm_edge.providers import Provider
@@ -54,7 +55,10 @@ def info(model: Path, providers: "list[Provider] | None", as_json: bool) -> None
         "dot_products": dot_products(),
         "advice": advice(bundle.precision),
     }
-    say(json.dumps(facts, allow_nan=False) if as_json else _table(model, facts))
+    if as_json:
+        say_json(facts)
+    else:
+        say_table(_table(model, facts))
 
 
 def _table(model: Path, facts: dict[str, Any]) -> str:
@@ -86,8 +90,9 @@ def _table(model: Path, facts: dict[str, Any]) -> str:
         ("threads", str(runtime["threads"])),
         ("processor", runtime["advice"]),
     ]
-    width = max(len(title) for title, _ in rows)
-    return "\n".join(f"{title:{width}}  {text}" for title, text in rows)
+    shown = [(one_line(title), one_line(text)) for title, text in rows]  # the file may say anything of itself
+    width = max(len(title) for title, _ in shown)
+    return "\n".join(f"{title:{width}}  {text}" for title, text in shown)
 
 
 def _precision(facts: dict[str, Any]) -> str:

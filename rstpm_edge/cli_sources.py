@@ -8,7 +8,8 @@ from pathlib import Path
 from rstpm_edge.cli_common import images_below
 from rstpm_edge.errors import UsageError
 from rstpm_edge.live import LiveKind
-from rstpm_edge.sources import Every, Item, Kind, image_frame, kind_of, parse_every, video_frames, without_password
+from rstpm_edge.shown import without_password
+from rstpm_edge.sources import Every, Item, Kind, image_frame, kind_of, parse_every, video_frames
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ def plan_sources(sources: Sequence[str], *, every: str | None, watch: bool, leav
         raise UsageError("--every is for videos, cameras and streams.")
     if watch:
         # One that is not there is told as a camera is: a share that is mounted late is there at the next start.
-        if len(sources) != 1 or (kinds != ["folder"] and os.path.exists(sources[0])):
+        is_folder = kinds == ["folder"] or (kinds[0] in ("image", "video") and not os.path.exists(sources[0]))
+        if len(sources) != 1 or not is_folder:
             raise UsageError("--watch takes one folder.")
         return Plan(watched=Path(sources[0]))
     for kind, source in zip(kinds, sources, strict=True):

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from rstpm_edge.cli_common import say_note
 from rstpm_edge.errors import UsageError
 
 
@@ -19,7 +20,7 @@ def progress_bars() -> Iterator[Callable[[Any], None]]:
 
         def report(progress: Any) -> None:
             if progress.warning is not None:
-                click.echo(f"{progress.stage.capitalize()}: {progress.warning}", err=True)
+                say_note(f"{progress.stage.capitalize()}: {progress.warning}")
                 return
             if progress.stage not in stages:
                 stack.close()  # the stage before is done

@@ -1,6 +1,5 @@
 """Judging one item after the other: what is counted, printed, written and told."""
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import cv2
 import numpy as np
 
-from rstpm_edge.cli_common import say, say_error, say_note
+from rstpm_edge.cli_common import say, say_error, say_json, say_note
 from rstpm_edge.errors import ImageError, ModelError, OutputError, UsageError
 from rstpm_edge.files import fitting_name, make_folder, replacing
 from rstpm_edge.map_file import encode_npy, encode_png
@@ -120,7 +119,10 @@ class Inspection:
             react(fields)
         if result.is_anomalous or not self._output.rejects_only:
             self._write(frame, result)
-        say(json.dumps(fields, allow_nan=False) if self._output.as_json else verdict_line(fields))
+        if self._output.as_json:
+            say_json(fields)
+        else:
+            say(verdict_line(fields))
 
     def _fail(self, failure: Failure, reactions: Sequence[Reaction] = ()) -> None:
         self.counts["failed"] += 1
@@ -129,7 +131,7 @@ class Inspection:
         for react in (*reactions, *self._reactions):
             react(fields)
         if self._output.as_json:
-            say(json.dumps(fields, allow_nan=False))
+            say_json(fields)
 
     def _write(self, frame: Frame, result: "Result") -> None:
         try:

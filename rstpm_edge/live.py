@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from rstpm_edge.capture import Damage, open_video
 from rstpm_edge.errors import ImageError, SourceError, UsageError
 from rstpm_edge.image.preprocess import to_rgb
-from rstpm_edge.sources import Every, Frame, SourceReport, without_password
+from rstpm_edge.shown import without_password
+from rstpm_edge.sources import Every, Frame, SourceReport
 from rstpm_edge.verdict import utc_time
 
 TIMEOUT_MS = 5000  # for opening a stream, and for each of its frames; then it counts as lost
@@ -188,19 +189,20 @@ def open_capture(kind: LiveKind, source: str) -> cv2.VideoCapture:
 
 def _open_camera(source: str) -> cv2.VideoCapture:
     device, settings = _parse_camera(source)
+    name = without_password(source)
     if not os.path.exists(device):
-        raise SourceError(f"Cannot open the camera {source}: there is no device {device}.")
+        raise SourceError(f"Cannot open the camera {name}: there is no device {device}.")
     if not os.access(device, os.R_OK | os.W_OK):
-        raise SourceError(f"Cannot open the camera {source}: no permission; is this user in the group video?")
+        raise SourceError(f"Cannot open the camera {name}: no permission; is this user in the group video?")
     capture = cv2.VideoCapture(device, cv2.CAP_V4L2)
     if not capture.isOpened():
-        raise SourceError(f"Cannot open the camera {source}: {device} is in use, or no camera.")
+        raise SourceError(f"Cannot open the camera {name}: {device} is in use, or no camera.")
     for prop, value in settings:
         capture.set(prop, value)
     for prop, value in settings:
         if prop != cv2.CAP_PROP_FPS and capture.get(prop) != value:  # a camera may round its rate
             capture.release()
-            raise SourceError(f"The camera {source} does not do that; see `v4l2-ctl -d {device} --list-formats-ext`.")
+            raise SourceError(f"The camera {name} does not do that; see `v4l2-ctl -d {device} --list-formats-ext`.")
     return capture
 
 
@@ -210,7 +212,7 @@ def _parse_camera(source: str) -> tuple[str, list[tuple[int, float]]]:
     if not match:
         raise UsageError(
             f"A camera is camera:0 or /dev/video0, and after it any of ,format=MJPG ,size=1920x1080 ,fps=30 "
-            f"in this order, not {source!r}."
+            f"in this order, not {without_password(source)!r}."
         )
     device = re.sub("^camera:", "/dev/video", match["device"])
     settings: list[tuple[int, float]] = []

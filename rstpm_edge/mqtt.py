@@ -23,6 +23,7 @@ GOODBYE = 5.0  # seconds at the end in which the broker may still acknowledge
 RECONNECT_MIN, RECONNECT_MAX = 1, 30  # seconds; doubled each time
 KEEP_ALIVE = 15  # seconds; after one and a half of them the broker gives us up, and publishes the last will
 _FORM = "mqtt://user@host:1883/topic or mqtts://…"
+_ENCODED = "in a user, password or topic, write / as %2F, @ as %40, # as %23, ? as %3F."
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,13 @@ def parse_broker(url: str, *, password_file: Path | None = None, ca: Path | None
         port = parts.port
         host = (parts.hostname or "").encode("idna").decode()
     except (ValueError, UnicodeError) as error:
-        raise UsageError(f"The address of --mqtt is {_FORM}, which yours is not: {error}.") from error
-    if parts.scheme not in ("mqtt", "mqtts") or not host or parts.query or "#" in url:
-        raise UsageError(f"The address of --mqtt is {_FORM}; yours lacks one of these, or has something else.")
+        # What Python says repeats a part of the address, which may be one of the password.
+        why = f"; {_ENCODED}" if "@" in url else f": {error}."
+        raise UsageError(f"The address of --mqtt is {_FORM}, which yours is not{why}") from None
+    # A raw / in the password ends the host before the @; the rest would be published as a topic.
+    if parts.scheme not in ("mqtt", "mqtts") or not host or parts.query or "#" in url or "@" in parts.path:
+        how = f" {_ENCODED[0].upper()}{_ENCODED[1:]}" if "@" in url else ""
+        raise UsageError(f"The address of --mqtt is {_FORM}; yours lacks one of these, or has something else.{how}")
     topic = unquote(parts.path).strip("/")
     if not topic or any(character in topic for character in "+#\0"):
         raise UsageError(f"The address of --mqtt ends in a topic, without + and #, such as mqtt://{host}/line1.")

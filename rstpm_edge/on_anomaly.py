@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from rstpm_edge.errors import UsageError
+from rstpm_edge.shown import one_line
 
 WAITING = 64  # verdicts that may wait for the command; at most
 PLACEHOLDERS = ("path", "score", "p_value", "threshold", "json")
@@ -25,8 +26,9 @@ class OnAnomaly:
     """Runs `command`, without a shell, for one verdict after the other, beside the inspection.
 
     The command is split as a shell would; {path}, {score}, {p_value}, {threshold} and {json} in its words are
-    replaced, and the verdict's JSON is its standard input. What it prints goes to standard error. After `timeout`
-    seconds it is killed, with whatever it started.
+    replaced, and the verdict's JSON is its standard input. {path} of a file is absolute or begins with "./", so that no
+    name is taken for an option. What it prints goes to standard error. After `timeout` seconds it is killed, with
+    whatever it started.
 
     unjudged: whether it is run for images that could not be judged, too: their JSON has "path" and "error" only, and
         placeholders that they have no value for are replaced by nothing.
@@ -49,6 +51,7 @@ class OnAnomaly:
     ) -> None:
         self.failed = 0
         self.dropped = 0
+        self._error: Exception | None = None  # of ours, not the command's; raised where the inspection sees it
         self._words = _split(command)
         self._timeout = timeout
         self._unjudged = unjudged
@@ -60,13 +63,15 @@ class OnAnomaly:
 
     def tell(self, fields: Mapping[str, Any]) -> None:
         """Queue what `verdict_fields` or `failure_fields` gave, if the command is run for such an image."""
+        if self._error is not None:
+            raise self._error
         if not fields.get("is_anomalous", self._unjudged):
             return
         try:
             self._queue.put(fields, block=self._wait)
         except queue.Full:
             self.dropped += 1
-            self._report(f"The command was not run for {fields['path']}: {WAITING} others wait for it.")
+            self._report(f"The command was not run for {one_line(fields['path'])}: {WAITING} others wait for it.")
 
     def __enter__(self) -> "OnAnomaly":
         return self
@@ -78,18 +83,26 @@ class OnAnomaly:
             return  # the user will not wait; the thread ends with the process
         self._queue.put(None)
         self._thread.join()
+        if self._error is not None and kind is None:
+            raise self._error
 
     def _run_all(self) -> None:
         while (fields := self._queue.get()) is not None:
-            problem = self._run(fields)
-            if problem:
-                self.failed += 1
-                self._report(f"The command for {fields['path']} {problem}.")
+            if self._error is not None:
+                continue  # taken from the queue all the same, so that nobody waits for room in it
+            try:
+                problem = self._run(fields)
+                if problem:
+                    self.failed += 1
+                    self._report(f"The command for {one_line(fields['path'])} {problem}.")
+            except Exception as error:
+                self._error = error
 
     def _run(self, fields: Mapping[str, Any]) -> str | None:
         """Run the command once; what went wrong, if anything did."""
         document = json.dumps(fields, allow_nan=False)
         values = {**{name: str(fields.get(name, "")) for name in PLACEHOLDERS}, "json": document}
+        values["path"] = _no_option(values["path"])
         words = [_filled(word, values) for word in self._words]
         try:
             # In a group of its own: an interrupt from the keyboard is for us, and a timeout for all that it started.
@@ -122,6 +135,12 @@ def _split(command: str) -> list[str]:
             f"The command {words[0]!r} of --on-anomaly {reason}; it is run without a shell, so for one write sh -c '…'."
         )
     return words
+
+
+def _no_option(path: str) -> str:
+    """A file's path as no program takes it for an option, or for anything but a file; a camera's name as it is."""
+    is_file = path.startswith(("-", "+", "@")) or os.path.lexists(path)  # the former even when it has gone meanwhile
+    return os.path.join(os.curdir, path) if is_file and not os.path.isabs(path) else path
 
 
 def _filled(word: str, values: Mapping[str, str]) -> str:

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from rstpm_edge.errors import ImageError, UsageError
 from rstpm_edge.image.decode import read_image
+from rstpm_edge.shown import without_password
 from rstpm_edge.video_file import Video, open_regular, problem_in_video
 
 VIDEOS = frozenset({".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv"})
 STREAMS = frozenset({"rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "srt"})
+_LIKE_AN_ADDRESS = re.compile(rf"(?is)(?:{'|'.join(STREAMS)})(?::/|//)|[^/]*:.*@")
 V4L_MAJOR = 81  # of Linux's video devices, by whatever name udev made for them
 SHORT = 0.98  # a video whose frames cover less than this share of what its header says was cut short
 
@@ -102,14 +104,13 @@ def kind_of(source: str) -> Kind:
             return "stream"
         if " ! " in source:
             return "pipeline"
+        if _LIKE_AN_ADDRESS.match(source):  # told as a file that is missing, its password would be shown
+            raise UsageError(
+                f"There is no file {without_password(source)!r}; an address is rtsp://user:password@host/path, with "
+                f":// after one of {', '.join(sorted(STREAMS))}."
+            )
     # Whatever else it is called, it is read as an image; that will tell.
     return "video" if Path(source).suffix.lower() in VIDEOS else "image"
-
-
-def without_password(source: str) -> str:
-    """`source` as people and logs may see it."""
-    source = re.sub(r"://([^/:@\s]*):[^/\s]*@", r"://\1:***@", source)
-    return re.sub(r"(?i)((?:password|passwd|pwd|user-pw)=)[^&\s]+", r"\1***", source)
 
 
 def image_frame(path: Path, output: str, taken: float | None = None) -> Frame | Failure:

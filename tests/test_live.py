@@ -22,7 +22,8 @@ from workplace import command_line, finish, running
 from rstpm_edge import live
 from rstpm_edge.errors import SourceError, UsageError
 from rstpm_edge.live import Live, output_name
-from rstpm_edge.sources import Every, Frame, without_password
+from rstpm_edge.shown import without_password
+from rstpm_edge.sources import Every, Frame
 
 
 @pytest.fixture

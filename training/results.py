@@ -10,6 +10,7 @@ from typing import Any
 
 from rstpm_edge.errors import TrainingError
 from rstpm_edge.files import write_json
+from rstpm_edge.shown import one_line
 
 from .evaluate import Metrics
 
@@ -138,7 +139,7 @@ def text_table(results: Sequence[Result]) -> str:
     lines = [" " * 28 + "".join(f"{title:>16}" for title in COLUMNS.values())]
     for category, group in groups.items():
         figures = [spread(result.metric("both", name) for result in group) for name in COLUMNS]
-        lines.append(f"{category[:27]:28}" + "".join(f"{_cell(figure):>16}" for figure in figures))
+        lines.append(f"{one_line(category)[:27]:28}" + "".join(f"{_cell(figure):>16}" for figure in figures))
     for pair, title in PAIRS.items():
         figures = [mean_over_categories(results, pair, name) for name in COLUMNS]
         label = f"mean of {len(groups)}" if pair == "both" else f"  {title}"
