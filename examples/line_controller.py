@@ -6,7 +6,7 @@ too late, and stops the line, as does an inspection that is offline or has lost 
 not judged. Until the inspection says that it is online the line stands.
 
 rstpm-edge infer camera:0 --mqtt mqtt://broker/station4
-python examples/line_controller.py broker station4 --delay 1.8          # pip install 'rstpm-edge[mqtt]'
+python examples/line_controller.py broker station4 --delay 1.8          # pip install paho-mqtt
 """
 
 import argparse

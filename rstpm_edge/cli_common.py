@@ -120,7 +120,7 @@ def training_module(name: str) -> Any:
     except ImportError as error:
         raise UsageError(
             f"This command needs packages for training ({error.name or error} is missing): "
-            "pip install 'rstpm-edge[train]'"
+            "pip install '.[train]' in the checkout, or pip install 'FILE.whl[train]' with the wheel's name"
         ) from error
 
 

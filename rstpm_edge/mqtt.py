@@ -103,7 +103,7 @@ class Mqtt:
             from paho.mqtt.client import Client
             from paho.mqtt.enums import CallbackAPIVersion
         except ImportError as error:
-            raise UsageError("--mqtt needs paho-mqtt: pip install 'rstpm-edge[mqtt]'") from error
+            raise UsageError("--mqtt needs paho-mqtt: pip install paho-mqtt") from error
         self.lost = 0
         self._broker = broker
         self._report = report

@@ -36,7 +36,7 @@ _GPU = "install onnxruntime-gpu in place of onnxruntime; for a Jetson, docs/jets
 _MISSING = {
     "cuda": _GPU,
     "tensorrt": _GPU,
-    "openvino": "pip install 'rstpm-edge[openvino]'",
+    "openvino": "pip install openvino",
 }
 
 

@@ -22,7 +22,7 @@ def run(command: object, *arguments: object, code: int = 0, **keywords: Any) -> 
     places = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     found = shutil.which(str(command), path=places)
     if found is None:
-        pytest.skip(f"{command} is missing: pip install 'rstpm-edge[dev]'; apt install g++ make")
+        pytest.skip(f"{command} is missing: make build; apt install g++ make")
     result = subprocess.run(
         [found, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False, **keywords
     )

@@ -349,7 +349,7 @@ def test_without_the_packages_for_training(command: list[str]) -> None:
     assert result.stdout == ""
     assert len(result.stderr.splitlines()) == 1
     assert result.stderr.startswith("Error: This command needs packages for training (")
-    assert result.stderr.endswith("is missing): pip install 'rstpm-edge[train]'\n")
+    assert result.stderr.endswith("or pip install 'FILE.whl[train]' with the wheel's name\n")
 
 
 def test_a_json_file_that_cannot_be_written(workplace: Workplace, parts: Path) -> None:

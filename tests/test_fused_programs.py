@@ -37,7 +37,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     wheel = importlib.util.find_spec("openvino")
     if wheel is None or wheel.origin is None:
-        pytest.skip("OpenVINO is missing: pip install 'rstpm-edge[dev]'")
+        pytest.skip("OpenVINO is missing: make build")
 
     def fill(folder: Path) -> None:
         options = [f"-DOpenVINO_DIR={Path(str(wheel.origin)).parent / 'cmake'}"]

@@ -309,6 +309,6 @@ def test_without_paho(run: Any, photos: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "paho.mqtt.client", None)
     result = run(photos, "--mqtt", "mqtt://host/t")
     assert result.exit_code == 2
-    assert result.stderr == "Error: --mqtt needs paho-mqtt: pip install 'rstpm-edge[mqtt]'\n"
+    assert result.stderr == "Error: --mqtt needs paho-mqtt: pip install paho-mqtt\n"
     with pytest.raises(UsageError):
         Mqtt(parse_broker("mqtt://host/t"), report=print)

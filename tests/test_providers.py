@@ -81,7 +81,7 @@ def test_an_unknown_provider_names_those_that_exist(model: Path, providers: Any)
         ("cuda", "install onnxruntime-gpu in place of onnxruntime"),
         ("CUDAExecutionProvider", "install onnxruntime-gpu in place of onnxruntime"),
         ("tensorrt", "for a Jetson, docs/jetson.md says where to find it"),
-        ("openvino", "pip install 'rstpm-edge[openvino]'"),
+        ("openvino", "pip install openvino"),
     ],
 )
 def test_a_provider_that_is_not_installed_comes_with_advice(
@@ -274,7 +274,7 @@ def test_openvino_by_onnx_runtime_where_its_own_runtime_is_missing(
     assert (options["device_type"], options["precision"]) == ("GPU", "FP16")
     assert options["cache_dir"] == str(tmp_path / "e")
     for precision in ("bf16", "f16"):
-        message = rf"^{precision} takes OpenVINO's own runtime: pip install 'rstpm-edge\[openvino\]'"
+        message = rf"^{precision} takes OpenVINO's own runtime: pip install openvino"
         with pytest.raises(UsageError, match=message):
             Detector(model, providers=[("openvino", {"precision": precision})])
 

