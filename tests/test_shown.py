@@ -116,6 +116,13 @@ def test_what_a_model_says_of_itself_forges_nothing(run: Any, model_factory: Mod
         "m\nthreshold  0.\x1b[2K.onnx", preset="edge\nthreshold   0.1", training={"a\nb": "c\x1b[31m\nd"}
     )
     result = run("info", "--model", model)
+    assert harmless(result.output)
+    if result.exit_code:  # refused
+        assert result.stderr.count("\n") == 1
+    else:
+        assert sum(line.startswith("threshold") for line in result.stdout.splitlines()) == 1
+    model = model_factory("m\nthreshold  0.\x1b[2K.onnx")  # a name that nobody can refuse
+    result = run("info", "--model", model)
     assert result.exit_code == 0
     assert harmless(result.stdout)
     assert sum(line.startswith("threshold") for line in result.stdout.splitlines()) == 1
