@@ -38,6 +38,13 @@ FILE = click.Path(path_type=Path)
 @click.option("--every", metavar="N|SECONDS", help="Of a video or camera, each N-th frame, or one each 0.5s.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N images.")
 @click.option("--watch", is_flag=True, help="Judge what is written into the folder SOURCE from now on.")
+@click.option(
+    "--settle",
+    type=click.FloatRange(0, 3600),
+    metavar="SECONDS",
+    help="With --watch: judge a file that nobody is known to write any more when it has not changed for so long.  "
+    "[default: 0.2]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, and nothing else.")
 @click.option(
     "--save-overlay", type=FILE, metavar="FOLDER", help="Write a picture of each verdict there, as NAME.overlay.png."
@@ -102,7 +109,9 @@ def infer(ctx: click.Context, /, sources: tuple[str, ...], **options: Any) -> No
 
     _check_together(options)
     folders = [make_folder(options[name]) for name in ("save_overlay", "save_map") if options[name]]
-    plan = plan_sources(sources, every=options["every"], watch=options["watch"], leave_out=folders)
+    plan = plan_sources(
+        sources, every=options["every"], watch=options["watch"], settle=options["settle"], leave_out=folders
+    )
     output = Output(
         options["as_json"],
         options["save_overlay"],
@@ -168,21 +177,24 @@ def _run(
 
     from rstpm_edge.live import Live
     from rstpm_edge.sources import Failure
-    from rstpm_edge.watch import watch
+    from rstpm_edge.watch import SETTLED, LeftOut, watch
 
     def report(sentence: str, there: bool) -> None:
         say_note(sentence)
         tell_source(there)
 
-    service = Service()
+    service, left_out = Service(), LeftOut(say_note)
     live = None
     notes: list[str] | None = None
     try:
         items: Iterable[Item]
         if plan.live:
             items = live = Live(*plan.live, every=plan.every, report=report)
+        elif plan.watched:
+            settle = SETTLED if plan.settle is None else plan.settle
+            items = watch(plan.watched, outputs, settle=settle, report=report, left_out=left_out)
         else:
-            items = watch(plan.watched, outputs, report=report) if plan.watched else plan.read_files()
+            items = plan.read_files()
         notes = []
         service.ready()
         for item in items:
@@ -201,6 +213,8 @@ def _run(
         service.stopping()
         if live:
             live.close()
+    if notes is not None:
+        notes.append(left_out.summary())
     if live and notes is not None:
         damaged = f", {live.damaged} of them damaged" if live.damaged else ""
         notes += [_count(live.dropped, "frame", f" dropped{damaged}"), _count(live.reconnections, "reconnection")]

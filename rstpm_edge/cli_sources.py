@@ -21,6 +21,7 @@ class Plan:
     live: tuple[LiveKind, str] | None = None
     watched: Path | None = None
     every: Every = field(default_factory=Every)
+    settle: float | None = None  # seconds, of a folder to watch
 
     @property
     def name(self) -> str:
@@ -41,7 +42,9 @@ class Plan:
                 yield image_frame(path, output)
 
 
-def plan_sources(sources: Sequence[str], *, every: str | None, watch: bool, leave_out: Sequence[Path]) -> Plan:
+def plan_sources(
+    sources: Sequence[str], *, every: str | None, watch: bool, settle: float | None, leave_out: Sequence[Path]
+) -> Plan:
     """Check what was typed. `leave_out` are folders that are written to; where they lie in a folder that is read, their
     images are not.
 
@@ -57,12 +60,14 @@ def plan_sources(sources: Sequence[str], *, every: str | None, watch: bool, leav
     chosen = Every() if every is None else parse_every(every)
     if every is not None and not {"video", "camera", "stream", "pipeline"} & set(kinds):
         raise UsageError("--every is for videos, cameras and streams.")
+    if settle is not None and not watch:
+        raise UsageError("--settle goes with --watch only.")
     if watch:
         # One that is not there is told as a camera is: a share that is mounted late is there at the next start.
         is_folder = kinds == ["folder"] or (kinds[0] in ("image", "video") and not os.path.exists(sources[0]))
         if len(sources) != 1 or not is_folder:
             raise UsageError("--watch takes one folder.")
-        return Plan(watched=Path(sources[0]))
+        return Plan(watched=Path(sources[0]), settle=settle)
     for kind, source in zip(kinds, sources, strict=True):
         if kind == "camera" or kind == "stream" or kind == "pipeline":
             if len(sources) > 1:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,14 +18,15 @@ import pytest
 from notify_socket import NotifySocket
 from numpy.typing import NDArray
 from workplace import command_line, finish, running
+from writer import Writer
 
-from rstpm_edge import Detector
+from rstpm_edge import Detector, writers
 from rstpm_edge import watch as watching
 from rstpm_edge.errors import SourceError
 from rstpm_edge.live import output_name
 from rstpm_edge.sources import Failure, Frame, Item
 from rstpm_edge.verdict import verdict_fields
-from rstpm_edge.watch import watch
+from rstpm_edge.watch import LeftOut, watch
 
 
 def encoded(image: NDArray[np.uint8], extension: str = ".png") -> bytes:
@@ -40,9 +42,17 @@ def put_there(mount: Path, folder: Path) -> None:
 class Watcher:
     """Collects what `watch` gives."""
 
-    def __init__(self, folder: Path, *leave_out: Path) -> None:
+    def __init__(self, folder: Path, *leave_out: Path, settle: float = watching.SETTLED) -> None:
         self.reports: list[tuple[str, bool]] = []
-        self._items: Iterator[Item] = watch(folder, leave_out, report=lambda *said: self.reports.append(said))
+        self.said: list[str] = []
+        self.left_out = LeftOut(self.said.append)
+        self._items: Iterator[Item] = watch(
+            folder,
+            leave_out,
+            settle=settle,
+            report=lambda *said: self.reports.append(said),
+            left_out=self.left_out,
+        )
         next(self._items)  # what is there already is looked at when the first is asked for
 
     def until(self, *names: str, seconds: float = 20) -> dict[str, Frame | Failure]:
@@ -388,10 +398,10 @@ def test_a_copy_that_stalls_is_judged_once_it_is_whole(
     monkeypatch.setattr(watching, "LISTED", 0.5)
     watcher = Watcher(tmp_path)
     content = encoded(bad)
-    with open(tmp_path / "x.png", "wb", buffering=0) as file:
-        file.write(content[:100])
-        assert isinstance(watcher.until("x.png")["x.png"], Failure)
-        watcher.nothing()
+    (tmp_path / "x.png").write_bytes(content[:100])
+    assert isinstance(watcher.until("x.png")["x.png"], Failure)
+    watcher.nothing()
+    with open(tmp_path / "x.png", "ab") as file:
         file.write(content[100:])
     assert isinstance(watcher.until("x.png")["x.png"], Frame)
     watcher.nothing()
@@ -456,7 +466,244 @@ def test_a_time_stamp_that_is_no_date(
     assert output_name("camera:0", stamp).startswith("camera_0-")
 
 
+# Files whose size says nothing, and who writes them
+
+
+FORMATS = (".bmp", ".tif", ".png", ".jpg")
+
+
+def stored(folder: Path, image: NDArray[np.uint8], extension: str) -> Path:
+    """The image as a file beside the folder that is watched; of a BMP or TIFF the pixels are not compressed."""
+    options = [cv2.IMWRITE_TIFF_COMPRESSION, 1] if extension == ".tif" else []
+    path = folder.parent / f"{folder.name}-whole{extension}"
+    assert cv2.imwrite(str(path), image, options)
+    return path
+
+
+@pytest.fixture
+def noise() -> NDArray[np.uint8]:
+    """A photo without a black pixel."""
+    return np.random.default_rng(0).integers(1, 256, (120, 160, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("how", ["ftruncate", "fallocate", "zeros", "mmap"])
+@pytest.mark.parametrize("extension", FORMATS)
+def test_a_file_is_not_judged_while_another_process_writes_it(
+    tmp_path: Path, noise: NDArray[np.uint8], extension: str, how: str
+) -> None:
+    whole = stored(tmp_path, noise, extension)
+    size, watcher = whole.stat().st_size, Watcher(tmp_path)
+    with Writer(tmp_path / f"x{extension}", whole, how) as writer:
+        writer("reserve")
+        watcher.nothing(0.4)
+        writer("write", 0, size // 2)
+        watcher.nothing(0.8)
+        writer("write", size // 2, size)
+        watcher.nothing(0.4)
+        writer("close")
+        (frame,) = watcher.until(f"x{extension}").values()
+    assert isinstance(frame, Frame)
+    np.testing.assert_array_equal(frame.image, cv2.imread(str(whole)))
+    watcher.nothing(0.3)
+
+
+@pytest.mark.parametrize("extension", [".bmp", ".tif"])
+def test_a_file_that_is_opened_anew_for_each_piece(tmp_path: Path, noise: NDArray[np.uint8], extension: str) -> None:
+    """Its holes say that it is not whole."""
+    whole = stored(tmp_path, np.tile(noise, (3, 1, 1)), extension)
+    size, watcher = whole.stat().st_size, Watcher(tmp_path, settle=1)
+    with Writer(tmp_path / f"x{extension}", whole) as writer:
+        writer("reserve")
+        writer("write", 0, size // 3)
+        writer("write", size - 5000, size)  # where a TIFF has its directory
+        writer("close")
+        watcher.nothing(2.5)
+        writer("reopen")
+        writer("write", size // 3, size)
+        writer("close")
+        assert isinstance(watcher.until(f"x{extension}")[f"x{extension}"], Frame)
+
+
+def test_a_file_of_another_user(tmp_path: Path, noise: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No lease is to be had, and their processes are not to be seen; the kernel notifies of what they do."""
+    monkeypatch.setattr(writers, "_lease", lambda descriptor: None)
+    monkeypatch.setattr(writers, "_is_written_by_us", lambda status: False)
+    whole = stored(tmp_path, noise, ".bmp")
+    size, watcher = whole.stat().st_size, Watcher(tmp_path)
+    with Writer(tmp_path / "x.bmp", whole, "zeros") as writer:
+        for start, end in ((0, size // 2), (size // 2, size)):
+            writer("reserve")
+            writer("write", start, end)
+            watcher.nothing(0.8)
+        writer("write", 0, size)
+        watcher.nothing(0.4)
+        writer("close")
+        assert isinstance(watcher.until("x.bmp")["x.bmp"], Frame)
+
+
+@pytest.fixture
+def in_the_dark(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of another host, whose writers nobody knows here."""
+    monkeypatch.setattr(writers, "_is_remote", lambda device: True)
+    monkeypatch.setattr(writers, "_is_written_by_us", lambda status: False)
+    monkeypatch.setattr(writers.Notices, "add", lambda self, folder: writers.Written())
+
+
+def test_blocks_of_zeros_where_nobody_knows_who_writes(
+    tmp_path: Path, noise: NDArray[np.uint8], in_the_dark: None
+) -> None:
+    whole = stored(tmp_path, noise, ".bmp")
+    content, watcher = whole.read_bytes(), Watcher(tmp_path, settle=1)
+    (tmp_path / "x.bmp").write_bytes(content[:30_000].ljust(len(content), b"\0"))
+    watcher.nothing(2.5)
+    (tmp_path / "x.bmp").write_bytes(content)
+    frame = watcher.until("x.bmp")["x.bmp"]
+    assert isinstance(frame, Frame)
+    np.testing.assert_array_equal(frame.image, noise)
+
+
+def test_a_photo_that_is_black_comes_late_but_it_comes(
+    tmp_path: Path, noise: NDArray[np.uint8], in_the_dark: None
+) -> None:
+    noise[60:] = 0
+    content, watcher = stored(tmp_path, noise, ".bmp").read_bytes(), Watcher(tmp_path, settle=0.1)
+    (tmp_path / "x.bmp").write_bytes(content)
+    watcher.nothing(0.5)
+    assert isinstance(watcher.until("x.bmp")["x.bmp"], Frame)
+
+
+def test_time_to_settle_and_a_file_that_is_renamed_into_its_place(tmp_path: Path, bad: NDArray[np.uint8]) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    watcher = Watcher(folder, settle=60)
+    (folder / "slow.png").write_bytes(encoded(bad))
+    watcher.nothing(1)
+    (tmp_path / "x").write_bytes(encoded(bad))
+    (folder / "y.png.part").write_bytes(encoded(bad))
+    os.rename(tmp_path / "x", folder / "x.png")
+    os.rename(folder / "y.png.part", folder / "y.png")
+    watcher.until("x.png", "y.png")  # at once
+    watcher.nothing(0.5)
+
+
+def test_a_file_that_is_held_open_is_told_of_and_judged_once_it_is_closed(
+    tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "HELD", 0.5)
+    watcher = Watcher(tmp_path)
+    with open(tmp_path / "x.png", "wb", buffering=0) as file, open(tmp_path / "run.log", "w") as log:
+        log.write("no image, and always open")
+        log.flush()
+        file.write(encoded(bad))
+        failure = watcher.until("x.png")["x.png"]
+        assert isinstance(failure, Failure)
+        assert "another process still has it open for writing" in failure.message
+        watcher.nothing(1.5)
+    assert isinstance(watcher.until("x.png")["x.png"], Frame)
+    watcher.nothing(1.5)
+    assert watcher.said == [f"Left out {tmp_path / 'run.log'}: no image. Further ones are only counted."]
+
+
+def test_a_file_that_is_written_to_while_it_is_read(
+    tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher, read = Watcher(tmp_path), watching.image_frame
+    seen = []
+
+    def late(path: Path, output: str, taken: float | None = None) -> Frame | Failure:
+        frame = read(path, output, taken)
+        if not seen:
+            seen.append(frame)
+            path.write_bytes(encoded(255 - bad))
+        return frame
+
+    monkeypatch.setattr(watching, "image_frame", late)
+    (tmp_path / "x.png").write_bytes(encoded(bad))
+    frame = watcher.until("x.png")["x.png"]
+    assert isinstance(frame, Frame)
+    np.testing.assert_array_equal(frame.image, 255 - bad)
+    watcher.nothing(0.5)
+
+
+# What is taken, and what is left out
+
+
+def test_photos_of_any_name_behind_links_too(tmp_path: Path, bad: NDArray[np.uint8]) -> None:
+    incoming, store = tmp_path / "in", tmp_path / "store"
+    incoming.mkdir()
+    store.mkdir()
+    (store / "old.png").write_bytes(encoded(bad))
+    (incoming / "linked").symlink_to(store)
+    (incoming / "up").symlink_to(tmp_path)
+    (store / "back").symlink_to(incoming)
+    watcher = Watcher(incoming)
+    for path in (incoming / "1", incoming / "2.001", incoming / "3.JPE", store / "4.dib", store / "5.png"):
+        path.write_bytes(encoded(bad, ".bmp"))
+    (tmp_path / "beside.png").write_bytes(encoded(bad))
+    found = watcher.until("1", "2.001", "3.JPE", "4.dib", "5.png")
+    assert all(isinstance(item, Frame) for item in found.values())
+    watcher.nothing()
+    assert watcher.said == []
+
+
+def test_what_is_no_image_is_left_out_and_counted(tmp_path: Path, bad: NDArray[np.uint8]) -> None:
+    watcher = Watcher(tmp_path)
+    (tmp_path / "1.txt").write_text("no image")
+    watcher.nothing()
+    (tmp_path / "2.txt").write_text("no image")
+    os.mkfifo(tmp_path / "fifo.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    (tmp_path / "nowhere.png").symlink_to(tmp_path / "nothing")
+    (tmp_path / "x.gif").write_bytes(b"GIF89a" + bytes(90))
+    (tmp_path / "x.png.part").write_bytes(encoded(bad))
+    (tmp_path / ".x.png.Ab12Cd").write_bytes(encoded(bad))  # as rsync has it
+    (tmp_path / "last.png").write_bytes(encoded(bad))
+    found = watcher.until("last.png", "x.gif")
+    assert isinstance(found["x.gif"], Failure)  # a picture by its name is no gap
+    with open(tmp_path / "1.txt", "a") as file:
+        file.write(", still")
+    watcher.nothing()
+    assert dict(watcher.left_out.counts) == {"no image": 2, "special": 2, "dangling": 1}
+    assert watcher.left_out.summary() == "left out 2 no images, 2 no regular files, 1 link that leads nowhere"
+    assert watcher.said[0] == f"Left out {tmp_path / '1.txt'}: no image. Further ones are only counted."
+    assert len(watcher.said) == 3
+
+
+def test_a_file_that_turns_into_a_fifo(tmp_path: Path, bad: NDArray[np.uint8]) -> None:
+    watcher = Watcher(tmp_path, settle=1)
+    (tmp_path / "x.png").write_bytes(encoded(bad))
+    watcher.nothing(0.3)
+    (tmp_path / "x.png").unlink()
+    os.mkfifo(tmp_path / "x.png")
+    watcher.nothing(1.5)
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "GIVEN_UP", 0.6)
+    real, access = os.open, os.access
+
+    def refuse(path: Any, *rest: Any, **words: Any) -> int:
+        if str(path).endswith("x.png"):
+            raise PermissionError(13, "Permission denied")
+        return real(path, *rest, **words)
+
+    monkeypatch.setattr(os, "open", refuse)  # root may read everything
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("x.png") and access(path, mode))
+    monkeypatch.setattr(
+        watching, "image_frame", lambda path, output, taken: Failure(str(path), "Cannot read: Permission denied.")
+    )
+    watcher = Watcher(tmp_path)
+    (tmp_path / "x.png").write_bytes(encoded(bad))
+    assert isinstance(watcher.until("x.png")["x.png"], Failure)
+    watcher.nothing()
+
+
 # On the command line
+
+
+def test_settling_is_of_watched_folders(model: Path, tmp_path: Path) -> None:
+    result = command_line("infer", tmp_path, "--settle", 1, "--model", model)
+    assert (result.exit_code, result.stderr) == (2, "Error: --settle goes with --watch only.\n")
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:

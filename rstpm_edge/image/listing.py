@@ -34,7 +34,7 @@ HEAD = 64  # bytes that tell a picture
 
 NAMED = 3  # files of one kind in a sentence
 
-_PHRASES: Mapping[Reason, tuple[str, str]] = {  # one, many
+PHRASES: Mapping[Reason, tuple[str, str]] = {  # one, many
     "hidden": ("hidden", "hidden"),
     "hidden folder": ("hidden folder", "hidden folders"),
     "no image": ("no image", "no images"),
@@ -86,7 +86,7 @@ class Listing:
         if not set(self.left_out) - {"litter"}:
             return None
         told = []
-        for reason, phrases in _PHRASES.items():
+        for reason, phrases in PHRASES.items():
             paths = self.left_out.get(reason, ())
             if paths:
                 names = ", ".join(os.path.relpath(path, self.folder) for path in paths[:NAMED])
@@ -116,7 +116,7 @@ def list_folder(
     left_out: dict[Reason, list[Path]] = {}
     hidden_from_us = tuple(os.path.realpath(path) for path in leave_out)
     walk = FolderWalk(os.fspath(folder))
-    for path in walk:
+    for path, _ in walk:
         if is_below(path, hidden_from_us):
             continue
         try:
@@ -125,10 +125,11 @@ def list_folder(
         except OSError as error:
             raise ImageError(f"Cannot list the folder {error.filename}: {error.strerror}.") from error
         for child in entries:
-            kind = kind_of_entry(child)
+            entry = kind_of_entry(child)
+            kind = kind_of_file(child.path) if entry == "file" else entry
             if kind == "folder":
                 if recursive:
-                    walk.add(child)
+                    walk.add(child.path, is_link=child.is_symlink())
             elif kind != "image":
                 if kind != "hidden folder" or recursive:
                     left_out.setdefault(kind, []).append(Path(child.path))
@@ -146,7 +147,8 @@ def list_folder(
 class FolderWalk:
     """A folder and all that are added on the way, each real folder once; linked ones come last.
 
-    `again` are the links to folders that are known by another name.
+    Gives each path and its status, None where that is not to be had. `again` are the links to folders that are known
+    by another name.
     """
 
     def __init__(self, folder: str) -> None:
@@ -158,25 +160,25 @@ class FolderWalk:
     def __iter__(self) -> "FolderWalk":
         return self
 
-    def __next__(self) -> str:
+    def __next__(self) -> tuple[str, os.stat_result | None]:
         while self._todo or self._linked:
             is_linked = not self._todo
             path = (self._todo or self._linked).popleft()
             try:
                 status = os.stat(path)
             except OSError:
-                return path  # whoever lists it says why it cannot be
+                return path, None  # whoever lists it says why that cannot be done
             key = (status.st_dev, status.st_ino)
             if key not in self._seen and not (is_linked and self._leads_up(path)):
                 self._seen.add(key)
-                return path
+                return path, status
             if is_linked:
                 self.again.append(path)
         raise StopIteration
 
-    def add(self, child: "os.DirEntry[str]") -> None:
-        """Come to the folder `child` later."""
-        (self._linked if child.is_symlink() else self._todo).append(child.path)
+    def add(self, path: str, *, is_link: bool) -> None:
+        """Come to this folder later."""
+        (self._linked if is_link else self._todo).append(path)
 
     def _leads_up(self, link: str) -> bool:
         """Whether it leads to a folder that it, or the first of all, lies in: it would lead out, to all beside."""
@@ -184,8 +186,8 @@ class FolderWalk:
         return any(is_below(place, (target,)) for place in (self._real, here))
 
 
-def kind_of_entry(child: "os.DirEntry[str]") -> Reason | Literal["image", "folder"]:
-    """What an entry of a folder is to us; a file whose name says nothing is opened for its first bytes."""
+def kind_of_entry(child: "os.DirEntry[str]") -> Reason | Literal["file", "folder"]:
+    """What an entry of a folder is to us, without a look into it: of a "file", `kind_of_file` says more."""
     name = child.name
     if name.lower() in LITTER:
         return "litter"
@@ -199,14 +201,14 @@ def kind_of_entry(child: "os.DirEntry[str]") -> Reason | Literal["image", "folde
         return "hidden folder" if is_folder else "hidden"
     if is_folder:
         return "folder"
-    return kind_of_file(child.path) if is_file else "special"
+    return "file" if is_file else "special"
 
 
 def kind_of_file(path: str | os.PathLike[str]) -> Literal["image", "unfinished", "no image", "special", "forbidden"]:
     """What a file is, by its name, or else by its first bytes; nothing but a regular file is read."""
     if is_image_name(os.path.basename(path)):
         return "image"
-    if os.path.splitext(path)[1].lower() in UNFINISHED:
+    if is_unfinished_name(os.path.basename(path)):
         return "unfinished"
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)  # who opens a FIFO waits for a writer
@@ -225,6 +227,11 @@ def kind_of_file(path: str | os.PathLike[str]) -> Literal["image", "unfinished",
 def is_image_name(name: str) -> bool:
     """Whether a file of this name is taken for an image without a look into it: by its extension."""
     return os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith(".")
+
+
+def is_unfinished_name(name: str) -> bool:
+    """Whether a file of this name is one that somebody still writes, who will rename it then."""
+    return os.path.splitext(name)[1].lower() in UNFINISHED
 
 
 def image_stem(path: Path) -> str:

@@ -1,0 +1,190 @@
+"""Whether somebody is still writing a file, as far as the kernel tells."""
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import re
+import signal
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+# File systems of other hosts, whose writers this kernel does not know; a lease may be refused there for other reasons.
+REMOTE = re.compile(r"nfs|cifs|smb|9p|fuse|ceph|afs|gfs|glusterfs|lustre|ocfs2|virtiofs|vboxsf|prl_fs", re.ASCII)
+BLOCK = 4096  # bytes; what was not written yet is zero in such blocks
+
+_MODIFY, _CLOSE_WRITE, _MOVED_FROM, _MOVED_TO, _DELETE = 0x2, 0x8, 0x40, 0x80, 0x200  # sys/inotify.h
+_OVERFLOW, _IGNORED, _ONLYDIR = 0x4000, 0x8000, 0x01000000
+_EVENT = struct.Struct("iIII")
+
+
+def is_open_for_writing(path: str | os.PathLike[str]) -> bool | None:
+    """Whether any process has the file open, or mapped, for writing. None where that cannot be known.
+
+    It can on file systems of this host, for files of this user (root: for all), by asking for a lease that the kernel
+    refuses while there is a writer. Elsewhere writers are found that are processes of this user. Raises OSError.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except BlockingIOError:  # somebody holds a lease of his own, as Samba does
+        return True
+    try:
+        status = os.fstat(descriptor)
+        if not _is_remote(status.st_dev):
+            known = _lease(descriptor)
+            if known is not None:
+                return known
+        return True if _is_written_by_us(status) else None
+    finally:
+        os.close(descriptor)
+
+
+def is_unfilled(path: str | os.PathLike[str], *, look: bool) -> bool:
+    """Whether a part of the file may not have been written yet: it has holes, or, with `look`, blocks of zeros.
+
+    An image may be black there, too, and a copy may have holes where the original has zeros. Raises OSError.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    with open(descriptor, "rb", buffering=0) as file:
+        size = os.fstat(descriptor).st_size
+        with contextlib.suppress(OSError):  # a file system that knows of none
+            if size and os.lseek(descriptor, 0, os.SEEK_HOLE) < size:
+                return True
+        if not look:
+            return False
+        file.seek(0)
+        zeros = bytes(BLOCK)
+        while part := file.read(BLOCK << 6):
+            for start in range(0, len(part), BLOCK):
+                block = part[start : start + BLOCK]
+                if len(block) >= 64 and block == zeros[: len(block)]:
+                    return True
+    return False
+
+
+def _lease(descriptor: int) -> bool | None:
+    try:
+        # Who opens the file for writing within these microseconds breaks the lease, of which the kernel sends a signal:
+        # by default one that ends the process, and this one is ignored by default.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as error:
+        return True if error.errno == errno.EAGAIN else None
+    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
+
+
+def _is_remote(device: int) -> bool:
+    number = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
+            for line in mounts:
+                if line.split(" ", 3)[2] == number:
+                    return REMOTE.match(line.rpartition(" - ")[2]) is not None
+    except (OSError, IndexError):
+        pass
+    return False  # btrfs gives its parts numbers of their own
+
+
+def _is_written_by_us(status: os.stat_result) -> bool:
+    mapped = re.compile(
+        rf"^\S+ .w.s \S+ {os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x} {status.st_ino}\s", re.MULTILINE
+    )
+    for process in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError):  # another user's, or gone
+            for number in os.listdir(f"/proc/{process}/fd"):
+                with contextlib.suppress(OSError, ValueError, IndexError):
+                    if os.path.samestat(os.stat(f"/proc/{process}/fd/{number}"), status):
+                        with open(f"/proc/{process}/fdinfo/{number}") as info:
+                            flags = int(info.read().split("flags:")[1].split()[0], 8)
+                        if flags & os.O_ACCMODE != os.O_RDONLY:
+                            return True
+            with open(f"/proc/{process}/maps", errors="replace") as maps:
+                if mapped.search(maps.read()):
+                    return True
+    return False
+
+
+@dataclass
+class Written:
+    """What was told of the files in a folder: names that were written to and not closed, closed, or moved there."""
+
+    unclosed: set[str] = field(default_factory=set)
+    closed: set[str] = field(default_factory=set)
+    moved: set[str] = field(default_factory=set)
+
+    def clear(self) -> None:
+        """What was told of all files."""
+        for names in (self.unclosed, self.closed, self.moved):
+            names.clear()
+
+    def forget(self, name: str) -> None:
+        """What was told of a file that has gone, or has been judged."""
+        for names in (self.unclosed, self.closed, self.moved):
+            names.discard(name)
+
+
+class Notices:
+    """What inotify tells of folders, whosever the files are; of network folders nothing, and of mapped files little."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._folders: dict[int, Written] = {}
+        try:
+            self._queue = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        except AttributeError:
+            self._queue = -1
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Listen no more."""
+        if self._queue >= 0:
+            os.close(self._queue)
+            self._queue = -1
+
+    def add(self, folder: str) -> Written:
+        """Listen to a folder; where that cannot be done, nothing will ever be told."""
+        written = Written()
+        if self._queue >= 0:
+            events = _MODIFY | _CLOSE_WRITE | _MOVED_FROM | _MOVED_TO | _DELETE | _ONLYDIR
+            watch = self._libc.inotify_add_watch(self._queue, os.fsencode(folder), events)
+            if watch >= 0:
+                # Of one folder there is one watch, by whatever name it is added again.
+                written = self._folders.setdefault(watch, written)
+        return written
+
+    def take(self) -> None:
+        """Bring what `add` gave up to date."""
+        for watch, mask, name in self._events():
+            if mask & _OVERFLOW:  # whatever was lost: who is not known to write may do so
+                for written in self._folders.values():
+                    written.clear()
+            elif mask & _IGNORED:
+                if watch in self._folders:
+                    self._folders.pop(watch).clear()
+            elif watch in self._folders:
+                written = self._folders[watch]
+                written.forget(name)
+                if mask & _MODIFY:
+                    written.unclosed.add(name)
+                elif mask & _CLOSE_WRITE:
+                    written.closed.add(name)
+                elif mask & _MOVED_TO:
+                    written.moved.add(name)
+
+    def _events(self) -> Iterator[tuple[int, int, str]]:
+        while self._queue >= 0:
+            try:
+                content = os.read(self._queue, 1 << 16)
+            except BlockingIOError:
+                return
+            position = 0
+            while position < len(content):
+                watch, mask, _, length = _EVENT.unpack_from(content, position)
+                start = position + _EVENT.size
+                position = start + length
+                yield watch, mask, os.fsdecode(content[start:position].rstrip(b"\0"))
