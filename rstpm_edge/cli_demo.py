@@ -10,7 +10,7 @@ from rstpm_edge.cli_export import say_export
 from rstpm_edge.cli_infer import infer
 from rstpm_edge.cli_train import say_run
 from rstpm_edge.cli_training import progress_bars
-from rstpm_edge.files import make_folder
+from rstpm_edge.files import drop_link, make_folder
 
 PER_KIND = 2  # images of each defect that are judged, and three times as many good ones
 
@@ -46,6 +46,7 @@ def demo(ctx: click.Context, data: Path | None, output: Path, max_minutes: float
         )
     say_run(run)
     model = output / "model.onnx"
+    drop_link(model)
     say_export(training_module("export").export(run, model))
     images = [str(image) for image in picked]
     overlays = output / "overlays"

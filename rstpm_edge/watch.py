@@ -241,7 +241,7 @@ def _is_whole(path: Path, arrival: _Arrival, unchanged: float, settle: float) ->
     written, name = arrival.folder.written, path.name
     if not os.access(path, os.R_OK):  # whoever reads the image says so
         return True
-    is_open = is_open_for_writing(path)
+    is_open = is_open_for_writing(path, since=arrival.since)
     if is_open is None and name in written.unclosed and unchanged < HELD:  # later on: as if a notice was lost
         is_open = True
     if is_open:

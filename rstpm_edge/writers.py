@@ -8,23 +8,29 @@ import os
 import re
 import signal
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 # File systems of other hosts, whose writers this kernel does not know; a lease may be refused there for other reasons.
 REMOTE = re.compile(r"nfs|cifs|smb|9p|fuse|ceph|afs|gfs|glusterfs|lustre|ocfs2|virtiofs|vboxsf|prl_fs", re.ASCII)
+LASTS = 2.0  # seconds for which what was found in /proc will do
 BLOCK = 4096  # bytes; what was not written yet is zero in such blocks
 
 _MODIFY, _CLOSE_WRITE, _MOVED_FROM, _MOVED_TO, _DELETE = 0x2, 0x8, 0x40, 0x80, 0x200  # sys/inotify.h
 _OVERFLOW, _IGNORED, _ONLYDIR = 0x4000, 0x8000, 0x01000000
+_MAPPED = re.compile(r"^\S+ .w.s \S+ ([0-9a-f]+):([0-9a-f]+) (\d+)", re.MULTILINE)  # shared, in /proc/N/maps
 _EVENT = struct.Struct("iIII")
 
+_found: tuple[float, frozenset[tuple[int, int]]] = (-1.0, frozenset())
 
-def is_open_for_writing(path: str | os.PathLike[str]) -> bool | None:
+
+def is_open_for_writing(path: str | os.PathLike[str], *, since: float | None = None) -> bool | None:
     """Whether any process has the file open, or mapped, for writing. None where that cannot be known.
 
     It can on file systems of this host, for files of this user (root: for all), by asking for a lease that the kernel
-    refuses while there is a writer. Elsewhere writers are found that are processes of this user. Raises OSError.
+    refuses while there is a writer. Elsewhere, with `since`, writers are found that are processes of this user, and
+    have opened the file before that time (time.monotonic). Raises OSError.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
@@ -36,7 +42,9 @@ def is_open_for_writing(path: str | os.PathLike[str]) -> bool | None:
             known = _lease(descriptor)
             if known is not None:
                 return known
-        return True if _is_written_by_us(status) else None
+        if since is not None and (status.st_dev, status.st_ino) in _open_by_us(since):
+            return True
+        return None
     finally:
         os.close(descriptor)
 
@@ -88,23 +96,32 @@ def _is_remote(device: int) -> bool:
     return False  # btrfs gives its parts numbers of their own
 
 
-def _is_written_by_us(status: os.stat_result) -> bool:
-    mapped = re.compile(
-        rf"^\S+ .w.s \S+ {os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x} {status.st_ino}\s", re.MULTILINE
-    )
-    for process in filter(str.isdecimal, os.listdir("/proc")):
-        with contextlib.suppress(OSError):  # another user's, or gone
-            for number in os.listdir(f"/proc/{process}/fd"):
-                with contextlib.suppress(OSError, ValueError, IndexError):
-                    if os.path.samestat(os.stat(f"/proc/{process}/fd/{number}"), status):
-                        with open(f"/proc/{process}/fdinfo/{number}") as info:
-                            flags = int(info.read().split("flags:")[1].split()[0], 8)
-                        if flags & os.O_ACCMODE != os.O_RDONLY:
-                            return True
-            with open(f"/proc/{process}/maps", errors="replace") as maps:
-                if mapped.search(maps.read()):
-                    return True
-    return False
+def _open_by_us(since: float) -> frozenset[tuple[int, int]]:
+    """Device and inode of all files that processes of this user have open for writing.
+
+    Looking into all of them takes milliseconds, or many where there are many: what was found after `since` will do.
+    """
+    global _found
+    at, files = _found
+    now = time.monotonic()
+    if not since < at or now - at > LASTS:
+        files = frozenset(key for process in filter(str.isdecimal, os.listdir("/proc")) for key in _open_by(process))
+        _found = now, files
+    return files
+
+
+def _open_by(process: str) -> Iterator[tuple[int, int]]:
+    with contextlib.suppress(OSError):  # another user's, or gone
+        for number in os.listdir(f"/proc/{process}/fd"):
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                with open(f"/proc/{process}/fdinfo/{number}") as info:
+                    flags = int(info.read().split("flags:")[1].split()[0], 8)
+                if flags & os.O_ACCMODE != os.O_RDONLY:
+                    status = os.stat(f"/proc/{process}/fd/{number}")
+                    yield status.st_dev, status.st_ino
+        with open(f"/proc/{process}/maps", errors="replace") as maps:
+            for major, minor, inode in _MAPPED.findall(maps.read()):
+                yield os.makedev(int(major, 16), int(minor, 16)), int(inode)
 
 
 @dataclass

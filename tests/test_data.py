@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -361,6 +362,9 @@ def test_files_are_named_from_the_folder_that_holds_all_of_them(
     assert identify([Path("x/1.png"), Path("y/1.png")]) == identify(paths)
     with pytest.raises(DatasetError, match=r"^Cannot read .*2\.png: No such file or directory\.$"):
         identify([*paths, tmp_path / "2.png"])
+    os.mkfifo(tmp_path / "fifo.png")
+    with pytest.raises(DatasetError, match=r"^Cannot read .*fifo\.png: it is not a regular file\.$"):
+        identify([*paths, tmp_path / "fifo.png"])
     with pytest.raises(DatasetError, match=r"^There are no images; training needs at least 5 good ones\.$"):
         identify([])
 

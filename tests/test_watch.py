@@ -527,7 +527,7 @@ def test_a_file_that_is_opened_anew_for_each_piece(tmp_path: Path, noise: NDArra
 def test_a_file_of_another_user(tmp_path: Path, noise: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
     """No lease is to be had, and their processes are not to be seen; the kernel notifies of what they do."""
     monkeypatch.setattr(writers, "_lease", lambda descriptor: None)
-    monkeypatch.setattr(writers, "_is_written_by_us", lambda status: False)
+    monkeypatch.setattr(writers, "_open_by_us", lambda since: frozenset())
     whole = stored(tmp_path, noise, ".bmp")
     size, watcher = whole.stat().st_size, Watcher(tmp_path)
     with Writer(tmp_path / "x.bmp", whole, "zeros") as writer:
@@ -545,7 +545,7 @@ def test_a_file_of_another_user(tmp_path: Path, noise: NDArray[np.uint8], monkey
 def in_the_dark(monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder of another host, whose writers nobody knows here."""
     monkeypatch.setattr(writers, "_is_remote", lambda device: True)
-    monkeypatch.setattr(writers, "_is_written_by_us", lambda status: False)
+    monkeypatch.setattr(writers, "_open_by_us", lambda since: frozenset())
     monkeypatch.setattr(writers.Notices, "add", lambda self, folder: writers.Written())
 
 

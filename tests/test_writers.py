@@ -7,6 +7,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +44,34 @@ def test_a_file_that_another_process_writes(tmp_path: Path, way: str, how: str) 
     closed = False if way == "lease" else None  # others' processes are not to be seen
     with Writer(path, content, how) as writer:
         writer("reserve")
-        assert is_open_for_writing(path)
-        assert is_open_for_writing(link)
+        assert is_open_for_writing(path, since=time.monotonic())
+        assert is_open_for_writing(link, since=time.monotonic())
         writer("write", 0, 9)
         writer("close")
-        assert is_open_for_writing(path) is closed
+        assert is_open_for_writing(path, since=time.monotonic()) is closed
     with open(path, "rb"):  # a reader is no writer
-        assert is_open_for_writing(path) is closed
+        assert is_open_for_writing(path, since=time.monotonic()) is closed
     with open(path, "ab"):
-        assert is_open_for_writing(path)
-    assert is_open_for_writing(path) is closed
+        assert is_open_for_writing(path, since=time.monotonic())
+    assert is_open_for_writing(path, since=time.monotonic()) is closed
+
+
+def test_one_look_will_do_for_all_files_that_settled_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writers, "_is_remote", lambda device: True)
+    monkeypatch.setattr(writers, "_found", (-1.0, frozenset()))
+    looks: list[str] = []
+    monkeypatch.setattr(writers, "_open_by", lambda process: looks.append(process) or iter(()))  # type: ignore[func-returns-value]
+    for name in "abc":
+        (tmp_path / name).touch()
+    settled = time.monotonic()
+    for name in "abc":
+        assert is_open_for_writing(tmp_path / name, since=settled) is None
+    assert len(looks) == len(set(looks))
+    number = len(looks)
+    assert is_open_for_writing(tmp_path / "a") is None  # no look at all
+    assert len(looks) == number
+    is_open_for_writing(tmp_path / "a", since=time.monotonic())  # it changed after that look
+    assert len(looks) > number
 
 
 def test_what_cannot_be_looked_at(tmp_path: Path) -> None:

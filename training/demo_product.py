@@ -18,6 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rstpm_edge.files import new_file
+
 from .demo_defects import DEFECTS, Field, Surface, blur, float32, planes, smooth_noise
 
 Image = NDArray[np.uint8]
@@ -424,4 +426,5 @@ def _write(path: Path, image: Image) -> None:
     done, encoded = cv2.imencode(".png", image)
     if not done:
         raise OSError(f"could not encode {path}")
-    path.write_bytes(encoded.tobytes())
+    with new_file(path) as file:
+        file.write(encoded.tobytes())

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rstpm_edge.errors import DatasetError, TrainingError
+from rstpm_edge.video_file import open_regular
 
 from .data import MINIMUM_IMAGES
 
@@ -49,7 +50,7 @@ def _is_still(path: Path, recorded: RecordedFile) -> bool:
 
 def _crc32(path: Path) -> int:
     value = 0
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while part := file.read(1 << 20):
             value = zlib.crc32(part, value)
     return value
