@@ -19,7 +19,7 @@ from rstpm_edge import __version__
 from rstpm_edge.detector import Detector, ImageLike
 from rstpm_edge.errors import UsageError
 from rstpm_edge.fusion import kernels
-from rstpm_edge.image.file_checks import MAX_PIXELS
+from rstpm_edge.image.file_sizes import MAX_PIXELS
 from rstpm_edge.image.preprocess import Channels
 from rstpm_edge.ort import onnxruntime
 from rstpm_edge.processor import advice

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.errors import ImageError, UsageError
-from rstpm_edge.image.decode import read_image
+from rstpm_edge.image.decode import decode_image, decode_unchanged, read_encoded
 from rstpm_edge.image.roi import crop
 from rstpm_edge.regions import Grid
 
@@ -58,8 +58,9 @@ def load_mask(mask: NDArray[Any] | str | os.PathLike[str]) -> Mask:
     if isinstance(mask, (str, os.PathLike)):
         name = f"The mask {mask}"
         try:
-            pixels: NDArray[Any] = _grey(read_image(mask))
-            _refuse_transparent(mask)
+            content = read_encoded(mask)
+            pixels: NDArray[Any] = _grey(decode_image(content, str(mask)))
+            _refuse_transparent(content, str(mask))
         except ImageError as error:
             raise UsageError(f"{name} cannot be used. {error}") from error
     else:
@@ -74,10 +75,10 @@ def load_mask(mask: NDArray[Any] | str | os.PathLike[str]) -> Mask:
     return Mask(np.where(counts, np.uint8(255), np.uint8(0)), name)
 
 
-def _refuse_transparent(path: str | os.PathLike[str]) -> None:
+def _refuse_transparent(content: bytes, name: str) -> None:
     """What was erased in a drawing program still has a colour, which nobody sees."""
-    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if image is None or image.ndim < 3 or image.shape[2] < 4:
+    image = decode_unchanged(content, name)
+    if image.ndim < 3 or image.shape[2] < 4:
         return
     opaque = 65535 if image.dtype == np.uint16 else 255
     if image[:, :, 3].min() < opaque:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.errors import ImageError
-from rstpm_edge.image.file_checks import impossible_size, is_possible_size
+from rstpm_edge.image.file_sizes import impossible_size, is_possible_size
 from rstpm_edge.image.placement import Placement, ResizePolicy, place
 from rstpm_edge.native import _native
 
