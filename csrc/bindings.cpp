@@ -11,10 +11,12 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "decoder_log.hpp"
+#include "encoded.hpp"
 #include "rstpm_edge.h"
 
 namespace py = pybind11;
@@ -296,6 +298,50 @@ const char* default_kernel() {
     return name;
 }
 
+// Compressed data, as bytes or a memoryview.
+struct Bytes {
+    explicit Bytes(const py::buffer& buffer) : info(buffer.request()) {
+        if (info.ndim != 1 || info.itemsize != 1 || info.strides[0] != 1)
+            throw py::value_error("data must be contiguous bytes");
+    }
+    const std::uint8_t* data() const { return static_cast<const std::uint8_t*>(info.ptr); }
+    size_t size() const { return static_cast<size_t>(info.size); }
+
+    py::buffer_info info;
+};
+
+template <std::int64_t (*length)(const std::uint8_t*, size_t, std::int64_t)>
+std::int64_t decoded_length(const py::buffer& buffer, std::int64_t most) {
+    const Bytes bytes(buffer);
+    const py::gil_scoped_release release;
+    return length(bytes.data(), bytes.size(), most);
+}
+
+using Table =
+    std::pair<std::string, std::string>;  // counts and values; py::bytes convert to strings as they are
+
+bool is_whole_scan(const py::buffer& buffer,
+                   const std::vector<std::tuple<int, Table, Table, std::int64_t>>& parts, std::int64_t units,
+                   std::int64_t restart_interval) {
+    const auto text = [](const std::string& bytes) {
+        return reinterpret_cast<const std::uint8_t*>(bytes.data());
+    };
+    std::vector<rstpm::JpegComponent> components(parts.size());
+    for (size_t i = 0; i < parts.size(); ++i) {
+        components[i].blocks = std::get<0>(parts[i]);
+        components[i].most = std::get<3>(parts[i]);
+        const Table& dc = std::get<1>(parts[i]);
+        const Table& ac = std::get<2>(parts[i]);
+        if (dc.first.size() != 16 || ac.first.size() != 16) throw py::value_error("a table has 16 counts");
+        if (!components[i].dc.set(text(dc.first), text(dc.second), dc.second.size()) ||
+            !components[i].ac.set(text(ac.first), text(ac.second), ac.second.size()))
+            return false;
+    }
+    const Bytes bytes(buffer);
+    const py::gil_scoped_release release;
+    return rstpm::is_whole_scan(bytes.data(), bytes.size(), components, units, restart_interval);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, module) {
@@ -307,6 +353,11 @@ PYBIND11_MODULE(_native, module) {
     module.def("listen_to_ffmpeg", &rstpm::listen_to_ffmpeg, py::arg("path"));
     module.def("complaints_in_thread", &rstpm::complaints_in_thread);
     module.def("complaints_in_process", &rstpm::complaints_in_process);
+    module.def("lzw_length", &decoded_length<&rstpm::lzw_length>, py::arg("data"), py::arg("most"));
+    module.def("packbits_length", &decoded_length<&rstpm::packbits_length>, py::arg("data"), py::arg("most"));
+    module.def("scan_end", &scan_end, py::arg("data"), py::arg("at"));
+    module.def("is_whole_scan", &is_whole_scan, py::arg("data"), py::arg("components"), py::arg("units"),
+               py::arg("restart_interval"));
     py::class_<Fusion>(module, "Fusion")
         .def(py::init<const std::vector<std::pair<int, int>>&, std::pair<int, int>, const std::string&,
                       const std::vector<float>&, const std::vector<float>&, const std::vector<float>&, double,

@@ -61,7 +61,7 @@ def format_of(head: bytes) -> ModuleType:
         kind = _FOREIGN_BRANDS.get(head[8:12], "a HEIC")
     if kind:
         raise Problem(f"it is {kind} image, not a PNG, JPEG, BMP or TIFF; convert it to PNG")
-    raise Problem("it is not a PNG, JPEG, BMP or TIFF image, nor WebP, JPEG 2000 or PNM")
+    raise Problem("it is not a PNG, JPEG, BMP or TIFF image")
 
 
 def check_length(head: bytes, length: int) -> None:

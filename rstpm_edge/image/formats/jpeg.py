@@ -1,11 +1,15 @@
 """JPEG, decoded by libjpeg-turbo in its strict mode (simplejpeg), since OpenCV decodes past damage without a word.
 
 The pixels are those of OpenCV, which uses the same library. simplejpeg is imported when a JPEG is there to be read.
+
+Strict mode goes past some damage too: a block with more coefficients than places, or a few bytes too many at the end.
+That counts in a baseline JPEG, where all pixels after the damage are wrong; in a progressive one hardly any are.
 """
 
 import re
 import struct
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,41 +17,47 @@ from numpy.typing import NDArray
 
 from rstpm_edge.image.file_sizes import MAX_PIXELS
 from rstpm_edge.image.formats.problem import Problem, damaged
+from rstpm_edge.native import _native
 
 MAX_SCANS = 100  # encoders write ten or so
 MAX_SCANNED = 16 * MAX_PIXELS  # pixels × scans: each scan goes over the whole picture
 
 _MARKER = re.compile(rb"\xff+([^\x00\xff])")
-_MARKER_AFTER_DATA = re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])")  # restart marks are part of the data
-_END, _SCAN, _EXIF = 0xD9, 0xDA, 0xE1
+_END, _SCAN, _EXIF, _QUANTIZERS, _TABLES, _INTERVAL = 0xD9, 0xDA, 0xE1, 0xDB, 0xC4, 0xDD
+_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+_SEQUENTIAL = (0xC0, 0xC1)  # Huffman-coded
+_MOST_DC = 1024 + 128  # eight times what a sample can differ from grey, and some room
 _ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # no length follows
 
 
 class Segment(NamedTuple):
-    """A segment's marker, where it begins (the marker's first byte) and where the one before it ended."""
+    """A segment: its marker, where the one before it ended, and where it begins, its content begins, and it ends."""
 
     marker: int
-    start: int
     before: int
+    start: int
+    body: int
     end: int
 
 
 def segments(content: bytes) -> Iterator[Segment]:
     """The segments after the first mark, found as the decoder finds them: it skips what is no marker."""
-    position, pattern = 2, _MARKER
+    position = search = 2
     while True:
-        found = pattern.search(content, position)
+        found = _MARKER.search(content, search)
         if found is None:
             return
-        marker, end = found.group(1)[0], found.end()
+        marker, body, end = found.group(1)[0], found.end(), found.end()
         if marker not in _ALONE and marker != _END:
             if end + 2 > len(content):
                 return
             end += int.from_bytes(content[end : end + 2], "big")
-        yield Segment(marker, found.start(), position, end)
+            body += 2
+        yield Segment(marker, position, found.start(), body, end)
         if marker == _END:
             return
-        position, pattern = end, _MARKER_AFTER_DATA if marker == _SCAN else _MARKER
+        position = end
+        search = _native.scan_end(content, end) if marker == _SCAN else end
 
 
 def size(content: bytes) -> tuple[int, int]:
@@ -94,6 +104,8 @@ def decode(content: bytes) -> NDArray[np.uint8] | None:
             pixels = simplejpeg.decode_jpeg(cured, "CMYK" if four else "BGR")
         except ValueError:
             raise damaged() from None
+    if not _has_whole_scans(content):
+        raise damaged()
     return None if four or _may_be_turned(content) else pixels
 
 
@@ -104,7 +116,7 @@ def without_padding(content: bytes) -> bytes:
     whose marker was damaged.
     """
     kept, scan = [content[:2]], False
-    for marker, start, before, end in segments(content):
+    for marker, before, start, _, end in segments(content):
         gap = content[before:start]
         if scan:
             kept.append(gap.rstrip(b"\0") + (b"\0" if gap.rstrip(b"\0").endswith(b"\xff") else b""))
@@ -113,6 +125,52 @@ def without_padding(content: bytes) -> bytes:
         kept.append(content[start:end])
         scan = marker == _SCAN
     return b"".join(kept)
+
+
+def _has_whole_scans(content: bytes) -> bool:
+    """Whether each scan of a baseline JPEG holds its blocks and nothing else. True of other kinds, unseen."""
+    quantizers: dict[int, int] = {}  # the first value of each table
+    tables: dict[int, tuple[bytes, bytes]] = {}  # by class and number, as the file has them
+    planes: dict[int, tuple[int, int, int]] = {}  # by component: its blocks across and down in a unit, its quantizer
+    width = height = interval = 0
+    marks = list(segments(content))
+    for segment, following in pairwise(marks):
+        note = content[segment.body : segment.end]
+        if segment.marker == _QUANTIZERS:
+            while note:
+                size, number = 1 + (note[0] >> 4), note[0] & 15
+                quantizers[number] = int.from_bytes(note[1 : 1 + size], "big")
+                note = note[1 + 64 * size :]
+        elif segment.marker == _TABLES:
+            while note:
+                count = sum(note[1:17])
+                tables[note[0]] = (note[1:17], note[17 : 17 + count])
+                note = note[17 + count :]
+        elif segment.marker == _INTERVAL:
+            interval = int.from_bytes(note[:2], "big")
+        elif segment.marker in _FRAMES:
+            if segment.marker not in _SEQUENTIAL or note[0] != 8:
+                return True
+            height, width = struct.unpack_from(">HH", note, 1)
+            planes = {note[i]: (note[i + 1] >> 4, note[i + 1] & 15, note[i + 2]) for i in range(6, len(note), 3)}
+        elif segment.marker == _SCAN:
+            chosen = [(planes[note[i]], note[i + 1]) for i in range(1, 1 + 2 * note[0], 2)]
+            across, down = max(plane[0] for plane in planes.values()), max(plane[1] for plane in planes.values())
+            units = -(-width // (8 * across)) * -(-height // (8 * down))
+            if len(chosen) == 1:  # not interleaved: without the blocks that only fill up units
+                (own_across, own_down, _), _ = chosen[0]
+                units = -(-width * own_across // (8 * across)) * -(-height * own_down // (8 * down))
+            parts = []
+            for (own_across, own_down, number), selected in chosen:
+                dc, ac = tables.get(selected >> 4), tables.get(0x10 | (selected & 15))
+                if dc is None or ac is None:
+                    return True  # the decoder's own tables
+                quantizer = max(quantizers[number], 1)
+                blocks = 1 if len(chosen) == 1 else own_across * own_down
+                parts.append((blocks, dc, ac, (_MOST_DC + quantizer) // quantizer))
+            if not _native.is_whole_scan(content[segment.end : following.start], parts, units, interval):
+                return False
+    return True
 
 
 def _may_be_turned(content: bytes) -> bool:
