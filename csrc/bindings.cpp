@@ -317,6 +317,12 @@ std::int64_t decoded_length(const py::buffer& buffer, std::int64_t most) {
     return length(bytes.data(), bytes.size(), most);
 }
 
+size_t scan_end(const py::buffer& buffer, size_t at) {
+    const Bytes bytes(buffer);
+    const py::gil_scoped_release release;
+    return rstpm::scan_end(bytes.data(), bytes.size(), at);
+}
+
 using Table =
     std::pair<std::string, std::string>;  // counts and values; py::bytes convert to strings as they are
 
