@@ -108,7 +108,7 @@ def format_audit(found: "Audit") -> str:
         lines.append("There are too few different photos to compare them with each other.")
     else:
         lines.append("Ranked photos without a ! are the most unusual of the set, as every set has some.")
-    lines += found.left_out
+    lines += map(one_line, found.left_out)
     return "\n".join(lines)
 
 

@@ -38,6 +38,8 @@ def demo(ctx: click.Context, data: Path | None, output: Path, max_minutes: float
         say(f"Rendering photos of a machined part into {data} …")
         training_module("demo_product").write_dataset(data, seed=seed)
     picked = _picked(training_module("data").test_images(data))  # before the work: it may have none
+    for sentence in training_module("data").about_test_folders(data):
+        say(sentence)
     say(f"Training on the good images of {data} …")
     run_folder = _fresh(output / "run")
     with progress_bars() as report:
