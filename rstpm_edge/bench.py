@@ -133,6 +133,8 @@ def measure(
             engine_cache=engine_cache,
             threshold=threshold,
             roi=roi,
+            allow_size_change=True,  # a frame stands for others, and no verdict is shown
+            notify=lambda sentence: None,
         )
     if not files:
         frame_size = frame_size or (detector.info.height, detector.info.width)

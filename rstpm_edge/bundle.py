@@ -16,6 +16,7 @@ from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import ModelError, UsageError
 from rstpm_edge.image.placement import ResizePolicy
 from rstpm_edge.image.roi import Roi, check_roi
+from rstpm_edge.input_profile import InputProfile, parse_profile
 
 METADATA_KEY = "rstpm_edge"
 CHECKSUM_KEY = "rstpm_edge_crc32"  # of the graph; see `model_file.stamps`
@@ -95,7 +96,8 @@ class Bundle:
 
     `roi` is the part of each photo that was trained on; None for all of it. `precision` is what the network's weights
     are stored in, and `moved` what that changed against fp32: a summary for people, too. Without `evidence` the score
-    is the maximum of the anomaly map.
+    is the maximum of the anomaly map. `profile` says what the photos were like, and is None in files from before it was
+    kept: what is judged is then compared with nothing.
     """
 
     preset: str
@@ -112,7 +114,13 @@ class Bundle:
     precision: Precision = "fp32"
     moved: Mapping[str, Any] = field(default_factory=dict)
     evidence: Evidence | None = None
+    profile: InputProfile | None = None
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def bits(self) -> int:
+        """The range of 16-bit values that are judged: 2^bits - 1 is white."""
+        return 16 if self.profile is None else self.profile.input_bits
 
     @property
     def map_names(self) -> tuple[str, ...]:
@@ -145,6 +153,8 @@ class Bundle:
         if self.roi is None:
             # Left out, so that only a reader that would judge the wrong part of the photo refuses the file.
             del fields["roi"]
+        if self.profile is None:
+            del fields["profile"]
         if self.precision == "fp32":  # as in files from before there was another
             del fields["precision"], fields["moved"]
         if self.evidence is None:
@@ -225,6 +235,7 @@ def _bundle(loaded: Mapping[str, Any]) -> Bundle:
         precision=read.choice(found.get("precision", "fp32"), "the precision", get_args(Precision)),
         moved=moved,
         evidence=None if evidence is None else _evidence(evidence, max(height, width)),
+        profile=None if found.get("profile") is None else parse_profile(found["profile"]),
         schema_version=found["schema_version"],
     )
 

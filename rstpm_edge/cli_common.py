@@ -34,6 +34,15 @@ def model_option(command: Command) -> Command:
     )(command)
 
 
+def size_change_option(command: Command) -> Command:
+    """--allow-size-change, as Detector takes it."""
+    return click.option(
+        "--allow-size-change",
+        is_flag=True,
+        help="Judge photos of another shape than was learned from, or that the model's ROI is not of, all the same.",
+    )(command)
+
+
 def session_options(command: Command) -> Command:
     """--provider, --engine-cache, --threads and --polite, as Detector takes them."""
     command = click.option(

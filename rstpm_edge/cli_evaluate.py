@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rstpm_edge.cli_common import check_no_picture, model_option, provider_option, real, say, say_table, training_module
+from rstpm_edge.cli_common import (
+    check_no_picture,
+    model_option,
+    provider_option,
+    real,
+    say,
+    say_note,
+    say_table,
+    size_change_option,
+    training_module,
+)
 from rstpm_edge.cli_training import progress_bar
 from rstpm_edge.errors import UsageError
 from rstpm_edge.files import check_writable, write_json
@@ -29,6 +39,7 @@ if TYPE_CHECKING:
 )
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
 @provider_option
+@size_change_option
 def evaluate(
     data: Path,
     model: Path,
@@ -36,6 +47,7 @@ def evaluate(
     report_file: Path | None,
     threads: int | None,
     providers: "list[Provider] | None",
+    allow_size_change: bool,
 ) -> None:
     """Measure a model on the test images of DATA (MVTec AD layout: test/good, test/KIND, ground_truth/KIND).
 
@@ -49,10 +61,19 @@ def evaluate(
     module = training_module("evaluate")
     write_report = training_module("report").write_report if report_file else None
     _check_outputs(model, json_file, report_file)
+    notes: list[str] = []
     with progress_bar("Testing") as advance:
         predictions = training_module("predictions").predict(
-            data, model, threads=threads, providers=providers, report=advance
+            data,
+            model,
+            threads=threads,
+            providers=providers,
+            report=advance,
+            allow_size_change=allow_size_change,
+            notify=notes.append,
         )
+    for note in notes:  # not into the bar
+        say_note(note)
     result = module.measure(predictions)
     say_table(format_evaluation(result))  # first, so that a full disk does not lose it
     for sentence in training_module("data").about_test_folders(data):

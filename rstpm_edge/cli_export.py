@@ -5,7 +5,16 @@ from typing import Any
 
 import click
 
-from rstpm_edge.cli_common import check_no_picture, images_below, model_option, say, say_table, training_module
+from rstpm_edge.cli_common import (
+    check_no_picture,
+    images_below,
+    model_option,
+    say,
+    say_note,
+    say_table,
+    size_change_option,
+    training_module,
+)
 from rstpm_edge.cli_training import parse_margins, progress_bars
 from rstpm_edge.errors import ExportError, UsageError
 from rstpm_edge.files import check_writable
@@ -126,7 +135,8 @@ def moved_table(comparison: Any) -> str:
 @model_option
 @click.option("--run", type=click.Path(path_type=Path), help="Where it was exported from.  [default: newest in ./runs]")
 @click.option("--most", type=click.IntRange(min=1), default=50, show_default=True, help="Images, evenly spread.")
-def verify(paths: tuple[Path, ...], model: Path, run: Path | None, most: int) -> None:
+@size_change_option
+def verify(paths: tuple[Path, ...], model: Path, run: Path | None, most: int, allow_size_change: bool) -> None:
     """Compare a model file in ONNX Runtime and in the C++ kernels with PyTorch and NumPy, on images.
 
     \b
@@ -136,7 +146,7 @@ def verify(paths: tuple[Path, ...], model: Path, run: Path | None, most: int) ->
     images = [image for path in paths for image in (images_below(path) if path.is_dir() else [path])]
     chosen = [images[i * len(images) // most] for i in range(most)] if len(images) > most else images
     run = run or training_module("run").newest_run()
-    result = training_module("verify").verify(run, model, chosen)
+    result = training_module("verify").verify(run, model, chosen, allow_size_change=allow_size_change, notify=say_note)
     say(
         f"{result.images} images; largest difference of a map {result.map_onnxruntime:.1e} (ONNX Runtime and PyTorch), "
         f"of the fused map {result.fused_extension:.1e} (extension and NumPy, relative), "

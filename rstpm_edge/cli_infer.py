@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from rstpm_edge.cli_common import model_option, say, say_note, session_options
+from rstpm_edge.cli_common import model_option, say, say_note, session_options, size_change_option
 from rstpm_edge.errors import RstpmEdgeError, SourceError, UsageError
 from rstpm_edge.files import make_folder
 from rstpm_edge.image.roi import Roi, parse_roi
@@ -35,6 +35,7 @@ FILE = click.Path(path_type=Path)
 )
 @click.option("--roi", metavar="X,Y,W,H", help="Judge this part (pixels), or `full`.  [default: what was trained on]")
 @click.option("--mask", type=FILE, metavar="FILE", help="A picture: anomalies where it is black do not count.")
+@size_change_option
 @click.option("--every", metavar="N|SECONDS", help="Of a video or camera, each N-th frame, or one each 0.5s.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N images.")
 @click.option("--watch", is_flag=True, help="Judge what is written into the folder SOURCE from now on.")
@@ -130,6 +131,8 @@ def infer(ctx: click.Context, /, sources: tuple[str, ...], **options: Any) -> No
         alpha=options["alpha"],
         roi=_roi(options["roi"]),
         mask=options["mask"],
+        allow_size_change=options["allow_size_change"],
+        notify=lambda sentence: say_note(f"{inspection.judged}: {sentence}"),
     )
     with contextlib.ExitStack() as stack:
         command = stack.enter_context(_command(options, plan)) if options["on_anomaly"] is not None else None
@@ -189,7 +192,7 @@ def _run(
     try:
         items: Iterable[Item]
         if plan.live:
-            items = live = Live(*plan.live, every=plan.every, report=report)
+            items = live = Live(*plan.live, every=plan.every, report=report, deep=True)
         elif plan.watched:
             settle = SETTLED if plan.settle is None else plan.settle
             items = watch(plan.watched, outputs, settle=settle, report=report, left_out=left_out)

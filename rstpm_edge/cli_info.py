@@ -10,6 +10,7 @@ import click
 
 from rstpm_edge.calibration import typed
 from rstpm_edge.cli_common import model_option, provider_option, say_json, say_table
+from rstpm_edge.input_profile import GREY, describe_sizes
 from rstpm_edge.shown import one_line
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def _table(model: Path, facts: dict[str, Any]) -> str:
         ("input", f"{facts['width']} pixels wide, {facts['height']} high, {facts['resize']}"),
         ("precision", _precision(facts)),
         *([("judged part", "x {}, y {}, {} x {} pixels of each photo".format(*facts["roi"]))] if facts["roi"] else []),
+        *(_photos(facts["profile"]) if facts["profile"] else []),
         *(
             (f"teacher {number}", f"{teacher['name']}, {teacher['license']}, from {teacher['source']}")
             for number, teacher in enumerate(facts["teachers"], 1)
@@ -98,6 +100,20 @@ def _table(model: Path, facts: dict[str, Any]) -> str:
 def _precision(facts: dict[str, Any]) -> str:
     moved = ", ".join(f"{name} {value:+.4g}" for name, value in facts["moved"].items())
     return f"{facts['precision']}; against fp32: {moved}" if moved else facts["precision"]
+
+
+def _photos(profile: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the photos were like that were learned from."""
+    brightness, spread = profile["brightness"]
+    values = "8 bits" if profile["depth"] == 8 else f"{profile['bits']} bits of 16"
+    colour = "in colour" if profile["chroma"] >= GREY else "grey"
+    return [
+        (
+            "learned from",
+            f"{profile['photos']} photos of {describe_sizes(profile['sizes'])} pixels, {values}, {colour}",
+        ),
+        ("brightness", f"{brightness:.1f} of 255, {spread:.1f} between photos (of the judged part)"),
+    ]
 
 
 def _in_use(runtime: dict[str, Any]) -> str:

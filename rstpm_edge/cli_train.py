@@ -48,6 +48,14 @@ ODD = 1.25  # times as far above the typical score as the next
 )
 @click.option("--resize", type=click.Choice(["stretch", "letterbox"]), default="stretch", show_default=True)
 @click.option("--roi", metavar="X,Y,W,H", help="Learn this part of each photo only (pixels); `infer` keeps to it.")
+@click.option(
+    "--bits",
+    type=click.Choice(["auto", "8", "10", "12", "14", "16"]),
+    default="auto",
+    show_default=True,
+    help="How many bits 16-bit photos use: 4095 is white with 12.",
+)
+@click.option("--allow-size-change", is_flag=True, help="Take the ROI from photos of several sizes all the same.")
 @click.option("--holdout", default=0.2, show_default=True, help="Share of the images kept for calibration.")
 @click.option("--alpha", type=float, help="False-reject rate to promise.  [default: 0.01, or what holdout allows]")
 @click.option("--seed", default=0, show_default=True)
@@ -85,11 +93,21 @@ def train(ctx: click.Context, /, data: Path | None, **options: Any) -> None:
             preset = training_module("overrides").override(preset, parse_overrides(options["overrides"]))
             chosen = {
                 name: options[name]
-                for name in ("epochs", "max_minutes", "seed", "resize", "holdout", "alpha", "skip_unreadable")
+                for name in (
+                    "epochs",
+                    "max_minutes",
+                    "seed",
+                    "resize",
+                    "holdout",
+                    "alpha",
+                    "skip_unreadable",
+                    "allow_size_change",
+                )
             }
             roi = None if options["roi"] is None else parse_roi(options["roi"])
             parsed = module.TrainingOptions(
                 roi=roi,
+                bits=None if options["bits"] == "auto" else int(options["bits"]),
                 preset=preset,
                 size=parse_size(options["size"]),
                 weights=parse_weights(options["weights"]),

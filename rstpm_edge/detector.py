@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from rstpm_edge.bundle import Bundle
 from rstpm_edge.errors import ImageError, UsageError
 from rstpm_edge.fusion import kernels
-from rstpm_edge.image.decode import read_image
+from rstpm_edge.image.decode import read_stored
 from rstpm_edge.image.mask import load_mask
-from rstpm_edge.image.preprocess import Channels, to_input
-from rstpm_edge.image.roi import Roi, check_roi, crop
+from rstpm_edge.image.preprocess import Channels
+from rstpm_edge.image.roi import Roi, check_roi
+from rstpm_edge.input_check import InputCheck, Notify
 from rstpm_edge.judgement import judge
 from rstpm_edge.providers import Provider
 from rstpm_edge.regions import Grid
@@ -57,6 +58,10 @@ class Detector:
         (h, w) of bool or uint8. It is of the photo, at any scale, or has exactly the size of the ROI. The score
         is then taken where they count. It is never higher than without the mask, so a calibrated threshold rejects
         no more good parts than it promises.
+    allow_size_change: judge photos that are refused otherwise, since their aspect ratio is not the one that the model
+        learned from, or since the model's ROI cannot be placed on them.
+    notify: gets a sentence the first time that an image is unlike what was learned from in one way or another, and is
+        judged all the same. By default that is a Python warning, `errors.InputWarning`.
 
     Raises ModelError, ProviderError, UsageError, or OutputError for a folder that cannot be made.
     """
@@ -74,6 +79,8 @@ class Detector:
         alpha: float | None = None,
         roi: Roi | Literal["model"] | None = "model",
         mask: ImageLike | None = None,
+        allow_size_change: bool = False,
+        notify: Notify | None = None,
     ) -> None:
         if channels not in get_args(Channels):
             raise UsageError(f"channels must be one of {', '.join(get_args(Channels))}, but is {channels!r}.")
@@ -91,7 +98,12 @@ class Detector:
         self._size = (session.bundle.height, session.bundle.width)
         self._kernel = kernels().active
         self._score = Scorer(session.bundle.fusion, session.bundle.evidence, session.map_sizes, self._size)
-        self._roi = session.bundle.roi if from_model else given_roi
+        self._inputs = InputCheck(
+            session.bundle,
+            roi="model" if from_model else given_roi,
+            allow_size_change=allow_size_change,
+            notify=notify,
+        )
         self._ignored: Callable[[Grid, tuple[int, int]], NDArray[np.bool_]] | None = None
         if loaded_mask is not None:  # photos of one camera all have one size
             self._ignored = lru_cache(maxsize=4)(loaded_mask.ignored)
@@ -130,7 +142,8 @@ class Detector:
     def __call__(self, image: ImageLike) -> Result:
         """Judge one image: a path, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8 or uint16.
 
-        Raises ImageError for an image that cannot be read or judged, or that the ROI reaches beyond; UsageError
+        Raises ImageError for an image that cannot be read or judged, that the ROI reaches beyond, or that is so unlike
+        what was learned from that a verdict would mean nothing; UsageError
         when the mask does not fit it; ModelError when the model gives anything but finite numbers.
         """
         return self._judge([image])[0]
@@ -199,22 +212,15 @@ class Detector:
     def _prepare(self, image: ImageLike, out: NDArray[np.uint8]) -> Grid:
         """Write the model's input for `image` to `out`."""
         photo, channels = self._load(image)
-        pixels = crop(photo, self._roi, "the image" if isinstance(image, np.ndarray) else image)
-        _, placement = to_input(
-            pixels,
-            self._size,
-            self._info.resize,
-            channels=channels,
-            out=out,
-            threads=self._threads,
-            kernel=self._kernel,
+        name = "the image" if isinstance(image, np.ndarray) else image
+        _, grid = self._inputs.prepare(
+            photo, name, channels=channels, out=out, threads=self._threads, kernel=self._kernel
         )
-        x, y, *_ = self._roi or (0, 0)
-        return Grid(placement, pixels.shape[0], pixels.shape[1], x, y, (photo.shape[0], photo.shape[1]))
+        return grid
 
     def _load(self, image: ImageLike) -> tuple[NDArray[Any], Channels]:
         if isinstance(image, (str, os.PathLike)):
-            return read_image(image, channels="bgr"), "bgr"  # in OpenCV's order: `to_input` turns it at no cost
+            return read_stored(image), "bgr"  # in OpenCV's order: `to_input` turns it at no cost
         if not isinstance(image, np.ndarray):  # before it is cropped: a camera that fails gives None
             raise ImageError(f"An image must be a NumPy array or a path, but the image is {type(image).__name__}.")
         return image, self._channels

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import cv2
-import numpy as np
-
 from rstpm_edge.cli_common import say, say_error, say_json, say_note
 from rstpm_edge.errors import ImageError, ModelError, OutputError, UsageError
 from rstpm_edge.files import fitting_name, make_folder, replacing
+from rstpm_edge.image.preprocess import to_rgb
 from rstpm_edge.map_file import encode_npy, encode_png
 from rstpm_edge.overlay import encode_overlay
 from rstpm_edge.sources import Failure, Frame
@@ -58,6 +56,7 @@ class Inspection:
         of_parts: Sequence[Reaction] = (),
     ) -> None:
         self.counts: Counter[str] = Counter()
+        self.judged = ""  # the source of the frame that is judged now, or was last
         self.unwritten = 0
         self.written = 0
         self.reading_seconds = self.judging_seconds = self.writing_seconds = 0.0
@@ -103,6 +102,7 @@ class Inspection:
         return times
 
     def _judge(self, frame: Frame) -> None:
+        self.judged = frame.source
         start = time.perf_counter()
         try:
             result = self._detector(frame.image)
@@ -151,7 +151,7 @@ class Inspection:
     def _write_files(self, frame: Frame, result: "Result") -> None:
         output, name, start = self._output, frame.output, time.perf_counter()
         if output.overlays:
-            image = np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_BGR2RGB), np.uint8)
+            image = to_rgb(frame.image, "bgr", bits=self._detector.info.bits)
             _write_file(output.overlays, fitting_name(name, ".overlay.png"), encode_overlay(image, result, name=name))
         if output.maps:
             encode = encode_png if output.map_format == "png" else encode_npy

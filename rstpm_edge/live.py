@@ -6,15 +6,14 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
-import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.capture import Damage, open_video
 from rstpm_edge.errors import ImageError, SourceError, UsageError
-from rstpm_edge.image.preprocess import to_rgb
+from rstpm_edge.image.preprocess import three_channels, to_rgb
 from rstpm_edge.shown import without_password
 from rstpm_edge.sources import Every, Frame, SourceReport
 from rstpm_edge.verdict import utc_time
@@ -42,7 +41,8 @@ class Live:
     Iterating gives the newest frame that is due, or None after a moment without any. Frames that the caller was too
     slow for are `dropped` and counted, and so are those that are `damaged`, as far as FFmpeg notices. A source that is
     lost is opened again and again, each time later, until it is back; `report` is called from another thread when it is
-    lost and when it is back, with a sentence and whether the source is there.
+    lost and when it is back, with a sentence and whether the source is there. Frames of 16 bits are scaled to 8, unless
+    they are to be `deep`, for a detector that knows their range.
 
     Raises SourceError when the source cannot be opened at first, and, from the iterator, when its driver hangs.
     UsageError for a source that cannot be.
@@ -55,12 +55,13 @@ class Live:
         *,
         every: Every | None = None,
         report: SourceReport = lambda sentence, there: None,
+        deep: bool = False,
     ) -> None:
         self.name = without_password(source)
         self.dropped = 0
         self.damaged = 0  # of those that were dropped
         self.reconnections = 0
-        self._kind, self._source = kind, source
+        self._kind, self._source, self._deep = kind, source, deep
         self._every = every or Every()
         self._report = report
         self._ready = threading.Condition()
@@ -140,7 +141,7 @@ class Live:
     def _hand_over(self, capture: cv2.VideoCapture | None, number: int, taken: float) -> None:
         """Give the frame that was grabbed to the caller; None for one that is damaged."""
         start = time.perf_counter()
-        image = _retrieved(capture) if capture else None
+        image = _retrieved(capture, self._deep) if capture else None
         if image is None:  # damaged on the way; the next one will do
             self._count_damaged()
             return
@@ -233,13 +234,14 @@ def _grabbed(capture: cv2.VideoCapture) -> bool:
         return False
 
 
-def _retrieved(capture: cv2.VideoCapture) -> NDArray[np.uint8] | None:
-    """The frame that was grabbed, (H, W, 3) BGR, of 8 bits whatever it came with; None when it cannot be decoded."""
+def _retrieved(capture: cv2.VideoCapture, deep: bool) -> NDArray[Any] | None:
+    """The frame that was grabbed, (H, W, 3) BGR, of 8 bits unless it is `deep`; None when it cannot be decoded."""
     try:
         decoded, image = capture.retrieve()
         if not decoded or image is None:
             return None
-        return to_rgb(image, "rgb")  # of three channels, which it leaves in OpenCV's order
+        # Of three channels, which "rgb" leaves in OpenCV's order.
+        return (three_channels if deep else to_rgb)(image, "rgb")
     except (cv2.error, ImageError):
         return None
 

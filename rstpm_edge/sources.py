@@ -8,13 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeAlias
+from typing import Any, BinaryIO, Literal, TypeAlias
 
-import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.errors import ImageError, UsageError
-from rstpm_edge.image.decode import read_image
+from rstpm_edge.image.decode import read_stored
 from rstpm_edge.shown import without_password
 from rstpm_edge.video_file import Video, open_regular, problem_in_video
 
@@ -31,8 +30,8 @@ Kind = Literal["camera", "stream", "pipeline", "video", "image", "folder"]
 class Frame:
     """One image to judge.
 
-    `source` is where it came from, for people. `image` is (H, W, 3) uint8 BGR. `output` names the files that are
-    written for it, below their folder. `read_ms` is what reading and decoding it took.
+    `source` is where it came from, for people. `image` is (H, W, 3) BGR, uint8 or uint16. `output` names the files that
+    are written for it, below their folder. `read_ms` is what reading and decoding it took.
 
     `number` counts the frames of a video or camera from 0, those that are left out included. `seconds` is the
     time in a video. `taken` is when a camera took the frame, or its file was written (seconds since 1970).
@@ -41,7 +40,7 @@ class Frame:
     """
 
     source: str
-    image: NDArray[np.uint8]
+    image: NDArray[Any]
     output: str
     read_ms: float
     number: int | None = None
@@ -117,7 +116,7 @@ def image_frame(path: Path, output: str, taken: float | None = None) -> Frame | 
     """Read an image file."""
     start = time.perf_counter()
     try:
-        image = read_image(path, channels="bgr")
+        image = read_stored(path)
     except ImageError as error:
         return Failure(str(path), str(error))
     return Frame(str(path), image, output, (time.perf_counter() - start) * 1000, taken=taken)

@@ -69,7 +69,7 @@ def test_what_an_image_takes_is_told_apart_from_writing_its_picture(
             return now[0]
 
     class Judge:
-        threshold = detector.threshold
+        threshold, info = detector.threshold, detector.info
 
         def __call__(self, image: NDArray[np.uint8]) -> Any:
             now[0] += 0.012

@@ -341,6 +341,21 @@ def test_a_mask_that_cannot_be_read_or_is_not_there(tmp_path: Path) -> None:
         read_mask(TestImage(Path("x.png"), "dent", None), (20, 30))
 
 
+def test_a_photo_is_no_mask_of_a_defect(tmp_path: Path) -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
+    image = TestImage(Path("x.png"), "dent", put(tmp_path / "mask.png", photo))
+    with pytest.raises(DatasetError) as error:
+        read_mask(image, (20, 30))
+    assert str(error.value).startswith(f"The mask {image.mask} cannot be used. It is no mask but a picture")
+
+
+def test_a_mask_of_zeros_and_ones(tmp_path: Path) -> None:
+    drawn = np.zeros((20, 30), np.uint8)
+    drawn[5:9, 4:20] = 1
+    mask = read_mask(TestImage(Path("x.png"), "dent", put(tmp_path / "mask.png", drawn)), (20, 30))
+    np.testing.assert_array_equal(mask, drawn == 1)
+
+
 def test_a_mask_that_is_drawn_in_small_numbers(tmp_path: Path) -> None:
     drawn = np.zeros((20, 30), np.uint8)
     drawn[3:6, 7:9] = 1

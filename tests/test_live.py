@@ -382,6 +382,9 @@ def test_what_cameras_give_becomes_eight_bits_and_three_channels(
         monkeypatch.setattr(FakeCapture, "retrieve", lambda self, given=given: (True, given))
         with Source("camera", "camera:0") as source:
             np.testing.assert_array_equal(source.next().image, expected)
+    monkeypatch.setattr(FakeCapture, "retrieve", lambda self: (True, np.full((2, 3), 0x1234, np.uint16)))
+    with Source("camera", "camera:0", deep=True) as source:
+        np.testing.assert_array_equal(source.next().image, np.full((2, 3, 3), 0x1234, np.uint16))
     monkeypatch.setattr(FakeCapture, "retrieve", lambda self: (True, np.zeros((2, 3), np.float32)))
     with Source("camera", "camera:0") as source:
         until(lambda: source.live.dropped > 3)

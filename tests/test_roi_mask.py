@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from rstpm_edge.detector import Detector
 from rstpm_edge.errors import ImageError, UsageError
+from rstpm_edge.image.mask import black_and_white, load_mask
 from rstpm_edge.image.roi import parse_roi
 from rstpm_edge.overlay import HEADER, draw_overlay
 from rstpm_edge.result import Result
@@ -119,7 +120,7 @@ def test_a_roi_beyond_the_image_is_named(model: Path, bad: Image, tmp_path: Path
     cv2.imwrite(str(path), bad)
     with pytest.raises(ImageError, match=f"reaches beyond {path}, which has"):
         detector(path)
-    with pytest.raises(ImageError, match=r"the shape \(7,\)"):
+    with pytest.raises(ImageError, match=r"not \(7,\)"):
         detector(np.zeros(7, np.uint8))
 
 
@@ -261,3 +262,65 @@ def test_masks_that_cannot_be_used(model: Path, two: Image, tmp_path: Path) -> N
     ]:
         with pytest.raises(UsageError, match=message):
             Detector(model, mask=mask)
+
+
+# What is a mask
+
+
+def ring(width: int = 160, height: int = 120) -> Image:
+    """A drawn ring with smooth edges."""
+    drawn = np.zeros((height, width), np.uint8)
+    cv2.circle(drawn, (width // 2, height // 2), 40, 255, 9, cv2.LINE_AA)
+    return drawn
+
+
+def photo_of_a_part() -> Image:
+    """Light on dark, with shading and noise, as a photo has them."""
+    picture = np.full((120, 160), 20.0)
+    picture[20:100, 30:130] = np.linspace(90, 250, 100)
+    noise = np.random.default_rng(0).normal(0, 4, picture.shape)
+    return np.asarray(np.clip(picture + noise, 0, 255), np.uint8)
+
+
+@pytest.mark.parametrize("kind", ["array", "png", "jpg", "deep"])
+def test_a_photo_is_no_mask(model: Path, tmp_path: Path, kind: str) -> None:
+    photo, file = photo_of_a_part(), tmp_path / f"photo.{'jpg' if kind == 'jpg' else 'png'}"
+    cv2.imwrite(str(file), photo.astype(np.uint16) * 16 if kind == "deep" else photo)
+    with pytest.raises(UsageError, match=r"cannot be used\. It is no mask but a picture with shades of grey"):
+        Detector(model, mask=photo if kind == "array" else file)
+
+
+def test_pictures_that_are_no_masks() -> None:
+    drawn = ring()
+    half = drawn.copy()
+    half[:, 100:] = 128  # an area that is neither
+    gradient = np.tile(np.linspace(0, 255, 160), (120, 1)).astype(np.uint8)
+    labels = np.zeros((120, 160), np.uint8)
+    labels[10:20], labels[50:60] = 100, 255
+    dark = np.random.default_rng(0).normal(15, 12, (120, 160)).clip(0, 200).astype(np.uint8)
+    for picture in (half, gradient, labels, dark, np.random.default_rng(0).integers(0, 256, (120, 160), np.uint8)):
+        with pytest.raises(ImageError, match="no mask"):
+            black_and_white(picture)
+
+
+def test_smooth_edges_and_jpegs_are_masks(tmp_path: Path) -> None:
+    drawn = ring()
+    assert ((drawn > 0) & (drawn < 255)).any()
+    np.testing.assert_array_equal(black_and_white(drawn), drawn >= 128)
+    for quality in (50, 75, 95):
+        cv2.imwrite(str(tmp_path / "mask.jpg"), drawn, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        found = load_mask(tmp_path / "mask.jpg").white
+        assert ((found > 0) != (drawn >= 128)).mean() < 0.01
+    for deep in (drawn.astype(np.uint16) * 257, drawn.astype(np.uint16) * 16):  # 16 bits, and 12
+        np.testing.assert_array_equal(black_and_white(deep), drawn >= 128)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 2), (1, 2), (100, 200), (254, 255), (0, 65535), (0, 1023)])
+def test_of_two_values_the_higher_one_is_white(model: Path, two: Image, tmp_path: Path, low: int, high: int) -> None:
+    white = np.zeros((120, 160), bool)
+    white[:, 80:] = True
+    drawn = np.where(white, high, low).astype(np.uint8 if high < 256 else np.uint16)
+    cv2.imwrite(str(tmp_path / "mask.png"), drawn)
+    expected = Detector(model, mask=white)(two)
+    assert same_verdict(Detector(model, mask=drawn)(two), expected)
+    assert same_verdict(Detector(model, mask=tmp_path / "mask.png")(two), expected)

@@ -13,15 +13,16 @@ import torch
 from numpy.typing import NDArray
 
 from rstpm_edge.errors import DatasetError, ImageError, UsageError
-from rstpm_edge.image.decode import read_image
+from rstpm_edge.image.decode import read_stored
 from rstpm_edge.image.placement import Placement, ResizePolicy
-from rstpm_edge.image.preprocess import to_input
+from rstpm_edge.image.preprocess import to_input, to_rgb
 from rstpm_edge.image.roi import Roi, crop
 from rstpm_edge.regions import Grid
 
-from .data import about_left_out, good_images
+from .data import Seen, about_left_out, good_images, ignore
 from .duplicates import find_duplicates, fingerprint
 from .fit import Progress, Report
+from .learned_photos import PhotoCounter
 from .model import RSTPM
 from .photo_quality import Measures, Remark, judge_quality, measure
 from .presets import EDGE
@@ -78,6 +79,7 @@ class Audit:
     ranking: Ranking | None
     minutes: float
     left_out: tuple[str, ...] = ()  # sentences on files in the folder, or below it, that were not looked at
+    bits: int = 16  # of 16-bit values, how many are used
 
     @property
     def suspicious(self) -> int:
@@ -115,7 +117,11 @@ def audit(
     for sentence in left_out:
         report(Progress("skipped", 0, 0, warning=sentence))
     model = RSTPM(EDGE, weights)  # wrong weights are told before the work
-    photos, inputs, unreadable = _read(files, size, resize, roi, report)
+    counter = PhotoCounter()
+    photos, inputs, unreadable = _read(files, size, resize, roi, report, seen=counter.add)
+    bits = counter.bits() if counter.deep else 16
+    if bits != 16:  # known only now
+        photos, inputs, unreadable = _read(files, size, resize, roi, report, bits=bits)
     if len(photos) < MINIMUM_IMAGES:
         example = f": {unreadable[0][1]}" if unreadable else "."
         raise DatasetError(
@@ -139,22 +145,33 @@ def audit(
     named = _name(photos, remarks, groups, ranking, roi, most)
     named += [Named(path, (Remark("unreadable", problem),), suspicious=True) for path, problem in unreadable]
     minutes = (time.monotonic() - started) / 60
-    return Audit(files[0].parent, len(files), tuple(photos), roi, size, tuple(named), ranking, minutes, tuple(left_out))
+    return Audit(
+        files[0].parent, len(files), tuple(photos), roi, size, tuple(named), ranking, minutes, tuple(left_out), bits
+    )
 
 
 def _read(
-    files: Sequence[Path], size: tuple[int, int], resize: ResizePolicy, roi: Roi | None, report: Report
+    files: Sequence[Path],
+    size: tuple[int, int],
+    resize: ResizePolicy,
+    roi: Roi | None,
+    report: Report,
+    *,
+    bits: int = 16,
+    seen: Seen = ignore,
 ) -> tuple[list[Photo], NDArray[np.uint8], list[tuple[Path, str]]]:
     """The readable photos, brought to the model's input (N, H, W, 3), and what is wrong with the others."""
     photos, inputs, unreadable = [], [], []
     for done, path in enumerate(files, start=1):
         try:
-            image = read_image(path)
+            stored = read_stored(path)
+            image = to_rgb(stored, "bgr", str(path), bits)
             part = crop(image, roi, path)
             prepared, placement = to_input(part, size, resize)
         except ImageError as error:
             unreadable.append((path, str(error)))
         else:
+            seen(stored, prepared, placement)
             inputs.append(prepared)
             photos.append(Photo(path, measure(image, part), fingerprint(part), placement))
         report(Progress("reading", done, len(files)))

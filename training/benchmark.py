@@ -159,6 +159,8 @@ def _run_one(
         model,
         images=category.test,
         report=lambda done, total: report(Progress("testing", done, total)),
+        allow_size_change=True,  # published sets are judged whole
+        notify=lambda sentence: report(Progress("testing", 0, 0, warning=sentence)),
     )
     evaluation = measure(predictions)
     if plan.reports:

@@ -108,7 +108,7 @@ def _marked(audit: Audit, row: int, photo: Image) -> Image:
 
 
 def _panel(path: Path, audit: Audit) -> Image:
-    image = crop(read_image(path), audit.roi, path)
+    image = crop(read_image(path, bits=audit.bits), audit.roi, path)
     return scaled(image, PANEL / max(image.shape[:2]))
 
 

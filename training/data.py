@@ -1,20 +1,25 @@
 """Folders of images: which files there are, which are good, and where a defect's mask lies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.errors import DatasetError, ImageError
-from rstpm_edge.image.decode import read_image
+from rstpm_edge.image.decode import read_stored
 from rstpm_edge.image.listing import find_images, image_stem, list_folder
-from rstpm_edge.image.placement import ResizePolicy
+from rstpm_edge.image.mask import black_and_white, one_channel
+from rstpm_edge.image.placement import Placement, ResizePolicy
 from rstpm_edge.image.preprocess import to_input
 from rstpm_edge.image.roi import Roi, crop
 
 MINIMUM_IMAGES = 5  # four to learn from and one to calibrate on: enough to try, far too few to trust
+# Shown a photo as it is stored (BGR), what became of it at the model's input, and where it lies there.
+Seen: TypeAlias = Callable[[NDArray[Any], NDArray[np.uint8], Placement], None]
+HALF = 127  # grey level between the black and the white of a mask
 NAMED = 10  # unreadable images in one message
 
 
@@ -27,7 +32,7 @@ class TestImage:
     path: Path
     kind: str  # "good", or the defect's name
     mask: Path | None
-    mask_level: int = 127  # grey values of the mask above this one are the defect
+    mask_level: int = HALF  # grey values of the mask above this one are the defect
 
     @property
     def is_defective(self) -> bool:
@@ -120,7 +125,7 @@ def test_images(data: str | Path) -> list[TestImage]:
 
 
 def defective_images(
-    files: Sequence[Path], kind: str, masks: Mapping[str, Path], truth: Path, *, mask_level: int = 127
+    files: Sequence[Path], kind: str, masks: Mapping[str, Path], truth: Path, *, mask_level: int = HALF
 ) -> list[TestImage]:
     """Test images of one kind of defect; `masks` are by the image's name without its extension, none or all of them.
 
@@ -137,6 +142,10 @@ def both_kinds(images: Sequence[TestImage]) -> bool:
     return {image.is_defective for image in images} == {False, True}
 
 
+def ignore(photo: NDArray[Any], inputs: NDArray[np.uint8], placement: Placement) -> None:
+    """The `Seen` that does nothing."""
+
+
 def load_inputs(
     paths: Sequence[Path],
     size: tuple[int, int],
@@ -144,19 +153,26 @@ def load_inputs(
     *,
     roi: Roi | None = None,
     skip_unreadable: bool = False,
+    bits: int = 16,
+    seen: Seen = ignore,
 ) -> tuple[NDArray[np.uint8], list[Path], list[str]]:
     """Read images and bring them, or the part of them in `roi`, to the model's input.
 
     Returns the inputs (N, H, W, 3) uint8 RGB, the paths they came from, and a sentence for each file that was
-    skipped. Without `skip_unreadable`, one DatasetError lists every unreadable file at once.
+    skipped. Without `skip_unreadable`, one DatasetError lists every unreadable file at once. `bits` is the range of
+    16-bit values. `seen` is shown each photo as it is stored (BGR), and its input with the place that it has there.
     """
     inputs, kept, problems = [], [], []
     for path in paths:
         try:
-            inputs.append(to_input(crop(read_image(path), roi, path), size, resize)[0])
-            kept.append(path)
+            photo = read_stored(path)
+            taken, placement = to_input(crop(photo, roi, path), size, resize, channels="bgr", bits=bits)
         except ImageError as error:
             problems.append(str(error))
+        else:
+            seen(photo, taken, placement)
+            inputs.append(taken)
+            kept.append(path)
     if problems and not skip_unreadable:
         raise DatasetError(
             f"{len(problems)} of {len(paths)} images cannot be read; mend or remove them, or give "
@@ -177,13 +193,19 @@ def read_mask(image: TestImage, shape: tuple[int, int]) -> NDArray[np.bool_]:
     if image.mask is None:
         raise DatasetError(f"{image.path} has no mask in ground_truth; pixel metrics need one.")
     try:
-        mask = read_image(image.mask).max(axis=2)
+        stored = read_stored(image.mask)
     except ImageError as error:
         raise DatasetError(f"The mask of {image.path} must be an image of its size. {error}") from error
+    mask = stored.max(axis=2)
     if mask.shape != shape:
         measures = f"measures {mask.shape[1]}×{mask.shape[0]} pixels"
         raise DatasetError(f"The mask {image.mask} {measures}; it must be an image of {shape[1]}×{shape[0]} pixels.")
-    return np.asarray(mask > image.mask_level)
+    if image.mask_level != HALF:  # a data set whose masks are drawn in numbers
+        return np.asarray(mask > image.mask_level)
+    try:
+        return black_and_white(one_channel(stored))
+    except ImageError as error:
+        raise DatasetError(f"The mask {image.mask} cannot be used. {error}") from error
 
 
 def existing_folder(data: str | Path) -> Path:

@@ -118,7 +118,7 @@ def export(
     if tuple(record.sha256 for record in records) != summary.teacher_sha256:
         raise ExportError("The teachers' weights are not those that the run was trained with; train again.")
     bundle = _bundle(config, summary, records)
-    images = _check_images(run, config.roi)
+    images = _check_images(run, config.roi, config.bits)
     photos = load_photos(config, reduction) if small else None  # before the work: they may be missing
     try:
         graph, content, differences = _checked(model, bundle, images, fused and not small, any_batch=False)
@@ -171,6 +171,7 @@ def _bundle(config: RunConfig, summary: Summary, teachers: tuple[Teacher, Teache
         },
         roi=config.roi,
         evidence=summary.evidence,
+        profile=config.profile,
     )
 
 
@@ -311,13 +312,13 @@ def _scorer(bundle: Bundle, maps: Sequence[NDArray[np.float32]]) -> Scorer:
     return Scorer(bundle.fusion, bundle.evidence, sizes, (bundle.height, bundle.width))
 
 
-def _check_images(run: Path, roi: Roi | None) -> list[NDArray[np.uint8]]:
+def _check_images(run: Path, roi: Roi | None, bits: int) -> list[NDArray[np.uint8]]:
     """The run's samples as learned from, and each once more cropped and enlarged: larger, and not square."""
     samples = run / "samples"
     files = sorted(find_images(samples, recursive=False)) if samples.is_dir() else []
     if not files:
         raise ExportError(f"{run / 'samples'} holds no image, so the export cannot be checked; train again.")
-    images = [crop(read_image(path), roi, path) for path in files]
+    images = [crop(read_image(path, bits=bits), roi, path) for path in files]
     large = []
     for image in images:
         cropped = image[: max(1, image.shape[0] * 3 // 4)]

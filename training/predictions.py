@@ -13,10 +13,9 @@ from rstpm_edge.bench import Environment, read_environment
 from rstpm_edge.bundle import Bundle, Evidence, Fusion
 from rstpm_edge.errors import DatasetError, ModelError
 from rstpm_edge.fusion import kernels
-from rstpm_edge.image.decode import read_image
-from rstpm_edge.image.placement import Placement
-from rstpm_edge.image.preprocess import to_input
-from rstpm_edge.image.roi import crop
+from rstpm_edge.image.decode import read_stored
+from rstpm_edge.image.roi import Roi, crop
+from rstpm_edge.input_check import InputCheck, Notify
 from rstpm_edge.judgement import judge
 from rstpm_edge.providers import Provider
 from rstpm_edge.regions import Grid
@@ -33,9 +32,9 @@ ALL_MAPS = range(6)  # both pairs, all levels
 class Predictions:
     """N images of the data set `data`, the "good" ones first, and what the model gave for each of them.
 
-    The images themselves are not kept; of each, the model's ROI counts. `masks` are (H, W) bool at the image's
-    size, and None where a defect was not outlined; `maps`, each (N, h, w) float32, are in the order of
-    `bundle.output_names`.
+    The images themselves are not kept; of each, the model's ROI counts, scaled with it where it has another size.
+    `masks` are (H, W) bool at the image's size, and None where a defect was not outlined; `maps`, each (N, h, w)
+    float32, are in the order of `bundle.output_names`.
     """
 
     data: Path
@@ -44,8 +43,7 @@ class Predictions:
     bundle: Bundle
     environment: Environment
     images: tuple[TestImage, ...]
-    shapes: tuple[tuple[int, int], ...]  # (height, width) of each image
-    placements: tuple[Placement, ...]
+    grids: tuple[Grid, ...]  # how the model's input lies on each image
     masks: tuple[NDArray[np.bool_] | None, ...]
     map_sizes: tuple[tuple[int, int], ...]
     maps: tuple[NDArray[np.float32], ...]
@@ -60,13 +58,20 @@ class Predictions:
 
     def at_image_size(self, i: int, model_map: NDArray[np.float32]) -> NDArray[np.float32]:
         """A map (height, width) of the model's input, brought to the size of image i as Result.anomaly_map is."""
-        size = self.shapes[i][::-1]
-        inside = model_map[self.placements[i].window]
+        grid = self.grids[i]
+        size = grid.width, grid.height
+        inside = model_map[grid.placement.window]
         return np.asarray(cv2.resize(inside, size, interpolation=cv2.INTER_LINEAR), np.float32)
+
+    def roi(self, i: int) -> Roi:
+        """The part of image i that was judged."""
+        grid = self.grids[i]
+        return grid.x, grid.y, grid.width, grid.height
 
     def result(self, i: int, scored: ScoredMaps) -> Result:
         """What `Detector` says about image i, from its scored maps."""
-        grid = Grid(self.placements[i], *self.shapes[i])
+        part = self.grids[i]
+        grid = Grid(part.placement, part.height, part.width)
         cell = (int(scored.position[0, 0]), int(scored.position[0, 1]))
         return judge(scored.anomaly_map[0], float(scored.score[0]), cell, grid, self.bundle.calibration)
 
@@ -79,6 +84,8 @@ def predict(
     threads: int | None = None,
     providers: Sequence[Provider] | str | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
+    allow_size_change: bool = False,
+    notify: Notify | None = None,
 ) -> Predictions:
     """Run `model` over the test images of `data` (MVTec AD layout). `report` gets (done, total) after each.
 
@@ -93,23 +100,21 @@ def predict(
         raise DatasetError(f"An evaluation needs both good and defective images of {data}.")
     session = open_session(model, threads=threads, providers=providers)
     bundle, digest = session.bundle, _digest(session.path)
-    shapes, placements, masks, batches = [], [], [], []
+    check = InputCheck(bundle, allow_size_change=allow_size_change, notify=notify)
+    grids, masks, batches = [], [], []
     marked: dict[tuple[Path, int], bool] = {}
     for done, image in enumerate(images, 1):
-        photo = read_image(image.path)
-        pixels = crop(photo, bundle.roi, image.path)
-        shape = (pixels.shape[0], pixels.shape[1])
+        photo = read_stored(image.path)
+        inputs, grid = check.prepare(photo, image.path)
         mask = None
         if image.mask or not image.is_defective:
             mask = read_mask(image, (photo.shape[0], photo.shape[1]))
         if image.mask and mask is not None:  # all of it: a defect may lie outside the ROI
             of_kind = (image.mask.parent, image.mask_level)
             marked[of_kind] = marked.get(of_kind, False) or bool(mask.any())
-        masks.append(None if mask is None else crop(mask, bundle.roi))
-        inputs, placement = to_input(pixels, (bundle.height, bundle.width), bundle.resize)
+        masks.append(None if mask is None else crop(mask, (grid.x, grid.y, grid.width, grid.height)))
         batches.append(session.run(inputs[None]))
-        placements.append(placement)
-        shapes.append(shape)
+        grids.append(grid)
         report(done, len(images))
     _refuse_empty_masks(marked)
     return Predictions(
@@ -121,8 +126,7 @@ def predict(
             session.providers, session.threads, precision=session.precision, kernel=kernels().active
         ),
         images=tuple(images),
-        shapes=tuple(shapes),
-        placements=tuple(placements),
+        grids=tuple(grids),
         masks=tuple(masks),
         map_sizes=session.map_sizes,
         maps=tuple(np.concatenate(level) for level in zip(*batches, strict=True)),

@@ -74,19 +74,18 @@ class Painter:
 
     def _photo_and_overlay(self, i: int) -> tuple[Image, Image]:
         path = self._predictions.images[i].path
-        image = crop(read_image(path), self._predictions.bundle.roi, path)
+        image = crop(read_image(path, bits=self._predictions.bundle.bits), self._predictions.roi(i), path)
         photo = scaled(image, PANEL / max(image.shape[:2]))
         return photo, draw_marks(photo, self._predictions.result(i, self._score(i)), image.shape[1])
 
     def _map(self, level: int, i: int) -> Image:
         """One of the six maps, where it lies on the image."""
-        bundle, place = self._predictions.bundle, self._predictions.placements[i]
+        bundle, grid = self._predictions.bundle, self._predictions.grids[i]
         low, high = self._scales[level]
         values = np.clip((self._predictions.maps[level][i] - low) / (high - low), 0, 1)
         whole = cv2.resize(values, (bundle.width, bundle.height), interpolation=cv2.INTER_LINEAR)
-        height, width = self._predictions.shapes[i]
-        size = scaled_size(height, width, MAP / max(height, width))
-        inside = cv2.resize(whole[place.window], size, interpolation=cv2.INTER_AREA)
+        size = scaled_size(grid.height, grid.width, MAP / max(grid.height, grid.width))
+        inside = cv2.resize(whole[grid.placement.window], size, interpolation=cv2.INTER_AREA)
         return heat_colours(np.asarray(inside, np.float32))
 
 

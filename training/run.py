@@ -25,6 +25,7 @@ from rstpm_edge.errors import OutputError, TrainingError, UsageError
 from rstpm_edge.files import make_folder, write_bytes, write_json
 from rstpm_edge.image.placement import ResizePolicy
 from rstpm_edge.image.roi import Roi, check_roi
+from rstpm_edge.input_profile import InputProfile, parse_profile
 
 from .model import RSTPM
 from .presets import Preset
@@ -56,11 +57,17 @@ class RunConfig:
     roi: Roi | None = None  # the part of each image that is learned from; None for all of it
     aside: tuple[RecordedFile, ...] = ()
     turned: float | None = None  # the parts lie at any angle: see `turned_copies.turn` for its `aspect`
+    profile: InputProfile | None = None  # what the photos are like; None in runs from before it was kept
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the model's input."""
         return self.height, self.width
+
+    @property
+    def bits(self) -> int:
+        """The range of 16-bit values that is learned from."""
+        return 16 if self.profile is None else self.profile.input_bits
 
 
 @dataclass(frozen=True)
@@ -139,13 +146,14 @@ def load_config(folder: Path) -> RunConfig:
             for key in ("train", "holdout", "aside")
             if key in fields  # without the last one where a run is from before
         }
-        roi, turned = fields.pop("roi", None), fields.pop("turned", None)
+        roi, turned, profile = (fields.pop(key, None) for key in ("roi", "turned", "profile"))
         if turned is not None and not 0 < float(turned) < math.inf:
             raise ValueError(f"turned is {turned}, no ratio of lengths")
         return RunConfig(
             preset=Preset(**preset),
             roi=None if roi is None else check_roi(roi),
             turned=None if turned is None else float(turned),
+            profile=None if profile is None else parse_profile(profile),
             **files,
             **fields,
         )

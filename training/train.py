@@ -25,6 +25,7 @@ from rstpm_edge.files import make_folder
 from rstpm_edge.image.decode import read_image
 from rstpm_edge.image.placement import ResizePolicy
 from rstpm_edge.image.roi import Roi, check_roi, crop
+from rstpm_edge.input_profile import BITS, InputProfile
 
 from .calibrate import calibrate_on
 from .data import about_left_out, existing_folder, good_images, load_inputs
@@ -32,6 +33,7 @@ from .duplicates import find_duplicates, fingerprint
 from .features import compute_features, remove_features
 from .fit import Progress, Report, fit
 from .fit_head import fit_head
+from .learned_photos import load_learned
 from .model import DEEPEST, RSTPM
 from .moved_copies import with_moved_copies
 from .presets import EDGE, Preset
@@ -77,6 +79,8 @@ class TrainingOptions:
     alpha: float | None = None
     skip_unreadable: bool = False
     weights: Mapping[str, str] = field(default_factory=dict)
+    bits: int | None = None  # the range of 16-bit values, 8 to 16; None: what the photos themselves use
+    allow_size_change: bool = False  # take the ROI from photos of several sizes
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,7 @@ def train(
         aside=tuple(file_of[photos.paths[i]] for i in photos.aside),
         version=__version__,
         roi=options.roi,
+        profile=photos.profile,
     )
     model = _build(config)
     if config.preset.turned:
@@ -157,12 +162,20 @@ class _Photos:
     learned: NDArray[np.int64]
     held_out: NDArray[np.int64]
     aside: NDArray[np.int64]  # copies of held-out ones
+    profile: InputProfile
 
 
 def _choose(files: Sequence[Path], options: TrainingOptions, report: Report) -> _Photos:
     """Read `files` and choose what is held out. Raises DatasetError, and UsageError for too few images for `alpha`."""
-    inputs, paths, problems = load_inputs(
-        files, options.size, options.resize, roi=options.roi, skip_unreadable=options.skip_unreadable
+    inputs, paths, problems, profile = load_learned(
+        files,
+        options.size,
+        options.resize,
+        roi=options.roi,
+        skip_unreadable=options.skip_unreadable,
+        bits=options.bits,
+        allow_size_change=options.allow_size_change,
+        warn=lambda sentence: report(Progress("photos", 0, 0, warning=sentence)),
     )
     for problem in problems:
         report(Progress("skipped", 0, 0, warning=problem))
@@ -173,7 +186,7 @@ def _choose(files: Sequence[Path], options: TrainingOptions, report: Report) -> 
     if options.alpha is not None:
         conformal_threshold((0.0,) * len(held_out), options.alpha)  # too few images: say so before the work
     aside = np.setdiff1d(np.arange(len(paths)), [*held_out, *learned])
-    return _Photos(paths, inputs, learned, held_out, aside)
+    return _Photos(paths, inputs, learned, held_out, aside, profile)
 
 
 def _told_of_angles(
@@ -205,7 +218,7 @@ def resume(folder: Path, machine: Machine | None = None, *, report: Report = lam
     fabric = _launch(machine or Machine())
     source = existing_folder(config.data)
     paths = recorded_files(source, (*config.train, *config.holdout), "train again on the new images")
-    inputs, _, _ = load_inputs(paths, config.size, config.resize, roi=config.roi)
+    inputs, _, _ = load_inputs(paths, config.size, config.resize, roi=config.roi, bits=config.bits)
     split = len(config.train)
     report = _of_one_process(fabric, report)
     _run(fabric, folder, config, _build(config), inputs[:split], inputs[split:], load_checkpoint(folder), report)
@@ -230,6 +243,8 @@ def check_options(options: TrainingOptions) -> None:
         )
     if options.preset.smoothing_sigma > max(options.size):
         raise UsageError(f"--set smoothing_sigma is at most the input's larger side, {max(options.size)} pixels.")
+    if options.bits is not None and options.bits not in BITS:
+        raise UsageError(f"--bits is one of {', '.join(map(str, BITS))}, or auto, not {options.bits}.")
     if not 0 < options.holdout < 1:
         raise UsageError(f"--holdout is a share between 0 and 1, not {options.holdout:g}.")
     if options.epochs is not None and options.epochs < 1:

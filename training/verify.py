@@ -9,9 +9,8 @@ import torch
 
 from rstpm_edge.errors import UsageError
 from rstpm_edge.fusion_reference import score as reference_score
-from rstpm_edge.image.decode import read_image
-from rstpm_edge.image.preprocess import to_input
-from rstpm_edge.image.roi import crop
+from rstpm_edge.image.decode import read_stored
+from rstpm_edge.input_check import InputCheck, Notify
 from rstpm_edge.scoring import Scorer
 from rstpm_edge.session import open_session
 
@@ -38,8 +37,15 @@ class Differences:
 
 
 @torch.no_grad()
-def verify(run: Path, model_file: Path, images: Sequence[Path]) -> Differences:
-    """Compare the file with the run that it was exported from, on real images.
+def verify(
+    run: Path,
+    model_file: Path,
+    images: Sequence[Path],
+    *,
+    allow_size_change: bool = False,
+    notify: Notify | None = None,
+) -> Differences:
+    """Compare the file with the run that it was exported from, on real images; the keywords are those of `Detector`.
 
     Raises UsageError without images or for another run's file, ImageError, ModelError, TrainingError and WeightsError.
     """
@@ -55,11 +61,12 @@ def verify(run: Path, model_file: Path, images: Sequence[Path]) -> Differences:
             f"{model_file} is in {bundle.precision}, which PyTorch does not compute in: `export` has compared it with "
             "the float32 model, and `evaluate` says what it does on labelled photos."
         )
+    check = InputCheck(bundle, allow_size_change=allow_size_change, notify=notify)
     scorer = Scorer(bundle.fusion, bundle.evidence, session.map_sizes, size)
     apart: list[tuple[float, float]] = []  # of each image: maps, the fused one
     scores: list[tuple[float, float]] = []  # found, expected
     for path in images:
-        inputs = to_input(crop(read_image(path), bundle.roi, path), size, bundle.resize)[0][None]
+        inputs = check.prepare(read_stored(path), path)[0][None]
         expected = [m.numpy() for m in model(torch.from_numpy(inputs))]
         maps = session.run(inputs)
         found = scorer(maps)

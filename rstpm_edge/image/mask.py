@@ -9,12 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.errors import ImageError, UsageError
-from rstpm_edge.image.decode import decode_image, decode_unchanged, read_encoded
+from rstpm_edge.image.decode import decode_stored, decode_unchanged, read_encoded
 from rstpm_edge.image.roi import crop
 from rstpm_edge.regions import Grid
 
 WHITE = 128  # from this grey up a pixel counts
 COLOUR = 64  # channels of a black and white picture differ by less, whatever a JPEG made of it
+CLOSE = 32  # grey levels from black or white that a JPEG makes of them
+NEARLY_ALL, NOTHING = 0.97, 2  # share of pixels that lie within so many grey levels of black or white
+BETWEEN = 0.1  # share of the pixels, at most, that may be neither: those of smooth edges
+REACH = 8  # pixels of an edge, at most, to which they lie: the side of a JPEG's block
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,25 +55,29 @@ class Mask:
 
 
 def load_mask(mask: NDArray[Any] | str | os.PathLike[str]) -> Mask:
-    """Take a mask from an image file, or from an array (h, w), bool or uint8.
+    """Take a mask from an image file, or from an array (h, w), bool, uint8 or uint16: see `black_and_white`.
 
-    Raises UsageError for a file that is no image, an array of another type or shape, and a mask without white.
+    Raises UsageError for a file that is no image, an array of another type or shape, a picture that is no mask, and a
+    mask without white.
     """
     if isinstance(mask, (str, os.PathLike)):
         name = f"The mask {mask}"
         try:
             content = read_encoded(mask)
-            pixels: NDArray[Any] = _grey(decode_image(content, str(mask)))
+            pixels: NDArray[Any] = one_channel(decode_stored(content, str(mask)))
             _refuse_transparent(content, str(mask))
         except ImageError as error:
             raise UsageError(f"{name} cannot be used. {error}") from error
     else:
         name, pixels = "The mask", mask
-        if pixels.ndim != 2 or pixels.dtype not in (np.bool_, np.uint8) or pixels.size == 0:
+        if pixels.ndim != 2 or pixels.dtype not in (np.bool_, np.uint8, np.uint16) or pixels.size == 0:
             raise UsageError(
                 f"A mask is an array (height, width) of bool or uint8, not {pixels.dtype} of shape {pixels.shape}."
             )
-    counts = pixels if pixels.dtype == np.bool_ else pixels >= WHITE
+    try:
+        counts = black_and_white(pixels)
+    except ImageError as error:
+        raise UsageError(f"{name} cannot be used. {error}") from error
     if not counts.any():
         raise UsageError(f"{name} is black all over, so nothing would be judged; black is ignored, white is judged.")
     return Mask(np.where(counts, np.uint8(255), np.uint8(0)), name)
@@ -85,8 +93,38 @@ def _refuse_transparent(content: bytes, name: str) -> None:
         raise ImageError("It is transparent in places: make them black or white.")
 
 
-def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def one_channel(image: NDArray[Any]) -> NDArray[Any]:
+    """The grey values (h, w) of a picture (h, w, 3). Raises ImageError where it has colours."""
     highest, lowest = image.max(axis=2), image.min(axis=2)
-    if int((highest - lowest).max()) >= COLOUR:
+    white = 255 if image.dtype == np.uint8 else max(int(highest.max()), 1)
+    if int((highest - lowest).max()) >= COLOUR * white / 255:
         raise ImageError("It has colours; a mask is black and white.")
-    return np.asarray(highest, np.uint8)
+    return np.asarray(highest)
+
+
+def black_and_white(pixels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where a mask (h, w), bool, uint8 or uint16, is white.
+
+    Of two values, whatever they are (0 and 1, say), the higher one is white. Otherwise nearly all of it must be black
+    or white, or there are other greys at the edges between them only, where pens and JPEGs smooth. Raises ImageError
+    for other pictures: a photo.
+    """
+    if pixels.dtype == np.bool_:
+        return pixels
+    low, high = int(pixels.min()), int(pixels.max())
+    if low == high:
+        return np.asarray(pixels >= (WHITE if pixels.dtype == np.uint8 else WHITE << 8))
+    if not ((pixels != low) & (pixels != high)).any():
+        return np.asarray(pixels == high)
+    # Of 16 bits, fewer may be used: the highest value is white.
+    grey = pixels if pixels.dtype == np.uint8 else np.asarray(pixels * (255 / high), np.uint8)
+    black, white = grey <= CLOSE, grey >= 255 - CLOSE
+    between = ~(black | white)
+    if between.any() and (np.minimum(grey, 255 - grey) <= NOTHING).mean() < NEARLY_ALL:
+        reach = np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8)
+        edges = np.logical_and(*(cv2.dilate(one.astype(np.uint8), reach) for one in (black, white)))
+        if between.mean() > BETWEEN or not edges[between].all():
+            raise ImageError(
+                "It is no mask but a picture with shades of grey: a mask is black and white, without other areas."
+            )
+    return np.asarray(grey >= WHITE)

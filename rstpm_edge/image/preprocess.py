@@ -24,14 +24,18 @@ def to_rgb(image: NDArray[Any], channels: Channels, name: str = "the image", bit
 
     Raises ImageError for anything else: other types are refused rather than guessed at.
     """
-    image = np.ascontiguousarray(eight_bits(image, name, bits))
+    return three_channels(eight_bits(image, name, bits), channels)
+
+
+def three_channels(image: NDArray[Any], channels: Channels, name: str = "the image") -> NDArray[Any]:
+    """`to_rgb` without the scaling: uint16 stays uint16."""
+    image = np.ascontiguousarray(check_array(image, name))
     depth = image.shape[2]
     if depth == 1:
-        return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), np.uint8)
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB))
     if channels == "bgr":
-        code = cv2.COLOR_BGR2RGB if depth == 3 else cv2.COLOR_BGRA2RGB
-        return np.asarray(cv2.cvtColor(image, code), np.uint8)
-    return image if depth == 3 else np.asarray(cv2.cvtColor(image, cv2.COLOR_RGBA2RGB), np.uint8)
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB if depth == 3 else cv2.COLOR_BGRA2RGB))
+    return image if depth == 3 else np.asarray(cv2.cvtColor(image, cv2.COLOR_RGBA2RGB))
 
 
 def to_input(

@@ -34,6 +34,21 @@ def parse_roi(text: str) -> Roi:
     return check_roi(map(int, values))
 
 
+def scaled_roi(roi: Roi, drawn_on: tuple[int, int], size: tuple[int, int]) -> Roi | None:
+    """The same part of a photo of `size` that `roi` is of one of size `drawn_on`, each (height, width).
+
+    None where the sizes have not the same shape, to a pixel.
+    """
+    (before_height, before_width), (height, width) = drawn_on, size
+    if abs(width * before_height - height * before_width) > max(*drawn_on, *size):
+        return None
+    x, y, roi_width, roi_height = roi
+    left, right = (round(edge * width / before_width) for edge in (x, x + roi_width))
+    top, bottom = (round(edge * height / before_height) for edge in (y, y + roi_height))
+    left, top = min(left, width - 1), min(top, height - 1)
+    return left, top, max(min(right, width) - left, 1), max(min(bottom, height) - top, 1)
+
+
 def crop(image: "NDArray[Any]", roi: Roi | None, name: object = "the image") -> "NDArray[Any]":
     """A view of `image` (H, W, …) in the ROI; all of it for None. Raises ImageError where the ROI reaches beyond it."""
     if roi is None:
