@@ -46,7 +46,7 @@ def roi(source: str, output: Path | None, page: Path | None, roi: str | None, ma
     from rstpm_edge.image.roi import crop, parse_roi
     from rstpm_edge.roi_page import page_of
     from rstpm_edge.roi_picture import draw_grid
-    from rstpm_edge.sources import without_password
+    from rstpm_edge.shown import without_password
 
     if page is not None and (output is not None or mask is not None):
         raise UsageError("--page goes with --roi only; masks are drawn on it, and it is the only file that is written.")
