@@ -11,13 +11,15 @@ _OPT_OUT = "ORT_DISABLE_TELEMETRY"
 
 
 def _import() -> Any:
-    if _OPT_OUT in os.environ:
-        return importlib.import_module("onnxruntime")
-    os.environ[_OPT_OUT] = "1"  # it looks once, while it is imported
+    quiet = _OPT_OUT in os.environ
+    os.environ.setdefault(_OPT_OUT, "1")  # it looks once, while it is imported
     try:
-        return importlib.import_module("onnxruntime")
+        import onnxruntime  # a statement, so that programs like PyInstaller see it
+
+        return onnxruntime
     finally:
-        del os.environ[_OPT_OUT]
+        if not quiet:
+            del os.environ[_OPT_OUT]
 
 
 onnxruntime: Any = _import()

@@ -1,0 +1,13 @@
+"""PyInstaller's hook: what rstpm_edge imports only when it is needed, and its files that are no modules."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import rstpm_edge
+
+# OpenVINO is taken along where it is installed.
+hiddenimports = [*rstpm_edge._LAZY.values(), "rstpm_edge._native", "onnxruntime"]
+hiddenimports += [name for name in ("openvino", "paho.mqtt.client") if find_spec(name.partition(".")[0])]
+datas = [(str(Path(rstpm_edge.__file__).parent / "*.html"), "rstpm_edge")]
+# Training needs torch and more; a program that judges does not.
+excludedimports = ["rstpm_edge.training"]
