@@ -26,8 +26,8 @@ from rstpm_edge import Detector, kernels
 if sys.argv[1] == "sdk":
     print(Detector(sys.argv[2])(sys.argv[3]).is_anomalous, kernels().active)
 else:
-    from rstpm_edge.cli import main
-    main(sys.argv[1:])
+    from rstpm_edge.__main__ import run
+    run()
 """
 
 
