@@ -123,8 +123,8 @@ def measure(
     """
     load = os.getloadavg()[0]
     with _forced(kernel):
-        # A frame in memory stands for what a model with a ROI would cut out of a photo.
-        roi: Literal["model"] | None = "model" if files else None
+        # A frame in memory stands for what a model with a ROI would cut out of a photo, and no mask need fit it.
+        part: Literal["model"] | None = "model" if files else None
         detector = _TimedDetector(
             model,
             providers=providers,
@@ -132,7 +132,8 @@ def measure(
             polite=polite,
             engine_cache=engine_cache,
             threshold=threshold,
-            roi=roi,
+            roi=part,
+            mask=part,
             allow_size_change=True,  # a frame stands for others, and no verdict is shown
             notify=lambda sentence: None,
         )

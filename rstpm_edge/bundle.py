@@ -17,6 +17,7 @@ from rstpm_edge.errors import ModelError, UsageError
 from rstpm_edge.image.placement import ResizePolicy
 from rstpm_edge.image.roi import Roi, check_roi
 from rstpm_edge.input_profile import InputProfile, parse_profile
+from rstpm_edge.stored_mask import StoredMask, parse_mask
 
 METADATA_KEY = "rstpm_edge"
 CHECKSUM_KEY = "rstpm_edge_crc32"  # of the graph; see `model_file.stamps`
@@ -97,7 +98,7 @@ class Bundle:
     `roi` is the part of each photo that was trained on; None for all of it. `precision` is what the network's weights
     are stored in, and `moved` what that changed against fp32: a summary for people, too. Without `evidence` the score
     is the maximum of the anomaly map. `profile` says what the photos were like, and is None in files from before it was
-    kept: what is judged is then compared with nothing.
+    kept: what is judged is then compared with nothing. `mask` says where anomalies count; None is everywhere.
     """
 
     preset: str
@@ -115,6 +116,7 @@ class Bundle:
     moved: Mapping[str, Any] = field(default_factory=dict)
     evidence: Evidence | None = None
     profile: InputProfile | None = None
+    mask: StoredMask | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -153,8 +155,9 @@ class Bundle:
         if self.roi is None:
             # Left out, so that only a reader that would judge the wrong part of the photo refuses the file.
             del fields["roi"]
-        if self.profile is None:
-            del fields["profile"]
+        for name in ("profile", "mask"):
+            if fields[name] is None:
+                del fields[name]
         if self.precision == "fp32":  # as in files from before there was another
             del fields["precision"], fields["moved"]
         if self.evidence is None:
@@ -236,6 +239,7 @@ def _bundle(loaded: Mapping[str, Any]) -> Bundle:
         moved=moved,
         evidence=None if evidence is None else _evidence(evidence, max(height, width)),
         profile=None if found.get("profile") is None else parse_profile(found["profile"]),
+        mask=None if found.get("mask") is None else parse_mask(found["mask"]),
         schema_version=found["schema_version"],
     )
 

@@ -25,6 +25,12 @@ from rstpm_edge.processor import advice
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), default="model.onnx", show_default=True)
 @click.option("--fused", is_flag=True, help="Also give anomaly_map and score in the graph, for other runtimes.")
+@click.option(
+    "--mask",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Keep this mask in the model: anomalies where it is black do not count (not in the graph of --fused).",
+)
 @click.option("--int8", is_flag=True, help="8-bit convolutions, for processors with dot products of 8-bit integers.")
 @click.option("--fp16", is_flag=True, help="16-bit floats: half the file, for GPUs and some ARM processors.")
 @click.option("--symmetric", is_flag=True, help="With --int8: as TensorRT takes it, and slow on a CPU.")
@@ -40,6 +46,7 @@ def export(
     run: Path | None,
     output: Path,
     fused: bool,
+    mask: Path | None,
     int8: bool,
     fp16: bool,
     symmetric: bool,
@@ -79,6 +86,7 @@ def export(
             run,
             output,
             fused=fused,
+            mask=mask,
             reduction=reduction,
             report=report,
             compared=lambda found: say_table(moved_table(found)),

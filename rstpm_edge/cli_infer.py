@@ -34,7 +34,11 @@ FILE = click.Path(path_type=Path)
     "--alpha", type=float, metavar="RATE", help="Or the threshold at which so many good parts may be rejected, as 0.05."
 )
 @click.option("--roi", metavar="X,Y,W,H", help="Judge this part (pixels), or `full`.  [default: what was trained on]")
-@click.option("--mask", type=FILE, metavar="FILE", help="A picture: anomalies where it is black do not count.")
+@click.option(
+    "--mask",
+    metavar="FILE",
+    help="A picture: anomalies where it is black do not count; or `full`.  [default: what was exported with the model]",
+)
 @size_change_option
 @click.option("--every", metavar="N|SECONDS", help="Of a video or camera, each N-th frame, or one each 0.5s.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N images.")
@@ -130,7 +134,7 @@ def infer(ctx: click.Context, /, sources: tuple[str, ...], **options: Any) -> No
         threshold=options["threshold"],
         alpha=options["alpha"],
         roi=_roi(options["roi"]),
-        mask=options["mask"],
+        mask=_mask(options["mask"]),
         allow_size_change=options["allow_size_change"],
         notify=lambda sentence: say_note(f"{inspection.judged}: {sentence}"),
     )
@@ -238,6 +242,12 @@ def _roi(text: str | None) -> "Roi | Literal['model'] | None":
     if text is None:
         return "model"
     return None if text == "full" else parse_roi(text)
+
+
+def _mask(text: str | None) -> "Path | Literal['model'] | None":
+    if text is None:
+        return "model"
+    return None if text in ("full", "none") else Path(text)
 
 
 def _command(options: Mapping[str, Any], plan: "Plan") -> "OnAnomaly":

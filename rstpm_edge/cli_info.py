@@ -12,6 +12,7 @@ from rstpm_edge.calibration import typed
 from rstpm_edge.cli_common import model_option, provider_option, say_json, say_table
 from rstpm_edge.input_profile import GREY, describe_sizes
 from rstpm_edge.shown import one_line
+from rstpm_edge.stored_mask import parse_mask
 
 if TYPE_CHECKING:
     from rstpm_edge.providers import Provider
@@ -70,6 +71,7 @@ def _table(model: Path, facts: dict[str, Any]) -> str:
         ("input", f"{facts['width']} pixels wide, {facts['height']} high, {facts['resize']}"),
         ("precision", _precision(facts)),
         *([("judged part", "x {}, y {}, {} x {} pixels of each photo".format(*facts["roi"]))] if facts["roi"] else []),
+        *([("mask", _mask(facts["mask"]))] if facts["mask"] else []),
         *(_photos(facts["profile"]) if facts["profile"] else []),
         *(
             (f"teacher {number}", f"{teacher['name']}, {teacher['license']}, from {teacher['source']}")
@@ -100,6 +102,13 @@ def _table(model: Path, facts: dict[str, Any]) -> str:
 def _precision(facts: dict[str, Any]) -> str:
     moved = ", ".join(f"{name} {value:+.4g}" for name, value in facts["moved"].items())
     return f"{facts['precision']}; against fp32: {moved}" if moved else facts["precision"]
+
+
+def _mask(mask: dict[str, Any]) -> str:
+    rows = parse_mask(mask).unpacked()
+    white = sum(bin(byte).count("1") for byte in rows) / (mask["width"] * mask["height"])
+    size = f"{mask['width']} x {mask['height']} pixels"
+    return f"{size}; anomalies count in {white:.0%} of them, and with `infer --mask full` in all"
 
 
 def _photos(profile: dict[str, Any]) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from rstpm_edge.bundle import Bundle
 from rstpm_edge.errors import ImageError, UsageError
 from rstpm_edge.fusion import kernels
 from rstpm_edge.image.decode import read_stored
-from rstpm_edge.image.mask import load_mask
+from rstpm_edge.image.mask import load_mask, stored_mask
 from rstpm_edge.image.preprocess import Channels
 from rstpm_edge.image.roi import Roi, check_roi
 from rstpm_edge.input_check import InputCheck, Notify
@@ -57,7 +57,7 @@ class Detector:
     mask: where anomalies count, white or True, and where they do not, black or False: an image file, or an array
         (h, w) of bool or uint8. It is of the photo, at any scale, or has exactly the size of the ROI. The score
         is then taken where they count. It is never higher than without the mask, so a calibrated threshold rejects
-        no more good parts than it promises.
+        no more good parts than it promises. "model" is the one that the model was exported with, if any; None is none.
     allow_size_change: judge photos that are refused otherwise, since their aspect ratio is not the one that the model
         learned from, or since the model's ROI cannot be placed on them.
     notify: gets a sentence the first time that an image is unlike what was learned from in one way or another, and is
@@ -78,7 +78,7 @@ class Detector:
         threshold: float | None = None,
         alpha: float | None = None,
         roi: Roi | Literal["model"] | None = "model",
-        mask: ImageLike | None = None,
+        mask: ImageLike | Literal["model"] | None = "model",
         allow_size_change: bool = False,
         notify: Notify | None = None,
     ) -> None:
@@ -88,7 +88,8 @@ class Detector:
             raise UsageError("Give a threshold or an alpha, which asks for one, not both.")
         from_model = isinstance(roi, str) and roi == "model"
         given_roi = None if from_model or roi is None else check_roi(roi)
-        loaded_mask = None if mask is None else load_mask(mask)
+        masked_by_model = isinstance(mask, str) and mask == "model"
+        loaded_mask = None if mask is None or masked_by_model else load_mask(mask)
         session = open_session(model, providers=providers, threads=threads, polite=polite, engine_cache=engine_cache)
         self._channels = channels
         self._info = session.bundle
@@ -104,6 +105,8 @@ class Detector:
             allow_size_change=allow_size_change,
             notify=notify,
         )
+        if masked_by_model and session.bundle.mask is not None:
+            loaded_mask = stored_mask(session.bundle.mask)
         self._ignored: Callable[[Grid, tuple[int, int]], NDArray[np.bool_]] | None = None
         if loaded_mask is not None:  # photos of one camera all have one size
             self._ignored = lru_cache(maxsize=4)(loaded_mask.ignored)

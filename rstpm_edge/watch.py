@@ -15,9 +15,9 @@ from rstpm_edge.image.listing import (
     PHRASES,
     FolderWalk,
     Reason,
+    is_unfinished_name,
     kind_of_entry,
     kind_of_file,
-    is_unfinished_name,
     natural_order,
 )
 from rstpm_edge.sources import Failure, Frame, Item, SourceReport, image_frame

@@ -20,6 +20,7 @@ from rstpm_edge.detector import Detector
 from rstpm_edge.errors import ImageError, InputWarning, ModelError
 from rstpm_edge.image.roi import scaled_roi
 from rstpm_edge.input_profile import InputProfile, describe_sizes
+from rstpm_edge.stored_mask import pack
 
 Image = NDArray[np.uint8]
 ROI = (20, 10, 100, 80)
@@ -253,7 +254,8 @@ def test_infer_refuses_and_tells(model_factory: ModelFactory, tmp_path: Path) ->
 
 
 def test_a_benchmark_takes_a_frame_of_any_size(model_factory: ModelFactory) -> None:
-    path = model_factory(profile=profile(roi=ROI), roi=ROI)
+    mask = pack(120, 160, bytes([255] * 120 * 20))
+    path = model_factory(profile=profile(roi=ROI), roi=ROI, mask=mask)
     result = command_line("bench", "--model", path, "--frame", "200x20", "--runs", "2")
     assert result.exit_code == 0
     assert result.stderr == ""

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from bundles import ModelFactory
+from bundles import ModelFactory, make_bundle
 from numpy.typing import NDArray
+from workplace import command_line
 
+from rstpm_edge.bundle import parse_bundle
 from rstpm_edge.detector import Detector
-from rstpm_edge.errors import ImageError, UsageError
-from rstpm_edge.image.mask import black_and_white, load_mask
+from rstpm_edge.errors import ImageError, ModelError, UsageError
+from rstpm_edge.image.mask import black_and_white, load_mask, stored_mask
 from rstpm_edge.image.roi import parse_roi
+from rstpm_edge.input_profile import InputProfile
 from rstpm_edge.overlay import HEADER, draw_overlay
 from rstpm_edge.result import Result
+from rstpm_edge.stored_mask import pack
 
 Image = NDArray[np.uint8]
 ROI = (20, 10, 100, 80)
@@ -324,3 +329,80 @@ def test_of_two_values_the_higher_one_is_white(model: Path, two: Image, tmp_path
     expected = Detector(model, mask=white)(two)
     assert same_verdict(Detector(model, mask=drawn)(two), expected)
     assert same_verdict(Detector(model, mask=tmp_path / "mask.png")(two), expected)
+
+
+# A mask in the model
+
+
+def test_a_mask_is_kept_in_the_model(model_factory: ModelFactory, two: Image, tmp_path: Path) -> None:
+    white = np.zeros((120, 160), bool)
+    white[:, 80:] = True
+    plain = model_factory("plain.onnx")
+    masked = model_factory("masked.onnx", mask=load_mask(white).stored())
+    expected = Detector(plain, mask=white)(two)
+    assert same_verdict(Detector(masked)(two), expected)
+    assert same_verdict(Detector(masked, mask=None)(two), Detector(plain)(two))
+    assert same_verdict(Detector(masked, mask=~white)(two), Detector(plain, mask=~white)(two))
+    cv2.imwrite(str(tmp_path / "two.png"), two)
+    outputs = {
+        option: command_line("infer", tmp_path / "two.png", "--model", masked, "--json", *option).stdout
+        for option in ((), ("--mask", "full"), ("--mask", "none"))
+    }
+    scores = {option: json.loads(output)["score"] for option, output in outputs.items()}
+    assert scores[()] == pytest.approx(expected.score, rel=1e-3)
+    assert scores["--mask", "full"] == scores["--mask", "none"] > scores[()]
+    info = command_line("info", "--model", masked).stdout
+    assert "160 x 120 pixels; anomalies count in 50% of them" in info
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (120, 160), (7, 8), (64, 9)])
+def test_a_stored_mask_is_the_mask(shape: tuple[int, int]) -> None:
+    white = np.random.default_rng(0).integers(0, 2, shape).astype(bool)
+    white[0, 0] = True
+    bundle = make_bundle(mask=load_mask(white).stored())
+    kept = parse_bundle(bundle.to_json()).mask
+    assert kept is not None
+    np.testing.assert_array_equal(stored_mask(kept).white > 0, white)
+
+
+def test_a_huge_mask_is_stored_smaller() -> None:
+    white = np.zeros((3000, 8000), np.uint8)
+    white[:, 4000:] = 255
+    stored = load_mask(white).stored()
+    assert (stored.height, stored.width) == (1500, 4000)
+    assert len(stored.bits) < 6000
+    assert (stored_mask(stored).white > 0).mean() == 0.5
+
+
+def test_a_models_mask_of_its_roi_goes_with_a_scaled_roi(model_factory: ModelFactory, two: Image) -> None:
+    white = np.zeros((80, 100), bool)  # of the ROI, whose shape is not the photo's
+    white[:, 50:] = True
+    profile = InputProfile(9, ((120, 160),), 8, 8, (127, 1), 0, (0,) * 4, (0,) * 4, ROI)
+    path = model_factory(roi=ROI, profile=profile, mask=load_mask(white).stored())
+    small = Detector(path)(two)
+    large = Detector(path, notify=lambda sentence: None)(np.repeat(np.repeat(two, 2, axis=0), 2, axis=1))
+    assert large.score == pytest.approx(small.score, rel=0.01)
+    assert large.roi == (40, 20, 200, 160)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"width": 161},
+        {"width": 0},
+        {"height": 1 << 23},
+        {"height": 121},
+        {"bits": "!!!!"},
+        {"bits": "AAAA"},
+        {"bits": 5},
+        {"more": 1},
+        pack(120, 160, bytes(120 * 20)).__dict__,
+        pack(120, 160, bytes(1 << 20)).__dict__,
+    ],
+    ids=lambda wrong: str(wrong)[:40],
+)
+def test_damaged_masks_are_refused(wrong: dict[str, Any]) -> None:
+    fields = json.loads(make_bundle(mask=load_mask(np.ones((120, 160), bool)).stored()).to_json())
+    fields["mask"].update(wrong)
+    with pytest.raises(ModelError, match="metadata is damaged"):
+        parse_bundle(json.dumps(fields))

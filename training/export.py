@@ -17,11 +17,15 @@ from rstpm_edge.errors import ExportError, ModelError, OutputError, RstpmEdgeErr
 from rstpm_edge.files import write_bytes
 from rstpm_edge.image.decode import read_image
 from rstpm_edge.image.listing import find_images
+from rstpm_edge.image.mask import load_mask
+from rstpm_edge.image.placement import place
 from rstpm_edge.image.preprocess import to_input
 from rstpm_edge.image.roi import Roi, crop
 from rstpm_edge.model_file import stamps
 from rstpm_edge.ort import onnxruntime
+from rstpm_edge.regions import Grid
 from rstpm_edge.scoring import Scorer
+from rstpm_edge.stored_mask import StoredMask
 
 from .fit import Report
 from .gate import Comparison
@@ -96,13 +100,15 @@ def export(
     output: Path,
     *,
     fused: bool = False,
+    mask: Path | None = None,
     reduction: Reduction | None = None,
     report: Report = lambda progress: None,
     compared: Callable[[Comparison], None] = lambda comparison: None,
 ) -> ExportReport:
     """Write the run's model to `output`.
 
-    With `fused`, the graph also gives `anomaly_map` (N, H, W) and `score` (N,). A `reduction` asks for fewer bits: the
+    `mask` is kept in the file; the threshold stays that of all of the part, which promises no less with it. With
+    `fused`, the graph also gives `anomaly_map` (N, H, W) and `score` (N,). A `reduction` asks for fewer bits: the
     float graph is checked first, then reduced and compared; see `reduce`, which `report` and `compared` go to.
 
     Raises TrainingError when the run is not finished or damaged, WeightsError when the teachers' weights are not
@@ -118,6 +124,8 @@ def export(
     if tuple(record.sha256 for record in records) != summary.teacher_sha256:
         raise ExportError("The teachers' weights are not those that the run was trained with; train again.")
     bundle = _bundle(config, summary, records)
+    if mask is not None:
+        bundle = replace(bundle, mask=_fitting_mask(mask, config))
     images = _check_images(run, config.roi, config.bits)
     photos = load_photos(config, reduction) if small else None  # before the work: they may be missing
     try:
@@ -173,6 +181,17 @@ def _bundle(config: RunConfig, summary: Summary, teachers: tuple[Teacher, Teache
         evidence=summary.evidence,
         profile=config.profile,
     )
+
+
+def _fitting_mask(file: Path, config: RunConfig) -> StoredMask:
+    """The mask in a file. Raises UsageError where it is none, or fits none of the photos that were learned from."""
+    mask = load_mask(file)
+    if config.profile is not None:
+        height, width = config.profile.sizes[0]
+        x, y, part_width, part_height = config.roi or (0, 0, width, height)
+        placement = place(part_height, part_width, config.size, config.resize)
+        mask.ignored(Grid(placement, part_height, part_width, x, y, (height, width)), config.size)
+    return mask.stored()
 
 
 def _reduced_bundle(bundle: Bundle, reduced: Reduced, precision: Precision) -> Bundle:

@@ -1,9 +1,11 @@
 """What a model file says about labelled images, kept small: its maps, at the model's own resolution."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +16,7 @@ from rstpm_edge.bundle import Bundle, Evidence, Fusion
 from rstpm_edge.errors import DatasetError, ModelError
 from rstpm_edge.fusion import kernels
 from rstpm_edge.image.decode import read_stored
+from rstpm_edge.image.mask import stored_mask
 from rstpm_edge.image.roi import Roi, crop
 from rstpm_edge.input_check import InputCheck, Notify
 from rstpm_edge.judgement import judge
@@ -44,6 +47,7 @@ class Predictions:
     environment: Environment
     images: tuple[TestImage, ...]
     grids: tuple[Grid, ...]  # how the model's input lies on each image
+    ignored: tuple[NDArray[np.bool_] | None, ...]  # cells of the input that the model's mask leaves out
     masks: tuple[NDArray[np.bool_] | None, ...]
     map_sizes: tuple[tuple[int, int], ...]
     maps: tuple[NDArray[np.float32], ...]
@@ -54,7 +58,12 @@ class Predictions:
         """Something that scores image i; pairs and levels that are not `kept` count as zero everywhere."""
         score = Scorer(fusion, evidence, self.map_sizes, (self.bundle.height, self.bundle.width))
         maps = [level if i % 6 in kept else np.zeros_like(level) for i, level in enumerate(self.maps)]
-        return lambda i: score([level[i : i + 1] for level in maps])
+
+        def scored(i: int) -> ScoredMaps:
+            found = score([level[i : i + 1] for level in maps])
+            return found if self.ignored[i] is None else _masked(score, found, self.ignored[i])
+
+        return scored
 
     def at_image_size(self, i: int, model_map: NDArray[np.float32]) -> NDArray[np.float32]:
         """A map (height, width) of the model's input, brought to the size of image i as Result.anomaly_map is."""
@@ -73,7 +82,23 @@ class Predictions:
         part = self.grids[i]
         grid = Grid(part.placement, part.height, part.width)
         cell = (int(scored.position[0, 0]), int(scored.position[0, 1]))
-        return judge(scored.anomaly_map[0], float(scored.score[0]), cell, grid, self.bundle.calibration)
+        return judge(
+            scored.anomaly_map[0],
+            float(scored.score[0]),
+            cell,
+            grid,
+            self.bundle.calibration,
+            ignored=self.ignored[i],
+        )
+
+
+def _masked(score: Scorer, scored: ScoredMaps, ignored: Any) -> ScoredMaps:
+    """Scores and position of one image where `ignored` (H, W) is False; elsewhere the map is the lowest of that."""
+    value, cell = score.ignoring(scored, 0, ignored)
+    anomaly_map = scored.anomaly_map.copy()
+    anomaly_map[0, ignored] = anomaly_map[0, ~ignored].min()
+    position = np.array([cell], scored.position.dtype)
+    return replace(scored, anomaly_map=anomaly_map, score=np.array([value], np.float32), position=position)
 
 
 def predict(
@@ -101,7 +126,8 @@ def predict(
     session = open_session(model, threads=threads, providers=providers)
     bundle, digest = session.bundle, _digest(session.path)
     check = InputCheck(bundle, allow_size_change=allow_size_change, notify=notify)
-    grids, masks, batches = [], [], []
+    ignores = None if bundle.mask is None else lru_cache(maxsize=4)(stored_mask(bundle.mask).ignored)
+    grids, masks, batches, ignored = [], [], [], []
     marked: dict[tuple[Path, int], bool] = {}
     for done, image in enumerate(images, 1):
         photo = read_stored(image.path)
@@ -115,6 +141,7 @@ def predict(
         masks.append(None if mask is None else crop(mask, (grid.x, grid.y, grid.width, grid.height)))
         batches.append(session.run(inputs[None]))
         grids.append(grid)
+        ignored.append(ignores and ignores(grid, (bundle.height, bundle.width)))
         report(done, len(images))
     _refuse_empty_masks(marked)
     return Predictions(
@@ -127,6 +154,7 @@ def predict(
         ),
         images=tuple(images),
         grids=tuple(grids),
+        ignored=tuple(ignored),
         masks=tuple(masks),
         map_sizes=session.map_sizes,
         maps=tuple(np.concatenate(level) for level in zip(*batches, strict=True)),

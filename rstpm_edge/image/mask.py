@@ -12,6 +12,7 @@ from rstpm_edge.errors import ImageError, UsageError
 from rstpm_edge.image.decode import decode_stored, decode_unchanged, read_encoded
 from rstpm_edge.image.roi import crop
 from rstpm_edge.regions import Grid
+from rstpm_edge.stored_mask import MOST_PIXELS, StoredMask, pack
 
 WHITE = 128  # from this grey up a pixel counts
 COLOUR = 64  # channels of a black and white picture differ by less, whatever a JPEG made of it
@@ -31,20 +32,34 @@ class Mask:
     def ignored(self, grid: Grid, size: tuple[int, int]) -> NDArray[np.bool_]:
         """Cells of the model's input, `size` (H, W), that do not count: those that lie less than half in white.
 
-        The mask is of the photo, at its size or scaled, or has exactly the size of the part that is judged.
+        The mask is of the photo, at its size or scaled, or of the part that is judged: of exactly its size or, where
+        no photo has its shape, scaled.
         Raises UsageError when it fits neither, or when nothing is left to judge.
         """
         height, width = self.white.shape
         part, photo = self.white, grid.photo_size
         if part.shape != (grid.height, grid.width):
-            # Of the photo's aspect ratio, except that each side may be a pixel off.
-            if abs(width * photo[0] - height * photo[1]) > max(photo):
+            if not _has_shape(self.white.shape, photo):
+                if _has_shape(self.white.shape, (grid.height, grid.width)):
+                    return self._ignored(self.white, grid, size)
                 raise UsageError(
                     f"{self.name} measures {width}×{height} pixels, which fits no photo of "
                     f"{photo[1]}×{photo[0]}: draw the mask on such a photo."
                 )
             whole = cv2.resize(self.white, photo[::-1], interpolation=cv2.INTER_NEAREST)
             part = crop(np.asarray(whole, np.uint8), (grid.x, grid.y, grid.width, grid.height))
+        return self._ignored(part, grid, size)
+
+    def stored(self) -> StoredMask:
+        """The mask as a model file keeps it; a huge one smaller."""
+        white = self.white
+        while white.size > MOST_PIXELS:
+            size = (max(white.shape[1] // 2, 1), max(white.shape[0] // 2, 1))
+            white = np.asarray(cv2.resize(white, size, interpolation=cv2.INTER_AREA), np.uint8)
+        height, width = white.shape
+        return pack(height, width, np.packbits(white >= WHITE, axis=1).tobytes())
+
+    def _ignored(self, part: NDArray[np.uint8], grid: Grid, size: tuple[int, int]) -> NDArray[np.bool_]:
         placed = grid.placement
         share = cv2.resize(part, (placed.width, placed.height), interpolation=cv2.INTER_AREA)
         ignored = np.zeros(size, np.bool_)  # padding counts, as it does without a mask
@@ -52,6 +67,19 @@ class Mask:
         if ignored[placed.window].all():
             raise UsageError(f"{self.name} leaves nothing to judge; black is ignored, white is judged.")
         return ignored
+
+
+def _has_shape(mask: tuple[int, ...], image: tuple[int, int]) -> bool:
+    """Whether a mask has an image's aspect ratio, except that each side may be a pixel off."""
+    height, width = mask
+    return abs(width * image[0] - height * image[1]) <= max(image)
+
+
+def stored_mask(stored: StoredMask) -> Mask:
+    """The mask that a model file keeps."""
+    rows = np.frombuffer(stored.unpacked(), np.uint8).reshape(stored.height, stored.row_bytes)
+    bits = np.unpackbits(rows, axis=1, count=stored.width)
+    return Mask(bits * np.uint8(255), "The model's mask")
 
 
 def load_mask(mask: NDArray[Any] | str | os.PathLike[str]) -> Mask:
