@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from workplace import command_line
 
 import rstpm_edge.detector
+import rstpm_edge.input_check
 from rstpm_edge import session_openvino
 from rstpm_edge.bench import KERNEL_VARIABLE, WARM_UP_CALLS, measure, peak_memory
 from rstpm_edge.errors import ImageError, ModelError, ProviderError, UsageError
@@ -111,7 +112,7 @@ def test_a_frame_in_memory_is_not_decoded(model: Path, size: str | None) -> None
 @pytest.mark.parametrize(
     ("step", "function"),
     [
-        ("decode_ms", "read_image"),
+        ("decode_ms", "read_stored"),
         ("preprocess_ms", "to_input"),
         ("network_ms", "run"),
         ("postprocess_ms", "judge"),
@@ -127,7 +128,8 @@ def test_time_is_charged_to_the_step_that_takes_it(
 
         monkeypatch.setattr(onnxruntime, "InferenceSession", Slow)
     else:
-        monkeypatch.setattr(rstpm_edge.detector, function, delayed(getattr(rstpm_edge.detector, function)))
+        module = rstpm_edge.input_check if function == "to_input" else rstpm_edge.detector
+        monkeypatch.setattr(module, function, delayed(getattr(module, function)))
     result = measure(model, [photos / "sub" / "2.jpg"], runs=3, threads=1)
     slow = [name for name in STEPS if getattr(result, name).min >= 1000 * DELAY]
     assert slow == [step]
