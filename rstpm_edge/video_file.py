@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.capture import Damage, complaints, is_dependent, open_video
+from rstpm_edge.jpeg_packets import JpegPackets
 
 MOST_LOST = 100_000  # packets in a row without a picture, after which the rest of a video is not looked at
 _MP4_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"moof", b"free", b"skip", b"wide", b"styp", b"sidx", b"uuid"})
@@ -21,10 +22,12 @@ _MP4_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"moof", b"free", b"skip", b"
 class Grab:
     """A frame of a video that was read; `capture` is where it may be retrieved, None where no picture came of it.
 
-    `number` counts from 0, `seconds` is its time. `damaged`: FFmpeg made up a part of it, or of one that it is made of.
+    `number` counts from 0, `seconds` is its time, `packet` the place among the file's packets, where each has a frame.
+    `damaged`: FFmpeg made up a part of it, or of one that it is made of.
     """
 
     number: int
+    packet: int
     seconds: float
     capture: cv2.VideoCapture | None
     damaged: bool = False
@@ -51,6 +54,7 @@ class Video:
         self._capture = _open(file)
         self.frames = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.rate = self._capture.get(cv2.CAP_PROP_FPS)
+        self._packets = JpegPackets(self._capture, lambda: _open(file))
 
     def grabs(self) -> Iterator[Grab | None]:
         """The frames in order; None now and then where none comes for long. To be iterated once.
@@ -61,7 +65,7 @@ class Video:
         before, capture, number = complaints(), self._capture, 0
         try:
             while capture.grab() and complaints() == before and not (number == 0 and is_dependent(capture)):
-                yield Grab(number, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, capture)
+                yield Grab(number, number, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, capture)
                 number += 1
             if complaints() == before and (number or not is_dependent(capture)):
                 return
@@ -76,7 +80,7 @@ class Video:
 
     def picture(self, grab: Grab) -> NDArray[np.uint8] | None:
         """The newest grab as (H, W, 3) BGR; None if it is damaged."""
-        if grab.capture is None or grab.damaged:
+        if grab.capture is None or grab.damaged or not self._packets.is_whole(grab.packet):
             return None
         decoded, image = grab.capture.retrieve()
         return np.asarray(image, np.uint8) if decoded else None
@@ -86,14 +90,14 @@ def _checked(capture: cv2.VideoCapture) -> Iterator[Grab | None]:
     rate, frames = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     step = 1 / rate if rate > 0 else 0.0
     damage = Damage(capture, from_start=True)
-    number, lost, seconds = 0, 0, -step
+    number, lost, packet, seconds = 0, 0, 0, -step
     while True:
         grabbed = capture.grab()
         complained = damage.update()
         if not grabbed:
             if not complained or lost > MOST_LOST:
                 break
-            lost += 1
+            lost, packet = lost + 1, packet + 1
             yield None
             continue
         before, seconds = seconds, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
@@ -102,13 +106,13 @@ def _checked(capture: cv2.VideoCapture) -> Iterator[Grab | None]:
             lost = max(lost, min(gap, frames - number - 1))
         for _ in range(lost):
             before += step
-            yield Grab(number, before, None, damaged=True)
+            yield Grab(number, packet, before, None, damaged=True)
             number += 1
-        yield Grab(number, seconds, capture, damage.damaged)
-        number, lost = number + 1, 0
+        yield Grab(number, packet, seconds, capture, damage.damaged)
+        number, lost, packet = number + 1, 0, packet + 1
     for _ in range(lost if number else 0):  # without any picture it is none that we can decode
         seconds += step
-        yield Grab(number, seconds, None, damaged=True)
+        yield Grab(number, packet, seconds, None, damaged=True)
         number += 1
 
 

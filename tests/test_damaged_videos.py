@@ -75,14 +75,15 @@ def test_what_is_made_of_a_damaged_frame_is_damaged(tmp_path: Path, name: str, c
     assert not np.array_equal(images(path)[15], before[15])  # which is what was judged
 
 
-@pytest.mark.parametrize("kind", ["zeros", "cut short"])
+@pytest.mark.parametrize("kind", ["noise", "zeros", "cut short"])
 @pytest.mark.parametrize(("name", "codec"), MJPEG)
 def test_a_damaged_jpeg_is_damaged_alone(tmp_path: Path, name: str, codec: str, kind: str) -> None:
     path = write_moving(tmp_path / name, codec)
     before = images(path)
     start, end = packets(path)[15]
     half = (start + end) // 2
-    overwrite(path, half, bytes(end - half) if kind == "zeros" else b"\xff\xd9" + bytes(end - half - 2))
+    new = {"noise": noise(40), "zeros": bytes(end - half), "cut short": b"\xff\xd9" + bytes(end - half - 2)}[kind]
+    overwrite(path, half, new)
     frames, failed = read(path)
     assert failed == [15]
     assert all(np.array_equal(frame.image, before[number]) for number, frame in frames.items())

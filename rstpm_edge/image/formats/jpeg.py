@@ -104,7 +104,7 @@ def decode(content: bytes) -> NDArray[np.uint8] | None:
             pixels = simplejpeg.decode_jpeg(cured, "CMYK" if four else "BGR")
         except ValueError:
             raise damaged() from None
-    if not _has_whole_scans(content):
+    if not has_whole_scans(content):
         raise damaged()
     return None if four or _may_be_turned(content) else pixels
 
@@ -127,7 +127,7 @@ def without_padding(content: bytes) -> bytes:
     return b"".join(kept)
 
 
-def _has_whole_scans(content: bytes) -> bool:
+def has_whole_scans(content: bytes) -> bool:
     """Whether each scan of a baseline JPEG holds its blocks and nothing else. True of other kinds, unseen."""
     quantizers: dict[int, int] = {}  # the first value of each table
     tables: dict[int, tuple[bytes, bytes]] = {}  # by class and number, as the file has them
