@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.bundle import Bundle
-from rstpm_edge.errors import ImageError, UsageError
+from rstpm_edge.errors import ImageError, ModelError, UsageError
 from rstpm_edge.fusion import kernels
 from rstpm_edge.image.decode import read_stored
 from rstpm_edge.image.mask import load_mask, stored_mask
@@ -35,8 +35,9 @@ class Detector:
         detector = Detector("model.onnx")
         result = detector(frame)
 
-    One detector may be shared by any number of threads. It opens no connections, and writes no files but those in
-    `engine_cache`.
+    One detector may be shared by any number of threads, and be pickled. A forked process opens the model once more at
+    its first image, if it is still the same; with another provider than "cpu" it has to make a detector of its own,
+    and is told so. A detector opens no connections, and writes no files but those in `engine_cache`.
 
     model: path of the .onnx file.
     providers: what runs the network: "cpu" (the default), "cuda", "tensorrt" or "openvino", ONNX Runtime's own names,
@@ -82,6 +83,7 @@ class Detector:
         allow_size_change: bool = False,
         notify: Notify | None = None,
     ) -> None:
+        options = {name: value for name, value in locals().items() if name not in ("self", "model")}  # for __reduce__
         if channels not in get_args(Channels):
             raise UsageError(f"channels must be one of {', '.join(get_args(Channels))}, but is {channels!r}.")
         if threshold is not None and alpha is not None:
@@ -90,6 +92,9 @@ class Detector:
         given_roi = None if from_model or roi is None else check_roi(roi)
         masked_by_model = isinstance(mask, str) and mask == "model"
         loaded_mask = None if mask is None or masked_by_model else load_mask(mask)
+        named = [name for name in ("mask", "engine_cache") if _is_path(options[name])]
+        places = {name: os.path.abspath(options[name]) for name in named if not (name == "mask" and masked_by_model)}
+        self._made_from = (os.path.abspath(model), {**options, **places, "roi": "model" if from_model else given_roi})
         session = open_session(model, providers=providers, threads=threads, polite=polite, engine_cache=engine_cache)
         self._channels = channels
         self._info = session.bundle
@@ -183,6 +188,15 @@ class Detector:
     ) -> None:
         self.close()
 
+    def __reduce__(self) -> tuple[Callable[..., "Detector"], tuple[Any, ...]]:
+        """Pickled, and copied, by the model's path and the options: the other process opens the file itself.
+
+        There, ModelError is raised if the file is not the same any more.
+        """
+        path, options = self._made_from
+        options = {**options, "threshold": self._threshold, "alpha": None}
+        return _unpickled, (type(self), path, options, self._running().fingerprint)
+
     def _judge(self, images: Iterable[ImageLike], *, room: int = 1) -> list[Result]:
         """Judge a batch. `room` says how many images to expect; more are taken too."""
         session = self._running()  # kept until the end, so that close() in another thread does no harm
@@ -227,3 +241,14 @@ class Detector:
         if not isinstance(image, np.ndarray):  # before it is cropped: a camera that fails gives None
             raise ImageError(f"An image must be a NumPy array or a path, but the image is {type(image).__name__}.")
         return image, self._channels
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, (str, os.PathLike))
+
+
+def _unpickled(kind: type[Detector], path: str, options: dict[str, Any], fingerprint: str) -> Detector:
+    detector = kind(path, **options)
+    if detector._running().fingerprint != fingerprint:
+        raise ModelError(f"The model {path} has changed since the detector was pickled; make a new Detector.")
+    return detector

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,9 +43,15 @@ class Scorer:
         size: tuple[int, int],
     ) -> None:
         self._fusion = fusion
-        self._fuse = make_fuser(fusion, map_sizes, size)
         self._evidence = evidence
-        self._fuse_evidence = None if evidence is None else make_fuser(evidence.fusion, map_sizes, size)
+        self._map_sizes, self._size = map_sizes, size
+        self._make_fusers()
+
+    def _make_fusers(self) -> None:
+        self._fuse = make_fuser(self._fusion, self._map_sizes, self._size)
+        evidence = self._evidence
+        self._fuse_evidence = None if evidence is None else make_fuser(evidence.fusion, self._map_sizes, self._size)
+        self._process = os.getpid()
 
     @property
     def kernel(self) -> str:
@@ -57,6 +64,8 @@ class Scorer:
         Raises ModelError when a map holds NaN or infinity, or a score would not be finite; TypeError and ValueError as
         `Fuser` does.
         """
+        if os.getpid() != self._process:  # forked: a thread that is gone may hold the plan's lock
+            self._make_fusers()
         fused = self._fuse(_with_head(maps, self._fusion))
         if self._evidence is None or self._fuse_evidence is None:
             return ScoredMaps(fused.anomaly_map, fused.score, fused.position)

@@ -6,8 +6,10 @@ import importlib.util
 import io
 import os
 import re
+import threading
+import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,22 @@ from rstpm_edge.providers import (
 
 _FATAL = 4  # ONNX Runtime's own messages stay off stderr: what goes wrong is raised
 
+# What runtimes have loaded in this process. A forked child has none of their threads: what it calls waits for them for
+# ever, or crashes, and so does freeing it. So the child keeps its copies until it ends, and opens sessions of its own.
+_loaded: "weakref.WeakSet[Any]" = weakref.WeakSet()
+_opening = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _opening
+    _opening = threading.Lock()  # another thread may have held it
+    for inference in list(_loaded):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(inference))
+    _loaded.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
 
 @dataclass(frozen=True)
 class Session:
@@ -39,7 +57,8 @@ class Session:
 
     `map_sizes` are the (height, width) of the three levels, finest first. `providers` are ONNX Runtime's names, or
     "OpenVINO CPU". `precision` is that of `Detector`'s providers, None where ONNX Runtime's own defaults hold.
-    `batch` is how many images the runtime takes at a time, None for any number. Safe to share between threads.
+    `batch` is how many images the runtime takes at a time, None for any number. `fingerprint` is that of the file.
+    Safe to share between threads. In a forked child it opens the file once more, and only if it is still the same.
     """
 
     path: Path
@@ -49,7 +68,11 @@ class Session:
     precision: str | None
     batch: int | None
     threads: int
+    fingerprint: str
     _inference: Any
+    _options: Mapping[str, Any]  # of `open_session`
+    _process: int = field(default_factory=os.getpid)
+    _in_children: dict[int, Any] = field(default_factory=dict)
 
     def run(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         """The bundle's outputs, each (N, h, w) float32, of `images` (N, H, W, 3) uint8 RGB. Raises ModelError."""
@@ -58,14 +81,35 @@ class Session:
         return parts[0] if len(parts) == 1 else [np.concatenate(level) for level in zip(*parts, strict=True)]
 
     def _run(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        inference = self._inference if os.getpid() == self._process else self._in_child()
         try:
-            maps: list[NDArray[np.float32]] = self._inference.run(list(self.bundle.output_names), {INPUT_NAME: images})
+            maps: list[NDArray[np.float32]] = inference.run(list(self.bundle.output_names), {INPUT_NAME: images})
         except Exception as error:  # the runtimes' exceptions have no base class but Exception
             raise ModelError(f"The model {self.path} could not be run: {reason(error)}.") from error
         expected = [(len(images), *self.map_sizes[i % 3]) for i in range(len(maps))]
         if [level.shape for level in maps] != expected:
             raise ModelError(f"The maps of {self.path} do not have the sizes that its metadata promises.")
         return maps
+
+    def _in_child(self) -> Any:
+        """The inference of a child of the process that opened this."""
+        process = os.getpid()
+        with _opening:
+            if process not in self._in_children:
+                if self.providers != ("CPUExecutionProvider",):
+                    # Neither CUDA nor OpenVINO outlives a fork: their locks may be held by threads that are gone.
+                    raise UsageError(
+                        f"A detector with {short(self.providers[0])} cannot be used in a forked process: make the "
+                        "Detector in the child, or start processes with multiprocessing's method spawn."
+                    )
+                own = open_session(**self._options)
+                if own.fingerprint != self.fingerprint:
+                    raise ModelError(
+                        f"The model {self.path} has changed since the detector was made, before the fork; "
+                        "make a new one."
+                    )
+                self._in_children[process] = own._inference
+            return self._in_children[process]
 
 
 def open_session(
@@ -82,6 +126,13 @@ def open_session(
     package; ProviderError for a provider that is not installed or cannot start; UsageError for other options that
     cannot work; OutputError when the folder for engines cannot be made.
     """
+    options = {
+        "path": os.path.abspath(path),  # a child may go to another folder
+        "providers": providers,
+        "threads": threads,
+        "polite": polite,
+        "engine_cache": engine_cache,
+    }
     choices = choose(providers)
     if threads is None:
         threads = usable_cores()
@@ -99,6 +150,7 @@ def open_session(
             inference = session_openvino.load(model, first, threads=threads, engine_cache=folder)
         else:
             inference = _load(model, choices, bundle, threads, polite, folder)
+    _loaded.add(inference)
     map_sizes = _check_graph(inference, bundle, model.path)
     return Session(
         path=model.path,
@@ -108,7 +160,9 @@ def open_session(
         precision=inference.precision if first.name == OPENVINO else first.precision,
         batch=min((choice.batch for choice in choices if choice.batch is not None), default=None),
         threads=threads,
+        fingerprint=model.fingerprint,
         _inference=inference,
+        _options=options,
     )
 
 
