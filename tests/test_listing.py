@@ -244,6 +244,26 @@ def test_infer_says_what_it_leaves_out(model: Path, odd: Path) -> None:
             assert len(lines) == 6
 
 
+def test_infer_judges_what_can_be_read_whatever_it_is_called(
+    model: Path, tmp_path: Path, bad: NDArray[np.uint8]
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    made = {"a.webp": ".webp", "b.jfif": ".jpg", "c.jpe": ".jpg", "d.pgm": ".pgm", "e.ppm": ".ppm", "f.jp2": ".jp2"}
+    made |= {"g.DIB": ".bmp", "h": ".webp", "i.dat": ".jp2", "j.001": ".pgm", "k.png": ".jpg"}
+    for name, extension in made.items():
+        (photos / name).write_bytes(encoded(bad[..., 0] if extension == ".pgm" else bad, extension))
+    with open(photos / "sparse.bmp", "wb") as file:
+        file.write(b"BM")
+        file.truncate(3 << 30)
+    result = command_line("infer", photos, "--json", "--model", model)
+    assert result.exit_code == 3
+    lines = list(map(json.loads, result.stdout.splitlines()))
+    judged = {Path(line["path"]).name: line.get("is_anomalous") for line in lines}
+    assert judged == {**dict.fromkeys(made, True), "sparse.bmp": None}
+    assert result.stderr.startswith(f"Error: Cannot read {photos / 'sparse.bmp'}: ")
+
+
 def test_infer_tells_of_pictures_that_it_cannot_read(model: Path, odd: Path) -> None:
     for name in ("6.gif", "7"):
         (odd / name).write_bytes(b"GIF89a" + bytes(100))
