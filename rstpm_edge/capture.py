@@ -15,6 +15,7 @@ from rstpm_edge.native import _native
 # that containers have for them.
 _WAITING = frozenset({"avc1", "h264", "x264", "davc", "hev1", "hevc", "hvc1", "h265"})
 _DEPENDENT = frozenset(map(ord, "PBSbp"))  # FFmpeg's letters for frames that are made of others
+_ONE_THREAD = hasattr(cv2, "CAP_PROP_N_THREADS")  # OpenCV before 4.8 (a distribution's) always takes all cores
 _lock = threading.Lock()
 _libraries: set[str] = set()
 
@@ -22,7 +23,7 @@ _libraries: set[str] = set()
 def open_video(path: str, *parameters: int, threads: int | None = None) -> cv2.VideoCapture:
     """OpenCV's capture of a file or stream through FFmpeg. `threads` of the decoder; by default one for each core."""
     options = list(parameters)
-    if threads is not None and hasattr(cv2, "CAP_PROP_N_THREADS"):  # a newer property
+    if threads is not None and _ONE_THREAD:
         options += [cv2.CAP_PROP_N_THREADS, threads]
     capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, options)
     _listen()  # FFmpeg is loaded now, and OpenCV has set its own listener
@@ -43,13 +44,13 @@ class Damage:
 
     def __init__(self, capture: cv2.VideoCapture, *, from_start: bool = False) -> None:
         self._capture = capture
-        self._complaints = _native.complaints_in_thread()
+        self._complaints = _complaints_here()
         self._key_since = True
         self.damaged = from_start and codec(capture) not in _WAITING
 
     def update(self) -> bool:
         """Take note of a grab; whether FFmpeg complained."""
-        count = _native.complaints_in_thread()
+        count = _complaints_here()
         complained, self._complaints = count > self._complaints, count
         if complained:
             self.damaged, self._key_since = True, False
@@ -69,6 +70,11 @@ def is_dependent(capture: cv2.VideoCapture) -> bool:
 def codec(capture: cv2.VideoCapture) -> str:
     """What the container calls the codec, such as "mjpg"."""
     return (int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF).to_bytes(4, "little").decode("latin-1").lower()
+
+
+def _complaints_here() -> int:
+    """Those of this thread; of the whole process where the decoder has threads of its own."""
+    return _native.complaints_in_thread() if _ONE_THREAD else complaints()
 
 
 def _listen() -> None:
