@@ -196,35 +196,10 @@ class InputCheck:
         self, pixels: NDArray[np.uint8], photo: NDArray[Any], name: object, profile: InputProfile
     ) -> None:
         """Look at an image as the model sees it, (h, w, 3) RGB: told is what the photo's type or channels explain."""
-        colours, (brightness, spread) = measure_colours(pixels), profile.brightness
-        white = (1 << self._bits) - 1
-        here, there = f"{colours.brightness:.0f}", f"{brightness:.0f}"
-        if photo.dtype == np.uint8 and profile.depth == 16:
-            like = f"is as bright as they were ({here} of 255; {there} is usual)"
-            if abs(colours.brightness - brightness) > max(4 * spread, DIFFERENT):
-                like = (
-                    f"has another brightness than they had ({here} of 255; {there} is usual): its verdict means little"
-                )
-            self._tell(
-                "bits",
-                f"{_first(name)} has 8-bit values, where the model learned from {profile.bits} bits of 16; 255 is "
-                f"taken for what {white} was, and it {like}.",
-            )
-        elif photo.dtype == np.uint16 and (highest := int(photo.max())) <= white // 4:
-            dark = colours.brightness < brightness / 2
-            if profile.depth == 8 and highest <= FEW:
-                self._tell(
-                    "bits",
-                    f"{_first(name)} holds 16-bit values of at most {highest}, where {white} is taken for white, and "
-                    f"the model learned from 8 bits: where it uses {max(highest.bit_length(), 8)} bits, scale it to 8 "
-                    "first, or train on such photos.",
-                )
-            elif profile.depth == 16 and dark:
-                self._tell(
-                    "bits",
-                    f"{_first(name)} holds values of at most {highest} and is dark ({here} of 255; {there} is usual), "
-                    f"where the model learned from {profile.bits} bits: does it use fewer?",
-                )
+        colours = measure_colours(pixels)
+        if about_bits := self._about_bits(colours.brightness, photo, _first(name), profile):
+            self._tell("bits", about_bits)
+            return  # what else is odd may come of that
         if profile.chroma < GREY and colours.chroma > IN_COLOUR:
             self._tell("colour", f"{_first(name)} is in colour, where the model learned from grey photos.")
         elif profile.chroma > 3 * GREY and colours.chroma < GREY / 2:
@@ -236,6 +211,34 @@ class InputCheck:
                 'RGB order takes Detector(channels="rgb"), one in OpenCV\'s order channels="bgr", and a file was '
                 "written wrongly.",
             )
+
+    def _about_bits(self, brightness: float, photo: NDArray[Any], name: str, profile: InputProfile) -> str | None:
+        """What to tell of a photo whose values have another range than those that were learned from."""
+        (usual, spread), white = profile.brightness, (1 << self._bits) - 1
+        levels = f"{brightness:.0f} of 255; {usual:.0f} is usual"
+        if photo.dtype == np.uint8:
+            if profile.depth == 8:
+                return None
+            like = f"is as bright as they were ({levels})"
+            if abs(brightness - usual) > max(4 * spread, DIFFERENT):
+                like = f"has another brightness than they had ({levels}): its verdict means little"
+            return (
+                f"{name} has 8-bit values, where the model learned from {profile.bits} bits of 16; 255 is taken for "
+                f"what {white} was, and it {like}."
+            )
+        highest = int(photo.max())
+        if profile.depth == 8 and highest <= FEW:
+            return (
+                f"{name} holds 16-bit values of at most {highest}, where {white} is taken for white, and the model "
+                f"learned from 8 bits: where it uses {max(highest.bit_length(), 8)} bits, scale it to 8 first, or "
+                "train on such photos."
+            )
+        if profile.depth == 16 and highest <= white // 4 and brightness < usual / 2:
+            return (
+                f"{name} holds values of at most {highest} and is dark ({levels}), where the model learned from "
+                f"{profile.bits} bits: does it use fewer?"
+            )
+        return None
 
     def _tell(self, kind: str, sentence: str) -> None:
         with self._lock:

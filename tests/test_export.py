@@ -174,7 +174,9 @@ def test_a_batch_gives_what_single_images_give(workplace: Workplace, images: lis
 
 
 def test_a_detector_judges_images_of_other_sizes(workplace: Workplace, images: list[NDArray[np.uint8]]) -> None:
-    detector = Detector(workplace.model, threads=1, channels="rgb")
+    detector = Detector(
+        workplace.model, threads=1, channels="rgb", allow_size_change=True, notify=lambda sentence: None
+    )
     for height, width in ((64, 96), (300, 200), (37, 501)):
         result = detector(cv2.resize(images[0], (width, height)))
         assert result.anomaly_map.shape == (height, width)

@@ -300,6 +300,7 @@ def test_values_beyond_the_learned_range_are_refused(model_factory: ModelFactory
 
 def test_few_bits_for_a_model_of_8_are_told_once(model_factory: ModelFactory) -> None:
     told = Told()
+    tinted = profile(chroma=30.0, tint=(10.0,) * 4)
     detector = Detector(model_factory(profile=profile()), notify=told)
     assert detector(deep(127 * 257)).score == 0  # 16 bits, as ever
     assert told == []
@@ -307,6 +308,9 @@ def test_few_bits_for_a_model_of_8_are_told_once(model_factory: ModelFactory) ->
         detector(deep(2032))
     assert len(told) == 1
     assert "at most 2032, where 65535 is taken for white" in told[0]
+    told.clear()
+    Detector(model_factory(profile=tinted), notify=told)(deep(2032))  # too dark to have a colour
+    assert len(told) == 1
 
 
 def test_8_bits_for_a_model_of_12_are_told_once(model_factory: ModelFactory) -> None:
