@@ -135,6 +135,10 @@ def test_nothing_of_the_machine_is_in_the_file(workplace: Workplace, graph: onnx
     places = [Path.home(), workplace.folder, Path(exporting.__file__).parent, Path(os.__file__).parent]
     for place in [str(path).encode() for path in places if len(str(path)) > 1]:
         assert place not in content, place
+    written = onnx.load_from_string(content)
+    for tensor in written.graph.initializer:
+        tensor.ClearField("raw_data")  # whose bytes may spell anything
+    content = written.SerializeToString()
     for word in (b".py", b"site-packages", b"Traceback", b"stack_trace", b"pkg.torch"):
         assert word not in content, word
     assert [entry.key for entry in graph.metadata_props] == [METADATA_KEY, CHECKSUM_KEY, FILE_CHECKSUM_KEY]
