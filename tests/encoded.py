@@ -64,26 +64,13 @@ def _compress(part: NDArray[np.uint8], compression: int) -> bytes:
         return zlib.compress(raw)
     if compression == PACKBITS:
         return b"".join(bytes([len(raw[i : i + 128]) - 1]) + raw[i : i + 128] for i in range(0, len(raw), 128))
-    if compression == LZW:  # OpenCV writes what we are after
-        flat = np.frombuffer(raw, np.uint8).reshape(1, -1)
-        options = [cv2.IMWRITE_TIFF_COMPRESSION, LZW, cv2.IMWRITE_TIFF_PREDICTOR, 1]
-        return strips_of(encode(".tif", flat, *options))[0]
+    if compression == LZW:  # each byte for itself; the table is cleared before its codes need ten bits
+        codes = [code for i, byte in enumerate(raw) for code in ((256, byte) if i % 200 == 0 else (byte,))] + [257]
+        bits = "".join(f"{code:09b}" for code in codes)
+        return int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
     if compression == JPEG:
         return encode(".jpg", part if part.ndim == 2 else part[..., ::-1])
     return raw
-
-
-def strips_of(content: bytes) -> list[bytes]:
-    """The strips of a classic little-endian TIFF file's first page."""
-    (at,) = struct.unpack_from("<I", content, 4)
-    found = {}
-    for i in range(struct.unpack_from("<H", content, at)[0]):
-        tag, kind, count, value = struct.unpack_from("<HHII", content, at + 2 + 12 * i)
-        size = count * struct.calcsize(_LETTERS.get(kind, "I"))
-        start = value if size > 4 else at + 2 + 12 * i + 8
-        if tag in (273, 279):
-            found[tag] = struct.unpack_from(f"<{count}{_LETTERS[kind]}", content, start)
-    return [content[start : start + length] for start, length in zip(found[273], found[279], strict=True)]
 
 
 def tiff(*pages: Page, order: str = "<", big: bool = False, extra: Sequence[tuple[int, int, int]] = ()) -> bytes:

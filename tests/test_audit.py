@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import Result
+from encoded import encode
 from numpy.typing import NDArray
 from rstpm_edge.training.audit import MINIMUM_IMAGES, audit
 from rstpm_edge.training.contact_sheet import CELLS, draw_sheet
@@ -47,6 +48,8 @@ def mixed(clean: Path, tmp_path: Path) -> Path:
     write(folder / "x_bright.png", np.clip(read(others[3]) * 2.2, 0, 255).astype(np.uint8))
     write(folder / "x_cut.png", read(others[4])[:90])
     (folder / "x_empty.png").write_bytes(b"")
+    jpeg = encode(".jpg", read(others[6]))
+    (folder / "x_lacking.jpg").write_bytes(jpeg[: len(jpeg) // 2] + jpeg[len(jpeg) // 2 + 400 :])
     image[40:80, 40:80] = image[40:80, 40:80][::-1, :, ::-1] // 2  # a stain
     write(folder / "x_stain.png", image)
     return folder
@@ -82,7 +85,7 @@ def test_everything_is_named_and_nothing_moved(mixed: Path, tmp_path: Path) -> N
     before = {path.name: path.read_bytes() for path in mixed.iterdir()}
     sheet, file = tmp_path / "sheet.png", tmp_path / "found.json"
     result = command_line("audit", mixed, "-o", sheet, "--json", file, "--size", 128)
-    assert result.exit_code == 3  # one cannot be read
+    assert result.exit_code == 3  # two cannot be read
     assert {path.name: path.read_bytes() for path in mixed.iterdir()} == before
 
     found = document(file)
@@ -97,7 +100,8 @@ def test_everything_is_named_and_nothing_moved(mixed: Path, tmp_path: Path) -> N
     twins = {Path(one["path"]).name: one["copy_of"] for one in found["named"] if one["copy_of"]}
     assert set(twins) == {"x_copy.png", "x_again.jpg"}
     assert Path(twins["x_copy.png"]).name == sorted(before)[0]
-    assert (found["images"], found["readable"]) == (len(before), len(before) - 1)
+    assert kinds_of["x_lacking.jpg"] == {"unreadable"}
+    assert (found["images"], found["readable"]) == (len(before), len(before) - 2)
     assert found["suspicious"] == sum(one["suspicious"] for one in found["named"])
     assert len(found["scores"]) == found["readable"]
     ranked = [one["score"] for one in found["named"] if one["rank"] is not None]

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from bundles import ModelFactory
 from click.testing import CliRunner, Result
+from encoded import LZW, encode, page, photo, tiff
 from numpy.typing import NDArray
 
 from rstpm_edge import Detector, __version__, inspection
@@ -144,6 +145,22 @@ def test_unreadable_images_are_told_and_the_others_judged(run: Any, photos: Path
     assert sum("score" in line for line in lines) == 3
     assert result.stderr.splitlines() == [f"Error: {error}" for error in errors.values()]
     assert "5 failed" in run("infer", photos, photos / "missing.png").stdout
+
+
+def test_images_that_opencv_would_decode_past_their_damage(run: Any, photos: Path) -> None:
+    grey = photo(96, 130)
+    strips = page(grey, compression=LZW)
+    strips.data = [*strips.data[:3], *(bytes(len(part)) for part in strips.data[3:])]
+    (photos / "3.tif").write_bytes(tiff(strips))
+    jpeg = encode(".jpg", grey)
+    (photos / "4.jpg").write_bytes(jpeg[: len(jpeg) // 2] + jpeg[len(jpeg) // 2 + 300 :])
+    (photos / "5.tif").write_bytes(tiff(page(grey), page(grey)))
+    os.mkfifo(photos / "6.png")
+    for name in ("3.tif", "4.jpg", "5.tif", "6.png"):
+        result = run("infer", photos / name)
+        assert result.exit_code == 3
+        one_line(result.stderr)
+        assert f"Cannot read {photos / name}: " in result.stderr
 
 
 def test_a_model_whose_maps_are_nan(run: Any, photos: Path, model_factory: ModelFactory) -> None:

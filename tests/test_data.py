@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from encoded import LZW, page, photo, tiff
 from numpy.typing import NDArray
 from rstpm_edge.training.data import (
     TestImage,
@@ -248,6 +249,14 @@ def test_unreadable_files_are_listed_all_at_once(damaged: list[Path]) -> None:
     first, *lines = str(error.value).splitlines()
     assert first == "3 of 8 images cannot be read; mend or remove them, or give --skip-unreadable:"
     assert [line.strip().split(": ")[0] for line in lines] == [f"Cannot read {damaged[i]}" for i in (1, 4, 6)]
+
+
+def test_what_opencv_would_decode_past_its_damage_is_not_learned_from(tmp_path: Path) -> None:
+    strips = page(photo(64, 64), compression=LZW)
+    strips.data = [*strips.data[:2], *(bytes(len(part)) for part in strips.data[2:])]
+    (tmp_path / "zeros.tif").write_bytes(tiff(strips))
+    with pytest.raises(DatasetError, match=r"Cannot read .*zeros\.tif: the file is truncated or damaged"):
+        load_inputs([put(tmp_path / "good.png"), tmp_path / "zeros.tif"], SIZE, "stretch")
 
 
 def test_skipping_names_what_it_skips(damaged: list[Path]) -> None:

@@ -34,7 +34,7 @@ def bomb(kind: str) -> bytes:
         marker = {"TEM": b"\xff\x01", "RST": b"\xff\xd3", "fill": b"\xff" * 9}[kind[5:]]
         return bytes(jpeg[:2] + marker + jpeg[2:]) + small[frame:]
     if kind == "scans":
-        progressive = encode(".jpg", photo(1600, 1600), cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+        progressive = encode(".jpg", np.zeros((1600, 1600), np.uint8), cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
         first = progressive.rindex(b"\xff\xda")
         return progressive[:-2] + progressive[first:-2] * 10_000 + progressive[-2:]
     if kind.startswith("tiff twice"):
@@ -127,6 +127,15 @@ def test_a_jpeg_2000_whose_two_sizes_differ() -> None:
     struct.pack_into(">I", content, header + 4, 65)
     with pytest.raises(ImageError, match="damaged"):
         decode_stored(bytes(content))
+
+
+def test_a_bigtiff_of_impossible_offsets() -> None:
+    content = bytearray(tiff(page(GREY), big=True))
+    for at in (8, struct.unpack_from("<Q", content, 8)[0]):
+        broken = bytearray(content)
+        struct.pack_into("<Q", broken, at, 2**64 - 1)
+        with pytest.raises(ImageError, match="damaged"):
+            decode_stored(bytes(broken))
 
 
 # What is no regular file

@@ -17,7 +17,7 @@ MAX_BYTES_BESIDE = 1 << 26  # notes, previews, padding
 MAX_BYTES_PER_PIXEL = 8  # four samples of 16 bits
 
 # A module's `size` gives (width, height) as the header has it, its `check` raises Problem unless all is there and
-# whole. Both raise struct.error where the content ends too early.
+# whole. Both raise struct.error or IndexError where the content ends too early.
 _FORMATS: tuple[tuple[bytes, ModuleType], ...] = (
     (b"\x89PNG\r\n\x1a\n", png),
     (b"\xff\xd8\xff", jpeg),
@@ -71,7 +71,7 @@ def check_length(head: bytes, length: int) -> None:
         width, height = module.size(head)
         if is_possible_size(width, height):
             pixels = width * height
-    except (Problem, struct.error):
+    except (Problem, struct.error, IndexError, OverflowError):
         pass  # the head is too short to tell
     if length > pixels * MAX_BYTES_PER_PIXEL + MAX_BYTES_BESIDE:
         raise Problem(f"the file has {length:,} bytes, more than an image of its size can have")
@@ -85,6 +85,6 @@ def check_encoded(content: bytes) -> tuple[int, int]:
         if not is_possible_size(width, height):
             raise Problem(f"it {impossible_size(width, height)}")
         module.check(content)
-    except (struct.error, IndexError):
+    except (struct.error, IndexError, OverflowError):  # OverflowError: an offset of 64 bits
         raise Problem(DAMAGED) from None
     return width, height

@@ -20,7 +20,7 @@ from rstpm_edge.image.formats.problem import Problem, damaged
 from rstpm_edge.native import _native
 
 MAX_SCANS = 100  # encoders write ten or so
-MAX_SCANNED = 16 * MAX_PIXELS  # pixels × scans: each scan goes over the whole picture
+MAX_SCANNED = 4 * MAX_PIXELS  # pixels × scans: each scan goes over the whole picture
 
 _MARKER = re.compile(rb"\xff+([^\x00\xff])")
 _END, _SCAN, _EXIF, _QUANTIZERS, _TABLES, _INTERVAL = 0xD9, 0xDA, 0xE1, 0xDB, 0xC4, 0xDD
@@ -82,7 +82,7 @@ def check(content: bytes) -> None:
     for segment in segments(content):
         scans += segment.marker == _SCAN
         if scans > MAX_SCANS or scans * width * height > MAX_SCANNED:
-            raise Problem(f"it has {MAX_SCANS} scans or more, or too many for its size; save it again as a JPEG or PNG")
+            raise Problem("it has too many scans for its size; save it as a baseline JPEG")
 
 
 def decode(content: bytes) -> NDArray[np.uint8] | None:

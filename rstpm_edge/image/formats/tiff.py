@@ -238,9 +238,9 @@ def _parts(page: _Page, file_length: int) -> Iterator[_Part]:
     planes = page.number(SAMPLES) if page.number(PLANES) == 2 else 1
     starts, lengths = (page.tags.get(tag) for tag in ((TILES, TILE_BYTES) if tiled else (STRIPS, STRIP_BYTES)))
     count = down * across * planes
-    if starts is None or lengths is None or min(len(starts), len(lengths)) < count:
+    if starts is None or lengths is None or not len(starts) == len(lengths) == count:
         raise damaged()
-    starts, lengths = starts[:count].astype(np.uint64), lengths[:count].astype(np.uint64)
+    starts, lengths = starts.astype(np.uint64), lengths.astype(np.uint64)
     last = np.uint64(file_length)
     if (starts == 0).any() or (lengths == 0).any() or (starts > last).any() or (lengths > last - starts).any():
         raise damaged()
