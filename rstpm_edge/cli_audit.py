@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rstpm_edge.cli_common import check_no_picture, real, say, say_table, training_module
-from rstpm_edge.cli_training import parse_size, parse_weights, progress_bars
+from rstpm_edge.cli_training import parse_size, parse_weights, show_progress
 from rstpm_edge.errors import UsageError
 from rstpm_edge.files import check_writable, write_bytes, write_json
 from rstpm_edge.image.roi import parse_roi
@@ -55,7 +55,7 @@ def audit(ctx: click.Context, /, data: Path, output: Path, json_file: Path | Non
     """
     _check_outputs(data, output, json_file)
     module, sheet = training_module("audit"), training_module("contact_sheet")
-    with progress_bars() as report:
+    with show_progress() as report:
         found = module.audit(
             data,
             most=options["most"],

@@ -1,14 +1,13 @@
 """`rstpm-edge benchmark`: how good it is on a whole data set, over several seeds."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import click
 
-from rstpm_edge.cli_common import Command, say, say_note, say_table, training_module
-from rstpm_edge.cli_training import parse_overrides, parse_size, parse_weights, progress_bars
+from rstpm_edge.cli_common import Command, say, say_table, training_module
+from rstpm_edge.cli_training import parse_overrides, parse_size, parse_weights, show_progress
 from rstpm_edge.errors import TrainingError, UsageError
 
 DATASETS = ("mvtec", "visa", "btad", "mtd", "folder")
@@ -69,9 +68,9 @@ def benchmark(output: Path, **options: Any) -> None:
           --weights resnet18=resnet18.pth --weights resnet50=resnet50.pth
     """
     plan, categories, machine = parse_benchmark(options)
-    with progress_of_many() as (report, say_line):
+    with show_progress() as report:
         found = training_module("benchmark").run_benchmark(
-            plan, categories, output, machine, report=report, say=say_line
+            plan, categories, output, machine, report=report, say=report.say
         )
     if found.results:
         say_table(training_module("results").text_table(found.results))
@@ -110,9 +109,9 @@ def compare(
 
     Returns the Benchmark of each. Raises TrainingError where one of them is not complete.
     """
-    with progress_of_many() as (report, say_line):
+    with show_progress() as report:
         found = training_module("benchmark").run_comparison(
-            title, plans, categories, output, machine, report=report, say=say_line
+            title, plans, categories, output, machine, report=report, say=report.say
         )
     say_table((output / "comparison.md").read_text().rstrip())
     refuse_failures([failure for one in found.values() for failure in one.failures])
@@ -127,20 +126,6 @@ def refuse_failures(failures: Sequence[Any]) -> None:
             f"{len(failures)} training{'s' if len(failures) > 1 else ''} failed; {first.category}, seed {first.seed}: "
             f"{first.reason}"
         )
-
-
-@contextlib.contextmanager
-def progress_of_many() -> Iterator[tuple[Callable[[Any], None], Callable[[str], None]]]:
-    """`report` and `say` for a benchmark: fresh bars below each line said, all on standard error."""
-    with contextlib.ExitStack() as stack:
-        bars: list[Callable[[Any], None]] = []
-
-        def say_line(line: str) -> None:
-            stack.close()
-            say_note(line)
-            bars[:] = [stack.enter_context(progress_bars())]
-
-        yield lambda progress: bars[0](progress), say_line
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

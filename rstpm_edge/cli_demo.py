@@ -1,5 +1,6 @@
 """`rstpm-edge demo`: the whole way from good photos to verdicts, in one folder."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ from rstpm_edge.cli_common import say, training_module
 from rstpm_edge.cli_export import say_export
 from rstpm_edge.cli_infer import infer
 from rstpm_edge.cli_train import say_run
-from rstpm_edge.cli_training import progress_bars
+from rstpm_edge.cli_training import Display, show_progress
 from rstpm_edge.files import drop_link, make_folder
+from rstpm_edge.progress import Progress
 
+RENDERING, EXPORTING = 0.06, 0.06  # of what the training takes, about
 PER_KIND = 2  # images of each defect that are judged, and three times as many good ones
 
 
@@ -33,23 +36,27 @@ def demo(ctx: click.Context, data: Path | None, output: Path, max_minutes: float
     """
     module = training_module("train")
     make_folder(output)
-    if data is None:
-        data = output / "data"
-        say(f"Rendering photos of a machined part into {data} …")
-        training_module("demo_product").write_dataset(data, seed=seed)
-    picked = _picked(training_module("data").test_images(data))  # before the work: it may have none
-    for sentence in training_module("data").about_test_folders(data):
-        say(sentence)
-    say(f"Training on the good images of {data} …")
-    run_folder = _fresh(output / "run")
-    with progress_bars() as report:
-        run = module.train(
-            data, module.TrainingOptions(max_minutes=max_minutes, seed=seed), folder=run_folder, report=report
-        )
-    say_run(run)
     model = output / "model.onnx"
-    drop_link(model)
-    say_export(training_module("export").export(run, model))
+    with show_progress() as display:
+        whole = _Whole(display)
+        if data is None:
+            data = output / "data"
+            say(f"Rendering photos of a machined part into {data} …")
+            training_module("demo_product").write_dataset(data, seed=seed, progress=whole.rendering)
+        picked = _picked(training_module("data").test_images(data))  # before the work: it may have none
+        display.pause()
+        for sentence in training_module("data").about_test_folders(data):
+            say(sentence)
+        say(f"Training on the good images of {data} …")
+        options = module.TrainingOptions(max_minutes=max_minutes, seed=seed)
+        run = module.train(data, options, folder=_fresh(output / "run"), report=whole)
+        display.pause()
+        say_run(run)
+        whole.exporting(0, 1)
+        drop_link(model)
+        exported = training_module("export").export(run, model)
+        whole.exporting(1, 1)
+    say_export(exported)
     images = [str(image) for image in picked]
     overlays = output / "overlays"
     say(f"Judging {len(images)} images that the model has not seen:")
@@ -61,6 +68,29 @@ def demo(ctx: click.Context, data: Path | None, output: Path, max_minutes: float
             if verdict.exit_code > 1:  # 1 says that defects were found, as they should be
                 raise
     say(f"Pictures of the verdicts: {overlays}")
+
+
+class _Whole:
+    """Progress of the demo: of the training, with what comes before and after it."""
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+        self._plan: dict[str, float] = {}
+
+    def __call__(self, progress: Progress) -> None:
+        """Show how far the training is."""
+        if progress.plan is not None:
+            share = sum(progress.plan.values())
+            self._plan = {"rendering": RENDERING * share, **progress.plan, "exporting": EXPORTING * share}
+        self._display(replace(progress, plan=self._plan or None))
+
+    def rendering(self, done: int, total: int) -> None:
+        """Show how many photos are rendered."""
+        self._display(Progress("rendering", done, total, plan={"rendering": RENDERING, "training": 1.0}))
+
+    def exporting(self, done: int, total: int) -> None:
+        """Show whether the export is done."""
+        self._display(Progress("exporting", done, total, plan=self._plan or None))
 
 
 def _picked(images: list[Any]) -> list[Path]:

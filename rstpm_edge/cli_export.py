@@ -10,12 +10,11 @@ from rstpm_edge.cli_common import (
     images_below,
     model_option,
     say,
-    say_note,
     say_table,
     size_change_option,
     training_module,
 )
-from rstpm_edge.cli_training import parse_margins, progress_bars
+from rstpm_edge.cli_training import parse_margins, show_progress
 from rstpm_edge.errors import ExportError, UsageError
 from rstpm_edge.files import check_writable
 from rstpm_edge.processor import advice
@@ -81,7 +80,7 @@ def export(
         margins=training_module("gate").checked_margins(limits),
     )
     run = run or training_module("run").newest_run()
-    with progress_bars() as report:
+    with show_progress() as report:
         found = module.export(
             run,
             output,
@@ -154,7 +153,10 @@ def verify(paths: tuple[Path, ...], model: Path, run: Path | None, most: int, al
     images = [image for path in paths for image in (images_below(path) if path.is_dir() else [path])]
     chosen = [images[i * len(images) // most] for i in range(most)] if len(images) > most else images
     run = run or training_module("run").newest_run()
-    result = training_module("verify").verify(run, model, chosen, allow_size_change=allow_size_change, notify=say_note)
+    with show_progress() as display:
+        result = training_module("verify").verify(
+            run, model, chosen, allow_size_change=allow_size_change, notify=display.say, report=display
+        )
     say(
         f"{result.images} images; largest difference of a map {result.map_onnxruntime:.1e} (ONNX Runtime and PyTorch), "
         f"of the fused map {result.fused_extension:.1e} (extension and NumPy, relative), "

@@ -7,7 +7,7 @@ import click
 from click.core import ParameterSource
 
 from rstpm_edge.cli_common import say, training_module
-from rstpm_edge.cli_training import parse_overrides, parse_size, parse_weights, progress_bars
+from rstpm_edge.cli_training import parse_overrides, parse_size, parse_weights, show_progress
 from rstpm_edge.errors import UsageError
 from rstpm_edge.image.roi import parse_roi
 
@@ -38,7 +38,7 @@ ODD = 1.25  # times as far above the typical score as the next
 )
 @click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Another value for a preset's field.")
 @click.option("--epochs", type=int, help="Passes over the images.  [default: the preset's]")
-@click.option("--max-minutes", type=float, help="Finish the students' schedule within this time, with fewer epochs.")
+@click.option("--max-minutes", type=float, help="Finish all of the training within this time, with fewer epochs.")
 @click.option(
     "--size",
     default="256",
@@ -80,7 +80,7 @@ def train(ctx: click.Context, /, data: Path | None, **options: Any) -> None:
     module = training_module("train")
     presets = training_module("presets")
     machine = module.Machine(options["device"], options["precision"], options["processes"])
-    with progress_bars() as report:
+    with show_progress() as report:
         if options["resume"] is not None:
             if data is not None:
                 raise UsageError("Give either DATA or --resume RUN: a run knows its data.")
@@ -151,6 +151,8 @@ def say_run(run: Path) -> None:
         say(f"The {held} held-out images allow no smaller rate; 0.01 takes 99 of them.")
     _say_odd_one(summary)
     _say_dial(calibration)
+    if reason := training_module("convergence").unfinished(summary.losses):
+        say(f"This training is not done: {reason}. Train longer, with more --max-minutes or --epochs.")
 
 
 def _say_dial(calibration: "Calibration") -> None:

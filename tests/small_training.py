@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 from rstpm_edge.training import train
-from rstpm_edge.training.fit import Progress
 from rstpm_edge.training.run import load_checkpoint, load_summary
 from rstpm_edge.training.train import Machine, TrainingOptions
+
+from rstpm_edge.progress import Progress
 
 CPU = Machine("cpu", precision="32-true")
 SIZE = (64, 64)

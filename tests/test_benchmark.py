@@ -16,7 +16,6 @@ from quick_benchmark import TINY, Trainings, export_in_no_time, plan_for, train_
 from rstpm_edge.training import benchmark, results
 from rstpm_edge.training.benchmark import chosen_images, run_benchmark
 from rstpm_edge.training.datasets import load_categories
-from rstpm_edge.training.fit import Progress
 from rstpm_edge.training.overrides import override
 from rstpm_edge.training.plan import Plan
 from rstpm_edge.training.presets import EDGE, PAPER
@@ -27,6 +26,7 @@ from workplace import command_line, document
 
 from rstpm_edge.cli_benchmark import parse_seeds
 from rstpm_edge.errors import OutputError, TrainingError, UsageError, WeightsError
+from rstpm_edge.progress import Progress
 
 ROOT = Path(__file__).parent.parent
 CPU = Machine("cpu", precision="32-true")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,11 +27,16 @@ from rstpm_edge.cli_train import say_run
 COMMANDS = ("audit", "train", "export", "evaluate", "benchmark", "demo")
 
 
+def without_progress(errors: str) -> list[str]:
+    """The lines of standard error, but for those that tell of progress."""
+    return [line for line in errors.splitlines() if not re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \w+: .*%", line)]
+
+
 def sentence(result: Result) -> str:
-    """What a mistake gets: exit code 2, and one line on standard error."""
+    """What a mistake gets: exit code 2, and one line on standard error, below those of the progress."""
     assert result.exit_code == 2
     assert result.stdout == ""
-    lines = result.stderr.splitlines()
+    lines = without_progress(result.stderr)
     assert len(lines) == 1, result.stderr
     assert lines[0].startswith("Error: ")
     assert "Traceback" not in result.stderr
@@ -49,7 +55,13 @@ def test_training_says_what_it_promises(workplace: Workplace) -> None:
     assert first.endswith(f"loss {stpm:.3f} (STPM pair), {recon:.3f} (reconstruction pair).")
     assert second.startswith("A good part is rejected with probability at most 0.25, for parts like the 3 held-out")
     assert third == "The 3 held-out images allow no smaller rate; 0.01 takes 99 of them."
-    assert "Students" in errors
+    told = [line.split(" ", 2)[2] for line in errors.splitlines()]
+    stages = ("Reading", "Angles", "Teachers", "Students", "Usual", "Head", "Calibration")
+    assert [line.partition(":")[0] for line in told if ": done in " in line] == list(stages)
+    assert any(line.startswith("Students: ") and "epoch 2 of 2, loss " in line for line in told)
+    kept = [line.split(" ", 2)[2] for line in (workplace.run / "train.log").read_text().splitlines()]
+    assert [line.partition(":")[0] for line in kept] == [*(line.partition(":")[0] for line in told), "Finished."]
+    assert output.splitlines()[-1].startswith("This training is not done: its loss still fell by ")
 
 
 @pytest.mark.parametrize(
@@ -81,8 +93,8 @@ def test_what_another_rate_would_do_is_told(
     scores = calibrate(range(count), alpha)
     save_summary(tmp_path, dataclasses.replace(load_summary(workplace.run), calibration=scores, highest=()))
     say_run(tmp_path)
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert last == said if said else "infer --alpha" not in last
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "infer --alpha" in line] == ([said] if said else [])
 
 
 @pytest.mark.parametrize(
@@ -317,11 +329,12 @@ def test_unreadable_images_are_one_error_or_a_line_each(tmp_path: Path) -> None:
     assert "3.png" in said
     result = command_line("train", tmp_path, "--size", 64, "--device", "cpu", "--skip-unreadable")
     assert result.exit_code == 2
-    assert result.stderr == "Error: Only 4 images can be read; training needs at least 5.\n"
+    assert without_progress(result.stderr) == ["Error: Only 4 images can be read; training needs at least 5."]
     cv2.imwrite(str(tmp_path / "1.png"), np.full((70, 70, 3), 99, np.uint8))
     result = command_line("train", tmp_path, "--size", 64, "--device", "cpu", "--skip-unreadable", "--epochs", 1)
     assert result.exit_code == 0
-    assert result.stderr.splitlines()[0].startswith(f"Skipped: Cannot read {tmp_path / '3.png'}")
+    (skipped,) = (line for line in result.stderr.splitlines() if "Skipped: " in line)
+    assert skipped.split(" ", 2)[2].startswith(f"Skipped: Cannot read {tmp_path / '3.png'}")
 
 
 WITHOUT_TRAINING = """

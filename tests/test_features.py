@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from rstpm_edge.training import features, memory
-from rstpm_edge.training.fit import Progress
 from rstpm_edge.training.model import RSTPM
 from rstpm_edge.training.presets import EDGE
 from small_training import SIZE, Stop, same_results, teach
 
 from rstpm_edge.errors import OutputError
+from rstpm_edge.progress import Progress
 
 
 def test_features_on_disk_train_like_features_in_memory(

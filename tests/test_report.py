@@ -18,7 +18,7 @@ from labelled import NASTY, write_labelled
 from rstpm_edge.training.evaluate import Evaluation, measure
 from rstpm_edge.training.predictions import Predictions, predict
 from rstpm_edge.training.report import MAX_BYTES, render_report, write_report
-from rstpm_edge.training.report_facts import percent
+from rstpm_edge.training.report_facts import counted, percent
 from rstpm_edge.training.report_pictures import Painter
 from workplace import command_line
 
@@ -162,7 +162,7 @@ def test_the_figures_are_those_of_the_evaluation(document: Document, evaluation:
     cards = [" ".join(card.text.split()) for card in document.all("div", **{"class": "card"})]
     low, high = recall.interval
     assert cards[1] == (
-        f"Defects found (recall) {percent(recall.rate)} {recall.anomalous} of 9 defective images are called anomalous. "
+        f"Defects found (recall) {percent(recall.rate)} {recall.anomalous} of 9 defective images called anomalous. "
         f"95 % interval {percent(low)[:-2]} to {percent(high)}"
     )
     assert cards[2].startswith(f"Image AUROC {evaluation.both.image_auroc:.3f}")
@@ -170,7 +170,7 @@ def test_the_figures_are_those_of_the_evaluation(document: Document, evaluation:
 
     matrix = document.table("summary")[:2]
     assert matrix == [
-        ["6 good", str(6 - rejects.anomalous), f"{rejects.anomalous} false rejects"],
+        ["6 good", str(6 - rejects.anomalous), counted(rejects.anomalous, "false reject")],
         ["9 defective", f"{9 - recall.anomalous} missed", str(recall.anomalous)],
     ]
     metrics = document.table("metrics")
@@ -223,7 +223,7 @@ def test_the_gallery_shows_every_image_worst_first(document: Document, evaluatio
     assert wrong > 0
     assert "right" not in outcomes[:wrong]
     note = document.one("section", id="gallery").text
-    assert f"All 15 test images: 0 of 0 false rejects, {wrong} of {wrong} missed defects" in note
+    assert f"All 15 test images: 0 of 0 false rejects, {wrong} of {counted(wrong, 'missed defect')}" in note
 
 
 def test_the_overlay_and_the_maps_show_where_the_defect_is(predictions: Predictions) -> None:

@@ -11,8 +11,8 @@ import pytest
 from html_document import Document
 from labelled import write_labelled
 from rstpm_edge.training.evaluate import JudgedImage, Verdicts, evaluate
-from rstpm_edge.training.report_charts import roc_chart, score_chart
-from rstpm_edge.training.report_facts import chance_of_rejects, percent, promise
+from rstpm_edge.training.report_charts import _place_label, roc_chart, score_chart
+from rstpm_edge.training.report_facts import chance_of_rejects, counted, percent, promise
 from rstpm_edge.training.report_selection import ends, fitting, gallery_order, worst_first
 
 from rstpm_edge.calibration import Calibration
@@ -130,7 +130,48 @@ def test_a_chart_of_any_scores(values: list[float], threshold: float) -> None:
     assert 3 <= len([text for text in document.all("text") if text.attributes["class"] == "tick middle"]) <= 12
 
 
+def test_a_narrow_chart_has_room_for_its_letters() -> None:
+    scores = {"good": np.arange(30.0), "a long name of a kind": np.arange(20.0, 50.0)}
+    wide, narrow = (Document(score_chart(scores, 25.0, narrow=narrow)) for narrow in (False, True))
+    assert [chart.one("svg").attributes["class"] for chart in (wide, narrow)] == ["chart wide", "chart narrow"]
+    assert str(narrow.one("svg").attributes["viewbox"]).split()[2] == "360"
+    ticks = [text for text in narrow.all("text") if text.attributes["class"] == "tick middle"]
+    places = [float(str(tick.attributes["x"])) for tick in ticks]
+    assert min(after - before for before, after in pairwise(places)) > 25
+    assert all(96 <= float(str(bar.attributes["x"])) <= 316 for bar in narrow.all("rect"))
+    assert sum(int(bar.text.partition(" ")[0]) for bar in narrow.all("rect")) == 60
+    assert "a long nam…" in narrow.one("svg").text
+
+
+@pytest.mark.parametrize(("rate", "found"), [(0.0, 0.5), (0.02, 0.9), (0.5, 1.0), (0.9, 1.0), (1.0, 1.0)])
+def test_the_label_covers_no_point_and_no_curve(rate: float, found: float) -> None:
+    plot = (58.0, 14.0, 388.0, 344.0)
+    point = (58 + 330 * rate, 344 - 330 * found)
+    curve = [(58.0, point[1] + (344 - point[1]) * i / 50) for i in range(51)]
+    curve += [(58 + (point[0] - 58) * i / 50, point[1]) for i in range(51)]
+    curve += [(point[0] + (388 - point[0]) * i / 50, point[1] + (14 - point[1]) * i / 50) for i in range(51)]
+    x, y, kind = _place_label(point, [point, *curve], plot)
+    left = x - 68 if kind.endswith("end") else x
+    assert plot[0] <= left <= left + 68 <= plot[2]
+    assert plot[1] <= y - 13 <= y <= plot[3]
+    assert not [(a, b) for a, b in curve if left < a < left + 68 and y - 13 < b < y]
+
+
 # Words
+
+
+@pytest.mark.parametrize(
+    ("number", "every", "said"),
+    [
+        (0, False, "0 false rejects"),
+        (1, False, "1 false reject"),
+        (2, False, "2 false rejects"),
+        (1, True, "the one false reject"),
+        (3, True, "all 3 false rejects"),
+    ],
+)
+def test_one_is_not_many(number: int, every: bool, said: str) -> None:
+    assert counted(number, "false reject", every=every) == said
 
 
 def test_chance_of_rejects_is_that_of_a_simulation() -> None:

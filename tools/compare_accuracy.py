@@ -128,7 +128,7 @@ def train_ours(settings: Settings, common: Mapping[str, Any]) -> tuple[Path, flo
     from rstpm_edge.training.export import export
     from rstpm_edge.training.train import TrainingOptions, train
 
-    from rstpm_edge.cli_training import progress_bars
+    from rstpm_edge.cli_training import show_progress
 
     folder = settings.output / "rstpm"
     model, result = folder / "model.onnx", folder / "result.json"
@@ -138,7 +138,7 @@ def train_ours(settings: Settings, common: Mapping[str, Any]) -> tuple[Path, flo
         shutil.rmtree(folder, ignore_errors=True)
         wall, cores = time.monotonic(), time.process_time()
         options = TrainingOptions(seed=settings.seed, size=SIZE)
-        with progress_bars() as report:
+        with show_progress() as report:
             run = train(settings.data, options, folder=folder / "run", report=report)
         minutes, core_minutes = (time.monotonic() - wall) / 60, (time.process_time() - cores) / 60
         export(run, model)

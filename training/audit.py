@@ -17,11 +17,11 @@ from rstpm_edge.image.decode import read_stored
 from rstpm_edge.image.placement import Placement, ResizePolicy
 from rstpm_edge.image.preprocess import to_input, to_rgb
 from rstpm_edge.image.roi import Roi, crop
+from rstpm_edge.progress import Progress, Report
 from rstpm_edge.regions import Grid
 
 from .data import Seen, about_left_out, good_images, ignore
 from .duplicates import find_duplicates, fingerprint
-from .fit import Progress, Report
 from .learned_photos import PhotoCounter
 from .model import RSTPM
 from .photo_quality import Measures, Remark, judge_quality, measure
@@ -31,6 +31,9 @@ from .unusual import CELL, Ranking, rank
 
 MINIMUM_IMAGES = 10  # fewer cannot say what is usual
 CLEAR = 0.05  # a good set would hold an image as unusual as this one in at most so many cases
+
+# What each stage takes, about, of one minute on photos of a megapixel.
+PLAN = {"reading": 25.0, "teacher": 25.0, "comparing": 10.0}
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,7 @@ def audit(
     for sentence in left_out:
         report(Progress("skipped", 0, 0, warning=sentence))
     model = RSTPM(EDGE, weights)  # wrong weights are told before the work
+    report(Progress("reading", 0, len(files), plan=PLAN))
     counter = PhotoCounter()
     photos, inputs, unreadable = _read(files, size, resize, roi, report, seen=counter.add)
     bits = counter.bits() if counter.deep else 16

@@ -21,11 +21,11 @@ import numpy as np
 
 from rstpm_edge.errors import DatasetError, ExportError, ImageError, ModelError, TrainingError
 from rstpm_edge.files import drop_link, make_folder, write_bytes, write_json
+from rstpm_edge.progress import Progress, Report
 
 from .datasets import Category, about_category
 from .evaluate import measure
 from .export import export
-from .fit import Progress, Report
 from .plan import Plan, check, claim
 from .predictions import predict
 from .recorded_files import identify
@@ -33,6 +33,8 @@ from .report import write_report
 from .results import Result, comparison, load_result, markdown, save_result, summary
 from .run import load_checkpoint, load_config, load_summary
 from .train import Machine, resume, train
+
+TESTING = 0.1  # of what a training takes, about
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ def run_benchmark(
     for sentence in dict.fromkeys(told for category in categories for told in about_category(category)):
         say(sentence)
     benchmark = _collect(plan, categories, known, failures)
+    parts, part = sum(result is None for result in known.values()), 0
     for number, (category, seed) in enumerate(pending, 1):
         if known[category.name, seed] is not None:
             if plan.reports and not (page := _report_path(output, category, seed)).exists():
@@ -87,8 +90,11 @@ def run_benchmark(
                 say(f"{category.name}, seed {seed} was finished without {page}: remove {result} to have it done again.")
         else:
             say(f"{category.name}, seed {seed} ({number} of {len(pending)})")
+            part += 1
             try:
-                known[category.name, seed] = _run_one(plan, category, seed, output, machine, report)
+                known[category.name, seed] = _run_one(
+                    plan, category, seed, output, machine, _of_part(report, part, parts)
+                )
             except (DatasetError, ExportError, ImageError, ModelError, TrainingError) as error:
                 failures.append(Failure(category.name, seed, str(error)))
                 say(f"{category.name}, seed {seed} failed: {error}")
@@ -139,6 +145,18 @@ def chosen_images(files: Sequence[Path], most: int | None, seed: int) -> list[Pa
         return list(files)
     order = np.random.default_rng((seed, 1)).permutation(len(files))
     return [files[i] for i in np.sort(order[:most])]
+
+
+def _of_part(report: Report, part: int, parts: int) -> Report:
+    """`report` for one training of several, whose plan ends with the tests."""
+
+    def tell(progress: Progress) -> None:
+        plan = progress.plan
+        if plan is not None:
+            plan = {**plan, "testing": TESTING * sum(plan.values())}
+        report(replace(progress, plan=plan, part=part, parts=parts))
+
+    return tell
 
 
 def _run_one(

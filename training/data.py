@@ -155,15 +155,17 @@ def load_inputs(
     skip_unreadable: bool = False,
     bits: int = 16,
     seen: Seen = ignore,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[NDArray[np.uint8], list[Path], list[str]]:
     """Read images and bring them, or the part of them in `roi`, to the model's input.
 
     Returns the inputs (N, H, W, 3) uint8 RGB, the paths they came from, and a sentence for each file that was
     skipped. Without `skip_unreadable`, one DatasetError lists every unreadable file at once. `bits` is the range of
     16-bit values. `seen` is shown each photo as it is stored (BGR), and its input with the place that it has there.
+    `progress` is called with the number of files done.
     """
     inputs, kept, problems = [], [], []
-    for path in paths:
+    for done, path in enumerate(paths, 1):
         try:
             photo = read_stored(path)
             taken, placement = to_input(crop(photo, roi, path), size, resize, channels="bgr", bits=bits)
@@ -173,6 +175,7 @@ def load_inputs(
             seen(photo, taken, placement)
             inputs.append(taken)
             kept.append(path)
+        progress(done)
     if problems and not skip_unreadable:
         raise DatasetError(
             f"{len(problems)} of {len(paths)} images cannot be read; mend or remove them, or give "

@@ -10,6 +10,7 @@ it. Surfaces have twice the resolution of the picture and lie straight; the pose
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -145,11 +146,14 @@ def write_dataset(
     test_good: int = 20,
     test_per_kind: int = 5,
     size: tuple[int, int] = (320, 320),
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Write a data set in MVTec AD layout: train/good, test/good, test/KIND, ground_truth/KIND.
 
-    A picture depends on the seed, its folder and its number alone: asking for more leaves the others alone.
+    A picture depends on the seed, its folder and its number alone: asking for more leaves the others alone. `progress`
+    gets (done, total) after each.
     """
+    done, total = 0, train + test_good + test_per_kind * len(DEFECT_KINDS)
     groups = [("train", "good", train), ("test", "good", test_good)]
     groups += [("test", kind, test_per_kind) for kind in DEFECT_KINDS]
     for split, kind, count in groups:
@@ -159,6 +163,8 @@ def write_dataset(
             _write(folder / split / kind / f"{index:03}.png", image)
             if kind != "good":
                 _write(folder / "ground_truth" / kind / f"{index:03}_mask.png", mask)
+            done += 1
+            progress(done, total)
 
 
 @lru_cache(maxsize=4)

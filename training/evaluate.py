@@ -162,8 +162,8 @@ def evaluate(
     return measure(predict(data, model, images=images, threads=threads, providers=providers, report=report))
 
 
-def measure(predictions: Predictions) -> Evaluation:
-    """Compare predictions with the labels and masks.
+def measure(predictions: Predictions, *, progress: Callable[[int, int], None] = lambda done, total: None) -> Evaluation:
+    """Compare predictions with the labels and masks. `progress` gets (done, total) of the rows of figures.
 
     Pixel metrics are taken at each image's own resolution, the pixels of all images pooled. Memory, beside the masks'
     byte: four bytes for each pixel of the data set, about 80 for a defective one, and one full-size map at a time.
@@ -173,14 +173,22 @@ def measure(predictions: Predictions) -> Evaluation:
     _check_memory(predictions)
     bundle = predictions.bundle
     defective = np.array([image.is_defective for image in predictions.images])
+    rows, total = 0, 3 + len(bundle.map_names)  # both pairs, each alone, and each map
     groups: dict[str, list[int]] = {}  # the images of each kind, "good" first
     for i, image in enumerate(predictions.images):
         groups.setdefault(image.kind, []).append(i)
 
+    def count() -> None:
+        nonlocal rows
+        rows += 1
+        progress(rows, total)
+
     def alone(fusion: Fusion, evidence: Evidence | None, kept: Sequence[int] = ALL_MAPS) -> Metrics:
         score = predictions.scorer(fusion, evidence, kept)
         pixels = _ranked(predictions, score, range(len(defective)))
-        return _metrics(defective, _scores(score, len(defective)), [pixels])
+        metrics = _metrics(defective, _scores(score, len(defective)), [pixels])
+        count()
+        return metrics
 
     score = predictions.scorer(bundle.fusion, bundle.evidence)
     scores = _scores(score, len(defective))
@@ -192,6 +200,7 @@ def measure(predictions: Predictions) -> Evaluation:
         for chosen in [groups["good"] + groups[kind]]
     }
     both = _metrics(defective, scores, list(pixels.values()))
+    count()
     del pixels
 
     calibration = bundle.calibration

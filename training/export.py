@@ -23,11 +23,12 @@ from rstpm_edge.image.preprocess import to_input
 from rstpm_edge.image.roi import Roi, crop
 from rstpm_edge.model_file import stamps
 from rstpm_edge.ort import onnxruntime
+from rstpm_edge.progress import Report
 from rstpm_edge.regions import Grid
 from rstpm_edge.scoring import Scorer
 from rstpm_edge.stored_mask import StoredMask
 
-from .fit import Report
+from .convergence import unfinished
 from .gate import Comparison
 from .graph_runner import open_graph
 from .model import RSTPM
@@ -158,7 +159,7 @@ def export(
 
 def _bundle(config: RunConfig, summary: Summary, teachers: tuple[Teacher, Teacher]) -> Bundle:
     """What the model file of a run says of itself."""
-    final = summary.losses[-1]
+    final, reason = summary.losses[-1], unfinished(summary.losses)
     return Bundle(
         preset=config.preset.name,
         height=config.height,
@@ -176,6 +177,7 @@ def _bundle(config: RunConfig, summary: Summary, teachers: tuple[Teacher, Teache
             "minutes": round(summary.minutes, 2),
             "seed": config.seed,
             "loss": {"stpm": round(final[0], 4), "recon": round(final[1], 4)},
+            **({} if reason is None else {"not done": reason}),
         },
         roi=config.roi,
         evidence=summary.evidence,

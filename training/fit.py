@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -14,25 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rstpm_edge.errors import TrainingError, UsageError
+from rstpm_edge.progress import Progress, Report
 
+from .budget import Budget, optimizer_of
 from .features import FeatureCache
 from .model import RSTPM
 from .presets import Preset
 from .run import Checkpoint, RunConfig, load_trained_state, save_checkpoint, trained_state
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Told to the caller after each piece of work. `loss` is that of the last whole epoch, once there is one."""
-
-    stage: str
-    done: int
-    total: int
-    loss: tuple[float, float] | None = None
-    warning: str | None = None
-
-
-Report = Callable[[Progress], None]
 
 
 def fit(
@@ -43,19 +30,19 @@ def fit(
     cache: FeatureCache,
     *,
     checkpoint: Checkpoint | None,
-    started: float,
+    budget: Budget,
     report: Report,
 ) -> list[tuple[float, float]]:
     """Train the students of `model` to the end of their schedule; returns the (pair 1, pair 2) losses of each epoch.
 
-    `checkpoint` is where to go on. From `started` (time.monotonic) on the time counts that --max-minutes allows.
+    `checkpoint` is where to go on. `budget` says after each epoch how many more there are time for.
 
     Raises UsageError for more processes than a batch has images, TrainingError when a loss is not finite,
     OutputError when a checkpoint cannot be written.
     """
     preset, count = config.preset, cache.photos
     versions = len(cache.images) // count  # of each photo: itself, and copies
-    optimizer = _optimizer(model.students, preset)
+    optimizer = optimizer_of(model.students, preset)
     losses: list[tuple[float, float]] = []
     schedule = 0.0  # how far along, 0 to 1: time may end a training before its epochs do
     if checkpoint:
@@ -70,32 +57,35 @@ def fit(
     first, fit_started = len(losses), time.monotonic()
     while len(losses) < preset.epochs and schedule < 1:
         epoch = len(losses)
-        minutes = (time.monotonic() - started) / 60
-        left = _epochs_left(preset.epochs - epoch, epoch - first, fit_started, minutes, config.max_minutes)
+        left = fabric.broadcast(budget.epochs_left(preset.epochs - epoch, epoch - first, fit_started))
+        end, total_batches = epoch + left, (epoch + left) * batches
+        plan = budget.plan(end - first)
         step = (1 - schedule) / left / batches
         # Its own generator for each epoch: a resumed run draws what the uninterrupted one would have drawn.
         order = np.random.default_rng((config.seed, epoch)).permutation(count)
         order += count * ((order + epoch) % versions)  # each epoch another version of each photo
         shared.train()
+        began = time.monotonic()
         sums = torch.zeros(2, device=fabric.device)
         for done, rows in enumerate(np.array_split(order, batches)):
             for group in optimizer.param_groups:
                 group["lr"] = preset.learning_rate * _rate(preset, schedule + done * step)
             sums += _step(fabric, model, shared, optimizer, cache, rows)
-            at, end = epoch * batches + done + 1, (epoch + left) * batches
-            report(Progress("students", at, end, losses[-1] if losses else None))
+            at = epoch * batches + done + 1
+            loss = losses[-1] if losses else None
+            report(Progress("students", at, total_batches, loss, epoch=epoch + 1, epochs=end, plan=plan))
         total = cast(Tensor, fabric.all_reduce(sums, reduce_op="mean")) / count
-        loss = (float(total[0]), float(total[1]))
-        if not all(map(math.isfinite, loss)):
+        mean = (float(total[0]), float(total[1]))
+        budget.stepped(time.monotonic() - began)
+        if not all(map(math.isfinite, mean)):
             raise TrainingError(
                 f"The loss is not finite in epoch {epoch + 1}: the run keeps the epoch before; "
                 "train again in full precision, or with another --seed."
             )
-        losses.append(loss)
+        losses.append(mean)
         schedule = 1.0 if left == 1 else schedule + step * batches
         if fabric.is_global_zero:
-            minutes = (time.monotonic() - started) / 60
-            save_checkpoint(folder, _snapshot(model, optimizer, len(losses), schedule, minutes, losses))
+            save_checkpoint(folder, _snapshot(model, optimizer, len(losses), schedule, budget.minutes, losses))
         fabric.barrier()
     return losses
 
@@ -125,14 +115,6 @@ def _step(
     return pairs.detach() * len(rows) * share
 
 
-def _epochs_left(by_count: int, done: int, since: float, minutes: float, max_minutes: float | None) -> int:
-    """How many more epochs fit into the time, at least one; the pace is that of the `done` epochs `since` then."""
-    if max_minutes is None or done == 0:
-        return by_count
-    pace = max((time.monotonic() - since) / 60 / done, 1e-9)
-    return max(1, min(by_count, int((max_minutes - minutes) / pace)))
-
-
 def _rate(preset: Preset, progress: float) -> float:
     """Share of the peak learning rate: one-cycle (Smith, 2018) rises over three tenths, then falls, by cosines."""
     if preset.schedule == "constant":
@@ -140,13 +122,6 @@ def _rate(preset: Preset, progress: float) -> float:
     if progress < 0.3:
         return 0.04 + 0.96 * (1 - math.cos(math.pi * progress / 0.3)) / 2
     return (1 + math.cos(math.pi * (progress - 0.3) / 0.7)) / 2
-
-
-def _optimizer(students: nn.Module, preset: Preset) -> torch.optim.Optimizer:
-    trained = [parameter for parameter in students.parameters() if parameter.requires_grad]
-    if preset.optimizer == "sgd":
-        return torch.optim.SGD(trained, preset.learning_rate, momentum=0.9, weight_decay=preset.weight_decay)
-    return torch.optim.AdamW(trained, preset.learning_rate, weight_decay=preset.weight_decay)
 
 
 def _snapshot(

@@ -1,7 +1,9 @@
 """The head's training, when the students are done: on painted defects, whose outlines are known."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -22,6 +24,7 @@ from .pseudo_defects import outlined
 
 PAINTED = (200, 800)  # at least and at most, of 256×256; four for each photo in between
 STEPS = 300
+MEASURED = 4  # steps that say what one takes
 BATCH = 16  # of 256×256; a quarter good ones
 LEARNING_RATE, WEIGHT_DECAY = 3e-3, 1e-2
 AT_ONCE = 8
@@ -41,12 +44,11 @@ def fit_head(
     """
     if model.head is None:
         return
-    # Larger images, or larger teachers, fewer of them: the same time, and no more memory than there is.
-    area = max(1.0, cache.images.shape[1] * cache.images.shape[2] / 256**2)
+    # Larger teachers, fewer images: no more memory than there is.
+    area = _area(cache.images)
     each = sum(level[:1].nbytes for level in (*cache.features1, *cache.features2))  # residuals are as large as features
     room = MEMORY_SHARE * available_memory() / (2.5 * each)  # painted ones twice for a moment, and good ones
-    count = max(64, round(min(max(4 * cache.photos, PAINTED[0]), PAINTED[1]) / area))
-    count = max(BATCH, min(count, int(room)))
+    count = max(BATCH, min(_count(cache.photos, area), int(room)))
     total = count + STEPS
     was_training = model.training
     model.eval()
@@ -58,13 +60,45 @@ def fit_head(
     with torch.random.fork_rng():
         torch.manual_seed(0)
         learner = _Learner(DiscriminativeHead([level.shape[1] for level in good.residuals]), scales).to(device)
-        batch = max(4, round(BATCH / area))
-        learner.learn(painted, outlines, good, batch, lambda done: progress(count + done, total))
+        learner.learn(painted, outlines, good, _batch(area), lambda done: progress(count + done, total))
     head = learner.folded()
     if not all(bool(weights.isfinite().all()) for weights in head.parameters()):
         raise TrainingError("The head's loss is not finite: train again with --set head=none, or with another --seed.")
     model.head.load_state_dict(head.state_dict())
     model.train(was_training)
+
+
+def measure_head(model: RSTPM, some: NDArray[np.uint8], photos: int, device: torch.device) -> tuple[float, float, int]:
+    """What `fit_head` will take for so many `photos`, tried on `some` of them, (N, H, W, 3).
+
+    Seconds of each painted image, and of each of `STEPS`, and the number of painted images; all 0 without a head.
+    """
+    if model.head is None:
+        return 0.0, 0.0, 0
+    area, start = _area(some), time.monotonic()
+    painted, outlines = _look_at_painted(model, some, len(some), device, lambda done: None)
+    each = (time.monotonic() - start) / len(some)
+    learner = _Learner(DiscriminativeHead([level.shape[1] for level in painted.residuals]), [1.0] * 6).to(device)
+    times = [start]
+    learner.learn(
+        painted, outlines, painted, _batch(area), lambda done: times.append(time.monotonic()), steps=1 + MEASURED
+    )
+    steps = [after - before for before, after in pairwise(times[1:])]  # the first one is slower
+    return each, min(steps), _count(photos, area)
+
+
+def _area(images: NDArray[np.uint8]) -> float:
+    """Of an image, in 256×256 pixels, 1 at least."""
+    return max(1.0, float(images.shape[1] * images.shape[2] / 256**2))
+
+
+def _count(photos: int, area: float) -> int:
+    """How many painted images: of larger ones fewer, in the same time."""
+    return max(64, round(min(max(4 * photos, PAINTED[0]), PAINTED[1]) / area))
+
+
+def _batch(area: float) -> int:
+    return max(4, round(BATCH / area))
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,13 +175,22 @@ class _Learner(nn.Module):
         odds: Tensor = self.head.score(functional.relu(self.seen(self.head.context(mixed))))
         return odds
 
-    def learn(self, painted: _Seen, outlines: Tensor, good: _Seen, batch: int, progress: Callable[[int], None]) -> None:
+    def learn(
+        self,
+        painted: _Seen,
+        outlines: Tensor,
+        good: _Seen,
+        batch: int,
+        progress: Callable[[int], None],
+        steps: int | None = None,
+    ) -> None:
         """One cycle of AdamW on cross-entropy with the outlines (N, 1, h, w), 0 to 1; good images have none."""
+        steps = STEPS if steps is None else steps
         optimizer = torch.optim.AdamW(self.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, STEPS)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps)
         draw, device = np.random.default_rng(0), next(self.parameters()).device
         self.train()
-        for step in range(STEPS):
+        for step in range(steps):
             bad_rows = draw.integers(0, len(outlines), batch - batch // 4)
             good_rows = draw.integers(0, len(good.maps[0]), batch // 4)
 

@@ -78,16 +78,27 @@ def load_learned(
     bits: int | None = None,
     allow_size_change: bool = False,
     warn: Callable[[str], None] = lambda sentence: None,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[NDArray[np.uint8], list[Path], list[str], InputProfile]:
     """`load_inputs`, and what the photos are like. `bits` of None are found from the photos themselves.
 
     Raises DatasetError as `load_inputs` does, for photos of several sizes that one ROI is to be taken from, unless that
-    is allowed, and for values beyond `bits`. `warn` gets sentences about photos that differ in shape or depth.
+    is allowed, and for values beyond `bits`. `warn` gets sentences about photos that differ in shape or depth,
+    and `progress` the number of photos that are read.
     """
 
     def load(bits: int) -> tuple[NDArray[np.uint8], list[Path], list[str], PhotoCounter]:
         counter = PhotoCounter()
-        loaded = load_inputs(paths, size, resize, roi=roi, skip_unreadable=skip_unreadable, bits=bits, seen=counter.add)
+        loaded = load_inputs(
+            paths,
+            size,
+            resize,
+            roi=roi,
+            skip_unreadable=skip_unreadable,
+            bits=bits,
+            seen=counter.add,
+            progress=progress,
+        )
         return *loaded, counter
 
     inputs, kept, problems, counter = load(bits or 16)

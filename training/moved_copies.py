@@ -20,8 +20,8 @@ def with_moved_copies(photos: NDArray[np.uint8], reach: int, seed: int) -> NDArr
     mirrors what is there. At most `ENOUGH` images come of it; where there are more than half as many photos, fewer
     than `FEWEST`, or `reach` is 0, nothing but them. The same photos and seed give the same copies.
     """
-    copies = min(ENOUGH // len(photos) - 1, MOST)
-    if copies < 1 or len(photos) < FEWEST or not reach:
+    copies = moved_copies(len(photos), reach)
+    if not copies:
         return photos
     draw = np.random.default_rng((seed, reach))
     images = np.tile(photos, (1 + copies, 1, 1, 1))
@@ -30,3 +30,8 @@ def with_moved_copies(photos: NDArray[np.uint8], reach: int, seed: int) -> NDArr
         padded = cv2.copyMakeBorder(image, reach, reach, reach, reach, cv2.BORDER_REFLECT_101)
         image[:] = padded[reach + y : reach + y + height, reach + x : reach + x + width]
     return images
+
+
+def moved_copies(photos: int, reach: int) -> int:
+    """How many copies there are of each of so many photos."""
+    return max(0, min(ENOUGH // photos - 1, MOST)) if photos >= FEWEST and reach else 0

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from rstpm_edge.bundle import Precision
 from rstpm_edge.errors import ExportError
+from rstpm_edge.progress import Progress, Report
 from rstpm_edge.providers import INPUT_NAME
 
 from .data import load_inputs
-from .fit import Progress, Report
 from .gate import Behaviour, Comparison, Margins, behave, compare
 from .graph_runner import open_graph, run_maps
 from .half import to_half

@@ -18,7 +18,7 @@ from rstpm_edge.files import write_bytes
 from .evaluate import Evaluation, JudgedImage, Metrics, Verdicts
 from .predictions import Predictions
 from .report_charts import roc_chart, score_chart
-from .report_facts import configuration, environment, percent, promise
+from .report_facts import configuration, counted, environment, percent, promise
 from .report_pictures import Painter, Picture, Views
 from .report_selection import ends, fitting, gallery_order, worst_first
 
@@ -147,10 +147,12 @@ def _bytes(name: str) -> int:
 def _fill_in(predictions: Predictions, evaluation: Evaluation, kinds: list[Kind], gallery: list[Thumbnail]) -> str:
     engine = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     engine.filters["percent"] = percent
+    engine.filters["counted"] = counted
     engine.filters["figure"] = lambda value: "–" if value is None else f"{value:.3f}"
     style, script = _packaged("report.css"), _packaged("report.js")
     own = next(point for point in evaluation.operating_points if point.alpha == evaluation.alpha)
     defects = kinds[1:]
+    scores = _scores(evaluation.images, [kind.name for kind in kinds])
     return engine.from_string(_packaged("report.html")).render(
         style=Markup(style),
         script=Markup(script),
@@ -180,7 +182,8 @@ def _fill_in(predictions: Predictions, evaluation: Evaluation, kinds: list[Kind]
         has_all_pixels=evaluation.both.pixel_auroc is not None,
         map_names=predictions.bundle.map_names,
         roc=Markup(roc_chart(evaluation.images, own, evaluation.operating_points)),
-        histogram=Markup(score_chart(_scores(evaluation.images, [kind.name for kind in kinds]), evaluation.threshold)),
+        histogram=Markup(score_chart(scores, evaluation.threshold)),
+        narrow_histogram=Markup(score_chart(scores, evaluation.threshold, narrow=True)),
         gallery=gallery,
         counts=_counts([thumbnail.image for thumbnail in gallery], evaluation.images),
         configuration=configuration(predictions),

@@ -5,6 +5,7 @@ Colours come from the style sheet, by class, so that one chart serves a light sc
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn.metrics import roc_curve
 from .evaluate import JudgedImage, OperatingPoint
 
 _Floats = NDArray[np.float64]
+LABEL = (68, 13)  # width and height of the word "threshold"
 BINS = 48  # as many as a row of 700 pixels shows well
 
 
@@ -50,20 +52,51 @@ def roc_chart(images: Sequence[JudgedImage], own: OperatingPoint, points: Sequen
             f"Threshold {point.threshold:.4g} (α = {point.alpha:.2%}): {point.recall.rate:.1%} found, "
             f"{point.false_rejects.rate:.1%} rejected"
         )
-    x, y = at(own.false_rejects.rate, own.recall.rate)
-    right = own.false_rejects.rate < 0.6  # where there is room for the label
-    _text(svg, x + (12 if right else -12), y + 4, "threshold", "label strong" if right else "label strong end")
+    taken = [at(point.false_rejects.rate, point.recall.rate) for point in points]
+    curve = list(map(at, fpr.tolist(), tpr.tolist()))
+    for (x1, y1), (x2, y2) in pairwise(curve):
+        steps = max(1, round(max(abs(x2 - x1), abs(y2 - y1)) / 6))
+        taken += [(x1 + (x2 - x1) * i / steps, y1 + (y2 - y1) * i / steps) for i in range(steps + 1)]
+    x, y, kind = _place_label(at(own.false_rejects.rate, own.recall.rate), taken, (left, top, left + side, top + side))
+    _text(svg, x, y, "threshold", kind)
     return ElementTree.tostring(svg, encoding="unicode")
 
 
-def score_chart(scores: Mapping[str, _Floats], threshold: float) -> str:
-    """One histogram of scores for each kind, over one axis, with the threshold through all of them."""
-    left, width, row, top, counts = 120, 640, 46, 26, 52
+def _place_label(
+    point: tuple[float, float], taken: Sequence[tuple[float, float]], plot: tuple[float, float, float, float]
+) -> tuple[float, float, str]:
+    """Where the label of `point` covers least of what is `taken`: x, y of its baseline, and its class."""
+    left, top, right, bottom = plot
+
+    def covers(place: tuple[float, float, str]) -> float:
+        x, y, kind = place
+        start = x - LABEL[0] if kind.endswith("end") else x
+        box = (start, y - LABEL[1], start + LABEL[0], y + 3)
+        outside = box[0] < left or box[1] < top or box[2] > right or box[3] > bottom
+        near = sum(box[0] - 6 < a < box[2] + 6 and box[1] - 6 < b < box[3] + 6 for a, b in taken)
+        return near + 1000 * outside
+
+    x, y = point
+    places = [
+        (x + dx, y + dy, "label strong" if dx > 0 else "label strong end")
+        for dy in (24, 40, 4, -14, -30)
+        for dx in (12, -12)
+    ]
+    return min(places, key=covers)
+
+
+def score_chart(scores: Mapping[str, _Floats], threshold: float, *, narrow: bool = False) -> str:
+    """One histogram of scores for each kind, over one axis, with the threshold through all of them.
+
+    Letters are as large as they are in the page where the chart is some 800 pixels wide, or `narrow`, 360.
+    """
+    left, width, row, top, counts = (96, 220, 46, 26, 44) if narrow else (120, 640, 46, 26, 52)
+    bins_wanted, letters = (BINS // 3, 11) if narrow else (BINS, 16)
     bottom = top + row * len(scores)
-    svg = _svg(left + width + counts, bottom + 50, "Histograms of the scores")
+    svg = _svg(left + width + counts, bottom + 50, "Histograms of the scores", "narrow" if narrow else "wide")
     low, high = _limits(np.concatenate(list(scores.values())), threshold)
     # Bins start at the threshold, so that each is on one side of it; a score equal to it is normal.
-    step = (high - low) / BINS
+    step = (high - low) / bins_wanted
     first = math.ceil((low - threshold) / step) - 1
     start = threshold + first * step
     n = max(math.ceil((high - start) / step), 1 - first)  # one above the threshold at least
@@ -71,7 +104,7 @@ def score_chart(scores: Mapping[str, _Floats], threshold: float) -> str:
     def at(score: float) -> float:
         return left + width * (score - start) / (n * step)
 
-    for tick in _ticks(start, start + n * step):
+    for tick in _ticks(start, start + n * step)[:: 2 if narrow else 1]:
         _line(svg, at(tick), top, at(tick), bottom, "grid")
         _text(svg, at(tick), bottom + 18, f"{tick:g}", "tick middle")
     for place, (name, values) in enumerate(scores.items()):
@@ -90,7 +123,7 @@ def score_chart(scores: Mapping[str, _Floats], threshold: float) -> str:
             rect = ElementTree.SubElement(svg, "rect", bar)
             ElementTree.SubElement(rect, "title").text = f"{count[i]} of {len(values)}"
         _line(svg, left, base, left + width, base, "axis")
-        _text(svg, left - 10, base - 6, _short(name), "name end")
+        _text(svg, left - 10, base - 6, _short(name, letters), "name end")
         _text(svg, left + width + 8, base - 6, f"{len(values)}", "tick")
     _line(svg, at(threshold), top - 8, at(threshold), bottom, "threshold")
     right = at(threshold) < left + 0.7 * width
@@ -124,13 +157,14 @@ def _ticks(low: float, high: float) -> list[float]:
     return [round(i * step, 12) for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 16 else name[:15] + "…"
+def _short(name: str, most: int) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"
 
 
-def _svg(width: float, height: float, title: str) -> ElementTree.Element:
+def _svg(width: float, height: float, title: str, kind: str = "") -> ElementTree.Element:
     svg = ElementTree.Element(
-        "svg", {"viewBox": f"0 0 {width:g} {height:g}", "class": "chart", "role": "img", "aria-label": title}
+        "svg",
+        {"viewBox": f"0 0 {width:g} {height:g}", "class": f"chart {kind}".strip(), "role": "img", "aria-label": title},
     )
     return svg
 

@@ -26,8 +26,8 @@ class Promise:
 def promise(found: Verdicts, calibration: Calibration) -> Promise:
     """The sentence that a quality manager asks for. `found` are the verdicts on good test images."""
     said = (
-        f"The model was calibrated on {len(calibration.scores)} good images that it was not trained on, for a "
-        f"false-reject rate of at most {percent(calibration.alpha)}."
+        f"The model was calibrated on {counted(len(calibration.scores), 'good image')} that it was not trained on, "
+        f"for a false-reject rate of at most {percent(calibration.alpha)}."
     )
     chance = chance_of_rejects(found, calibration)
     if chance < SUSPICIOUS:
@@ -90,7 +90,7 @@ def configuration(predictions: Predictions) -> Rows:
             ("Weight of each", _six(bundle.evidence.fusion.weights)),
         ]
     rows += [
-        ("Calibration", f"{len(calibration.scores)} good images, α = {percent(calibration.alpha)}"),
+        ("Calibration", f"{counted(len(calibration.scores), 'good image')}, α = {percent(calibration.alpha)}"),
         ("Threshold", f"{calibration.threshold:.6g} (score of a typical good image: {calibration.median:.6g})"),
     ]
     for number, teacher in enumerate(bundle.teachers, 1):
@@ -122,6 +122,13 @@ def percent(share: float) -> str:
     if 0.9995 <= share < 1:
         return "> 99.9 %"
     return f"{100 * share:.3g} %" if share == 0 or share >= 0.0001 else "< 0.01 %"
+
+
+def counted(number: int, noun: str, *, every: bool = False) -> str:
+    """`1 good image`, `2 good images`; with `every`, `the one good image`, `all 2 good images`."""
+    if number == 1:
+        return f"the one {noun}" if every else f"1 {noun}"
+    return f"{'all ' if every else ''}{number} {noun}s"
 
 
 def _six(values: tuple[float, ...]) -> str:

@@ -7,8 +7,7 @@ import contextlib
 import ctypes
 import logging
 import os
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,16 +25,18 @@ from rstpm_edge.image.decode import read_image
 from rstpm_edge.image.placement import ResizePolicy
 from rstpm_edge.image.roi import Roi, check_roi, crop
 from rstpm_edge.input_profile import BITS, InputProfile
+from rstpm_edge.progress import Progress, Report
 
+from .budget import Budget, expect
 from .calibrate import calibrate_on
 from .data import about_left_out, existing_folder, good_images, load_inputs
 from .duplicates import find_duplicates, fingerprint
 from .features import compute_features, remove_features
-from .fit import Progress, Report, fit
+from .fit import fit
 from .fit_head import fit_head
 from .learned_photos import load_learned
 from .model import DEEPEST, RSTPM
-from .moved_copies import with_moved_copies
+from .moved_copies import moved_copies, with_moved_copies
 from .presets import EDGE, Preset
 from .recorded_files import identify, recorded_files
 from .run import (
@@ -50,8 +51,9 @@ from .run import (
     save_summary,
     update_checkpoint,
 )
+from .run_log import RunLog
 from .split import about_copies, split
-from .turned_copies import lie_at_any_angle, with_turned_copies
+from .turned_copies import lie_at_any_angle, turned_copies, with_turned_copies
 from .usual import fit_usual
 
 TURNED_EPOCHS = 2  # times as many where parts lie at any angle: there is more to learn
@@ -61,6 +63,7 @@ ABOUT_ANGLES = (
     "the parts lie at any angle, it seems: they are learned from at further ones, too, in twice the epochs unless "
     "--epochs says how many. --set turned=false leaves that out."
 )
+SMALLER = "train with a smaller --size, or with --device cpu"
 NAMED = 5  # held-out images whose scores the summary names
 
 
@@ -114,13 +117,15 @@ def train(
     check_options(options)
     if folder is not None and load_checkpoint(folder):
         raise OutputError(f"{folder} holds a run already: go on with it by --resume, or name another folder.")
+    budget = Budget(options.max_minutes)
     files = good_images(data) if isinstance(data, str | Path) else list(data)
     source, recorded = identify(files)
     fabric = _launch(machine or Machine())
-    report = _of_one_process(fabric, report)
+    log = RunLog()
+    report = _of_one_process(fabric, log.beside(report))
     for sentence in about_left_out(files[0].parent) if isinstance(data, str | Path) else ():
         report(Progress("skipped", 0, 0, warning=sentence))
-    photos = _choose(files, options, report)
+    photos = _choose(files, options, budget, report)
     file_of = dict(zip(files, recorded, strict=True))
     config = RunConfig(
         data=os.path.abspath(data) if isinstance(data, str | Path) else str(source),
@@ -140,16 +145,26 @@ def train(
         profile=photos.profile,
     )
     model = _build(config)
+    learned, held_out = photos.inputs[photos.learned], photos.inputs[photos.held_out]
+    _plan(fabric, config, model, learned, held_out, budget)
+    budget.check(len(files))
     if config.preset.turned:
-        config = _told_of_angles(fabric, config, model, photos, options, report)
+        config = _told_of_angles(fabric, config, model, learned, _aspect(photos.paths[0], options), budget, report)
+        if config.turned is not None:  # there is more to learn from
+            if options.epochs is None:
+                config = replace(config, preset=replace(config.preset, epochs=TURNED_EPOCHS * config.preset.epochs))
+            _plan(fabric, config, model, learned, held_out, budget)
+            budget.check(len(files))
     if folder is None and fabric.is_global_zero:
         folder = new_run_folder()
     folder = Path(fabric.broadcast(str(folder)))
     if fabric.is_global_zero:
         save_config(folder, config)
         save_samples(folder, [photos.paths[i] for i in photos.held_out])
+        log.open(folder)
     fabric.barrier()
-    _run(fabric, folder, config, model, photos.inputs[photos.learned], photos.inputs[photos.held_out], None, report)
+    with log.ended():
+        _run(fabric, folder, config, model, learned, held_out, None, budget, report)
     return folder
 
 
@@ -165,8 +180,9 @@ class _Photos:
     profile: InputProfile
 
 
-def _choose(files: Sequence[Path], options: TrainingOptions, report: Report) -> _Photos:
+def _choose(files: Sequence[Path], options: TrainingOptions, budget: Budget, report: Report) -> _Photos:
     """Read `files` and choose what is held out. Raises DatasetError, and UsageError for too few images for `alpha`."""
+    tell = _stage(budget, report, "reading", len(files))
     inputs, paths, problems, profile = load_learned(
         files,
         options.size,
@@ -176,6 +192,7 @@ def _choose(files: Sequence[Path], options: TrainingOptions, report: Report) -> 
         bits=options.bits,
         allow_size_change=options.allow_size_change,
         warn=lambda sentence: report(Progress("photos", 0, 0, warning=sentence)),
+        progress=tell,
     )
     for problem in problems:
         report(Progress("skipped", 0, 0, warning=problem))
@@ -190,18 +207,54 @@ def _choose(files: Sequence[Path], options: TrainingOptions, report: Report) -> 
 
 
 def _told_of_angles(
-    fabric: Fabric, config: RunConfig, model: RSTPM, photos: _Photos, options: TrainingOptions, report: Report
+    fabric: Fabric,
+    config: RunConfig,
+    model: RSTPM,
+    learned: NDArray[np.uint8],
+    aspect: float,
+    budget: Budget,
+    report: Report,
 ) -> RunConfig:
-    """`config`, with turned copies and the epochs that they take where the learned photos lie at any angle."""
-    aspect = _aspect(photos.paths[0], options)
-    with _enough_memory(fabric, "train with a smaller --size, or with --device cpu"):
-        model.to(fabric.device)
-        any_angle = lie_at_any_angle(model, photos.inputs[photos.learned], aspect, fabric.device)
+    """`config`, with turned copies where the photos (N, H, W, 3) that are learned from lie at any angle."""
+    tell = _stage(budget, report, "angles", 1, budget.likely_epochs(config.preset.epochs))
+    with _enough_memory(fabric, SMALLER):
+        any_angle = lie_at_any_angle(model, learned, aspect, fabric.device)
+    tell(1)
     if not fabric.broadcast(any_angle):
         return config
     report(Progress("angles", 0, 0, warning=ABOUT_ANGLES))
-    epochs = config.preset.epochs if options.epochs is not None else TURNED_EPOCHS * config.preset.epochs
-    return replace(config, turned=aspect, preset=replace(config.preset, epochs=epochs))
+    return replace(config, turned=aspect)
+
+
+def _plan(
+    fabric: Fabric,
+    config: RunConfig,
+    model: RSTPM,
+    learned: NDArray[np.uint8],
+    held_out: NDArray[np.uint8],
+    budget: Budget,
+) -> None:
+    """Move `model` to the device, and measure what the stages take there."""
+    count = len(learned)
+    copies = moved_copies(count, config.preset.moved) if config.turned is None else turned_copies(count)
+    with _enough_memory(fabric, SMALLER):
+        model.to(fabric.device)
+        images = (1 + copies) * count
+        budget.expect(expect(fabric, model, learned, images, len(held_out), angles=config.preset.turned))
+
+
+def _stage(budget: Budget, report: Report, stage: str, total: int = 1, epochs: int = 0) -> "Callable[[int], None]":
+    """Begin a stage of `total` pieces, before `epochs`; gives what is to be called with how many of them are done."""
+    tell = _counted(budget, report, stage, total, epochs)
+    return lambda done: tell(done, total)
+
+
+def _counted(budget: Budget, report: Report, stage: str, total: int = 1, epochs: int = 0) -> Callable[[int, int], None]:
+    """As `_stage`, for work that tells its total itself."""
+    budget.begin(stage)
+    plan = budget.plan(epochs)
+    report(Progress(stage, 0, total, plan=plan))
+    return lambda done, total: report(Progress(stage, done, total, plan=plan))
 
 
 def _of_one_process(fabric: Fabric, report: Report) -> Report:
@@ -214,14 +267,22 @@ def resume(folder: Path, machine: Machine | None = None, *, report: Report = lam
 
     Raises TrainingError when `folder` is no run or its images have changed.
     """
-    config = load_config(folder)
+    config, checkpoint = load_config(folder), load_checkpoint(folder)
+    budget = Budget(config.max_minutes, checkpoint.minutes if checkpoint else 0.0)
     fabric = _launch(machine or Machine())
+    log = RunLog()
+    report = _of_one_process(fabric, log.beside(report))
+    if fabric.is_global_zero:
+        log.open(folder)
     source = existing_folder(config.data)
     paths = recorded_files(source, (*config.train, *config.holdout), "train again on the new images")
-    inputs, _, _ = load_inputs(paths, config.size, config.resize, roi=config.roi, bits=config.bits)
-    split = len(config.train)
-    report = _of_one_process(fabric, report)
-    _run(fabric, folder, config, _build(config), inputs[:split], inputs[split:], load_checkpoint(folder), report)
+    with log.ended():
+        tell = _stage(budget, report, "reading", len(paths))
+        inputs, _, _ = load_inputs(paths, config.size, config.resize, roi=config.roi, bits=config.bits, progress=tell)
+        learned, held_out = inputs[: len(config.train)], inputs[len(config.train) :]
+        model = _build(config)
+        _plan(fabric, config, model, learned, held_out, budget)
+        _run(fabric, folder, config, model, learned, held_out, checkpoint, budget, report)
     return folder
 
 
@@ -329,19 +390,16 @@ def _run(
     inputs: NDArray[np.uint8],
     held_out: NDArray[np.uint8],
     checkpoint: Checkpoint | None,
+    budget: Budget,
     report: Report,
 ) -> None:
-    started = time.monotonic()
-    model.to(fabric.device)
     model.students.to(memory_format=torch.channels_last)
     if fabric.device.type == "cpu":
         _keep_freed_memory()
-    if checkpoint:
-        started -= 60 * checkpoint.minutes  # as if it had never been interrupted
     go_on = f"go on with --resume {folder} --device cpu"
     fewer = f"train again with --set batch_size=N, below {config.preset.batch_size}, or a smaller --size, or {go_on}"
     with _enough_memory(fabric, fewer):
-        losses = _learn(fabric, folder, config, model, inputs, checkpoint, started, report)
+        losses = _learn(fabric, folder, config, model, inputs, checkpoint, budget, report)
     if fabric.is_global_zero:
         with _enough_memory(fabric, go_on):
             found = calibrate_on(
@@ -349,9 +407,8 @@ def _run(
                 held_out,
                 fabric.device,
                 config.alpha,
-                progress=lambda done: report(Progress("calibration", done, len(held_out))),
+                progress=_stage(budget, report, "calibration", len(held_out)),
             )
-        minutes = (time.monotonic() - started) / 60
         hashes = (model.teacher1.record.sha256, model.teacher2.record.sha256)
         named = zip((photo.name for photo in config.holdout), found.scores, strict=True)
         highest = tuple(sorted(named, key=lambda pair: -pair[1])[:NAMED])
@@ -359,7 +416,7 @@ def _run(
             folder,
             Summary(
                 len(losses),
-                minutes,
+                budget.minutes,
                 tuple(losses),
                 found.fusion,
                 found.calibration,
@@ -378,7 +435,7 @@ def _learn(
     model: RSTPM,
     inputs: NDArray[np.uint8],
     checkpoint: Checkpoint | None,
-    started: float,
+    budget: Budget,
     report: Report,
 ) -> Sequence[tuple[float, float]]:
     """Students, what is usual, and the head, from `inputs` and their copies; gives the losses of each epoch."""
@@ -388,6 +445,7 @@ def _learn(
         images = with_moved_copies(inputs, config.preset.moved, config.seed)
     else:
         images = with_turned_copies(inputs, config.turned, config.seed)
+    done = 0 if checkpoint is None else len(checkpoint.losses)
     try:
         cache = compute_features(
             model,
@@ -395,12 +453,15 @@ def _learn(
             cache_folder,
             fabric.device,
             photos=len(inputs),
-            progress=lambda done: report(Progress("teachers", done, len(images))),
+            progress=_stage(budget, report, "teachers", len(images), budget.likely_epochs(config.preset.epochs - done)),
         )
-        losses = fit(fabric, folder, config, model, cache, checkpoint=checkpoint, started=started, report=report)
+        budget.begin("students")
+        losses = fit(fabric, folder, config, model, cache, checkpoint=checkpoint, budget=budget, report=report)
         if fabric.is_global_zero:
-            fit_usual(model, cache, fabric.device, progress=lambda done, total: report(Progress("usual", done, total)))
-            fit_head(model, cache, fabric.device, progress=lambda done, total: report(Progress("head", done, total)))
+            if model.preset.distance == "surprise":
+                fit_usual(model, cache, fabric.device, progress=_counted(budget, report, "usual"))
+            if model.head is not None:
+                fit_head(model, cache, fabric.device, progress=_counted(budget, report, "head"))
             update_checkpoint(folder, model)
     finally:
         remove_features(cache_folder)

@@ -52,8 +52,8 @@ def with_turned_copies(photos: NDArray[np.uint8], aspect: float, seed: int) -> N
     The angles of one photo's copies are spread over the circle. At most `ENOUGH` images come of it, and `MOST` copies
     of each. The same photos and seed give the same copies.
     """
-    copies = _copies(len(photos))
-    if copies < 1:
+    copies = turned_copies(len(photos))
+    if not copies:
         return photos
     draw = np.random.default_rng((seed, MOST))
     images = np.tile(photos, (1 + copies, 1, 1, 1))
@@ -71,7 +71,7 @@ def lie_at_any_angle(model: RSTPM, photos: NDArray[np.uint8], aspect: float, dev
     photo turned, or moved. `model` is on `device`. Of fewer than `FEWEST` photos, or of so many that none would be
     copied: no.
     """
-    if len(photos) < FEWEST or _copies(len(photos)) < 1:
+    if len(photos) < FEWEST or not turned_copies(len(photos)):
         return False
     draw = np.random.default_rng(0)
     probes = _Probes(model, photos, device, draw)
@@ -129,9 +129,9 @@ class _Probes:
         return similar.amax(2)
 
 
-def _copies(count: int) -> int:
-    """How many copies there are of each of `count` photos."""
-    return min(ENOUGH // count - 1, MOST)
+def turned_copies(photos: int) -> int:
+    """How many copies there are of each of so many photos."""
+    return max(0, min(ENOUGH // photos - 1, MOST))
 
 
 def _look(model: RSTPM, images: NDArray[np.uint8], device: torch.device) -> list[Tensor]:

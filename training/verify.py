@@ -11,6 +11,7 @@ from rstpm_edge.errors import UsageError
 from rstpm_edge.fusion_reference import score as reference_score
 from rstpm_edge.image.decode import read_stored
 from rstpm_edge.input_check import InputCheck, Notify
+from rstpm_edge.progress import Progress, Report
 from rstpm_edge.scoring import Scorer
 from rstpm_edge.session import open_session
 
@@ -44,8 +45,11 @@ def verify(
     *,
     allow_size_change: bool = False,
     notify: Notify | None = None,
+    report: Report = lambda progress: None,
 ) -> Differences:
     """Compare the file with the run that it was exported from, on real images; the keywords are those of `Detector`.
+
+    `report` is told after each.
 
     Raises UsageError without images or for another run's file, ImageError, ModelError, TrainingError and WeightsError.
     """
@@ -65,7 +69,7 @@ def verify(
     scorer = Scorer(bundle.fusion, bundle.evidence, session.map_sizes, size)
     apart: list[tuple[float, float]] = []  # of each image: maps, the fused one
     scores: list[tuple[float, float]] = []  # found, expected
-    for path in images:
+    for done, path in enumerate(images, 1):
         inputs = check.prepare(read_stored(path), path)[0][None]
         expected = [m.numpy() for m in model(torch.from_numpy(inputs))]
         maps = session.run(inputs)
@@ -75,6 +79,7 @@ def verify(
         fused = np.abs(found.anomaly_map - reference).max() / np.abs(reference).max()
         apart.append((map_difference(maps, expected), float(fused)))
         scores.append((float(found.score[0]), float(score[0])))
+        report(Progress("comparing", done, len(images)))
     of_maps, of_fused = np.max(apart, axis=0)
     return Differences(
         len(images), float(of_maps), float(of_fused), score_difference(*np.float32(np.transpose(scores)))

@@ -1,0 +1,240 @@
+"""The time of a training: all of it ends within what it may take, and one that was too short says so."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from rstpm_edge.training import budget as module
+from rstpm_edge.training import export
+from rstpm_edge.training.budget import Budget, Expected, expect
+from rstpm_edge.training.convergence import fall_per_epoch, unfinished
+from rstpm_edge.training.data import good_images, load_inputs
+from rstpm_edge.training.model import RSTPM
+from rstpm_edge.training.presets import EDGE, PAPER
+from rstpm_edge.training.run import load_config, load_summary, save_summary
+from small_training import CPU, SIZE, Stop, teach
+
+from rstpm_edge.cli_train import say_run
+from rstpm_edge.errors import UsageError
+from rstpm_edge.progress import Progress
+
+EXPECTED = Expected(angles=5.0, teachers=20.0, epoch=4.0, usual=2.0, head=28.0, calibration=5.0)
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+def spend(clock: Clock, budget: Budget, slower: float, slower_epochs: float, most: int = 1000) -> int:
+    """A training in stages that take `slower` times what was expected; gives the number of epochs."""
+    budget.begin("reading")
+    clock.now += 7
+    budget.expect(EXPECTED)
+    budget.check(100)
+    budget.begin("teachers")
+    clock.now += slower * EXPECTED.teachers
+    budget.begin("students")
+    since, done = clock.now, 0
+    while True:
+        left = budget.epochs_left(most - done, done, since)
+        clock.now += slower_epochs * EXPECTED.epoch
+        budget.stepped(slower_epochs * EXPECTED.epoch)
+        done += 1
+        if left == 1:
+            break
+    clock.now += slower_epochs * EXPECTED.tail
+    return done
+
+
+@pytest.mark.parametrize("limit", [2.0, 5.0, 30.0])
+@pytest.mark.parametrize(("slower", "slower_epochs"), [(1, 1), (1.3, 1.3), (0.6, 0.6), (1, 1.5), (1.5, 1)])
+def test_all_of_a_training_ends_in_time(clock: Clock, limit: float, slower: float, slower_epochs: float) -> None:
+    budget = Budget(limit)
+    spend(clock, budget, slower, slower_epochs)
+    epoch = slower_epochs * EXPECTED.epoch / 60
+    assert limit - epoch - 1e-6 <= budget.minutes <= limit + 1e-6
+
+
+def test_without_a_limit_all_epochs_are_trained(clock: Clock) -> None:
+    assert spend(clock, Budget(None), 1, 1, most=60) == 60
+
+
+def test_time_before_an_interruption_counts(clock: Clock) -> None:
+    budget = Budget(5.0, spent=3.0)
+    assert budget.minutes == 3
+    spend(clock, budget, 1, 1)
+    assert 4.9 <= budget.minutes <= 5
+
+
+def test_a_limit_that_not_even_one_epoch_keeps_is_refused_before_the_work(clock: Clock) -> None:
+    # 7 s of reading, 20 of the teachers, 4 of an epoch, 35 of the rest
+    with pytest.raises(UsageError) as refused:
+        spend(clock, Budget(0.9), 1, 1)
+    assert str(refused.value) == (
+        "--max-minutes 0.9 is too little for 100 photos on this machine: one pass over them takes about 1 min 6 s with "
+        "all that goes with it, and a good model many. Give at least 1.5, or fewer photos, or a smaller --size."
+    )
+    assert clock.now == 1007
+    assert spend(clock, Budget(1.05), 1, 1) == 1  # a little too little: the least is done
+
+
+def test_the_plan_is_refined_by_what_stages_took(clock: Clock) -> None:
+    budget = Budget(None)
+    budget.begin("reading")
+    assert budget.plan(60) == module.FIRST_PLAN
+    clock.now += 7
+    budget.expect(EXPECTED)
+    budget.begin("teachers")
+    assert budget.plan(10) == {
+        "reading": 7,
+        "angles": 5,
+        "teachers": 20,
+        "students": 40,
+        "usual": 2,
+        "head": 28,
+        "calibration": 5,
+    }
+    assert list(budget.plan(10)) == list(module.FIRST_PLAN)
+    clock.now += 40
+    budget.begin("students")
+    later = budget.plan(10)
+    assert (later["teachers"], later["students"], later["head"]) == (40, 80, 56)  # twice as slow as it was
+
+
+@pytest.mark.parametrize("preset", [EDGE, PAPER], ids=lambda preset: preset.name)
+def test_measuring_changes_nothing(parts: Path, preset: object) -> None:
+    assert preset in (EDGE, PAPER)
+    chosen = EDGE if preset == EDGE else PAPER
+    model = RSTPM(chosen, {chosen.teacher1: "random", chosen.teacher2: "random"})
+    inputs, _, _ = load_inputs(good_images(parts), SIZE, "stretch")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    modes = {name: part.training for name, part in model.named_modules()}
+    torch.manual_seed(7)
+    draw = torch.get_rng_state()
+    found = expect(Fabric(accelerator="cpu"), model, inputs, 2 * len(inputs), 3, angles=True)
+    assert torch.equal(torch.get_rng_state(), draw)
+    torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0, equal_nan=True)
+    assert {name: part.training for name, part in model.named_modules()} == modes
+    assert min(found.angles, found.teachers, found.epoch, found.calibration) > 0
+    assert (found.head > 0, found.usual > 0) == (chosen.has_head, chosen.distance == "surprise")
+
+
+# A real training
+
+
+@pytest.mark.training
+def test_a_training_tells_of_every_stage_and_keeps_a_log(parts: Path, tmp_path: Path) -> None:
+    said: list[Progress] = []
+    folder = teach(parts, tmp_path / "run", epochs=3, report=said.append)
+    stages = list(dict.fromkeys(progress.stage for progress in said if progress.warning is None))
+    assert stages == list(module.FIRST_PLAN)
+    for stage in stages:
+        of_stage = [progress for progress in said if progress.stage == stage]
+        assert of_stage[-1].done == of_stage[-1].total > 0
+        assert all(list(progress.plan) == stages for progress in of_stage if progress.plan)
+    assert {(progress.epoch, progress.epochs) for progress in said if progress.stage == "students"} == {
+        (1, 3),
+        (2, 3),
+        (3, 3),
+    }
+    lines = (folder / "train.log").read_text().splitlines()
+    told = [line.split(" ", 2)[2] for line in lines]
+    assert told[0] == "Reading: 0 % of the whole"
+    assert told[-1] == "Finished."
+    for stage in stages:
+        assert any(re.match(rf"{stage.capitalize()}: done in \d+ s; \d+ % of the whole", line) for line in told), stage
+
+
+@pytest.mark.training
+def test_a_resumed_run_goes_on_with_its_log(parts: Path, tmp_path: Path) -> None:
+    from rstpm_edge.training import train
+
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        teach(parts, folder, report=Stop(2))
+    before = (folder / "train.log").read_text()
+    assert before.splitlines()[-1].endswith(" Stopped: KeyboardInterrupt")
+    train.resume(folder, CPU)
+    after = (folder / "train.log").read_text()
+    assert after.startswith(before)
+    assert after.splitlines()[-1].endswith(" Finished.")
+
+
+@pytest.mark.training
+def test_a_log_that_cannot_be_written_ends_nothing(parts: Path, tmp_path: Path) -> None:
+    (tmp_path / "run" / "train.log").mkdir(parents=True)
+    assert load_summary(teach(parts, tmp_path / "run", epochs=1)).epochs == 1
+
+
+@pytest.mark.training
+def test_a_real_training_keeps_its_limit(parts: Path, tmp_path: Path) -> None:
+    """On whatever machine: the limit is some times what the least training takes there."""
+    start = time.monotonic()
+    teach(parts, tmp_path / "least", epochs=1)
+    least = (time.monotonic() - start) / 60
+    limit = 3 * least
+    summary = load_summary(teach(parts, tmp_path / "run", epochs=100_000, max_minutes=limit))
+    assert summary.epochs > 1
+    assert least / 2 < summary.minutes < 2 * limit  # a test machine does other things, too
+
+
+@pytest.mark.training
+def test_a_real_training_refuses_a_limit_that_is_too_short(parts: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^--max-minutes 0\.0001 is too little for \d+ photos on this machine: "):
+        teach(parts, tmp_path / "run", max_minutes=0.0001)
+    assert not (tmp_path / "run").exists()
+
+
+# Whether it is done
+
+
+def curve(epochs: int, end: float) -> list[tuple[float, float]]:
+    """Losses that fall by the share `end` from each epoch to the next."""
+    return [((1 - end) ** epoch, 2 * (1 - end) ** epoch) for epoch in range(epochs)]
+
+
+@pytest.mark.parametrize(("epochs", "fall"), [(2, 0.05), (5, 0.05), (15, 0.023), (60, 0.005)])
+def test_the_fall_of_an_epoch(epochs: int, fall: float) -> None:
+    assert fall_per_epoch(curve(epochs, fall)) == pytest.approx(fall)
+    assert (unfinished(curve(epochs, fall)) is None) == (fall < 0.01)
+
+
+def test_too_few_epochs_are_told_and_kept_in_the_model(
+    parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert unfinished([(1.0, 1.0)]) == "one epoch says nothing of where the loss would end"
+    assert unfinished([(0.0, 0.0)] * 5) is None
+    folder = teach(parts, tmp_path / "run", epochs=1)
+    config, summary = load_config(folder), load_summary(folder)
+    for losses, said in (
+        (curve(10, 0.05), "its loss still fell by 5.0% an epoch"),
+        (curve(60, 0.005), None),
+    ):
+        ended = dataclasses.replace(summary, losses=tuple(losses), epochs=len(losses))
+        save_summary(folder, ended)
+        say_run(folder)
+        last = capsys.readouterr().out.splitlines()[-1]
+        wanted = f"This training is not done: {said}. Train longer, with more --max-minutes or --epochs."
+        assert (last == wanted) == (said is not None)
+        teachers = tuple(export.Teacher(name, "", "", "") for name in ("a", "b"))
+        bundle = export._bundle(config, ended, (teachers[0], teachers[1]))
+        assert bundle.training.get("not done") == said
