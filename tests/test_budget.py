@@ -88,13 +88,18 @@ def test_time_before_an_interruption_counts(clock: Clock) -> None:
 def test_a_limit_that_not_even_one_epoch_keeps_is_refused_before_the_work(clock: Clock) -> None:
     # 7 s of reading, 20 of the teachers, 4 of an epoch, 35 of the rest
     with pytest.raises(UsageError) as refused:
-        spend(clock, Budget(0.9), 1, 1)
+        spend(clock, Budget(0.3), 1, 1)
     assert str(refused.value) == (
-        "--max-minutes 0.9 is too little for 100 photos on this machine: one pass over them takes about 1 min 6 s with "
+        "--max-minutes 0.3 is too little for 100 photos on this machine: one pass over them takes about 1 min 6 s with "
         "all that goes with it, and a good model many. Give at least 1.5, or fewer photos, or a smaller --size."
     )
     assert clock.now == 1007
-    assert spend(clock, Budget(1.05), 1, 1) == 1  # a little too little: the least is done
+    assert spend(clock, Budget(1.0), 1, 1) == 1  # a little too little: the least is done, and it is said
+    tight = Budget(1.0)
+    tight.expect(EXPECTED)
+    assert tight.check(100) is None
+    clock.now += 7
+    assert str(tight.check(100)).endswith(" One pass is done all the same.")
 
 
 def test_the_plan_is_refined_by_what_stages_took(clock: Clock) -> None:

@@ -147,14 +147,14 @@ def train(
     model = _build(config)
     learned, held_out = photos.inputs[photos.learned], photos.inputs[photos.held_out]
     _plan(fabric, config, model, learned, held_out, budget)
-    budget.check(len(files))
+    _check_time(budget, len(files), report)
     if config.preset.turned:
         config = _told_of_angles(fabric, config, model, learned, _aspect(photos.paths[0], options), budget, report)
         if config.turned is not None:  # there is more to learn from
             if options.epochs is None:
                 config = replace(config, preset=replace(config.preset, epochs=TURNED_EPOCHS * config.preset.epochs))
             _plan(fabric, config, model, learned, held_out, budget)
-            budget.check(len(files))
+            _check_time(budget, len(files), report)
     if folder is None and fabric.is_global_zero:
         folder = new_run_folder()
     folder = Path(fabric.broadcast(str(folder)))
@@ -241,6 +241,11 @@ def _plan(
         model.to(fabric.device)
         images = (1 + copies) * count
         budget.expect(expect(fabric, model, learned, images, len(held_out), angles=config.preset.turned))
+
+
+def _check_time(budget: Budget, photos: int, report: Report) -> None:
+    if sentence := budget.check(photos):
+        report(Progress("time", 0, 0, warning=sentence))
 
 
 def _stage(budget: Budget, report: Report, stage: str, total: int = 1, epochs: int = 0) -> "Callable[[int], None]":
