@@ -95,7 +95,7 @@ class Budget:
         self._expected = expected
 
     def check(self, photos: int) -> str | None:
-        """What to say when even one epoch will end too late for the limit. Raises UsageError when it is far too late."""
+        """What to say when one epoch alone ends too late for the limit. Raises UsageError when it is far too late."""
         if self.max_minutes is None or self._expected is None:
             return None
         one = self._expected
