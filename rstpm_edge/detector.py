@@ -151,8 +151,8 @@ class Detector:
         """Judge one image: a path, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8 or uint16.
 
         Raises ImageError for an image that cannot be read or judged, that the ROI reaches beyond, or that is so unlike
-        what was learned from that a verdict would mean nothing; UsageError
-        when the mask does not fit it; ModelError when the model gives anything but finite numbers.
+        what was learned from that a verdict would mean nothing; UsageError when the mask does not fit it; ModelError
+        when the model gives anything but finite numbers.
         """
         return self._judge([image])[0]
 
