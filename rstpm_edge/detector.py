@@ -62,7 +62,7 @@ class Detector:
     allow_size_change: judge photos that are refused otherwise, since their aspect ratio is not the one that the model
         learned from, or since the model's ROI cannot be placed on them.
     notify: gets a sentence the first time that an image is unlike what was learned from in one way or another, and is
-        judged all the same. By default that is a Python warning, `errors.InputWarning`.
+        judged all the same. By default that is a Python warning, `rstpm_edge.input_check.InputWarning`.
 
     Raises ModelError, ProviderError, UsageError, or OutputError for a folder that cannot be made.
     """

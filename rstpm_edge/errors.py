@@ -12,8 +12,6 @@ RstpmEdgeError
 ├── ExportError           an export whose self-check failed
 └── OutputError           a result that could not be written
 
-InputWarning              a warning: images are unlike those that the model learned from
-
 Each message is one sentence or two: what is wrong, and what to do.
 """
 
@@ -56,10 +54,6 @@ class TrainingError(RstpmEdgeError):
 
 class ExportError(RstpmEdgeError):
     """An export that was refused, since its self-check failed."""
-
-
-class InputWarning(UserWarning):
-    """Images are unlike those that the model learned from, and are judged all the same."""
 
 
 class OutputError(RstpmEdgeError):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.bundle import Bundle
-from rstpm_edge.errors import ImageError, InputWarning
+from rstpm_edge.errors import ImageError
 from rstpm_edge.image.colours import measure_colours
 from rstpm_edge.image.placement import place
 from rstpm_edge.image.preprocess import Channels, check_array, to_input
@@ -26,6 +26,10 @@ DIFFERENT = 16.0  # grey levels by which the brightness of another image may dif
 IN_COLOUR = 5.0  # a chroma that a grey product does not have
 CLEARLY = 5.0  # deviations from what is usual, and a third of it with red and blue exchanged
 DETAIL = 0.97  # a photo with a smaller share of the detail that was learned from is told
+
+
+class InputWarning(UserWarning):
+    """Images are unlike those that the model learned from, and are judged all the same."""
 
 
 def warn(sentence: str) -> None:

@@ -17,8 +17,9 @@ from workplace import command_line
 
 from rstpm_edge.bundle import parse_bundle
 from rstpm_edge.detector import Detector
-from rstpm_edge.errors import ImageError, InputWarning, ModelError
+from rstpm_edge.errors import ImageError, ModelError
 from rstpm_edge.image.roi import scaled_roi
+from rstpm_edge.input_check import InputWarning
 from rstpm_edge.input_profile import InputProfile, describe_sizes
 from rstpm_edge.stored_mask import pack
 
