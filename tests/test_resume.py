@@ -222,7 +222,7 @@ def test_a_full_disk_keeps_the_older_checkpoint(
 ) -> None:
     before = (interrupted / "checkpoint.safetensors").read_bytes()
 
-    def full(*arguments: Any) -> None:
+    def full(*arguments: Any, **keywords: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
