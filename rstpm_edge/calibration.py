@@ -78,7 +78,7 @@ def conformal_threshold(scores: tuple[float, ...], alpha: float) -> float:
         needed = math.ceil(1 / alpha - 1e-9) - 1
         raise UsageError(
             f"A false-reject rate of {alpha:g} needs at least {needed} held-out good images, but there are "
-            f"{n}: give more images, a larger --holdout, or an --alpha of at least "
+            f"{n}: hold more of them out of training, or take a rate (alpha) of at least "
             f"{typed(smallest_alpha(n))}."
         )
     return scores[max(rank, 1) - 1]

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -72,7 +73,7 @@ def _one_sentence(ctx: click.Context) -> Iterator[None]:
     except (click.exceptions.Exit, click.exceptions.Abort):
         raise
     except RstpmEdgeError as error:
-        say_error(error)
+        say_error(f"{error}{_about_options(str(error), ctx)}")
         ctx.exit(WRONG_USE)
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         discard_stdout()
@@ -93,6 +94,21 @@ def _one_sentence(ctx: click.Context) -> Iterator[None]:
     except Exception as error:
         unexpected.report(error)
         ctx.exit(unexpected.UNEXPECTED)
+
+
+def _about_options(message: str, ctx: click.Context) -> str:
+    """Whose options they are that a message advises where the command which prints it has none of that name."""
+    options = {
+        name: {option for parameter in command.params for option in parameter.opts}
+        for name, command in main.commands.items()
+    }
+    own = options.get(ctx.invoked_subcommand or "", set())
+    others = {}
+    for option in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", message):
+        owners = [name for name, known in options.items() if option in known]
+        if option not in own and owners and not any(f"rstpm-edge {name}" in message for name in owners):
+            others[option] = " and ".join(owners)
+    return "".join(f" ({option} is an option of {owners}.)" for option, owners in others.items())
 
 
 def _plain(error: click.ClickException) -> str:

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import click
 
-from rstpm_edge.cli_common import Command, say, say_table, training_module
+from rstpm_edge.cli_common import RATE, Command, say, say_table, training_module
 from rstpm_edge.cli_training import parse_overrides, parse_size, parse_weights, show_progress
 from rstpm_edge.errors import TrainingError, UsageError
 
@@ -41,7 +41,9 @@ def benchmark_options(command: Command) -> Command:
             click.option("--max-images", type=int, help="Learn from so many images of each category, by the seed."),
             click.option("--size", default="256", show_default=True, metavar="HxW", help="Input size."),
             click.option("--resize", type=click.Choice(["stretch", "letterbox"]), default="stretch", show_default=True),
-            click.option("--holdout", default=0.2, show_default=True, help="Share of the images for calibration."),
+            click.option(
+                "--holdout", type=RATE, default=0.2, show_default=True, help="Share of the images for calibration."
+            ),
             click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto."),
             click.option("--precision", default="auto", show_default=True, help="As for train."),
         )

@@ -7,8 +7,9 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -16,9 +17,26 @@ from rstpm_edge.errors import OutputError, UsageError
 from rstpm_edge.shown import one_line, own_lines, without_passwords
 
 if TYPE_CHECKING:
+    from rstpm_edge.image.roi import Roi
     from rstpm_edge.providers import Provider
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class RateType(click.ParamType):  # type: ignore[type-arg]
+    """A rate, typed as 0.05 or as 5%. Which ones are possible is told by those who take it."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value).strip()
+        try:
+            return float(Decimal(text[:-1]) / 100) if text.endswith("%") else float(text)
+        except (ValueError, ArithmeticError):
+            self.fail(f"{text!r} is no rate; write it as 0.05 or as 5%.", param, ctx)
+
+
+RATE = RateType()
 
 
 def model_option(command: Command) -> Command:
@@ -90,6 +108,22 @@ def parse_provider(text: str) -> "Provider":
             raise UsageError(f"--provider is NAME or NAME:OPTION=VALUE, such as tensorrt:precision=f16, not {text!r}.")
         options[key] = value
     return name, options
+
+
+def chosen_roi(text: str | None) -> "Roi | Literal['model'] | None":
+    """--roi as `Detector` takes it: the model's own, all of the photo for `full`, or a rectangle. Raises UsageError."""
+    from rstpm_edge.image.roi import parse_roi
+
+    if text is None:
+        return "model"
+    return None if text == "full" else parse_roi(text)
+
+
+def chosen_mask(text: str | None) -> "Path | Literal['model'] | None":
+    """--mask as `Detector` takes it: the model's own, none for `full`, or a file."""
+    if text is None:
+        return "model"
+    return None if text in ("full", "none") else Path(text)
 
 
 def images_below(folder: Path, leave_out: Sequence[Path] = ()) -> list[Path]:

@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 import click
 
 from rstpm_edge.cli_common import (
+    RATE,
     check_no_picture,
+    chosen_mask,
+    chosen_roi,
     model_option,
     provider_option,
     real,
@@ -17,7 +20,7 @@ from rstpm_edge.cli_common import (
     training_module,
 )
 from rstpm_edge.cli_training import show_progress
-from rstpm_edge.errors import UsageError
+from rstpm_edge.errors import DatasetError, UsageError
 from rstpm_edge.files import check_writable, write_json
 from rstpm_edge.progress import Progress
 from rstpm_edge.shown import one_line
@@ -43,6 +46,11 @@ MEASURING = ("testing", "measuring")
     metavar="FILE",
     help="Write an HTML report there, with figures, charts and pictures.",
 )
+@click.option("--threshold", type=float, metavar="SCORE", help="Measure with this one, not the calibrated threshold.")
+@click.option("--alpha", type=RATE, metavar="RATE", help="Or with that of another false-reject rate, as 5%.")
+@click.option("--roi", metavar="X,Y,W,H", help="Judge this part (pixels), or `full`.  [default: what was trained on]")
+@click.option("--mask", metavar="FILE", help="Anomalies where it is black do not count; or `full`.  [default: model's]")
+@click.option("--skip-unmasked", is_flag=True, help="Leave images without a ground-truth mask out of pixel metrics.")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
 @provider_option
 @size_change_option
@@ -51,6 +59,11 @@ def evaluate(
     model: Path,
     json_file: Path | None,
     report_file: Path | None,
+    threshold: float | None,
+    alpha: float | None,
+    roi: str | None,
+    mask: str | None,
+    skip_unmasked: bool,
     threads: int | None,
     providers: "list[Provider] | None",
     allow_size_change: bool,
@@ -60,8 +73,11 @@ def evaluate(
     The file itself is run, as it ships. AUROC, AP and best F1 of the images; AUROC, AP and AUPRO (to a
     false-positive rate of 0.3 and of 0.05) of the pixels, at the images' own resolution.
 
+    --threshold, --alpha, --roi and --mask are those of `infer`, so that a station is measured as it runs.
+
     \b
-    Example:
+    Examples:
+      rstpm-edge evaluate mvtec/bottle --alpha 5% --mask bottle-mask.png
       rstpm-edge evaluate mvtec/bottle --model bottle.onnx --report bottle.html --json bottle.json
     """
     module = training_module("evaluate")
@@ -69,15 +85,24 @@ def evaluate(
     _check_outputs(model, json_file, report_file)
     notes: list[str] = []
     with show_progress(PLAN if report_file else {name: PLAN[name] for name in MEASURING}) as display:
-        predictions = training_module("predictions").predict(
-            data,
-            model,
-            threads=threads,
-            providers=providers,
-            report=lambda done, total: display(Progress("testing", done, total)),
-            allow_size_change=allow_size_change,
-            notify=notes.append,
-        )
+        try:
+            predictions = training_module("predictions").predict(
+                data,
+                model,
+                threads=threads,
+                providers=providers,
+                threshold=threshold,
+                alpha=alpha,
+                roi=chosen_roi(roi),
+                mask=chosen_mask(mask),
+                skip_unmasked=skip_unmasked,
+                report=lambda done, total: display(Progress("testing", done, total)),
+                allow_size_change=allow_size_change,
+                notify=notes.append,
+            )
+        except training_module("data").MissingMasks as error:
+            more = "Add them, or go on without them in the pixel metrics: --skip-unmasked."
+            raise DatasetError(f"{error} {more}") from error
         result = module.measure(predictions, progress=lambda done, total: display(Progress("measuring", done, total)))
         display.pause()
         for note in notes:  # not into the bar
@@ -85,6 +110,15 @@ def evaluate(
         say_table(format_evaluation(result))  # first, so that a full disk does not lose it
         for sentence in training_module("data").about_test_folders(data):
             say(sentence)
+        if threshold is not None or alpha is not None:
+            say(f"Threshold {result.threshold:.4g}, for at most {result.alpha:.3g} of good parts rejected.")
+        unmasked = sum(
+            image.is_defective and outline is None
+            for image, outline in zip(predictions.images, predictions.masks, strict=True)
+        )
+        if skip_unmasked and unmasked:
+            lack = "image lacks a mask and has" if unmasked == 1 else "images lack masks and have"
+            say(f"{unmasked} defective {lack} no part in the pixel metrics.")
         if json_file:
             write_json(json_file, result.to_json())
         if report_file and write_report:

@@ -3,20 +3,30 @@
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from rstpm_edge.cli_common import model_option, say, say_note, session_options, size_change_option
+from rstpm_edge.cli_common import (
+    RATE,
+    check_no_picture,
+    chosen_mask,
+    chosen_roi,
+    model_option,
+    say,
+    say_note,
+    session_options,
+    size_change_option,
+)
 from rstpm_edge.errors import RstpmEdgeError, SourceError, UsageError
 from rstpm_edge.files import make_folder
-from rstpm_edge.image.roi import Roi, parse_roi
 from rstpm_edge.interrupts import Interrupts
 from rstpm_edge.systemd import Service
 from rstpm_edge.unexpected import raise_from_threads
 
 if TYPE_CHECKING:
     from rstpm_edge.cli_sources import Plan
+    from rstpm_edge.csv_file import CsvFile
     from rstpm_edge.inspection import Inspection
     from rstpm_edge.mqtt import Mqtt
     from rstpm_edge.on_anomaly import OnAnomaly
@@ -31,7 +41,7 @@ FILE = click.Path(path_type=Path)
 @model_option
 @click.option("--threshold", type=float, metavar="SCORE", help="Take this one, not the calibrated threshold.")
 @click.option(
-    "--alpha", type=float, metavar="RATE", help="Or the threshold at which so many good parts may be rejected, as 0.05."
+    "--alpha", type=RATE, metavar="RATE", help="Or the threshold at which so many good parts may be rejected, as 5%."
 )
 @click.option("--roi", metavar="X,Y,W,H", help="Judge this part (pixels), or `full`.  [default: what was trained on]")
 @click.option(
@@ -51,6 +61,9 @@ FILE = click.Path(path_type=Path)
     "[default: 0.2]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, and nothing else.")
+@click.option(
+    "--csv", "csv_file", type=FILE, metavar="FILE", help="Append a row of each verdict to this table, as it comes."
+)
 @click.option(
     "--save-overlay", type=FILE, metavar="FOLDER", help="Write a picture of each verdict there, as NAME.overlay.png."
 )
@@ -113,6 +126,7 @@ def infer(ctx: click.Context, /, sources: tuple[str, ...], **options: Any) -> No
     from rstpm_edge.inspection import Inspection, Output
 
     _check_together(options)
+    check_no_picture("--csv", options["csv_file"])
     folders = [make_folder(options[name]) for name in ("save_overlay", "save_map") if options[name]]
     plan = plan_sources(
         sources, every=options["every"], watch=options["watch"], settle=options["settle"], leave_out=folders
@@ -133,17 +147,18 @@ def infer(ctx: click.Context, /, sources: tuple[str, ...], **options: Any) -> No
         engine_cache=options["engine_cache"],
         threshold=options["threshold"],
         alpha=options["alpha"],
-        roi=_roi(options["roi"]),
-        mask=_mask(options["mask"]),
+        roi=chosen_roi(options["roi"]),
+        mask=chosen_mask(options["mask"]),
         allow_size_change=options["allow_size_change"],
         notify=lambda sentence: say_note(f"{inspection.judged}: {sentence}"),
     )
     with contextlib.ExitStack() as stack:
         command = stack.enter_context(_command(options, plan)) if options["on_anomaly"] is not None else None
         mqtt = stack.enter_context(_mqtt(options)) if options["mqtt"] is not None else None
+        table = stack.enter_context(_table(options, plan)) if options["csv_file"] is not None else None
         interrupts = stack.enter_context(Interrupts())
         inspection = Inspection(
-            detector, output, [mqtt.tell] if mqtt else [], of_parts=[command.tell] if command else []
+            detector, output, [one.tell for one in (mqtt, table) if one], of_parts=[command.tell] if command else []
         )
         tell_source = mqtt.tell_source if mqtt else lambda there: None
         notes = _run(inspection, plan, folders, options["limit"], interrupts, tell_source)
@@ -152,6 +167,8 @@ def infer(ctx: click.Context, /, sources: tuple[str, ...], **options: Any) -> No
             notes += [_count(command.failed, "failed command"), _count(command.dropped, "command", " not run")]
         if mqtt:
             notes.append(_count(mqtt.lost, "message", " lost"))
+        if table:
+            notes.append(_count(table.lost, "row", " not written"))
         notes.append(_count(inspection.unwritten, "image", " without pictures or maps"))
         if not output.as_json:
             say(inspection.summary(*notes))
@@ -159,7 +176,7 @@ def infer(ctx: click.Context, /, sources: tuple[str, ...], **options: Any) -> No
             say_note(inspection.summary(*notes))
     if interrupts.received and plan.has_end:
         ctx.exit(SIGNALLED + interrupts.received)
-    if inspection.unwritten:
+    if inspection.unwritten or (table and table.lost):
         ctx.exit(SOMETHING_UNWRITTEN)
     if inspection.counts["failed"]:
         ctx.exit(SOMETHING_UNREADABLE)
@@ -238,18 +255,6 @@ def _check_together(options: Mapping[str, Any]) -> None:
         raise UsageError("--mqtt-password-file and --mqtt-ca go with --mqtt URL only.")
 
 
-def _roi(text: str | None) -> "Roi | Literal['model'] | None":
-    if text is None:
-        return "model"
-    return None if text == "full" else parse_roi(text)
-
-
-def _mask(text: str | None) -> "Path | Literal['model'] | None":
-    if text is None:
-        return "model"
-    return None if text in ("full", "none") else Path(text)
-
-
 def _command(options: Mapping[str, Any], plan: "Plan") -> "OnAnomaly":
     from rstpm_edge.on_anomaly import OnAnomaly
 
@@ -261,6 +266,12 @@ def _command(options: Mapping[str, Any], plan: "Plan") -> "OnAnomaly":
         wait=plan.has_end,
         report=say_note,
     )
+
+
+def _table(options: Mapping[str, Any], plan: "Plan") -> "CsvFile":
+    from rstpm_edge.csv_file import CsvFile
+
+    return CsvFile(options["csv_file"], report=None if plan.has_end else say_note)
 
 
 def _mqtt(options: Mapping[str, Any]) -> "Mqtt":

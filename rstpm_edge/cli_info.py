@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from rstpm_edge.calibration import typed
 from rstpm_edge.cli_common import model_option, provider_option, say_json, say_table
+from rstpm_edge.errors import UsageError
 from rstpm_edge.input_profile import GREY, describe_sizes
 from rstpm_edge.shown import one_line
 from rstpm_edge.stored_mask import parse_mask
@@ -19,15 +21,19 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@click.argument("file", required=False, metavar="[MODEL]", type=click.Path(path_type=Path))
 @model_option
 @provider_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def info(model: Path, providers: "list[Provider] | None", as_json: bool) -> None:
+@click.pass_context
+def info(ctx: click.Context, file: Path | None, model: Path, providers: "list[Provider] | None", as_json: bool) -> None:
     """Show what a model was made from, how it decides, and what this machine can run it with.
+
+    MODEL is the file; --model names it, too.
 
     \b
     Examples:
-      rstpm-edge info --model model.onnx
+      rstpm-edge info bracket.onnx
       rstpm-edge info --provider openvino
     """
     from rstpm_edge.detector import Detector
@@ -36,6 +42,10 @@ def info(model: Path, providers: "list[Provider] | None", as_json: bool) -> None
     from rstpm_edge.providers import available_providers
     from rstpm_edge.session import usable_cores
 
+    if file is not None:
+        if ctx.get_parameter_source("model") == ParameterSource.COMMANDLINE and file != model:
+            raise UsageError(f"Give one model: {file} or --model {model}.")
+        model = file
     detector = Detector(model, threads=1, providers=providers)  # all of it, so that what `info` accepts also runs
     bundle = detector.info
     calibration = bundle.calibration

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from rstpm_edge.cli_common import say, training_module
+from rstpm_edge.cli_common import RATE, say, training_module
 from rstpm_edge.cli_training import parse_overrides, parse_size, parse_weights, show_progress
 from rstpm_edge.errors import UsageError
 from rstpm_edge.image.roi import parse_roi
@@ -56,8 +56,10 @@ ODD = 1.25  # times as far above the typical score as the next
     help="How many bits 16-bit photos use: 4095 is white with 12.",
 )
 @click.option("--allow-size-change", is_flag=True, help="Take the ROI from photos of several sizes all the same.")
-@click.option("--holdout", default=0.2, show_default=True, help="Share of the images kept for calibration.")
-@click.option("--alpha", type=float, help="False-reject rate to promise.  [default: 0.01, or what holdout allows]")
+@click.option("--holdout", type=RATE, default=0.2, show_default=True, help="Share of the images kept for calibration.")
+@click.option(
+    "--alpha", type=RATE, metavar="RATE", help="False-reject rate to promise.  [default: 0.01, or what holdout allows]"
+)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--skip-unreadable", is_flag=True, help="Name damaged images and go on without them.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.bundle import Bundle
-from rstpm_edge.errors import ImageError, ModelError, UsageError
+from rstpm_edge.errors import ModelError, UsageError
 from rstpm_edge.fusion import kernels
 from rstpm_edge.image.decode import read_stored
+from rstpm_edge.image.given import Picture, as_array
 from rstpm_edge.image.mask import load_mask, stored_mask
 from rstpm_edge.image.preprocess import Channels
 from rstpm_edge.image.roi import Roi, check_roi
@@ -26,7 +27,8 @@ from rstpm_edge.result import Result
 from rstpm_edge.scoring import Scorer
 from rstpm_edge.session import Session, open_session
 
-ImageLike: TypeAlias = NDArray[Any] | str | os.PathLike[str]
+MaskLike: TypeAlias = NDArray[Any] | str | os.PathLike[str]
+ImageLike: TypeAlias = MaskLike | bytes | bytearray | memoryview | Picture
 
 
 class Detector:
@@ -79,7 +81,7 @@ class Detector:
         threshold: float | None = None,
         alpha: float | None = None,
         roi: Roi | Literal["model"] | None = "model",
-        mask: ImageLike | Literal["model"] | None = "model",
+        mask: MaskLike | Literal["model"] | None = "model",
         allow_size_change: bool = False,
         notify: Notify | None = None,
     ) -> None:
@@ -149,6 +151,9 @@ class Detector:
 
     def __call__(self, image: ImageLike) -> Result:
         """Judge one image: a path, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8 or uint16.
+
+        What an image file holds is taken as bytes, too, and a picture of PIL in the mode L, I;16, RGB or RGBA, whose
+        channels are known.
 
         Raises ImageError for an image that cannot be read or judged, that the ROI reaches beyond, or that is so unlike
         what was learned from that a verdict would mean nothing; UsageError when the mask does not fit it; ModelError
@@ -229,7 +234,7 @@ class Detector:
     def _prepare(self, image: ImageLike, out: NDArray[np.uint8]) -> Grid:
         """Write the model's input for `image` to `out`."""
         photo, channels = self._load(image)
-        name = "the image" if isinstance(image, np.ndarray) else image
+        name = image if isinstance(image, (str, os.PathLike)) else "the image"
         _, grid = self._inputs.prepare(
             photo, name, channels=channels, out=out, threads=self._threads, kernel=self._kernel
         )
@@ -238,9 +243,7 @@ class Detector:
     def _load(self, image: ImageLike) -> tuple[NDArray[Any], Channels]:
         if isinstance(image, (str, os.PathLike)):
             return read_stored(image), "bgr"  # in OpenCV's order: `to_input` turns it at no cost
-        if not isinstance(image, np.ndarray):  # before it is cropped: a camera that fails gives None
-            raise ImageError(f"An image must be a NumPy array or a path, but the image is {type(image).__name__}.")
-        return image, self._channels
+        return as_array(image, self._channels)  # before it is cropped: a camera that fails gives None
 
 
 def _is_path(value: Any) -> bool:

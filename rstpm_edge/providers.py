@@ -145,9 +145,15 @@ def _choice(name: str, options: Mapping[str, Any]) -> Choice:
             return _with_options(candidate, asked, options)
     if asked == "openvino":
         raise ProviderError(f"OpenVINO is not installed: {_MISSING[asked]}")
+    if asked in ("gpu", "nvidia"):
+        raise ProviderError(f"The provider of an NVIDIA GPU is called cuda or tensorrt, not {name}; {_available()}.")
     message = f"This ONNX Runtime has no execution provider {name!r}, only {', '.join(available_providers())}"
     advice = _MISSING.get(short(name))
     raise ProviderError(f"{message}." if advice is None else f"{message}: {advice}.")
+
+
+def _available() -> str:
+    return f"here there are {', '.join(available_providers())}"
 
 
 def _with_options(name: str, asked: str, options: Mapping[str, Any]) -> Choice:

@@ -307,7 +307,7 @@ def test_a_kind_with_some_masks_missing(tmp_path: Path) -> None:
         put(tmp_path / "test" / "dent" / f"{i}.png")
     with pytest.raises(DatasetError) as error:
         labelled_images(tmp_path)
-    expected = "ground_truth/dent has no mask for 1.png, 2.png, 3.png, 4.png, 5.png and 2 more."
+    expected = "ground_truth/dent has no mask for 1.png, 2.png, 3.png, 4.png, 5.png, 6.png, 7.png."
     assert one_sentence(error) == f"{tmp_path}/{expected}"
 
 

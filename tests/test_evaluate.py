@@ -423,3 +423,109 @@ def test_a_model_that_is_not_there(spots: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["evaluate", str(spots), "--model", str(tmp_path / "none.onnx")])
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1].startswith("Error: ")
+
+
+# As a station runs
+
+
+def test_a_rate_a_threshold_and_the_model_s_own_agree(tmp_path: Path, model: Path) -> None:
+    data = write_labelled(tmp_path / "data", {"good": 4, "spot": 6})
+    for alpha in (0.05, 0.2):
+        by_rate = evaluate(data, model, threads=1, alpha=alpha)
+        detector = Detector(model, threads=1, alpha=alpha)
+        assert by_rate.threshold == detector.threshold
+        assert by_rate.alpha == alpha
+        for image in by_rate.images:
+            assert image.is_anomalous == detector(data / image.name).is_anomalous
+        by_score = evaluate(data, model, threads=1, threshold=detector.threshold)
+        assert by_score.alpha == pytest.approx(alpha)
+        assert by_score.verdicts == by_rate.verdicts
+        assert by_score.both == by_rate.both == evaluate(data, model, threads=1).both  # which no threshold changes
+    own = next(point for point in by_rate.operating_points if point.alpha == 0.2)
+    assert (own.threshold, own.recall) == (by_rate.threshold, by_rate.recall)
+
+
+@pytest.mark.parametrize(("threshold", "rate"), [(-5.0, 1.0), (100.0, 0.0)])
+def test_a_threshold_beyond_all_scores(tmp_path: Path, model: Path, threshold: float, rate: float) -> None:
+    found = evaluate(write_labelled(tmp_path / "data", {"good": 2, "spot": 2}), model, threads=1, threshold=threshold)
+    assert found.false_rejects.rate == found.recall.rate == rate
+    assert found.threshold == threshold
+    assert found.alpha == pytest.approx(0.99 if rate else 0.01)
+
+
+def test_a_mask_and_a_roi_are_those_of_the_detector(tmp_path: Path, model: Path) -> None:
+    data = write_labelled(tmp_path / "data", {"good": 3, "spot": 5})
+    picture = np.zeros((80, 100), np.uint8)
+    picture[:, :60] = 255
+    cv2.imwrite(str(tmp_path / "mask.png"), picture)
+    for options in ({"mask": tmp_path / "mask.png"}, {"roi": (10, 10, 60, 60)}, {"roi": None}):
+        found = evaluate(data, model, threads=1, **options)  # type: ignore[arg-type]
+        detector = Detector(model, threads=1, **options)  # type: ignore[arg-type]
+        for image in found.images:
+            assert image.score == pytest.approx(detector(data / image.name).score, abs=1e-6)
+
+
+def test_pixels_outside_of_a_mask_count_neither_way() -> None:
+    random = np.random.default_rng(0)
+    outline, inside = np.zeros((20, 30), bool), np.zeros((20, 30), bool)
+    outline[3:9, 5:20], inside[:, :12] = True, True
+    anomaly = random.random((20, 30), np.float32)
+    masked = rank([outline], [anomaly], [inside])
+    cut = rank([outline[:, :12]], [np.ascontiguousarray(anomaly[:, :12])])
+    for name in ("good", "defective", "share"):
+        np.testing.assert_array_equal(np.sort(getattr(masked, name)), np.sort(getattr(cut, name)))
+
+
+def run_evaluate(*arguments: object) -> Any:
+    return command_line("evaluate", *arguments)
+
+
+def test_the_command_takes_what_infer_takes(tmp_path: Path, model: Path) -> None:
+    data = write_labelled(tmp_path / "data", {"good": 4, "spot": 6})
+    cv2.imwrite(str(tmp_path / "mask.png"), np.full((80, 100), 255, np.uint8))
+    report = ["--report", tmp_path / "r.html", "--json", tmp_path / "r.json"]
+    for options, threshold in (
+        (["--alpha", "5%"], 0.95),
+        (["--alpha", "0.05", "--roi", "full", "--mask", tmp_path / "mask.png"], 0.95),
+        (["--threshold", "0.5", "--roi", "0,0,90,70"], 0.5),
+    ):
+        result = run_evaluate(data, "--model", model, *options, *report)
+        assert result.exit_code == 0, result.output
+        assert json.loads((tmp_path / "r.json").read_text())["threshold"] == threshold
+        assert f"Threshold {threshold:g}, for at most " in result.stdout
+        assert "<html" in (tmp_path / "r.html").read_text()
+    for options in (
+        ["--alpha", "x"],
+        ["--alpha", "5%", "--threshold", "1"],
+        ["--roi", "0,0,9,x"],
+        ["--threshold", "nan"],
+    ):
+        assert run_evaluate(data, "--model", model, *options).exit_code == 2
+
+
+def test_missing_masks_of_all_kinds_are_named_at_once(tmp_path: Path, model: Path) -> None:
+    data = write_labelled(tmp_path / "data", {"good": 3, "dent": 8, "spot": 3})
+    for kind, numbers in {"dent": range(1, 8), "spot": [2]}.items():
+        for number in numbers:
+            (data / "ground_truth" / kind / f"{number}_mask.png").unlink()
+    result = run_evaluate(data, "--model", model)
+    assert result.exit_code == 2
+    (error,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert all(f"{number}.png" in error for number in range(1, 8))
+    assert f"{data}/ground_truth/spot has no mask for 2.png" in error
+    assert error.endswith("--skip-unmasked.")
+
+    result = run_evaluate(data, "--model", model, "--skip-unmasked", "--json", tmp_path / "r.json")
+    assert result.exit_code == 0, result.output
+    assert "8 defective images lack masks and have no part in the pixel metrics." in result.stdout
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert found["verdicts"]["dent"]["images"] == 8  # they count as images
+    assert found["recall"]["images"] == 11
+    fewer = tmp_path / "fewer"
+    shutil.copytree(data, fewer)
+    for kind, numbers in {"dent": range(1, 8), "spot": [2]}.items():
+        for number in numbers:
+            (fewer / "test" / kind / f"{number}.png").unlink()
+    expected = evaluate(fewer, model, threads=1).to_json()["both"]
+    for name in PIXEL:
+        assert found["both"][name] == pytest.approx(expected[name])  # type: ignore[index]

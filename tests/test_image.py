@@ -177,7 +177,9 @@ def test_huge_files_of_other_types(tmp_path: Path) -> None:
 def test_a_float_tiff_is_refused(tmp_path: Path) -> None:
     for shape in ((4, 4), (4, 4, 3)):
         path = save(tmp_path / "image.tif", encode(".tif", np.zeros(shape, np.float32)))
-        with pytest.raises(ImageError, match=r"image\.tif( is float32|: it is .* OpenCV does not decode|: its compression)"):
+        with pytest.raises(
+            ImageError, match=r"image\.tif( is float32|: it is .* OpenCV does not decode|: its compression)"
+        ):
             read_image(path)
 
 

@@ -101,24 +101,36 @@ def about_test_folders(data: str | Path) -> list[str]:
     return told
 
 
-def test_images(data: str | Path) -> list[TestImage]:
+class MissingMasks(DatasetError):
+    """Some defective images of a kind have masks, and others have none."""
+
+
+def test_images(data: str | Path, *, skip_unmasked: bool = False) -> list[TestImage]:  # noqa: PT028
     """The test images of a data set in the MVTec AD layout, with their masks.
 
     `test/good/*` are good, `test/KIND/NAME.*` defective, `ground_truth/KIND/NAME_mask.*` (or `NAME.*`) the mask.
 
-    Raises DatasetError when good or defective images are missing, or when only some of a kind have masks.
+    `skip_unmasked` takes images without a mask, too, where others of their kind have one.
+
+    Raises DatasetError when good or defective images are missing, or, naming all of them, when only some of a kind have
+    masks.
     """
     folder = existing_folder(data)
     if not (folder / "test").is_dir():
         raise DatasetError(f"{folder} has no test folder: evaluation needs test/good and test/KIND.")
     images: list[TestImage] = []
+    missing: list[str] = []
     for kind in _kinds(folder / "test"):
         files = images_in(folder / "test" / kind)
         if kind == "good":
             images += [TestImage(path, kind, None) for path in files]
             continue
         truth = folder / "ground_truth" / kind
-        images += defective_images(files, kind, {_mask_owner(path): path for path in images_in(truth)}, truth)
+        masks = {_mask_owner(path): path for path in images_in(truth)}
+        missing += _without_mask(files, masks, truth)
+        images += [TestImage(path, kind, masks.get(image_stem(path))) for path in files]
+    if missing and not skip_unmasked:
+        raise MissingMasks(f"{'; '.join(missing)}.")
     if not both_kinds(images):
         raise DatasetError(f"{folder / 'test'} must hold both good and defective images (test/good and test/KIND).")
     return images
@@ -131,10 +143,15 @@ def defective_images(
 
     Raises DatasetError when `truth`, where masks come from, lacks some.
     """
-    without = [path.name for path in files if image_stem(path) not in masks]
-    if masks and without:
-        raise DatasetError(f"{truth} has no mask for {some_of(without)}.")
+    if missing := _without_mask(files, masks, truth):
+        raise MissingMasks(f"{missing[0]}.")
     return [TestImage(path, kind, masks.get(image_stem(path)), mask_level) for path in files]
+
+
+def _without_mask(files: Sequence[Path], masks: Mapping[str, Path], truth: Path) -> list[str]:
+    """What to tell of images of a kind that have none, where others have; all of them, so that they can be made."""
+    without = [path.name for path in files if image_stem(path) not in masks]
+    return [f"{truth} has no mask for {', '.join(without)}"] if masks and without else []
 
 
 def both_kinds(images: Sequence[TestImage]) -> bool:

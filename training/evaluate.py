@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rstpm_edge.bundle import Evidence, Fusion
 from rstpm_edge.errors import DatasetError
+from rstpm_edge.image.roi import Roi
 from rstpm_edge.providers import Provider
 from rstpm_edge.scoring import ScoredMaps
 
@@ -153,20 +154,41 @@ def evaluate(
     images: Sequence[TestImage] | None = None,
     threads: int | None = None,
     providers: Sequence[Provider] | str | None = None,
+    threshold: float | None = None,
+    alpha: float | None = None,
+    roi: Roi | Literal["model"] | None = "model",
+    mask: str | Path | None = "model",
+    skip_unmasked: bool = False,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Run `model` over the test images of `data` (MVTec AD layout) and measure; see `predict` and `measure`.
 
     Raises DatasetError, ImageError, ModelError and ProviderError.
     """
-    return measure(predict(data, model, images=images, threads=threads, providers=providers, report=report))
+    return measure(
+        predict(
+            data,
+            model,
+            images=images,
+            threads=threads,
+            providers=providers,
+            threshold=threshold,
+            alpha=alpha,
+            roi=roi,
+            mask=mask,
+            skip_unmasked=skip_unmasked,
+            report=report,
+        )
+    )
 
 
 def measure(predictions: Predictions, *, progress: Callable[[int, int], None] = lambda done, total: None) -> Evaluation:
     """Compare predictions with the labels and masks. `progress` gets (done, total) of the rows of figures.
 
-    Pixel metrics are taken at each image's own resolution, the pixels of all images pooled. Memory, beside the masks'
-    byte: four bytes for each pixel of the data set, about 80 for a defective one, and one full-size map at a time.
+    Pixel metrics are taken at each image's own resolution, the pixels of all images pooled; with a mask, of those that
+    count in it. An image whose defect lies where nothing counts is a defective image all the same. Memory, beside the
+    masks' byte: four bytes for each pixel of the data set, about 80 for a defective one, and one full-size map at a
+    time.
 
     Raises DatasetError where that is more than there is.
     """
@@ -204,9 +226,9 @@ def measure(predictions: Predictions, *, progress: Callable[[int, int], None] = 
     del pixels
 
     calibration = bundle.calibration
-    verdicts = _verdicts(groups, scores, calibration.threshold)
+    verdicts = _verdicts(groups, scores, predictions.threshold)
     points = []
-    for alpha, threshold in calibration.thresholds.items():
+    for alpha, threshold in {**calibration.thresholds, calibration.alpha: predictions.threshold}.items():
         found = _verdicts(groups, scores, threshold)
         points.append(OperatingPoint(alpha, threshold, found["good"], _all_defects(found)))
     return Evaluation(
@@ -216,7 +238,7 @@ def measure(predictions: Predictions, *, progress: Callable[[int, int], None] = 
         maps={name: alone(_map_alone(bundle.fusion, i), None) for i, name in enumerate(bundle.map_names)},
         by_kind=by_kind,
         verdicts=verdicts,
-        threshold=calibration.threshold,
+        threshold=predictions.threshold,
         alpha=calibration.alpha,
         operating_points=tuple(points),
         images=tuple(
@@ -225,7 +247,7 @@ def measure(predictions: Predictions, *, progress: Callable[[int, int], None] = 
                 kind=image.kind,
                 score=float(score),
                 p_value=calibration.p_value(float(score)),
-                is_anomalous=bool(score > calibration.threshold),
+                is_anomalous=bool(score > predictions.threshold),
             )
             for image, score in zip(predictions.images, scores, strict=True)
         ),
@@ -250,11 +272,14 @@ def _scores(score: Callable[[int], ScoredMaps], n: int) -> NDArray[np.float64]:
 
 
 def _ranked(predictions: Predictions, score: Callable[[int], ScoredMaps], chosen: Sequence[int]) -> RankedPixels | None:
-    """The pixels of the images that were chosen; None where one of them has no mask."""
-    masks = [mask for i in chosen if (mask := predictions.masks[i]) is not None]
-    if len(masks) < len(chosen):
+    """The pixels of the images that were chosen; None where one has no mask, unless those are skipped."""
+    masked = {i: mask for i in chosen if (mask := predictions.masks[i]) is not None}
+    if len(masked) < len(chosen) and not predictions.skip_unmasked:
         return None
-    return rank(masks, (predictions.at_image_size(i, score(i).anomaly_map[0]) for i in chosen))
+    maps = (predictions.at_image_size(i, score(i).anomaly_map[0]) for i in masked)
+    if all(inside is None for inside in predictions.ignored):
+        return rank(list(masked.values()), maps)
+    return rank(list(masked.values()), maps, [predictions.counted(i) for i in masked])
 
 
 def _metrics(

@@ -1,11 +1,12 @@
 """What a model file says about labelled images, kept small: its maps, at the model's own resolution."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -13,11 +14,11 @@ from numpy.typing import NDArray
 
 from rstpm_edge.bench import Environment, read_environment
 from rstpm_edge.bundle import Bundle, Evidence, Fusion
-from rstpm_edge.errors import DatasetError, ModelError
+from rstpm_edge.errors import DatasetError, ModelError, UsageError
 from rstpm_edge.fusion import kernels
 from rstpm_edge.image.decode import read_stored
-from rstpm_edge.image.mask import stored_mask
-from rstpm_edge.image.roi import Roi, crop
+from rstpm_edge.image.mask import load_mask, stored_mask
+from rstpm_edge.image.roi import Roi, check_roi, crop
 from rstpm_edge.input_check import InputCheck, Notify
 from rstpm_edge.judgement import judge
 from rstpm_edge.providers import Provider
@@ -51,6 +52,13 @@ class Predictions:
     masks: tuple[NDArray[np.bool_] | None, ...]
     map_sizes: tuple[tuple[int, int], ...]
     maps: tuple[NDArray[np.float32], ...]
+    given_threshold: float | None = None
+    skip_unmasked: bool = False
+
+    @property
+    def threshold(self) -> float:
+        """The score above which an image is called anomalous."""
+        return self.bundle.calibration.threshold if self.given_threshold is None else self.given_threshold
 
     def scorer(
         self, fusion: Fusion, evidence: Evidence | None, kept: Sequence[int] = ALL_MAPS
@@ -64,6 +72,16 @@ class Predictions:
             return found if self.ignored[i] is None else _masked(score, found, self.ignored[i])
 
         return scored
+
+    def counted(self, i: int) -> NDArray[np.bool_] | None:
+        """The pixels of image i where anomalies count, (height, width) bool; None for all of them."""
+        ignored = self.ignored[i]
+        if ignored is None:
+            return None
+        grid = self.grids[i]
+        inside = ignored[grid.placement.window].astype(np.uint8)
+        size = grid.width, grid.height
+        return ~np.asarray(cv2.resize(inside, size, interpolation=cv2.INTER_NEAREST), np.bool_)
 
     def at_image_size(self, i: int, model_map: NDArray[np.float32]) -> NDArray[np.float32]:
         """A map (height, width) of the model's input, brought to the size of image i as Result.anomaly_map is."""
@@ -88,6 +106,7 @@ class Predictions:
             cell,
             grid,
             self.bundle.calibration,
+            threshold=self.threshold,
             ignored=self.ignored[i],
         )
 
@@ -108,6 +127,11 @@ def predict(
     images: Sequence[TestImage] | None = None,
     threads: int | None = None,
     providers: Sequence[Provider] | str | None = None,
+    threshold: float | None = None,
+    alpha: float | None = None,
+    roi: Roi | Literal["model"] | None = "model",
+    mask: str | Path | None = "model",
+    skip_unmasked: bool = False,
     report: Callable[[int, int], None] = lambda done, total: None,
     allow_size_change: bool = False,
     notify: Notify | None = None,
@@ -118,27 +142,37 @@ def predict(
     read one after another; masks and maps are kept. A model that was trained on a ROI judges that part of each image,
     and the pixels of that part count.
 
-    Raises DatasetError, ImageError, ModelError and ProviderError.
+    threshold, alpha, roi, mask: as for `Detector`, so that a station is measured as it runs. The calibration in the
+        result's `bundle` has the rate that was asked for, or the one that the threshold amounts to.
+    skip_unmasked: see `test_images`; such images have no part in the pixel metrics.
+
+    Raises UsageError for those that cannot work, DatasetError, ImageError, ModelError and ProviderError.
     """
-    images = sorted(test_images(data) if images is None else images, key=lambda image: image.is_defective)
+    if images is None:
+        images = test_images(data, skip_unmasked=skip_unmasked)
+    images = sorted(images, key=lambda image: image.is_defective)
     if not both_kinds(images):
         raise DatasetError(f"An evaluation needs both good and defective images of {data}.")
     session = open_session(model, threads=threads, providers=providers)
-    bundle, digest = session.bundle, _digest(session.path)
-    check = InputCheck(bundle, allow_size_change=allow_size_change, notify=notify)
-    ignores = None if bundle.mask is None else lru_cache(maxsize=4)(stored_mask(bundle.mask).ignored)
+    chosen = roi if isinstance(roi, str) or roi is None else check_roi(roi)
+    bundle, digest = _as_it_runs(session.bundle, threshold, alpha, chosen), _digest(session.path)
+    check = InputCheck(session.bundle, roi=chosen, allow_size_change=allow_size_change, notify=notify)
+    loaded_mask = None if mask is None or mask == "model" else load_mask(mask)
+    if mask == "model" and bundle.mask is not None:
+        loaded_mask = stored_mask(bundle.mask)
+    ignores = None if loaded_mask is None else lru_cache(maxsize=4)(loaded_mask.ignored)
     grids, masks, batches, ignored = [], [], [], []
     marked: dict[tuple[Path, int], bool] = {}
     for done, image in enumerate(images, 1):
         photo = read_stored(image.path)
         inputs, grid = check.prepare(photo, image.path)
-        mask = None
+        outline = None
         if image.mask or not image.is_defective:
-            mask = read_mask(image, (photo.shape[0], photo.shape[1]))
-        if image.mask and mask is not None:  # all of it: a defect may lie outside the ROI
+            outline = read_mask(image, (photo.shape[0], photo.shape[1]))
+        if image.mask and outline is not None:  # all of it: a defect may lie outside the ROI
             of_kind = (image.mask.parent, image.mask_level)
-            marked[of_kind] = marked.get(of_kind, False) or bool(mask.any())
-        masks.append(None if mask is None else crop(mask, (grid.x, grid.y, grid.width, grid.height)))
+            marked[of_kind] = marked.get(of_kind, False) or bool(outline.any())
+        masks.append(None if outline is None else crop(outline, (grid.x, grid.y, grid.width, grid.height)))
         batches.append(session.run(inputs[None]))
         grids.append(grid)
         ignored.append(ignores and ignores(grid, (bundle.height, bundle.width)))
@@ -158,7 +192,27 @@ def predict(
         masks=tuple(masks),
         map_sizes=session.map_sizes,
         maps=tuple(np.concatenate(level) for level in zip(*batches, strict=True)),
+        given_threshold=threshold,
+        skip_unmasked=skip_unmasked,
     )
+
+
+def _as_it_runs(
+    bundle: Bundle, threshold: float | None, alpha: float | None, roi: Roi | Literal["model"] | None
+) -> Bundle:
+    """The bundle with what was chosen in the place of what the model holds. Raises UsageError."""
+    if threshold is not None and alpha is not None:
+        raise UsageError("Give a threshold or an alpha, which asks for one, not both.")
+    scores = bundle.calibration.scores
+    if threshold is not None:
+        if not math.isfinite(threshold):
+            raise UsageError(f"The threshold must be a finite number, but is {threshold}.")
+        above = sum(score > threshold for score in scores)
+        alpha = min(1 + above, len(scores)) / (len(scores) + 1)
+    if alpha is not None:
+        bundle.calibration.threshold_for(alpha)  # raises for one that the held-out images do not allow
+        bundle = replace(bundle, calibration=replace(bundle.calibration, alpha=alpha))
+    return bundle if isinstance(roi, str) else replace(bundle, roi=roi)
 
 
 def _digest(model: Path) -> str:

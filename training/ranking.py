@@ -44,27 +44,35 @@ class Curve:
     pro: _Floats  # (K,) mean share of the regions at or above it; the last is 1
 
 
-def rank(masks: Sequence[Mask], anomaly_maps: Iterable[AnomalyMap]) -> RankedPixels:
+def rank(
+    masks: Sequence[Mask], anomaly_maps: Iterable[AnomalyMap], counted: Sequence[Mask | None] | None = None
+) -> RankedPixels:
     """Rank the pixels of some images; arguments and errors are those of `metrics.pixel_metrics`.
 
     The maps are looked at one after another, so they may be made as they are asked for. Good and defective
-    pixels need not both be there.
+    pixels need not both be there. Where `counted` is False, it is neither; of a defect's region, the rest is taken.
     """
+    counted = counted or [None] * len(masks)
     good = np.empty(sum(mask.size - int(np.count_nonzero(mask)) for mask in masks), np.float32)
     filled = 0
     values: list[AnomalyMap] = [np.empty(0, np.float32)]  # of the defective pixels, image by image
     shares: list[_Floats] = [np.empty(0)]
-    for i, (mask, anomaly_map) in enumerate(zip(masks, anomaly_maps, strict=True)):
-        _check(i, mask, anomaly_map)
-        # Most images have no defect, and to copy a whole map is cheaper than to index it by a mask.
-        background = anomaly_map[~mask] if mask.any() else anomaly_map.ravel()
+    for i, (outline, anomaly_map, inside) in enumerate(zip(masks, anomaly_maps, counted, strict=True)):
+        _check(i, outline, anomaly_map)
+        mask = outline if inside is None else outline & inside
+        if inside is not None:
+            background = anomaly_map[inside & ~outline]
+        else:
+            # Most images have no defect, and to copy a whole map is cheaper than to index it by a mask.
+            background = anomaly_map[~mask] if mask.any() else anomaly_map.ravel()
         good[filled : filled + background.size] = background
         filled += background.size
-        if background.size < mask.size:
+        if mask.any():
             n_labels, regions = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
             region = regions[mask]  # 1..n_labels-1; 0 is the background
             values.append(anomaly_map[mask].astype(np.float32, copy=False))
             shares.append(1.0 / np.bincount(region, minlength=n_labels)[region])
+    good = good[:filled]
     good.sort()  # bare float32, which NumPy sorts with SIMD, in place
     return RankedPixels(good, np.concatenate(values), np.concatenate(shares))
 

@@ -91,7 +91,12 @@ def configuration(predictions: Predictions) -> Rows:
         ]
     rows += [
         ("Calibration", f"{counted(len(calibration.scores), 'good image')}, α = {percent(calibration.alpha)}"),
-        ("Threshold", f"{calibration.threshold:.6g} (score of a typical good image: {calibration.median:.6g})"),
+        *(
+            [("Mask", "where it is black, nothing counts")]
+            if any(one is not None for one in predictions.ignored)
+            else []
+        ),
+        ("Threshold", f"{predictions.threshold:.6g} (score of a typical good image: {calibration.median:.6g})"),
     ]
     for number, teacher in enumerate(bundle.teachers, 1):
         rows.append((f"Teacher {number}", f"{teacher.name}, licence {teacher.license}"))

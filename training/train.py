@@ -58,6 +58,7 @@ from .usual import fit_usual
 
 TURNED_EPOCHS = 2  # times as many where parts lie at any angle: there is more to learn
 LARGEST = 4096  # pixels a side of the input
+DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 ABOUT_ANGLES = (
     "the parts lie at any angle, it seems: they are learned from at further ones, too, in twice the epochs unless "
@@ -328,26 +329,42 @@ def check_options(options: TrainingOptions) -> None:
 
 
 def _launch(machine: Machine) -> Fabric:
+    device = _checked_device(machine.device)
     if machine.precision not in PRECISIONS:
         raise UsageError(f"--precision is one of {', '.join(PRECISIONS)}, not {machine.precision!r}.")
     if machine.processes < 1:
         raise UsageError(f"--processes must be at least 1, not {machine.processes}.")
     strategy = "ddp" if machine.processes > 1 else "auto"
-    precision = _auto_precision(machine.device) if machine.precision == "auto" else machine.precision
+    precision = _auto_precision(device) if machine.precision == "auto" else machine.precision
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells which precision was asked for
     try:
         fabric = Fabric(
-            accelerator=machine.device,
+            accelerator=device,
             devices=machine.processes,
             strategy=strategy,
             precision=precision,  # type: ignore[arg-type]
         )
     except (ValueError, RuntimeError, TypeError) as error:
-        raise UsageError(f"Cannot train on {machine.device!r} ({error}); try --device cpu.") from error
+        raise UsageError(
+            f"Cannot train on {machine.device!r} with --precision {precision} and --processes {machine.processes} "
+            f"({error}); try --device cpu."
+        ) from error
     if machine.processes > 1 and fabric.device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // machine.processes))
     fabric.launch()
     return fabric
+
+
+def _checked_device(device: str) -> str:
+    """The device in lower case. Raises UsageError for others than ours, and for a GPU that is not there."""
+    name = device.strip().lower()
+    if name not in DEVICES:
+        gpu = " An NVIDIA GPU is called cuda." if name in ("gpu", "mps", "nvidia", "tpu") or name.isdecimal() else ""
+        raise UsageError(f"Cannot train on {device!r}: the device is one of {', '.join(DEVICES)}.{gpu}")
+    if name == "cuda" and not torch.cuda.is_available():
+        why = "there is no NVIDIA GPU here that it can use" if torch.version.cuda else "it was built for the CPU alone"
+        raise UsageError(f"Cannot train on {name!r} (PyTorch says that {why}); try --device cpu.")
+    return name
 
 
 def _auto_precision(device: str) -> str:

@@ -96,12 +96,16 @@ def check_array(image: NDArray[Any], name: str = "the image") -> NDArray[Any]:
     if image.ndim == 2:
         image = image[:, :, None]
     if image.ndim != 3 or image.shape[2] not in (1, 3, 4):
-        raise ImageError(f"An image must have shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), not {image.shape}.")
+        first = image.ndim == 3 and image.shape[0] in (1, 3, 4)
+        how = " The channels seem to come first: give image.transpose(1, 2, 0)." if first else ""
+        raise ImageError(f"An image must have shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), not {image.shape}.{how}")
     height, width, _ = image.shape
     if not is_possible_size(width, height):
         raise ImageError(f"Cannot judge {name}: it {impossible_size(width, height)}.")
     if image.dtype not in (np.uint8, np.uint16):
+        how = " Where 1.0 is white: (255 * image).round().astype(numpy.uint8)." if image.dtype.kind == "f" else ""
         raise ImageError(
-            f"An image must be uint8 (0 to 255) or uint16 (0 to 65535), but {name} is {image.dtype}: convert it first."
+            f"An image must be uint8 (0 to 255) or uint16 (0 to 65535), but {name} is {image.dtype}: "
+            f"convert it first.{how}"
         )
     return image
