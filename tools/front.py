@@ -19,7 +19,7 @@ import numpy as np
 from bench_runtimes import measure
 
 from rstpm_edge.cli_benchmark import benchmark_options, compare, parse_benchmark
-from rstpm_edge.cli_common import parse_provider, say
+from rstpm_edge.cli_common import parse_provider, say, say_table
 from rstpm_edge.errors import RstpmEdgeError, UsageError
 from rstpm_edge.files import write_bytes
 from rstpm_edge.session import open_session
@@ -118,7 +118,8 @@ def main(only: str | None, provider: str, threads: int, rounds: int, output: Pat
             rows.append(Row(name, figures, median_ms, min_ms))
         text = table(rows)
         write_bytes(output / "front.md", f"{text}\n".encode())
-        say(f"\n{text}")
+        say("")
+        say_table(text)
     except RstpmEdgeError as error:
         raise click.ClickException(" ".join(str(error).split())) from error
 

@@ -22,7 +22,7 @@ BINS = 48  # as many as a row of 700 pixels shows well
 def roc_chart(images: Sequence[JudgedImage], own: OperatingPoint, points: Sequence[OperatingPoint]) -> str:
     """The share of defects found over the share of good images rejected, with the thresholds marked on it."""
     left, top, side = 58, 14, 330
-    svg = _svg(left + side + 16, top + side + 52, "ROC curve of the images")
+    svg = _svg(left + side + 22, top + side + 52, "ROC curve of the images")
 
     def at(fpr: float, tpr: float) -> tuple[float, float]:
         return left + side * fpr, top + side * (1 - tpr)
