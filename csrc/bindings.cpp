@@ -328,7 +328,7 @@ using Table =
 
 bool is_whole_scan(const py::buffer& buffer,
                    const std::vector<std::tuple<int, Table, Table, std::int64_t>>& parts, std::int64_t units,
-                   std::int64_t restart_interval) {
+                   std::int64_t restart_interval, bool only_dc, bool refines) {
     const auto text = [](const std::string& bytes) {
         return reinterpret_cast<const std::uint8_t*>(bytes.data());
     };
@@ -343,9 +343,26 @@ bool is_whole_scan(const py::buffer& buffer,
             !components[i].ac.set(text(ac.first), text(ac.second), ac.second.size()))
             return false;
     }
+    const rstpm::Coefficients coefficients = !only_dc  ? rstpm::Coefficients::kAll
+                                             : refines ? rstpm::Coefficients::kNextBitOfDc
+                                                       : rstpm::Coefficients::kFirstBitsOfDc;
     const Bytes bytes(buffer);
     const py::gil_scoped_release release;
-    return rstpm::is_whole_scan(bytes.data(), bytes.size(), components, units, restart_interval);
+    return rstpm::is_whole_scan(bytes.data(), bytes.size(), components, units, restart_interval,
+                                coefficients);
+}
+
+bool is_whole_ac_scan(rstpm::ProgressiveComponent& component, const py::buffer& buffer, const Table& ac,
+                      int first, int last, bool refines, std::int64_t restart_interval) {
+    if (first < 1 || last < first || last > 63) return false;
+    if (ac.first.size() != 16) throw py::value_error("a table has 16 counts");
+    rstpm::HuffmanTable table;
+    if (!table.set(reinterpret_cast<const std::uint8_t*>(ac.first.data()),
+                   reinterpret_cast<const std::uint8_t*>(ac.second.data()), ac.second.size()))
+        return false;
+    const Bytes bytes(buffer);
+    const py::gil_scoped_release release;
+    return component.is_whole_scan(bytes.data(), bytes.size(), table, first, last, refines, restart_interval);
 }
 
 }  // namespace
@@ -363,7 +380,11 @@ PYBIND11_MODULE(_native, module) {
     module.def("packbits_length", &decoded_length<&rstpm::packbits_length>, py::arg("data"), py::arg("most"));
     module.def("scan_end", &scan_end, py::arg("data"), py::arg("at"));
     module.def("is_whole_scan", &is_whole_scan, py::arg("data"), py::arg("components"), py::arg("units"),
-               py::arg("restart_interval"));
+               py::arg("restart_interval"), py::arg("only_dc") = false, py::arg("refines") = false);
+    py::class_<rstpm::ProgressiveComponent>(module, "ProgressiveComponent")
+        .def(py::init<size_t>(), py::arg("blocks"))
+        .def("is_whole_scan", &is_whole_ac_scan, py::arg("data"), py::arg("table"), py::arg("first"),
+             py::arg("last"), py::arg("refines"), py::arg("restart_interval"));
     py::class_<Fusion>(module, "Fusion")
         .def(py::init<const std::vector<std::pair<int, int>>&, std::pair<int, int>, const std::string&,
                       const std::vector<float>&, const std::vector<float>&, const std::vector<float>&, double,

@@ -175,7 +175,13 @@ size_t scan_end(const uint8_t* data, size_t size, size_t at) {
 
 namespace {
 
-bool skip_block(JpegBits& bits, const JpegComponent& component, int64_t& dc) {
+bool skip_bits(JpegBits& bits, int count) {
+    bits.fill();
+    return bits.take(count);
+}
+
+bool skip_block(JpegBits& bits, const JpegComponent& component, int64_t& dc, Coefficients coefficients) {
+    if (coefficients == Coefficients::kNextBitOfDc) return skip_bits(bits, 1);
     const int size = bits.decode(component.dc);
     if (size < 0 || size > 15) return false;
     if (size > 0) {
@@ -185,6 +191,7 @@ bool skip_block(JpegBits& bits, const JpegComponent& component, int64_t& dc) {
         dc += value >> (size - 1) ? value : value - (int64_t{1} << size) + 1;
         if (dc > component.most || dc < -component.most) return false;
     }
+    if (coefficients == Coefficients::kFirstBitsOfDc) return true;
     for (int place = 1; place < 64; ++place) {
         const int code = bits.decode(component.ac);
         if (code < 0) return false;
@@ -196,10 +203,69 @@ bool skip_block(JpegBits& bits, const JpegComponent& component, int64_t& dc) {
     return true;
 }
 
+// How many blocks, this one too, have no coefficients any more; 0 for a failure.
+int64_t read_end_of_band(JpegBits& bits, int size) {
+    bits.fill();
+    const int64_t blocks = (int64_t{1} << size) + (size == 0 ? 0 : bits.peek(size));
+    return bits.take(size) ? blocks : 0;
+}
+
+bool skip_first(JpegBits& bits, const HuffmanTable& table, int first, int last, uint64_t& known,
+                int64_t& ended) {
+    if (ended > 0) {
+        --ended;
+        return true;
+    }
+    for (int place = first; place <= last; ++place) {
+        const int code = bits.decode(table);
+        if (code < 0) return false;
+        const int run = code >> 4, size = code & 15;
+        if (size == 0 && run != 15) {
+            ended = read_end_of_band(bits, run) - 1;
+            return ended >= 0;
+        }
+        place += run;
+        if (place > last || !bits.take(size)) return false;
+        if (size > 0) known |= uint64_t{1} << place;
+    }
+    return true;
+}
+
+bool skip_refinement(JpegBits& bits, const HuffmanTable& table, int first, int last, uint64_t& known,
+                     int64_t& ended) {
+    int place = first;
+    for (; ended == 0 && place <= last; ++place) {
+        const int code = bits.decode(table);
+        if (code < 0 || (code & 15) > 1) return false;
+        int run = code >> 4;
+        const bool found = (code & 15) == 1;
+        if (found && !bits.take(1)) return false;
+        if (!found && run != 15) {
+            ended = read_end_of_band(bits, run);
+            if (ended == 0) return false;
+            break;
+        }
+        for (; place <= last; ++place) {  // past `run` zeros and one more, with a bit for what is none
+            if (known >> place & 1) {
+                if (!skip_bits(bits, 1)) return false;
+            } else if (--run < 0) {
+                break;
+            }
+        }
+        if (place > last) return false;
+        if (found) known |= uint64_t{1} << place;
+    }
+    if (ended == 0) return true;
+    for (; place <= last; ++place)
+        if ((known >> place & 1) && !skip_bits(bits, 1)) return false;
+    --ended;
+    return true;
+}
+
 }  // namespace
 
 bool is_whole_scan(const uint8_t* data, size_t size, std::vector<JpegComponent>& components, int64_t units,
-                   int64_t restart_interval) {
+                   int64_t restart_interval, Coefficients coefficients) {
     JpegBits bits(data, size);
     std::vector<int64_t> dc(components.size(), 0);
     int number = 0;
@@ -211,10 +277,29 @@ bool is_whole_scan(const uint8_t* data, size_t size, std::vector<JpegComponent>&
         }
         for (size_t i = 0; i < components.size(); ++i)
             for (int block = 0; block < components[i].blocks; ++block)
-                if (!skip_block(bits, components[i], dc[i])) return false;
+                if (!skip_block(bits, components[i], dc[i], coefficients)) return false;
     }
     if (!bits.finish()) return false;
     bits.restart(number);  // some encoders end with one
+    return bits.at_end();
+}
+
+bool ProgressiveComponent::is_whole_scan(const uint8_t* data, size_t size, const HuffmanTable& table,
+                                         int first, int last, bool refines, int64_t restart_interval) {
+    JpegBits bits(data, size);
+    int64_t ended = 0, block = 0;
+    int number = 0;
+    for (uint64_t& known : known_) {
+        if (restart_interval > 0 && block > 0 && block % restart_interval == 0) {
+            if (ended > 0 || !bits.finish() || !bits.restart(number)) return false;
+            number = (number + 1) % 8;
+        }
+        ++block;
+        const auto skip = refines ? skip_refinement : skip_first;
+        if (!skip(bits, table, first, last, known, ended)) return false;
+    }
+    if (ended > 0 || !bits.finish()) return false;
+    bits.restart(number);
     return bits.at_end();
 }
 

@@ -43,8 +43,24 @@ struct JpegComponent {
 // own.
 size_t scan_end(const uint8_t* data, size_t size, size_t at);
 
-// Whether the data of a baseline JPEG's scan holds `units` minimum coded units and nothing else.
+enum class Coefficients { kAll, kFirstBitsOfDc, kNextBitOfDc };
+
+// Whether the data of a JPEG's scan holds `units` minimum coded units and nothing else.
 bool is_whole_scan(const uint8_t* data, size_t size, std::vector<JpegComponent>& components, int64_t units,
-                   int64_t restart_interval);
+                   int64_t restart_interval, Coefficients coefficients = Coefficients::kAll);
+
+// A component of a progressive JPEG: which of its coefficients are known not to be zero, since those have a
+// bit each in the scans that refine them.
+class ProgressiveComponent {
+  public:
+    explicit ProgressiveComponent(size_t blocks) : known_(blocks) {}
+
+    // Whether the data of a scan of AC coefficients `first` to `last` holds all blocks and nothing else.
+    bool is_whole_scan(const uint8_t* data, size_t size, const HuffmanTable& table, int first, int last,
+                       bool refines, int64_t restart_interval);
+
+  private:
+    std::vector<uint64_t> known_;
+};
 
 }  // namespace rstpm

@@ -19,7 +19,21 @@ def is_whole_scan(
     components: Sequence[tuple[int, tuple[bytes, bytes], tuple[bytes, bytes], int]],
     units: int,
     restart_interval: int,
+    only_dc: bool = False,
+    refines: bool = False,
 ) -> bool: ...
+
+class ProgressiveComponent:
+    def __init__(self, blocks: int) -> None: ...
+    def is_whole_scan(
+        self,
+        data: bytes | memoryview,
+        table: tuple[bytes, bytes],
+        first: int,
+        last: int,
+        refines: bool,
+        restart_interval: int,
+    ) -> bool: ...
 
 class Fusion:
     def __init__(

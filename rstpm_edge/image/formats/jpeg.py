@@ -3,7 +3,6 @@
 The pixels are those of OpenCV, which uses the same library. simplejpeg is imported when a JPEG is there to be read.
 
 Strict mode goes past some damage too: a block with more coefficients than places, or a few bytes too many at the end.
-That counts in a baseline JPEG, where all pixels after the damage are wrong; in a progressive one hardly any are.
 """
 
 import re
@@ -25,7 +24,8 @@ MAX_SCANNED = 4 * MAX_PIXELS  # pixels × scans: each scan goes over the whole p
 _MARKER = re.compile(rb"\xff+([^\x00\xff])")
 _END, _SCAN, _EXIF, _QUANTIZERS, _TABLES, _INTERVAL = 0xD9, 0xDA, 0xE1, 0xDB, 0xC4, 0xDD
 _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
-_SEQUENTIAL = (0xC0, 0xC1)  # Huffman-coded
+_PROGRESSIVE, _HUFFMAN = 0xC2, (0xC0, 0xC1, 0xC2)
+_NO_TABLE = (bytes(16), b"")
 _MOST_DC = 1024 + 128  # eight times what a sample can differ from grey, and some room
 _ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # no length follows
 
@@ -128,13 +128,20 @@ def without_padding(content: bytes) -> bytes:
 
 
 def has_whole_scans(content: bytes) -> bool:
-    """Whether each scan of a baseline JPEG holds its blocks and nothing else. True of other kinds, unseen."""
+    """Whether each Huffman-coded scan holds its blocks and nothing else. True of other kinds, unseen."""
+    try:
+        return _has_whole_scans(content)
+    except (KeyError, IndexError, ValueError, struct.error):
+        return False  # a header that does not hold what it should
+
+
+def _has_whole_scans(content: bytes) -> bool:
     quantizers: dict[int, int] = {}  # the first value of each table
     tables: dict[int, tuple[bytes, bytes]] = {}  # by class and number, as the file has them
-    planes: dict[int, tuple[int, int, int]] = {}  # by component: its blocks across and down in a unit, its quantizer
-    width = height = interval = 0
-    marks = list(segments(content))
-    for segment, following in pairwise(marks):
+    planes: dict[int, _Plane] = {}
+    interval = units = 0
+    progressive = False
+    for segment, following in pairwise(segments(content)):
         note = content[segment.body : segment.end]
         if segment.marker == _QUANTIZERS:
             while note:
@@ -149,28 +156,59 @@ def has_whole_scans(content: bytes) -> bool:
         elif segment.marker == _INTERVAL:
             interval = int.from_bytes(note[:2], "big")
         elif segment.marker in _FRAMES:
-            if segment.marker not in _SEQUENTIAL or note[0] != 8:
+            if segment.marker not in _HUFFMAN or note[0] != 8:
                 return True
-            height, width = struct.unpack_from(">HH", note, 1)
-            planes = {note[i]: (note[i + 1] >> 4, note[i + 1] & 15, note[i + 2]) for i in range(6, len(note), 3)}
+            progressive = segment.marker == _PROGRESSIVE
+            planes, units = _planes(note, progressive)
         elif segment.marker == _SCAN:
             chosen = [(planes[note[i]], note[i + 1]) for i in range(1, 1 + 2 * note[0], 2)]
-            across, down = max(plane[0] for plane in planes.values()), max(plane[1] for plane in planes.values())
-            units = -(-width // (8 * across)) * -(-height // (8 * down))
-            if len(chosen) == 1:  # not interleaved: without the blocks that only fill up units
-                (own_across, own_down, _), _ = chosen[0]
-                units = -(-width * own_across // (8 * across)) * -(-height * own_down // (8 * down))
+            first, last, bits = note[1 + 2 * note[0] :][:3]
+            data = memoryview(content)[segment.end : following.start]
+            if progressive and first > 0:
+                (plane, selected), *others = chosen
+                table = tables.get(0x10 | (selected & 15))
+                if table is None:
+                    return True  # the decoder's own
+                if others or not plane.known.is_whole_scan(data, table, first, last, bits >= 16, interval):
+                    return False
+                continue
+            refines = progressive and bits >= 16
             parts = []
-            for (own_across, own_down, number), selected in chosen:
-                dc, ac = tables.get(selected >> 4), tables.get(0x10 | (selected & 15))
+            for plane, selected in chosen:
+                dc = _NO_TABLE if refines else tables.get(selected >> 4)
+                ac = _NO_TABLE if progressive else tables.get(0x10 | (selected & 15))
                 if dc is None or ac is None:
-                    return True  # the decoder's own tables
-                quantizer = max(quantizers[number], 1)
-                blocks = 1 if len(chosen) == 1 else own_across * own_down
-                parts.append((blocks, dc, ac, (_MOST_DC + quantizer) // quantizer))
-            if not _native.is_whole_scan(content[segment.end : following.start], parts, units, interval):
+                    return True
+                quantizer = max(quantizers[plane.quantizer], 1) << (bits & 15 if progressive else 0)
+                parts.append((1 if len(chosen) == 1 else plane.unit, dc, ac, _MOST_DC // quantizer + 1))
+            # Alone, a component comes without the blocks that only fill up units.
+            wanted = chosen[0][0].blocks if len(chosen) == 1 else units
+            if not _native.is_whole_scan(data, parts, wanted, interval, progressive, refines):
                 return False
     return True
+
+
+class _Plane(NamedTuple):
+    """A component of a frame: its blocks in a unit and in all, its quantizer, and what earlier scans told of it."""
+
+    unit: int
+    blocks: int
+    quantizer: int
+    known: _native.ProgressiveComponent
+
+
+def _planes(frame: bytes, progressive: bool) -> tuple[dict[int, _Plane], int]:
+    """The components by their names, and how many minimum coded units there are."""
+    height, width = struct.unpack_from(">HH", frame, 1)
+    found = [(frame[i], frame[i + 1] >> 4, frame[i + 1] & 15, frame[i + 2]) for i in range(6, len(frame), 3)]
+    across, down = max(plane[1] for plane in found), max(plane[2] for plane in found)
+    planes = {}
+    for name, own_across, own_down, quantizer in found:
+        columns, rows = -(-width * own_across // across), -(-height * own_down // down)
+        blocks = -(-columns // 8) * -(-rows // 8)
+        known = _native.ProgressiveComponent(blocks if progressive else 0)
+        planes[name] = _Plane(own_across * own_down, blocks, quantizer, known)
+    return planes, -(-width // (8 * across)) * -(-height // (8 * down))
 
 
 def _may_be_turned(content: bytes) -> bool:
