@@ -141,6 +141,8 @@ def test_a_narrow_chart_has_room_for_its_letters() -> None:
     assert all(96 <= float(str(bar.attributes["x"])) <= 316 for bar in narrow.all("rect"))
     assert sum(int(bar.text.partition(" ")[0]) for bar in narrow.all("rect")) == 60
     assert "a long nam…" in narrow.one("svg").text
+    (label,) = (text for text in narrow.all("text") if text.text.startswith("threshold"))
+    assert label.attributes["class"] == "label strong end"  # the word "images" stands to its right
 
 
 @pytest.mark.parametrize(("rate", "found"), [(0.0, 0.5), (0.02, 0.9), (0.5, 1.0), (0.9, 1.0), (1.0, 1.0)])

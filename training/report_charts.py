@@ -126,7 +126,7 @@ def score_chart(scores: Mapping[str, _Floats], threshold: float, *, narrow: bool
         _text(svg, left - 10, base - 6, _short(name, letters), "name end")
         _text(svg, left + width + 8, base - 6, f"{len(values)}", "tick")
     _line(svg, at(threshold), top - 8, at(threshold), bottom, "threshold")
-    right = at(threshold) < left + 0.7 * width
+    right = at(threshold) + 6 + 2 * LABEL[0] < left + width  # where there is room for the label
     _text(
         svg,
         at(threshold) + (6 if right else -6),
@@ -135,7 +135,7 @@ def score_chart(scores: Mapping[str, _Floats], threshold: float, *, narrow: bool
         "label strong" if right else "label strong end",
     )
     _text(svg, left + width / 2, bottom + 42, "score of an image", "label middle")
-    _text(svg, left + width + 8, top - 10, "images", "tick")
+    _text(svg, left + width + counts - 1, top - 10, "images", "tick end")
     return ElementTree.tostring(svg, encoding="unicode")
 
 
