@@ -166,8 +166,9 @@ def test_a_gpu_that_is_not_there_is_told_in_our_words(model: Path, photos: Path,
 @pytest.mark.training
 @pytest.mark.parametrize("device", ["gpu", "mps", "0", "CUDA:0", "abacus", "", "tpu"])
 def test_devices_are_told_in_our_words(device: str) -> None:
-    from rstpm_edge.errors import UsageError
     from rstpm_edge.training.train import _checked_device
+
+    from rstpm_edge.errors import UsageError
 
     with pytest.raises(UsageError, match=r"the device is one of auto, cpu, cuda\.") as error:
         _checked_device(device)
