@@ -99,6 +99,7 @@ class Bundle:
     are stored in, and `moved` what that changed against fp32: a summary for people, too. Without `evidence` the score
     is the maximum of the anomaly map. `profile` says what the photos were like, and is None in files from before it was
     kept: what is judged is then compared with nothing. `mask` says where anomalies count; None is everywhere.
+    `sums_fit` says of int8 that no processor's sums of products saturate, as they may in files from before.
     """
 
     preset: str
@@ -117,6 +118,7 @@ class Bundle:
     evidence: Evidence | None = None
     profile: InputProfile | None = None
     mask: StoredMask | None = None
+    sums_fit: bool = False
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -158,6 +160,8 @@ class Bundle:
         for name in ("profile", "mask"):
             if fields[name] is None:
                 del fields[name]
+        if not self.sums_fit:
+            del fields["sums_fit"]
         if self.precision == "fp32":  # as in files from before there was another
             del fields["precision"], fields["moved"]
         if self.evidence is None:
@@ -223,6 +227,9 @@ def _bundle(loaded: Mapping[str, Any]) -> Bundle:
     moved = read.summary(found.get("moved", {}), "moved")
     for value in moved.values():
         read.number(value, "what was moved", -LARGEST, LARGEST)
+    sums_fit = found.get("sums_fit", False)
+    if not isinstance(sums_fit, bool):
+        raise ValueError("whether sums fit is neither true nor false")
     return Bundle(
         preset=read.text(found["preset"], "the preset"),
         height=height,
@@ -240,6 +247,7 @@ def _bundle(loaded: Mapping[str, Any]) -> Bundle:
         evidence=None if evidence is None else _evidence(evidence, max(height, width)),
         profile=None if found.get("profile") is None else parse_profile(found["profile"]),
         mask=None if found.get("mask") is None else parse_mask(found["mask"]),
+        sums_fit=sums_fit,
         schema_version=found["schema_version"],
     )
 

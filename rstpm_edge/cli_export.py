@@ -30,7 +30,7 @@ from rstpm_edge.processor import advice
     metavar="FILE",
     help="Keep this mask in the model: anomalies where it is black do not count (not in the graph of --fused).",
 )
-@click.option("--int8", is_flag=True, help="8-bit convolutions, for processors with dot products of 8-bit integers.")
+@click.option("--int8", is_flag=True, help="8-bit convolutions: a quarter of the file, and faster on most processors.")
 @click.option("--fp16", is_flag=True, help="16-bit floats: half the file, for GPUs and some ARM processors.")
 @click.option("--symmetric", is_flag=True, help="With --int8: as TensorRT takes it, and slow on a CPU.")
 @click.option("--data", type=click.Path(path_type=Path), metavar="FOLDER", help="Where the run's photos are now.")
@@ -80,7 +80,7 @@ def export(
         margins=training_module("gate").checked_margins(limits),
     )
     run = run or training_module("run").newest_run()
-    with show_progress() as report:
+    with show_progress(training_module("reduced").PLANS.get(reduction.precision)) as report:
         found = module.export(
             run,
             output,

@@ -28,7 +28,7 @@ def advice(precision: str) -> str:
     if precision == "fp16":
         return "on a CPU FP16 saves space, not time: it is for GPUs, and for ARM processors with 16-bit arithmetic"
     if found is None:
-        lacking = "this processor has no dot products of 8-bit integers, without which INT8 is often slower than FP32"
-        return f"{lacking}; use the FP32 file here" if precision == "int8" else lacking
+        lacking = "this processor has no dot products of 8-bit integers, without which INT8 saves less time, or none"
+        return f"{lacking}: compare with the FP32 file by `rstpm-edge bench`" if precision == "int8" else lacking
     has = f"this processor has dot products of 8-bit integers ({found})"
     return f"{has}, for which INT8 is made" if precision == "int8" else f"{has}: try `rstpm-edge export --int8`"

@@ -60,6 +60,11 @@ class Choice:
         return short(self.name)
 
     @property
+    def on_processor(self) -> bool:
+        """Whether the processor itself computes the network."""
+        return self.short not in ("cuda", "tensorrt") and self.device == "CPU"
+
+    @property
     def keeps_engines(self) -> bool:
         """Whether `engine_cache` means something to it."""
         return self.precision is not None and self.short in ("tensorrt", "openvino")

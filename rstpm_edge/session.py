@@ -21,6 +21,7 @@ from rstpm_edge.errors import ModelError, ProviderError, UsageError
 from rstpm_edge.files import make_folder
 from rstpm_edge.model_file import ModelFile, opened
 from rstpm_edge.ort import onnxruntime
+from rstpm_edge.processor import dot_products
 from rstpm_edge.providers import (
     INPUT_NAME,
     OPENVINO,
@@ -123,8 +124,8 @@ def open_session(
     """Load a model file. The options are those of `Detector`.
 
     Raises ModelError for a file that is missing, damaged, not exported by rstpm-edge or newer than this
-    package; ProviderError for a provider that is not installed or cannot start; UsageError for other options that
-    cannot work; OutputError when the folder for engines cannot be made.
+    package, or that this processor computes wrongly; ProviderError for a provider that is not installed or cannot
+    start; UsageError for other options that cannot work; OutputError when the folder for engines cannot be made.
     """
     options = {
         "path": os.path.abspath(path),  # a child may go to another folder
@@ -150,20 +151,24 @@ def open_session(
             inference = session_openvino.load(model, first, threads=threads, engine_cache=folder)
         else:
             inference = _load(model, choices, bundle, threads, polite, folder)
-    _loaded.add(inference)
-    map_sizes = _check_graph(inference, bundle, model.path)
-    return Session(
-        path=model.path,
-        bundle=bundle,
-        map_sizes=map_sizes,
-        providers=tuple(inference.get_providers()),
-        precision=inference.precision if first.name == OPENVINO else first.precision,
-        batch=min((choice.batch for choice in choices if choice.batch is not None), default=None),
-        threads=threads,
-        fingerprint=model.fingerprint,
-        _inference=inference,
-        _options=options,
-    )
+        _loaded.add(inference)
+        session = Session(
+            path=model.path,
+            bundle=bundle,
+            map_sizes=_check_graph(inference, bundle, model.path),
+            providers=tuple(inference.get_providers()),
+            precision=inference.precision if first.name == OPENVINO else first.precision,
+            batch=min((choice.batch for choice in choices if choice.batch is not None), default=None),
+            threads=threads,
+            fingerprint=model.fingerprint,
+            _inference=inference,
+            _options=options,
+        )
+        if bundle.precision == "int8" and first.on_processor and dot_products() is None:
+            from rstpm_edge.int8_check import check_integers
+
+            check_integers(session.run, model, bundle, OPENVINO if first.name == OPENVINO else "ONNX Runtime", threads)
+    return session
 
 
 def usable_cores() -> int:

@@ -101,7 +101,7 @@ def test_one_score_that_moves_is_seen() -> None:
     typical = np.argsort(GOOD)[20]
     moved[typical] += 0.3 * (FLOAT.calibration.threshold - FLOAT.calibration.median)
     after = behaviour(moved, BAD)
-    assert compare(FLOAT, after, Margins()).broken == ("largest move of a good score",)
+    assert [row.name for row in compare(FLOAT, after, Margins()).broken] == ["largest move of a good score"]
     assert compare(FLOAT, after, Margins(verdict=0.31)).broken == ()
 
 
@@ -116,6 +116,29 @@ def test_false_rejects_may_change_by_their_margin_and_by_one() -> None:
     assert rows(apart, unlike, Margins(false_rejects=change / 100))["false rejects"].holds
     assert rows(FLOAT, FLOAT, Margins(false_rejects=0))["false rejects"].allowed == "±1"
     assert rows(FLOAT, FLOAT, Margins(false_rejects=0.0701))["false rejects"].allowed == "±7"
+
+
+def test_a_refusal_says_what_it_means_and_what_to_do() -> None:
+    moved = GOOD.copy()
+    moved[np.argsort(GOOD)[20]] += 0.422 * (FLOAT.calibration.threshold - FLOAT.calibration.median)
+    found = compare(FLOAT, behaviour(moved, BAD), Margins())
+    assert 0.4 < found.moved["verdict"] < 0.45
+    assert found.refusal("INT8") == (
+        "The INT8 file would judge otherwise than FP32, so nothing was written: the score of a good photo moves by "
+        f"{found.moved['verdict']:.0%} of the way from a typical score to the threshold, where 25% is allowed, so "
+        "photos near the threshold may get the other verdict. Stay with the FP32 file, or train on more good photos "
+        "(100 were held out) and export again; if a test on labelled photos satisfies you (`rstpm-edge evaluate`), "
+        "--margin verdict=0.45 writes it all the same."
+    )
+    worse = behaviour(np.sort(GOOD), BAD - 0.5)
+    several = compare(FLOAT, worse, Margins(0, 0, 0))
+    assert len(several.broken) >= 2
+    for row in several.broken:
+        assert row.meaning in several.refusal("FP16")
+        assert f"--margin {row.enough}" in several.refusal("FP16")
+    # What it proposes is enough, whatever moved.
+    enough = checked_margins(dict(row.enough.split("=") for row in several.broken))
+    assert compare(FLOAT, worse, enough).broken == ()
 
 
 def test_margins_may_be_changed() -> None:

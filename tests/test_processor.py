@@ -68,7 +68,7 @@ def test_advice(cpuinfo: Cpuinfo) -> None:
     cpuinfo(HASWELL)
     assert "no dot products" in advice("fp32")
     assert "`rstpm-edge export --int8`" not in advice("fp32")
-    assert "use the FP32 file here" in advice("int8")
+    assert "compare with the FP32 file by `rstpm-edge bench`" in advice("int8")
 
 
 def test_info_and_bench_say_it(cpuinfo: Cpuinfo, model: Path) -> None:

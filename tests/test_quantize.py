@@ -16,10 +16,12 @@ from rstpm_edge.training.graph_runner import open_graph, run_maps
 from rstpm_edge.training.half import to_half
 from rstpm_edge.training.integer_share import integer_share
 from rstpm_edge.training.portability import obstacles
-from rstpm_edge.training.quantize import quantize, tensors_to_calibrate, weighted_nodes
+from rstpm_edge.training.quantize import quantize, safe_weights, tensors_to_calibrate, weighted_nodes
 from rstpm_edge.training.ranges import collect_ranges
-from rstpm_edge.training.sensitivity import Subject, blocks, keep_sensitive, relative_error
+from rstpm_edge.training.sensitivity import Subject, blocks, keep_sensitive
 from tiny_network import MAPS, WEIGHTED, tiny_images, tiny_network
+
+from rstpm_edge.int8_check import relative_error
 
 IMAGES = tiny_images(12)
 
@@ -182,7 +184,8 @@ def test_the_relative_error_ignores_scale_and_shift() -> None:
 
 
 def subject(graph: onnx.ModelProto) -> Subject:
-    return Subject(graph, MAPS, IMAGES[:4], run_maps(open_graph(graph), MAPS, IMAGES[:4]), symmetric=False)
+    maps = run_maps(open_graph(graph), MAPS, IMAGES[:4])
+    return Subject(graph, MAPS, IMAGES[:4], maps, symmetric=False, safe=safe_weights(graph))
 
 
 def test_what_does_most_harm_stays_in_float() -> None:
@@ -195,6 +198,17 @@ def test_what_does_most_harm_stays_in_float() -> None:
     assert set(kept) == {"teacher1/deep", "student1/body"}  # before and behind the loud channel
     assert error <= everything / 3
     assert error == harmed.error(ranges, ["teacher1/stem/Conv", "student1/head/Conv"])
+
+
+def test_the_search_tells_how_far_it_is() -> None:
+    graph = tiny_network(loud=300.0)
+    ranges = collect_ranges(graph, tensors_to_calibrate(graph), IMAGES)["all values"]
+    told: list[tuple[int, int]] = []
+    keep_sensitive(subject(graph), ranges, target=0.001, seconds=60, progress=lambda *piece: told.append(piece))
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert {total for _, total in told} == {6}  # four blocks, of which two may stay in float
+    assert told[:4] == [(1, 6), (2, 6), (3, 6), (4, 6)]
+    assert told[-1] == (6, 6)
 
 
 def test_where_nothing_does_harm_nothing_stays(graph: onnx.ModelProto, ranges: Any) -> None:

@@ -23,7 +23,7 @@ from rstpm_edge.image.preprocess import to_input
 from rstpm_edge.image.roi import Roi, crop
 from rstpm_edge.model_file import stamps
 from rstpm_edge.ort import onnxruntime
-from rstpm_edge.progress import Report
+from rstpm_edge.progress import Progress, Report
 from rstpm_edge.regions import Grid
 from rstpm_edge.scoring import Scorer
 from rstpm_edge.stored_mask import StoredMask
@@ -34,7 +34,7 @@ from .graph_runner import open_graph
 from .model import RSTPM
 from .onnx_graph import add_fusion, to_onnx
 from .portability import obstacles
-from .reduced import Reduced, Reduction, load_photos, reduce
+from .reduced import TRACING, Reduced, Reduction, load_photos, reduce
 from .run import RunConfig, Summary, load_checkpoint, load_config, load_summary, load_trained_state
 
 # What ONNX Runtime, TensorRT and OpenVINO all take with static shapes. Backbones outside the presets may need more;
@@ -129,6 +129,8 @@ def export(
         bundle = replace(bundle, mask=_fitting_mask(mask, config))
     images = _check_images(run, config.roi, config.bits)
     photos = load_photos(config, reduction) if small else None  # before the work: they may be missing
+    if small:
+        report(Progress(TRACING, 0, 1))
     try:
         graph, content, differences = _checked(model, bundle, images, fused and not small, any_batch=False)
     except ExportError:
@@ -137,6 +139,7 @@ def export(
     map_difference, score_difference = differences
     reduced = None
     if photos is not None:
+        report(Progress(TRACING, 1, 1))
         reduced = reduce(graph, config, photos, reduction, report=report, compared=compared)
         graph, bundle = reduced.graph, _reduced_bundle(bundle, reduced, reduction.precision)
         content = _complete(graph, bundle, fused)
@@ -206,6 +209,7 @@ def _reduced_bundle(bundle: Bundle, reduced: Reduced, precision: Precision) -> B
         calibration=behaviour.calibration,
         precision=precision,
         moved=reduced.comparison.moved,
+        sums_fit=precision == "int8",
     )
 
 

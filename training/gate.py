@@ -1,5 +1,6 @@
 """What a model in fewer bits does otherwise than the same model in float32, and whether that is too much."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -76,13 +77,19 @@ class Behaviour:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a figure before and after, how much it may move (None: any), and whether that holds."""
+    """One line of the table: a figure before and after, how much it may move (None: any), and whether that holds.
+
+    `meaning` is a clause that says what moved, and what that means to those who use the model; `enough` is the --margin
+    that would allow it.
+    """
 
     name: str
     before: str
     after: str
     allowed: str | None
     holds: bool = True
+    meaning: str = ""
+    enough: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,9 +102,19 @@ class Comparison:
     moved: dict[str, float]
 
     @property
-    def broken(self) -> tuple[str, ...]:
-        """The names of the rows that moved too far."""
-        return tuple(row.name for row in self.rows if not row.holds)
+    def broken(self) -> tuple[Row, ...]:
+        """The rows that moved too far."""
+        return tuple(row for row in self.rows if not row.holds)
+
+    def refusal(self, precision: str) -> str:
+        """What moved too far and what to do about it, for people; `precision` is "INT8" or "FP16"."""
+        return (
+            f"The {precision} file would judge otherwise than FP32, so nothing was written: "
+            f"{'; and '.join(row.meaning for row in self.broken)}. Stay with the FP32 file, or train on more good "
+            f"photos ({self.good} were held out) and export again; if a test on labelled photos satisfies you "
+            f"(`rstpm-edge evaluate`), {' '.join(f'--margin {row.enough}' for row in self.broken)} writes it all the "
+            "same."
+        )
 
 
 def behave(
@@ -138,6 +155,9 @@ def compare(before: Behaviour, after: Behaviour, margins: Margins) -> Comparison
             f"{after.auroc:.4f}",
             f"-{margins.auroc:g}",
             fell <= margins.auroc,
+            f"it tells good photos from painted defects less well, by {fell:.4f} of image AUROC where "
+            f"{margins.auroc:g} is allowed",
+            f"auroc={_above(fell, 0.005)}",
         ),
         Row(
             f"false rejects at {half:.3g}",
@@ -145,8 +165,20 @@ def compare(before: Behaviour, after: Behaviour, margins: Margins) -> Comparison
             f"{after.false_rejects} of {n}",
             f"±{allowed}",
             abs(rejects) <= allowed,
+            f"it rejects {after.false_rejects} of {n} good photos where FP32 rejects {before.false_rejects}, and a "
+            f"difference of {allowed} is allowed",
+            f"false_rejects={_above(abs(rejects) / n, 0.01)}",
         ),
-        Row("largest move of a good score", "", f"{move:.3f}", f"{margins.verdict:g}", move <= margins.verdict),
+        Row(
+            "largest move of a good score",
+            "",
+            f"{move:.3f}",
+            f"{margins.verdict:g}",
+            move <= margins.verdict,
+            f"the score of a good photo moves by {move:.0%} of the way from a typical score to the threshold, where "
+            f"{margins.verdict:.0%} is allowed, so photos near the threshold may get the other verdict",
+            f"verdict={_above(move, 0.05)}",
+        ),
         Row("verdicts on good that change", "", f"{flips} of {n}", None),
         Row("pseudo-defects found", f"{before.found:.3f}", f"{after.found:.3f}", None),
         Row("threshold", f"{before.calibration.threshold:.4g}", f"{after.calibration.threshold:.4g}", None),
@@ -158,6 +190,11 @@ def compare(before: Behaviour, after: Behaviour, margins: Margins) -> Comparison
         "found": round(after.found - before.found, 4),
     }
     return Comparison(n, len(before.spoiled), rows, moved)
+
+
+def _above(value: float, step: float) -> str:
+    """The next multiple of `step` that is no less than `value`, and a little more than it."""
+    return f"{math.ceil(value / step + 0.01) * step:.10g}"
 
 
 def checked_margins(pairs: Mapping[str, str]) -> Margins:

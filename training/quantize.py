@@ -1,14 +1,18 @@
 """A graph with 8-bit convolutions: QuantizeLinear and DequantizeLinear around them, by ONNX Runtime's quantizer."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import onnx
+from onnx import numpy_helper
 
 from rstpm_edge.ort import submodule
 
 from .onnx_graph import MAPS
 from .ranges import Ranges
+from .saturation import without_saturation
 
 WEIGHTED = ("Conv", "Gemm")  # what is worth it: nearly all multiplications
 ACTIVATIONS = ("Clip", "Relu")  # 8-bit numbers that stop at the right value need no operator for them
@@ -35,10 +39,46 @@ def tensors_to_calibrate(graph: onnx.ModelProto) -> list[str]:
     return sorted(tensors | set(_activation_of(graph).values()))
 
 
+@dataclass(frozen=True)
+class SafeWeights:
+    """A weighted node's weights such that no sums saturate, and what the quantizer is to be told of each channel."""
+
+    tensor: onnx.TensorProto
+    overrides: list[dict[str, Any]]
+
+
+def safe_weights(graph: onnx.ModelProto) -> dict[str, SafeWeights]:
+    """Of each of `weighted_nodes`, by its name, weights such that no sums saturate.
+
+    Not of those whose outputs have one input channel each: their products are added in 32 bits everywhere.
+    """
+    constants = {tensor.name: tensor for tensor in graph.graph.initializer}
+    chosen, found = set(weighted_nodes(graph)), {}
+    for node in graph.graph.node:
+        if node.name not in chosen:
+            continue
+        tensor = constants[node.input[1]]
+        if node.op_type != "Conv":
+            transposed = any(entry.name == "transB" and entry.i for entry in node.attribute)
+            found[node.name] = SafeWeights(tensor, [{"axis": 0 if transposed else 1, "reduce_range": True}])
+        elif tensor.dims[1] > 1:
+            weights, limits = without_saturation(numpy_helper.to_array(tensor), pairs=tensor.dims[1] % 2 == 0)
+            overrides = [{"axis": 0, "rmin": -limit, "rmax": limit} for limit in limits]
+            found[node.name] = SafeWeights(numpy_helper.from_array(weights, tensor.name), overrides)
+    return found
+
+
 def quantize(
-    graph: onnx.ModelProto, ranges: Ranges, nodes: Collection[str], *, symmetric: bool = False
+    graph: onnx.ModelProto,
+    ranges: Ranges,
+    nodes: Collection[str],
+    *,
+    symmetric: bool = False,
+    safe: Mapping[str, SafeWeights] | None = None,
 ) -> onnx.ModelProto:
     """`graph` with `nodes` (some of `weighted_nodes`) in 8 bits, weights per output channel; the rest stays float32.
+
+    Weights are such that no processor's sums saturate: `safe` is `safe_weights(graph)`, which takes a while.
 
     Activations are unsigned, with zero wherever it falls, which loses least and is what CPUs multiply fastest. With
     `symmetric` they are signed, with zero at 0, biases stay float32, and nothing is quantized behind a convolution, but
@@ -47,9 +87,13 @@ def quantize(
     quantizer, kinds = submodule("quantization.qdq_quantizer"), submodule("quantization").QuantType
     copy = onnx.shape_inference.infer_shapes(graph)  # the quantizer changes its model, and skips what has no type
     activations = [node.name for node in graph.graph.node if node.op_type in ACTIVATIONS]
-    options = {}
+    used = [weights for name, weights in (safe_weights(graph) if safe is None else safe).items() if name in nodes]
+    constants = {tensor.name: tensor for tensor in copy.graph.initializer}
+    for weights in used:
+        constants[weights.tensor.name].CopyFrom(weights.tensor)
+    options: dict[str, Any] = {"TensorQuantOverrides": {w.tensor.name: w.overrides for w in used}}
     if symmetric:
-        options = {
+        options |= {
             "ActivationSymmetric": True,
             "AddQDQPairToWeight": True,  # float weights behind which both nodes stand, as TensorRT 8 needs them
             "QuantizeBias": False,

@@ -19,6 +19,7 @@ from .graph_runner import open_graph
 # their square.
 BINS = 512
 PERCENTILES = (99.99, 99.999)
+METHODS = 2 + len(PERCENTILES)  # how many there are: with all values, and entropy
 
 # Of each tensor, its smallest and largest value: what ONNX Runtime calls TensorsData.
 Ranges = Any

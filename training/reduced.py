@@ -1,7 +1,7 @@
 """From a float graph to one in fewer bits: calibrated on the run's own photos, compared with float32, or refused."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from .graph_runner import open_graph, run_maps
 from .half import to_half
 from .integer_share import IntegerShare, integer_share
 from .pseudo_defects import KINDS, spoiled
-from .quantize import quantize, tensors_to_calibrate, weighted_nodes
-from .ranges import collect_ranges
+from .quantize import quantize, safe_weights, tensors_to_calibrate, weighted_nodes
+from .ranges import METHODS, collect_ranges
 from .recorded_files import recorded_files
 from .run import RunConfig
 from .sensitivity import Subject, blocks, keep_sensitive
@@ -37,6 +37,13 @@ SPOILED = 100  # good photos that pseudo-defects are painted into, each kind onc
 # a tenth; at half as much no less, for more time.
 TARGET_ERROR = 0.25
 SECONDS = 60.0  # for the search of what to leave in float
+
+# The stages of an export in fewer bits, and the seconds that they took on two cores: what progress is told by.
+TRACING = "tracing"
+PLANS: Mapping[Precision, Mapping[str, float]] = {
+    "fp16": {TRACING: 20, "comparison": 25},
+    "int8": {TRACING: 20, "ranges": 30, "sensitivity": 50, "comparison": 20},
+}
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ class Reduced:
     method: str | None = None  # INT8: how ranges were chosen
     kept: tuple[str, ...] = ()  # INT8: blocks that stay in float
     blocks: int = 0  # INT8: of how many
-    error: float | None = None  # INT8: see `relative_error`
+    error: float | None = None  # INT8: see `int8_check.relative_error`
     share: IntegerShare | None = None  # INT8
     symmetric: bool = False
 
@@ -126,10 +133,7 @@ def reduce(
     comparison = compare(behaviours[0], behaviours[1], wanted.margins)
     compared(comparison)
     if comparison.broken:
-        raise ExportError(
-            f"In {wanted.precision} this moved too far: {', '.join(comparison.broken)}. Nothing was written; stay with "
-            "FP32, train on more photos, or allow more with --margin."
-        )
+        raise ExportError(comparison.refusal(wanted.precision.upper()))
     return Reduced(
         small, behaviours[1], comparison, _milliseconds(*sessions, held_out[0]), symmetric=wanted.symmetric, **facts
     )
@@ -139,16 +143,21 @@ def _quantized(
     graph: onnx.ModelProto, names: Sequence[str], learned: list[NDArray[np.uint8]], symmetric: bool, report: Report
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """The graph in INT8, and the facts about it that `Reduced` has."""
-    ranges = collect_ranges(
-        graph,
-        tensors_to_calibrate(graph),
-        learned,
-        progress=lambda done: report(Progress("ranges", done, len(learned))),
-    )
+    pieces = len(learned) + METHODS
+
+    def told(done: int) -> None:
+        report(Progress("ranges", done, pieces))
+
+    ranges = collect_ranges(graph, tensors_to_calibrate(graph), learned, progress=told)
     images = _spread(learned, MEASURED)
-    subject = Subject(graph, names, images, run_maps(open_graph(graph), names, images), symmetric)
+    safe = safe_weights(graph)
+    subject = Subject(graph, names, images, run_maps(open_graph(graph), names, images), symmetric, safe)
     everything = weighted_nodes(graph)
-    method = min(ranges, key=lambda name: subject.error(ranges[name], everything))
+    errors: dict[str, float] = {}
+    for done, name in enumerate(ranges, len(learned) + 1):
+        errors[name] = subject.error(ranges[name], everything)
+        told(done)
+    method = min(errors, key=lambda name: errors[name])
     kept, error = keep_sensitive(
         subject,
         ranges[method],
@@ -158,7 +167,7 @@ def _quantized(
     )
     parts = blocks(graph)
     chosen = [node for name, nodes in parts.items() if name not in kept for node in nodes]
-    small = quantize(graph, ranges[method], chosen, symmetric=symmetric)
+    small = quantize(graph, ranges[method], chosen, symmetric=symmetric, safe=safe)
     share = integer_share(small)
     return small, {"method": method, "kept": kept, "blocks": len(parts), "error": error, "share": share}
 

@@ -1,50 +1,38 @@
 """Which parts of a network lose most in 8 bits, measured on the maps: those stay in float."""
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from .graph_runner import open_graph, run_maps
-from .quantize import quantize, weighted_nodes
-from .ranges import Ranges
+from rstpm_edge.int8_check import Maps, relative_error
 
-Maps = Sequence[NDArray[np.float32]]
+from .graph_runner import open_graph, run_maps
+from .quantize import SafeWeights, quantize, weighted_nodes
+from .ranges import Ranges
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A float graph, the images that it is measured on, (H, W, 3) uint8, and its maps of them, (N, h, w) each."""
+    """A float graph, the images that it is measured on, (H, W, 3) uint8, and its maps of them, (N, h, w) each.
+
+    `safe` is what `safe_weights` makes of it.
+    """
 
     graph: onnx.ModelProto
     names: Sequence[str]
     images: Sequence[NDArray[np.uint8]]
     maps: Maps
     symmetric: bool
+    safe: Mapping[str, SafeWeights]
 
     def error(self, ranges: Ranges, nodes: Collection[str]) -> float:
         """What quantizing these nodes does to the maps: see `relative_error`."""
-        quantized = quantize(self.graph, ranges, nodes, symmetric=self.symmetric)
+        quantized = quantize(self.graph, ranges, nodes, symmetric=self.symmetric, safe=self.safe)
         return relative_error(self.maps, run_maps(open_graph(quantized), self.names, self.images))
-
-
-def relative_error(before: Maps, after: Maps) -> float:
-    """What of the maps `after` a change, (N, h, w) each, is not a scaled and shifted `before`: 0 nothing, 1 everything.
-
-    Root mean square over the maps, each relative to its own deviation; maps that never vary say nothing. Scale and
-    shift do not count, since the calibration takes them up.
-    """
-    unexplained = []
-    for x, y in zip(before, after, strict=True):
-        if max(x.std(), y.std()) < 1e-6:
-            continue
-        deviation = float(x.std()) * float(y.std())
-        correlation = float(np.mean((x - x.mean()) * (y - y.mean()), dtype=np.float64)) / max(deviation, 1e-12)
-        unexplained.append(1 - min(correlation, 1.0) ** 2)
-    return float(np.sqrt(np.mean(unexplained))) if unexplained else 0.0
 
 
 def blocks(graph: onnx.ModelProto) -> dict[str, list[str]]:
@@ -69,9 +57,12 @@ def keep_sensitive(
     """The blocks to leave in float so that the maps' error falls to `target`, and the error that is then left.
 
     Each block is quantized alone; those that do most harm are left in float, one more at a time. At most half of all
-    blocks are, and measuring them ends after `seconds`: for a large network, only as many as it got to.
+    blocks are, and measuring them ends after `seconds`: for a large network, only as many as it got to. `progress` is
+    told how many pieces are done of how many.
     """
     parts = blocks(subject.graph)
+    most = len(parts) // 2
+    pieces = len(parts) + most
     everything = [node for nodes in parts.values() for node in nodes]
     error = subject.error(ranges, everything)
     if error <= target:
@@ -82,16 +73,18 @@ def keep_sensitive(
         if time.monotonic() - started > seconds:
             break
         harm[name] = subject.error(ranges, nodes)
-        progress(len(harm), len(parts))
+        progress(len(harm), pieces)
     kept: list[str] = []
-    for name in sorted(harm, key=lambda block: -harm[block])[: len(parts) // 2]:
+    for name in sorted(harm, key=lambda block: -harm[block])[:most]:
         kept.append(name)
         # Errors of different blocks add up like those of independent measurements. What the sum of them says to be far
         # off is not worth a run of its own.
         rest = sum(harm[other] ** 2 for other in harm if other not in kept) ** 0.5
-        if rest > 1.5 * target and len(kept) < len(parts) // 2:
+        if rest > 1.5 * target and len(kept) < most:
             continue
         error = subject.error(ranges, [n for part, nodes in parts.items() if part not in kept for n in nodes])
+        progress(len(parts) + len(kept), pieces)
         if error <= target:
             break
+    progress(pieces, pieces)
     return tuple(kept), error
