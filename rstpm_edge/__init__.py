@@ -16,7 +16,7 @@ from rstpm_edge.errors import RstpmEdgeError
 
 if TYPE_CHECKING:
     from rstpm_edge.detector import Detector
-    from rstpm_edge.fusion import kernels
+    from rstpm_edge.native import kernels
     from rstpm_edge.result import Region, Result
 
 __version__ = "0.1.0"
@@ -27,7 +27,7 @@ _LAZY = {
     "Detector": "rstpm_edge.detector",
     "Region": "rstpm_edge.result",
     "Result": "rstpm_edge.result",
-    "kernels": "rstpm_edge.fusion",
+    "kernels": "rstpm_edge.native",
 }
 
 

@@ -11,21 +11,21 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from rstpm_edge.bundle import Bundle
+from rstpm_edge.engine.providers import Provider
+from rstpm_edge.engine.session import Session, open_session
 from rstpm_edge.errors import ModelError, UsageError
-from rstpm_edge.fusion import kernels
 from rstpm_edge.image.decode import read_stored
 from rstpm_edge.image.given import Picture, as_array
+from rstpm_edge.image.grid import Grid
 from rstpm_edge.image.mask import load_mask, stored_mask
 from rstpm_edge.image.preprocess import Channels
 from rstpm_edge.image.roi import Roi, check_roi
 from rstpm_edge.input_check import InputCheck, Notify
-from rstpm_edge.judgement import judge
-from rstpm_edge.providers import Provider
-from rstpm_edge.regions import Grid
+from rstpm_edge.model.metadata import Bundle
+from rstpm_edge.native import kernels
+from rstpm_edge.postprocess.scoring import Scorer
+from rstpm_edge.postprocess.verdict import judge
 from rstpm_edge.result import Result
-from rstpm_edge.scoring import Scorer
-from rstpm_edge.session import Session, open_session
 
 MaskLike: TypeAlias = NDArray[Any] | str | os.PathLike[str]
 ImageLike: TypeAlias = MaskLike | bytes | bytearray | memoryview | Picture

@@ -8,14 +8,14 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from rstpm_edge.bundle import Bundle
 from rstpm_edge.errors import ImageError
 from rstpm_edge.image.colours import measure_colours
+from rstpm_edge.image.grid import Grid
+from rstpm_edge.image.input_profile import GREY, ONE_ASPECT, InputProfile, Size, aspects, describe_sizes
 from rstpm_edge.image.placement import place
 from rstpm_edge.image.preprocess import Channels, check_array, to_input
 from rstpm_edge.image.roi import Roi, crop, scaled_roi
-from rstpm_edge.input_profile import GREY, ONE_ASPECT, InputProfile, Size, aspects, describe_sizes
-from rstpm_edge.regions import Grid
+from rstpm_edge.model.metadata import Bundle
 
 Notify: TypeAlias = Callable[[str], None]
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
-from rstpm_edge.shown import one_line, own_lines, without_passwords
+from rstpm_edge.printable import one_line, own_lines, without_passwords
 
 UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
 VARIABLE = "RSTPM_EDGE_TRACEBACK"

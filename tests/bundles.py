@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from rstpm_edge.bundle import METADATA_KEY, Bundle, Fusion, Teacher
 from rstpm_edge.calibration import Calibration
+from rstpm_edge.model.metadata import METADATA_KEY, Bundle, Fusion, Teacher
 
 TEACHERS = (
     Teacher("first", "tests", "0" * 64, "Apache-2.0"),

@@ -168,7 +168,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Rendered parts in the MVTec AD layout: 12 to learn from, 4 good ones and one of each defect to test on."""
 
     def fill(folder: Path) -> None:
-        from rstpm_edge.training.demo_product import write_dataset
+        from rstpm_edge.training.demo.part import write_dataset
 
         write_dataset(folder, train=12, test_good=4, test_per_kind=1, size=(128, 128))
 

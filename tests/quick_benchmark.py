@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 from bundles import make_bundle, write_model
-from rstpm_edge.training import benchmark
-from rstpm_edge.training.plan import Plan
-from rstpm_edge.training.run import Summary, save_summary
-from rstpm_edge.training.train import TrainingOptions
 
-from rstpm_edge.bundle import Fusion
 from rstpm_edge.calibration import Calibration
+from rstpm_edge.model.metadata import Fusion
+from rstpm_edge.training.benchmark import run as benchmark
+from rstpm_edge.training.benchmark.plan import Plan
+from rstpm_edge.training.learning.options import TrainingOptions
+from rstpm_edge.training.learning.run_folder import Summary, save_summary
 
 TINY = ["--size", "64", "--epochs", "1", "--device", "cpu", "--precision", "32-true"]
 Trainings = list[tuple[Path, int, list[Path]]]

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rstpm_edge.training import train
-from rstpm_edge.training.run import load_checkpoint, load_summary
-from rstpm_edge.training.train import Machine, TrainingOptions
 
 from rstpm_edge.progress import Progress
+from rstpm_edge.training.learning import train
+from rstpm_edge.training.learning.machine import Machine
+from rstpm_edge.training.learning.options import TrainingOptions
+from rstpm_edge.training.learning.run_folder import load_checkpoint, load_summary
 
 CPU = Machine("cpu", precision="32-true")
 SIZE = (64, 64)

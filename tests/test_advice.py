@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 from workplace import command_line
 
-from rstpm_edge.cli import main
-from rstpm_edge.cli_common import RATE
+from rstpm_edge.cli.common import RATE
+from rstpm_edge.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
@@ -152,7 +152,7 @@ def test_percent_in_infer(model: Path, photos: Path) -> None:
 
 @pytest.mark.parametrize("provider", ["gpu", "GPU", "CUDA", "cuda", "nvidia"])
 def test_a_gpu_that_is_not_there_is_told_in_our_words(model: Path, photos: Path, provider: str) -> None:
-    from rstpm_edge.providers import available_providers
+    from rstpm_edge.engine.providers import available_providers
 
     if "cuda" in available_providers():
         pytest.skip("this ONNX Runtime has CUDA")
@@ -166,9 +166,8 @@ def test_a_gpu_that_is_not_there_is_told_in_our_words(model: Path, photos: Path,
 @pytest.mark.training
 @pytest.mark.parametrize("device", ["gpu", "mps", "0", "CUDA:0", "abacus", "", "tpu"])
 def test_devices_are_told_in_our_words(device: str) -> None:
-    from rstpm_edge.training.train import _checked_device
-
     from rstpm_edge.errors import UsageError
+    from rstpm_edge.training.learning.machine import _checked_device
 
     with pytest.raises(UsageError, match=r"the device is one of auto, cpu, cuda\.") as error:
         _checked_device(device)
@@ -177,7 +176,7 @@ def test_devices_are_told_in_our_words(device: str) -> None:
 
 @pytest.mark.training
 def test_a_device_in_capitals() -> None:
-    from rstpm_edge.training.train import _checked_device
+    from rstpm_edge.training.learning.machine import _checked_device
 
     assert _checked_device("CPU") == "cpu"
 

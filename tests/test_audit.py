@@ -14,15 +14,15 @@ import torch
 from click.testing import Result
 from encoded import encode
 from numpy.typing import NDArray
-from rstpm_edge.training.audit import MINIMUM_IMAGES, audit
-from rstpm_edge.training.contact_sheet import CELLS, draw_sheet
-from rstpm_edge.training.demo_product import write_dataset
-from rstpm_edge.training.duplicates import find_duplicates, fingerprint
-from rstpm_edge.training.photo_quality import judge_quality, measure, robust_z
-from rstpm_edge.training.unusual import Comparison, Ranking, compare, ranking_of
 from workplace import command_line, document
 
 from rstpm_edge.errors import DatasetError, UsageError
+from rstpm_edge.training.audit.audit import MINIMUM_IMAGES, audit
+from rstpm_edge.training.audit.contact_sheet import CELLS, draw_sheet
+from rstpm_edge.training.audit.image_quality import judge_quality, measure, robust_z
+from rstpm_edge.training.audit.outliers import Comparison, Ranking, compare, ranking_of
+from rstpm_edge.training.data.duplicates import find_duplicates, fingerprint
+from rstpm_edge.training.demo.part import write_dataset
 
 SIZE = (128, 128)
 
@@ -253,7 +253,7 @@ def test_a_photo_and_its_copy_are_one_witness() -> None:
 
 
 def test_many_places_are_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rstpm_edge.training import unusual
+    from rstpm_edge.training.audit import outliers as unusual
 
     features = torch.nn.functional.normalize(torch.randn(11, 9, 16, generator=torch.Generator().manual_seed(1)), dim=2)
     whole = compare(features, np.arange(11))

@@ -21,10 +21,10 @@ from workplace import command_line
 
 import rstpm_edge.detector
 import rstpm_edge.input_check
-from rstpm_edge import session_openvino
-from rstpm_edge.bench import KERNEL_VARIABLE, WARM_UP_CALLS, measure, peak_memory
+from rstpm_edge.engine import openvino as session_openvino
 from rstpm_edge.errors import ImageError, ModelError, ProviderError, UsageError
-from rstpm_edge.fusion import kernels
+from rstpm_edge.latency import KERNEL_VARIABLE, WARM_UP_CALLS, measure, peak_memory
+from rstpm_edge.native import kernels
 
 ROOT = Path(__file__).parent.parent
 STEPS = ("decode_ms", "preprocess_ms", "network_ms", "postprocess_ms")

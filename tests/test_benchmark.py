@@ -13,20 +13,30 @@ import onnx
 import pytest
 from layouts import MINIATURES, mvtec, put_good
 from quick_benchmark import TINY, Trainings, export_in_no_time, plan_for, train_in_no_time
-from rstpm_edge.training import benchmark, results
-from rstpm_edge.training.benchmark import chosen_images, run_benchmark
-from rstpm_edge.training.datasets import load_categories
-from rstpm_edge.training.overrides import override
-from rstpm_edge.training.plan import Plan
-from rstpm_edge.training.presets import EDGE, PAPER
-from rstpm_edge.training.results import COLUMNS, PAIRS, Result, load_result, mean_over_categories, save_result, spread
-from rstpm_edge.training.run import load_config
-from rstpm_edge.training.train import Machine, train
 from workplace import command_line, document
 
-from rstpm_edge.cli_benchmark import parse_seeds
+from rstpm_edge.cli.benchmark import parse_seeds
 from rstpm_edge.errors import OutputError, TrainingError, UsageError, WeightsError
 from rstpm_edge.progress import Progress
+from rstpm_edge.training.benchmark import results
+from rstpm_edge.training.benchmark import run as benchmark
+from rstpm_edge.training.benchmark.plan import Plan
+from rstpm_edge.training.benchmark.results import (
+    COLUMNS,
+    PAIRS,
+    Result,
+    load_result,
+    mean_over_categories,
+    save_result,
+    spread,
+)
+from rstpm_edge.training.benchmark.run import chosen_images, run_benchmark
+from rstpm_edge.training.data.datasets import load_categories
+from rstpm_edge.training.learning.machine import Machine
+from rstpm_edge.training.learning.run_folder import load_config
+from rstpm_edge.training.learning.train import train
+from rstpm_edge.training.model.preset_overrides import override
+from rstpm_edge.training.model.presets import EDGE, PAPER
 
 ROOT = Path(__file__).parent.parent
 CPU = Machine("cpu", precision="32-true")

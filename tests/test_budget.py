@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 import torch
 from lightning_fabric import Fabric
-from rstpm_edge.training import budget as module
-from rstpm_edge.training import export
-from rstpm_edge.training.budget import Budget, Expected, expect
-from rstpm_edge.training.convergence import fall_per_epoch, unfinished
-from rstpm_edge.training.data import good_images, load_inputs
-from rstpm_edge.training.model import RSTPM
-from rstpm_edge.training.presets import EDGE, PAPER
-from rstpm_edge.training.run import load_config, load_summary, save_summary
 from small_training import CPU, SIZE, Stop, teach
 
-from rstpm_edge.cli_train import say_run
+from rstpm_edge.cli.train import say_run
 from rstpm_edge.errors import UsageError
 from rstpm_edge.progress import Progress
+from rstpm_edge.training.data.images import good_images, load_inputs
+from rstpm_edge.training.export import export
+from rstpm_edge.training.learning import time_budget as module
+from rstpm_edge.training.learning.convergence import fall_per_epoch, unfinished
+from rstpm_edge.training.learning.run_folder import load_config, load_summary, save_summary
+from rstpm_edge.training.learning.time_budget import Budget, Expected, expect
+from rstpm_edge.training.model.presets import EDGE, PAPER
+from rstpm_edge.training.model.rstpm import RSTPM
 
 EXPECTED = Expected(angles=5.0, teachers=20.0, epoch=4.0, usual=2.0, head=28.0, calibration=5.0)
 
@@ -171,7 +171,7 @@ def test_a_training_tells_of_every_stage_and_keeps_a_log(parts: Path, tmp_path: 
 
 @pytest.mark.training
 def test_a_resumed_run_goes_on_with_its_log(parts: Path, tmp_path: Path) -> None:
-    from rstpm_edge.training import train
+    from rstpm_edge.training.learning import train
 
     folder = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):

@@ -11,9 +11,9 @@ from bundles import make_bundle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rstpm_edge.bundle import SCHEMA_VERSION, Evidence, Fusion, HeadMap, parse_bundle
 from rstpm_edge.errors import ModelError
-from rstpm_edge.fusion import make_fuser
+from rstpm_edge.model.metadata import SCHEMA_VERSION, Evidence, Fusion, HeadMap, parse_bundle
+from rstpm_edge.postprocess.fusion import make_fuser
 
 
 def changed(**changes: Any) -> str:

@@ -18,8 +18,8 @@ from programs import ROOT, build, run
 
 import rstpm_edge
 from rstpm_edge import Detector
-from rstpm_edge.bundle import Evidence, Fusion, HeadMap
-from rstpm_edge.scoring import Scorer
+from rstpm_edge.model.metadata import Evidence, Fusion, HeadMap
+from rstpm_edge.postprocess.scoring import Scorer
 
 pytestmark = pytest.mark.checkout
 

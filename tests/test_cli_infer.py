@@ -20,11 +20,12 @@ from click.testing import CliRunner, Result
 from encoded import LZW, encode, page, photo, tiff
 from numpy.typing import NDArray
 
-from rstpm_edge import Detector, __version__, inspection
-from rstpm_edge.cli import main
+from rstpm_edge import Detector, __version__
+from rstpm_edge.cli import inspection
+from rstpm_edge.cli.main import main
 from rstpm_edge.image.decode import read_image
-from rstpm_edge.overlay import draw_overlay
-from rstpm_edge.sources import Frame
+from rstpm_edge.outputs.overlay import draw_overlay
+from rstpm_edge.sources.frames import Frame
 
 ROOT = Path(__file__).parent.parent
 
@@ -370,7 +371,7 @@ def test_info(run: Any, model: Path) -> None:
 
 
 def start(model: Path, *arguments: object, **keywords: Any) -> subprocess.Popen[bytes]:
-    code = "from rstpm_edge.cli import main; main(prog_name='rstpm-edge')"
+    code = "from rstpm_edge.cli.main import main; main(prog_name='rstpm-edge')"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "RSTPM_EDGE_MODEL": str(model)}
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.Popen(command, env=environment, **{"stderr": subprocess.PIPE, **keywords})

@@ -16,13 +16,13 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import Result
-from rstpm_edge.training.run import load_summary, save_summary
 from workplace import Workplace, command_line, document
 
 from rstpm_edge import Detector
 from rstpm_edge.calibration import calibrate
-from rstpm_edge.cli import main
-from rstpm_edge.cli_train import say_run
+from rstpm_edge.cli.main import main
+from rstpm_edge.cli.train import say_run
+from rstpm_edge.training.learning.run_folder import load_summary, save_summary
 
 COMMANDS = ("audit", "train", "export", "evaluate", "benchmark", "demo")
 
@@ -172,7 +172,8 @@ def test_the_exported_model_judges_and_is_evaluated(
 def test_a_run_may_be_named_and_the_newest_is_taken_otherwise(
     workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rstpm_edge.training import export, run
+    from rstpm_edge.training.export import export
+    from rstpm_edge.training.learning import run_folder as run
 
     asked: list[tuple[Path, Path, bool]] = []
 
@@ -200,7 +201,7 @@ def test_a_run_may_be_named_and_the_newest_is_taken_otherwise(
 
 @pytest.mark.training
 def test_two_runs_in_one_second_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rstpm_edge.training.run import new_run_folder
+    from rstpm_edge.training.learning.run_folder import new_run_folder
 
     monkeypatch.chdir(tmp_path)
     folders = set()
@@ -346,7 +347,7 @@ class Missing:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Missing())
-from rstpm_edge.cli import main
+from rstpm_edge.cli.main import main
 main()
 """
 

@@ -26,12 +26,12 @@ from compare_accuracy_metrics import (
     read_test_set,
 )
 from compare_accuracy_peers import METHODS, Contender, fit, is_done, job_of, layer_names, lineup
-from rstpm_edge.training.data import test_images as labelled_images
-from rstpm_edge.training.evaluate import evaluate
 from sklearn.metrics import average_precision_score, roc_auc_score
 from workplace import Workplace
 
 from rstpm_edge import Detector
+from rstpm_edge.training.data.images import test_images as labelled_images
+from rstpm_edge.training.evaluation.evaluate import evaluate
 
 ROOT = Path(__file__).parent.parent
 COMMON = {"pyramid": {"4": "blocks.1", "8": "blocks.2", "16": "blocks.4", "32": "blocks.6"}, "seed": 0}

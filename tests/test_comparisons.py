@@ -12,12 +12,13 @@ import pytest
 from click.testing import CliRunner
 from layouts import mvtec
 from quick_benchmark import TINY, Trainings, export_in_no_time, plan_for, train_in_no_time
-from rstpm_edge.training.benchmark import run_comparison
-from rstpm_edge.training.datasets import load_categories
-from rstpm_edge.training.overrides import override
-from rstpm_edge.training.presets import EDGE, EDGE_SMALL
-from rstpm_edge.training.train import TrainingOptions, check_options
 from workplace import document
+
+from rstpm_edge.training.benchmark.run import run_comparison
+from rstpm_edge.training.data.datasets import load_categories
+from rstpm_edge.training.learning.options import TrainingOptions, check_options
+from rstpm_edge.training.model.preset_overrides import override
+from rstpm_edge.training.model.presets import EDGE, EDGE_SMALL
 
 TOOLS = Path(__file__).parent.parent / "tools"
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from workplace import command_line, finish, running
 
-from rstpm_edge.csv_file import COLUMNS, CsvFile
 from rstpm_edge.errors import OutputError
+from rstpm_edge.outputs.csv_file import COLUMNS, CsvFile
 
 HEADER = "path,verdict,score,p_value,threshold,regions,ms,error"
 ROW = {

@@ -17,9 +17,11 @@ from mjpeg_server import MjpegServer
 from videos import images, packets, write_moving
 from workplace import command_line
 
-from rstpm_edge import capture, video_file
-from rstpm_edge.live import Live
-from rstpm_edge.sources import Every, Failure, Frame, Item, video_frames
+from rstpm_edge.sources import capture
+from rstpm_edge.sources import video as video_file
+from rstpm_edge.sources.camera import Live
+from rstpm_edge.sources.files import video_frames
+from rstpm_edge.sources.frames import Every, Failure, Frame, Item
 
 KEY = 12  # frames from one key frame to the next in MPEG-4
 MPEG4 = [("v.mp4", "mp4v"), ("v.mkv", "mp4v"), ("v.avi", "XVID")]

@@ -13,7 +13,11 @@ import numpy as np
 import pytest
 from encoded import LZW, page, photo, tiff
 from numpy.typing import NDArray
-from rstpm_edge.training.data import (
+
+from rstpm_edge.errors import DatasetError, TrainingError
+from rstpm_edge.image.decode import read_image
+from rstpm_edge.image.preprocess import to_input
+from rstpm_edge.training.data.images import (
     TestImage,
     about_test_folders,
     about_training_folder,
@@ -22,11 +26,7 @@ from rstpm_edge.training.data import (
     read_mask,
     test_images,
 )
-from rstpm_edge.training.recorded_files import identify, recorded_files, training_file
-
-from rstpm_edge.errors import DatasetError, TrainingError
-from rstpm_edge.image.decode import read_image
-from rstpm_edge.image.preprocess import to_input
+from rstpm_edge.training.data.run_files import identify, recorded_files, training_file
 
 # A function whose name begins with "test" would be collected.
 labelled_images = test_images

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 from layouts import BAD, GOOD, MINIATURES, TRAIN, btad, folder, mtd, mvtec, visa, write_visa_split
-from rstpm_edge.training.data import read_mask
-from rstpm_edge.training.datasets import LAYOUTS, MTD_LIST, load_categories
 from workplace import command_line
 
-from rstpm_edge.cli_benchmark import DATASETS
+from rstpm_edge.cli.benchmark import DATASETS
 from rstpm_edge.errors import DatasetError, UsageError
+from rstpm_edge.training.data.datasets import LAYOUTS, MTD_LIST, load_categories
+from rstpm_edge.training.data.images import read_mask
 
 NAMES = {
     "mvtec": ["bottle", "cable"],

@@ -7,7 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from rstpm_edge.training.demo_product import DEFECT_KINDS, render_part, write_dataset
+
+from rstpm_edge.training.demo.part import DEFECT_KINDS, render_part, write_dataset
 
 SIZE = (160, 192)  # not square, and smaller than the default to save time
 

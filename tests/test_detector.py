@@ -16,11 +16,11 @@ import pytest
 from bundles import ModelFactory, make_bundle
 from numpy.typing import NDArray
 
-from rstpm_edge.bundle import Fusion
 from rstpm_edge.detector import Detector
 from rstpm_edge.errors import ImageError, ModelError, UsageError
-from rstpm_edge.fusion_reference import fuse
 from rstpm_edge.image.preprocess import to_input
+from rstpm_edge.model.metadata import Fusion
+from rstpm_edge.postprocess.reference import fuse
 
 Image = NDArray[np.uint8]
 

@@ -6,7 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
-from rstpm_edge.cli import main
+from rstpm_edge.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "examples" / "Dockerfile").read_text()

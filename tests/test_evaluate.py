@@ -17,24 +17,24 @@ from brute_force import brute_force_aupro, pooled
 from bundles import ModelFactory
 from click.testing import CliRunner
 from labelled import write_labelled
-from rstpm_edge.training import evaluate as evaluating
-from rstpm_edge.training.data import test_images as labelled_images
-from rstpm_edge.training.evaluate import Evaluation, JudgedImage, evaluate
-from rstpm_edge.training.metrics import aupro, clopper_pearson
-from rstpm_edge.training.predictions import predict
-from rstpm_edge.training.ranking import rank
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 from workplace import Workplace, command_line
 
 from rstpm_edge import Detector
-from rstpm_edge.bundle import Evidence, Fusion
 from rstpm_edge.calibration import Calibration
-from rstpm_edge.cli import main
+from rstpm_edge.cli.main import main
+from rstpm_edge.engine.session import open_session
 from rstpm_edge.errors import DatasetError, ModelError
-from rstpm_edge.fusion_reference import score as reference
 from rstpm_edge.image.decode import read_image
 from rstpm_edge.image.preprocess import to_input
-from rstpm_edge.session import open_session
+from rstpm_edge.model.metadata import Evidence, Fusion
+from rstpm_edge.postprocess.reference import score as reference
+from rstpm_edge.training.data.images import test_images as labelled_images
+from rstpm_edge.training.evaluation import evaluate as evaluating
+from rstpm_edge.training.evaluation.evaluate import Evaluation, JudgedImage, evaluate
+from rstpm_edge.training.evaluation.metrics import aupro, clopper_pearson
+from rstpm_edge.training.evaluation.pixel_curves import rank
+from rstpm_edge.training.evaluation.predict import predict
 
 IMAGE = {"image_auroc", "image_ap", "image_f1"}
 PIXEL = {"pixel_auroc", "pixel_ap", "aupro_30", "aupro_05"}

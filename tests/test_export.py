@@ -18,20 +18,29 @@ import pytest
 from bundles import make_bundle
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from rstpm_edge.training import export as exporting
-from rstpm_edge.training import train
-from rstpm_edge.training.export import SAFE_OPERATORS, export
-from rstpm_edge.training.onnx_graph import add_fusion
-from rstpm_edge.training.presets import EDGE_SMALL, PAPER, preset_with_teachers
-from rstpm_edge.training.run import load_config, load_summary
 from workplace import Workplace, document
 
-from rstpm_edge import Detector, session_openvino
-from rstpm_edge.bundle import CHECKSUM_KEY, FILE_CHECKSUM_KEY, METADATA_KEY, Evidence, Fusion, HeadMap, parse_bundle
+from rstpm_edge import Detector
+from rstpm_edge.engine import openvino as session_openvino
 from rstpm_edge.errors import ExportError, OutputError, TrainingError
-from rstpm_edge.fusion_reference import score as reference
 from rstpm_edge.image.decode import read_image
 from rstpm_edge.image.preprocess import to_input
+from rstpm_edge.model.metadata import (
+    CHECKSUM_KEY,
+    FILE_CHECKSUM_KEY,
+    METADATA_KEY,
+    Evidence,
+    Fusion,
+    HeadMap,
+    parse_bundle,
+)
+from rstpm_edge.postprocess.reference import score as reference
+from rstpm_edge.training.export import export as exporting
+from rstpm_edge.training.export.export import SAFE_OPERATORS, export
+from rstpm_edge.training.graph.onnx_graph import add_fusion
+from rstpm_edge.training.learning import train
+from rstpm_edge.training.learning.run_folder import load_config, load_summary
+from rstpm_edge.training.model.presets import EDGE_SMALL, PAPER, preset_with_teachers
 
 SIZE = (64, 96)
 STRIDES = (8, 16, 32)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from rstpm_edge.training.predictions import predict
 from workplace import Workplace, command_line
 
 from rstpm_edge.detector import Detector
+from rstpm_edge.training.evaluation.predict import predict
 
 
 def test_export_keeps_a_mask(workplace: Workplace, parts: Path, tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rstpm_edge.training import features, memory
-from rstpm_edge.training.model import RSTPM
-from rstpm_edge.training.presets import EDGE
 from small_training import SIZE, Stop, same_results, teach
 
 from rstpm_edge.errors import OutputError
 from rstpm_edge.progress import Progress
+from rstpm_edge.training.learning import feature_cache as features
+from rstpm_edge.training.learning import memory
+from rstpm_edge.training.model.presets import EDGE
+from rstpm_edge.training.model.rstpm import RSTPM
 
 
 def test_features_on_disk_train_like_features_in_memory(

@@ -16,9 +16,17 @@ from typing import Any
 import pytest
 from workplace import command_line
 
-from rstpm_edge import files
+from rstpm_edge import atomic_files as files
+from rstpm_edge.atomic_files import (
+    check_writable,
+    drop_link,
+    fitting_name,
+    make_folder,
+    new_file,
+    replacing,
+    write_bytes,
+)
 from rstpm_edge.errors import OutputError
-from rstpm_edge.files import check_writable, drop_link, fitting_name, make_folder, new_file, replacing, write_bytes
 
 
 def test_a_file_is_written_and_replaced(tmp_path: Path) -> None:

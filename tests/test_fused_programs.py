@@ -18,12 +18,12 @@ import pytest
 from conftest import once
 from numpy.typing import NDArray
 from programs import ROOT, build, run
-from rstpm_edge.training import export as exporting
 from workplace import Workplace
 
 from rstpm_edge import Detector
 from rstpm_edge.image.decode import read_image
 from rstpm_edge.image.preprocess import to_input
+from rstpm_edge.training.export import export as exporting
 
 ONNXRUNTIME = os.environ.get("ONNXRUNTIME_ROOT")
 SIZE = (64, 96)

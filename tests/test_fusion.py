@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rstpm_edge import fusion_reference
 from rstpm_edge.errors import ModelError, UsageError
-from rstpm_edge.fusion import Fuser, kernels
+from rstpm_edge.native import kernels
+from rstpm_edge.postprocess import reference as fusion_reference
+from rstpm_edge.postprocess.fusion import Fuser
 
 KERNELS = kernels().available
 PRODUCT = [(32, 32), (16, 16), (8, 8)]  # the edge preset at 256 x 256
@@ -252,7 +253,7 @@ def test_the_forced_kernel_really_runs(kernel: str) -> None:
 
 RUN_IN_CHILD = """
 import numpy as np
-from rstpm_edge.fusion import Fuser, kernels
+from rstpm_edge.postprocess.fusion import Fuser, kernels
 fuser = Fuser([(2, 2)] * 3, (8, 8))
 fuser([np.ones((1, 2, 2), np.float32)] * 6)
 print(kernels().active, fuser.last_kernel)
@@ -467,7 +468,7 @@ def test_no_memory_is_kept_from_call_to_call() -> None:
 
 
 def test_a_missing_extension_says_what_to_do() -> None:
-    code = "import sys; sys.modules['rstpm_edge._native'] = None; import rstpm_edge.fusion"
+    code = "import sys; sys.modules['rstpm_edge._native'] = None; import rstpm_edge.postprocess.fusion"
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert child.returncode == 1
     assert "ImportError: the C++ extension of rstpm_edge is not built: run `pip install .`" in child.stderr

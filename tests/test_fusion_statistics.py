@@ -8,15 +8,15 @@ import pytest
 import torch
 from bundles import make_bundle
 from numpy.typing import NDArray
-from rstpm_edge.training.calibrate import HEAD, LEAST_ODDS, OUTLINE, Calibrated, calibrate_on, fit
-from rstpm_edge.training.model import RSTPM
-from rstpm_edge.training.presets import EDGE, Preset
 from torch import Tensor, nn
 
-from rstpm_edge.bundle import Fusion
 from rstpm_edge.calibration import calibrate
 from rstpm_edge.errors import UsageError
-from rstpm_edge.fusion_reference import fuse, score
+from rstpm_edge.model.metadata import Fusion
+from rstpm_edge.postprocess.reference import fuse, score
+from rstpm_edge.training.learning.map_calibration import HEAD, LEAST_ODDS, OUTLINE, Calibrated, calibrate_on, fit
+from rstpm_edge.training.model.presets import EDGE, Preset
+from rstpm_edge.training.model.rstpm import RSTPM
 
 SIZE, COUNT = 64, 11
 ANGLES = replace(EDGE, distance="cosine")

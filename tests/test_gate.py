@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from rstpm_edge.training.gate import Behaviour, Margins, Row, behave, checked_margins, compare
-from rstpm_edge.training.presets import EDGE
-from rstpm_edge.training.pseudo_defects import KINDS, spoiled
 from sklearn.metrics import roc_auc_score
 from tiny_network import tiny_images
 
-from rstpm_edge.bundle import Fusion
 from rstpm_edge.calibration import calibrate
 from rstpm_edge.errors import UsageError
+from rstpm_edge.model.metadata import Fusion
+from rstpm_edge.training.data.synthetic_defects import KINDS, spoiled
+from rstpm_edge.training.model.presets import EDGE
+from rstpm_edge.training.quantization.acceptance import Behaviour, Margins, Row, behave, checked_margins, compare
 
 
 def behaviour(good: Any, bad: Any) -> Behaviour:

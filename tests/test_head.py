@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from rstpm_edge.training import fit_head as fitting
-from rstpm_edge.training.anomaly_maps import AnomalyMaps
-from rstpm_edge.training.features import FeatureCache
-from rstpm_edge.training.fit_head import fit_head
-from rstpm_edge.training.head import LIMIT, DiscriminativeHead
-from rstpm_edge.training.model import RSTPM
-from rstpm_edge.training.overrides import override
-from rstpm_edge.training.presets import EDGE
-from rstpm_edge.training.pseudo_defects import outlined
-from rstpm_edge.training.usual import fit_usual
 from torch import Tensor
 from torch.nn import functional
 
-from rstpm_edge.bundle import map_names
 from rstpm_edge.errors import TrainingError
+from rstpm_edge.model.metadata import map_names
+from rstpm_edge.training.data.synthetic_defects import outlined
+from rstpm_edge.training.learning import head_training as fitting
+from rstpm_edge.training.learning.feature_cache import FeatureCache
+from rstpm_edge.training.learning.head_training import fit_head
+from rstpm_edge.training.learning.residual_normalization import fit_usual
+from rstpm_edge.training.model.anomaly_maps import AnomalyMaps
+from rstpm_edge.training.model.preset_overrides import override
+from rstpm_edge.training.model.presets import EDGE
+from rstpm_edge.training.model.rstpm import RSTPM
+from rstpm_edge.training.model.segmentation_head import LIMIT, DiscriminativeHead
 
 CHANNELS = (5, 6, 7, 4, 6, 8)
 CPU = torch.device("cpu")

@@ -56,14 +56,14 @@ def test_the_package_alone_loads_nothing_but_the_standard_library(tmp_path: Path
 
 
 def test_the_command_line_alone_loads_click_and_no_engine(tmp_path: Path) -> None:
-    loaded, threads = modules_after("import rstpm_edge.cli", tmp_path)
+    loaded, threads = modules_after("import rstpm_edge.cli.main", tmp_path)
     assert "click" in loaded
     assert not loaded & {"numpy", "cv2", "onnxruntime", *NEVER}
     assert threads == 1
 
 
 def test_evaluation_loads_no_torch(tmp_path: Path) -> None:
-    loaded, _ = modules_after("import rstpm_edge.training.evaluate, rstpm_edge.training.report", tmp_path)
+    loaded, _ = modules_after("import rstpm_edge.training.evaluation.evaluate, rstpm_edge.training.report", tmp_path)
     assert "sklearn" in loaded
     assert not loaded & {"torch", "torchvision", "timm"}
 
@@ -83,7 +83,7 @@ def test_the_detector_loads_the_runtime_only(tmp_path: Path, model: Path, warm: 
     "code",
     [
         "from rstpm_edge import Detector; Detector(MODEL).warmup()",
-        pytest.param("import rstpm_edge.training.export", marks=pytest.mark.training),
+        pytest.param("import rstpm_edge.training.export.export", marks=pytest.mark.training),
     ],
 )
 def test_onnx_runtime_reports_to_nobody(tmp_path: Path, model: Path, code: str) -> None:

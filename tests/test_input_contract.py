@@ -15,13 +15,13 @@ from bundles import ModelFactory, make_bundle
 from numpy.typing import NDArray
 from workplace import command_line
 
-from rstpm_edge.bundle import parse_bundle
 from rstpm_edge.detector import Detector
 from rstpm_edge.errors import ImageError, ModelError
+from rstpm_edge.image.input_profile import InputProfile, describe_sizes
 from rstpm_edge.image.roi import scaled_roi
+from rstpm_edge.image.stored_mask import pack
 from rstpm_edge.input_check import InputWarning
-from rstpm_edge.input_profile import InputProfile, describe_sizes
-from rstpm_edge.stored_mask import pack
+from rstpm_edge.model.metadata import parse_bundle
 
 Image = NDArray[np.uint8]
 ROI = (20, 10, 100, 80)

@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from rstpm_edge.training.learned_photos import load_learned
-from rstpm_edge.training.train import TrainingOptions, check_options
 
 from rstpm_edge.errors import DatasetError, UsageError
-from rstpm_edge.input_profile import InputProfile, parse_profile
+from rstpm_edge.image.input_profile import InputProfile, parse_profile
+from rstpm_edge.training.data.learned_photos import load_learned
+from rstpm_edge.training.learning.options import TrainingOptions, check_options
 
 
 def write_set(folder: Path, photos: list[NDArray[Any]]) -> list[Path]:

@@ -19,11 +19,11 @@ from click.testing import Result
 from mjpeg_server import MjpegServer, number_of
 from workplace import command_line, finish, running
 
-from rstpm_edge import live
 from rstpm_edge.errors import SourceError, UsageError
-from rstpm_edge.live import Live, output_name
-from rstpm_edge.shown import without_password
-from rstpm_edge.sources import Every, Frame
+from rstpm_edge.printable import without_password
+from rstpm_edge.sources import camera as live
+from rstpm_edge.sources.camera import Live, output_name
+from rstpm_edge.sources.frames import Every, Frame
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ from brute_force import brute_force_aupro, pooled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from rstpm_edge.training.metrics import aupro, clopper_pearson, image_metrics, pixel_metrics, ranked_metrics
-from rstpm_edge.training.ranking import rank
 from scipy.stats import binom
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+
+from rstpm_edge.training.evaluation.metrics import aupro, clopper_pearson, image_metrics, pixel_metrics, ranked_metrics
+from rstpm_edge.training.evaluation.pixel_curves import rank
 
 # Few distinct values, so that ties within and between the classes are the rule; the float32 neighbours
 # would become ties in a narrower type, and -0.0 equals 0.0 whatever its bits are.

@@ -14,10 +14,11 @@ from bundles import ModelFactory, make_bundle, make_model
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from rstpm_edge import model_file, wire
-from rstpm_edge.bundle import CHECKSUM_KEY, METADATA_KEY
 from rstpm_edge.detector import Detector
 from rstpm_edge.errors import ModelError, RstpmEdgeError
+from rstpm_edge.model import model_file
+from rstpm_edge.model import protobuf as wire
+from rstpm_edge.model.metadata import CHECKSUM_KEY, METADATA_KEY
 
 Image = NDArray[np.uint8]
 

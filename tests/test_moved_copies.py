@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from rstpm_edge.training.moved_copies import ENOUGH, MOST, with_moved_copies
+
+from rstpm_edge.training.data.shift_augmentation import ENOUGH, MOST, with_moved_copies
 
 
 def noise(count: int, height: int = 8, width: int = 12) -> NDArray[np.uint8]:

@@ -20,9 +20,9 @@ from click.testing import Result
 from mqtt_broker import Broker
 from workplace import command_line, finish, running
 
-from rstpm_edge import mqtt
 from rstpm_edge.errors import UsageError
-from rstpm_edge.mqtt import Mqtt, parse_broker
+from rstpm_edge.outputs import mqtt
+from rstpm_edge.outputs.mqtt import Mqtt, parse_broker
 
 BAD = {"path": "part.png", "is_anomalous": True}
 

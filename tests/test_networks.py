@@ -11,21 +11,15 @@ from typing import Any
 
 import pytest
 import torch
-from rstpm_edge.training.distance import CosineDistance, SurpriseDistance, make_distance
-from rstpm_edge.training.model import RSTPM, ChannelStatistics, Normalization
-from rstpm_edge.training.networks import (
-    AttentionGate,
-    BatchNorm,
-    EdgeReconstructionStudent,
-    EdgeStudent,
-    PaperReconstructionStudent,
-    ResidualBlock,
-    synchronize_batch_norm,
-)
-from rstpm_edge.training.presets import EDGE, PAPER, Preset
-from rstpm_edge.training.teachers import BackboneStudent, load_teacher
 from torch import Tensor, nn
 from torch.nn import functional
+
+from rstpm_edge.training.model.feature_distance import CosineDistance, SurpriseDistance, make_distance
+from rstpm_edge.training.model.layers import AttentionGate, BatchNorm, ResidualBlock, synchronize_batch_norm
+from rstpm_edge.training.model.presets import EDGE, PAPER, Preset
+from rstpm_edge.training.model.rstpm import RSTPM, ChannelStatistics, Normalization
+from rstpm_edge.training.model.students import EdgeReconstructionStudent, EdgeStudent, PaperReconstructionStudent
+from rstpm_edge.training.model.teachers import BackboneStudent, load_teacher
 
 RANDOM = {name: "random" for preset in (EDGE, PAPER) for name in (preset.teacher1, preset.teacher2)}
 HEIGHT, WIDTH = 64, 96

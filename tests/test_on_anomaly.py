@@ -12,8 +12,8 @@ import pytest
 from click.testing import Result
 from workplace import command_line
 
-from rstpm_edge import on_anomaly
-from rstpm_edge.on_anomaly import OnAnomaly
+from rstpm_edge.outputs import command as on_anomaly
+from rstpm_edge.outputs.command import OnAnomaly
 
 BAD = {"path": "part.png", "score": 1.5, "p_value": 0.01, "threshold": 1.0, "is_anomalous": True}
 

@@ -16,12 +16,12 @@ from bundles import ModelFactory
 from numpy.typing import NDArray
 from workplace import Workplace, command_line
 
-from rstpm_edge import session_openvino
 from rstpm_edge.detector import Detector
+from rstpm_edge.engine import openvino as session_openvino
+from rstpm_edge.engine.session import open_session
 from rstpm_edge.errors import ModelError, ProviderError
 from rstpm_edge.image.decode import read_image
 from rstpm_edge.image.preprocess import to_input
-from rstpm_edge.session import open_session
 
 Image = NDArray[np.uint8]
 pytestmark = pytest.mark.extra

@@ -11,7 +11,7 @@ from bundles import ModelFactory
 from numpy.typing import NDArray
 
 from rstpm_edge.detector import Detector
-from rstpm_edge.overlay import ANOMALOUS, HEADER, NORMAL, TEXT, draw_marks, draw_overlay, drawable
+from rstpm_edge.outputs.overlay import ANOMALOUS, HEADER, NORMAL, TEXT, draw_marks, draw_overlay, drawable
 
 
 def has_colour(picture: NDArray[np.uint8], colour: tuple[int, int, int]) -> bool:

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from rstpm_edge.training.model import RSTPM
-from rstpm_edge.training.overrides import check, override
-from rstpm_edge.training.presets import EDGE, PAPER, PRESETS, Preset
-from rstpm_edge.training.run import load_config
 from workplace import command_line, document
 
 from rstpm_edge.errors import UsageError
+from rstpm_edge.training.learning.run_folder import load_config
+from rstpm_edge.training.model.preset_overrides import check, override
+from rstpm_edge.training.model.presets import EDGE, PAPER, PRESETS, Preset
+from rstpm_edge.training.model.rstpm import RSTPM
 
 ROOT = Path(__file__).parent.parent
 VARIANTS: dict[str, dict[str, str]] = runpy.run_path(str(ROOT / "tools" / "ablation.py"))["VARIANTS"]

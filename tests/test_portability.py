@@ -8,15 +8,15 @@ import numpy as np
 import onnx
 import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
-from rstpm_edge.training import export as exporting
-from rstpm_edge.training.export import SAFE_OPERATORS, ExportReport
-from rstpm_edge.training.onnx_graph import add_fusion
-from rstpm_edge.training.portability import obstacles
 from workplace import Workplace
 
-from rstpm_edge import wire
-from rstpm_edge.bundle import Fusion
-from rstpm_edge.cli_export import say_export
+from rstpm_edge.cli.export import say_export
+from rstpm_edge.model import protobuf as wire
+from rstpm_edge.model.metadata import Fusion
+from rstpm_edge.training.export import export as exporting
+from rstpm_edge.training.export.export import SAFE_OPERATORS, ExportReport
+from rstpm_edge.training.graph.compatibility import obstacles
+from rstpm_edge.training.graph.onnx_graph import add_fusion
 
 
 def graph(*nodes: NodeProto, kind: int = TensorProto.FLOAT, **constants: Any) -> onnx.ModelProto:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from workplace import command_line
 
-from rstpm_edge import processor
-from rstpm_edge.bench import measure
-from rstpm_edge.processor import advice, dot_products
+from rstpm_edge import cpu as processor
+from rstpm_edge.cpu import advice, dot_products
+from rstpm_edge.latency import measure
 
 Cpuinfo = Callable[[str], None]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from rstpm_edge import progress as module
-from rstpm_edge.cli_training import show_progress
+from rstpm_edge.cli.progress import show_progress
 from rstpm_edge.progress import Log, Progress, Whole, duration
 
 PLAN = {"reading": 10.0, "training": 80.0, "testing": 10.0}

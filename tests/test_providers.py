@@ -14,11 +14,11 @@ import pytest
 from numpy.typing import NDArray
 from workplace import command_line
 
-from rstpm_edge import providers, session
-from rstpm_edge.cli_common import parse_provider
+from rstpm_edge.cli.common import parse_provider
 from rstpm_edge.detector import Detector
+from rstpm_edge.engine import providers, session
+from rstpm_edge.engine.providers import available_providers, choose
 from rstpm_edge.errors import OutputError, ProviderError, UsageError
-from rstpm_edge.providers import available_providers, choose
 
 Image = NDArray[np.uint8]
 Given = list[tuple[str, dict[str, Any]]]

@@ -12,16 +12,16 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
-from rstpm_edge.training.graph_runner import open_graph, run_maps
-from rstpm_edge.training.half import to_half
-from rstpm_edge.training.integer_share import integer_share
-from rstpm_edge.training.portability import obstacles
-from rstpm_edge.training.quantize import quantize, safe_weights, tensors_to_calibrate, weighted_nodes
-from rstpm_edge.training.ranges import collect_ranges
-from rstpm_edge.training.sensitivity import Subject, blocks, keep_sensitive
 from tiny_network import MAPS, WEIGHTED, tiny_images, tiny_network
 
-from rstpm_edge.int8_check import relative_error
+from rstpm_edge.engine.int8_check import relative_error
+from rstpm_edge.training.graph.compatibility import obstacles
+from rstpm_edge.training.graph.session import open_graph, run_maps
+from rstpm_edge.training.quantization.activation_ranges import collect_ranges
+from rstpm_edge.training.quantization.fp16 import to_half
+from rstpm_edge.training.quantization.int8 import quantize, safe_weights, tensors_to_calibrate, weighted_nodes
+from rstpm_edge.training.quantization.integer_coverage import integer_share
+from rstpm_edge.training.quantization.mixed_precision import Subject, blocks, keep_sensitive
 
 IMAGES = tiny_images(12)
 

@@ -15,19 +15,19 @@ import pytest
 from conftest import once
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
-from rstpm_edge.training import export as exporting
-from rstpm_edge.training import reduced as reducing
-from rstpm_edge.training.export import SAFE_OPERATORS
-from rstpm_edge.training.gate import Margins
-from rstpm_edge.training.reduced import LEAST_HELD_OUT, LEAST_LEARNED
-from rstpm_edge.training.run import load_config
 from tiny_network import tiny_images
 from workplace import Workplace, command_line, document, fill_workplace
 
 from rstpm_edge import Detector
-from rstpm_edge.bundle import METADATA_KEY, Bundle, parse_bundle
+from rstpm_edge.engine.session import open_session
+from rstpm_edge.model.metadata import METADATA_KEY, Bundle, parse_bundle
 from rstpm_edge.progress import Progress
-from rstpm_edge.session import open_session
+from rstpm_edge.training.export import export as exporting
+from rstpm_edge.training.export.export import SAFE_OPERATORS
+from rstpm_edge.training.learning.run_folder import load_config
+from rstpm_edge.training.quantization import reduced_precision as reducing
+from rstpm_edge.training.quantization.acceptance import Margins
+from rstpm_edge.training.quantization.reduced_precision import LEAST_HELD_OUT, LEAST_LEARNED
 
 RANGES: dict[str, Any] = {}  # taken once for all tests: they are of the same network and photos
 WIDE = [argument for name in Margins.__dataclass_fields__ for argument in ("--margin", f"{name}=100")]

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from rstpm_edge.image.grid import Grid
 from rstpm_edge.image.placement import Placement
-from rstpm_edge.regions import Grid, find_regions
+from rstpm_edge.postprocess.regions import find_regions
 from rstpm_edge.result import Region
 
 Map = NDArray[np.float32]

@@ -15,16 +15,16 @@ import pytest
 from bundles import ModelFactory
 from html_document import Document
 from labelled import NASTY, write_labelled
-from rstpm_edge.training.evaluate import Evaluation, measure
-from rstpm_edge.training.predictions import Predictions, predict
-from rstpm_edge.training.report import MAX_BYTES, render_report, write_report
-from rstpm_edge.training.report_facts import counted, percent
-from rstpm_edge.training.report_pictures import Painter
 from workplace import command_line
 
-from rstpm_edge.bundle import Fusion
 from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import ImageError, OutputError
+from rstpm_edge.model.metadata import Fusion
+from rstpm_edge.training.evaluation.evaluate import Evaluation, measure
+from rstpm_edge.training.evaluation.predict import Predictions, predict
+from rstpm_edge.training.report.html import MAX_BYTES, render_report, write_report
+from rstpm_edge.training.report.pictures import Painter
+from rstpm_edge.training.report.tables import counted, percent
 
 KINDS = {"good": 6, "spot": 5, NASTY: 4}
 
@@ -399,7 +399,7 @@ def test_a_full_disk_leaves_the_old_report_and_the_table(tmp_path: Path, model: 
         def full(*_: object) -> None:
             raise OutputError(f"Cannot write {report}: No space left on device.")
 
-        patch.setattr("rstpm_edge.training.report.write_bytes", full)
+        patch.setattr("rstpm_edge.training.report.html.write_bytes", full)
         result = command_line("evaluate", data, "--model", model, "--report", report)
     assert result.exit_code == 2
     assert "image_auroc" in result.stdout

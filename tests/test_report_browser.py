@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from bundles import write_model
 from labelled import NASTY, write_labelled
-from rstpm_edge.training.evaluate import measure
-from rstpm_edge.training.predictions import predict
-from rstpm_edge.training.report import write_report
+
+from rstpm_edge.training.evaluation.evaluate import measure
+from rstpm_edge.training.evaluation.predict import predict
+from rstpm_edge.training.report.html import write_report
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from html_document import Document
 from labelled import write_labelled
-from rstpm_edge.training.evaluate import JudgedImage, Verdicts, evaluate
-from rstpm_edge.training.report_charts import _place_label, roc_chart, score_chart
-from rstpm_edge.training.report_facts import chance_of_rejects, counted, percent, promise
-from rstpm_edge.training.report_selection import ends, fitting, gallery_order, worst_first
 
 from rstpm_edge.calibration import Calibration
+from rstpm_edge.training.evaluation.evaluate import JudgedImage, Verdicts, evaluate
+from rstpm_edge.training.report.charts import _place_label, roc_chart, score_chart
+from rstpm_edge.training.report.selection import ends, fitting, gallery_order, worst_first
+from rstpm_edge.training.report.tables import chance_of_rejects, counted, percent, promise
 
 # Selection
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from rstpm_edge import _native
 from rstpm_edge.errors import ImageError
-from rstpm_edge.fusion import kernels
 from rstpm_edge.image.preprocess import PADDING, THREADED_PIXELS, to_input, to_rgb
+from rstpm_edge.native import kernels
 
 KERNELS = kernels().available
 Image = NDArray[np.uint8]

@@ -15,12 +15,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from rstpm_edge.training import moved_copies, run, train
-from rstpm_edge.training.run import load_checkpoint, load_summary
 from small_training import CPU, Stop, files_of, same_results, teach
 from workplace import document, finish, start
 
 from rstpm_edge.errors import DatasetError, OutputError, TrainingError
+from rstpm_edge.training.data import shift_augmentation as moved_copies
+from rstpm_edge.training.learning import run_folder as run
+from rstpm_edge.training.learning import train
+from rstpm_edge.training.learning.run_folder import load_checkpoint, load_summary
 
 
 @pytest.fixture(scope="module")

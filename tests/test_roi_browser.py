@@ -13,7 +13,7 @@ import pytest
 
 from rstpm_edge.image.decode import read_image
 from rstpm_edge.image.mask import load_mask
-from rstpm_edge.roi_page import page_of
+from rstpm_edge.outputs.roi_page import page_of
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome

@@ -14,15 +14,15 @@ from bundles import ModelFactory, make_bundle
 from numpy.typing import NDArray
 from workplace import command_line
 
-from rstpm_edge.bundle import parse_bundle
 from rstpm_edge.detector import Detector
 from rstpm_edge.errors import ImageError, ModelError, UsageError
+from rstpm_edge.image.input_profile import InputProfile
 from rstpm_edge.image.mask import black_and_white, load_mask, stored_mask
 from rstpm_edge.image.roi import parse_roi
-from rstpm_edge.input_profile import InputProfile
-from rstpm_edge.overlay import HEADER, draw_overlay
+from rstpm_edge.image.stored_mask import pack
+from rstpm_edge.model.metadata import parse_bundle
+from rstpm_edge.outputs.overlay import HEADER, draw_overlay
 from rstpm_edge.result import Result
-from rstpm_edge.stored_mask import pack
 
 Image = NDArray[np.uint8]
 ROI = (20, 10, 100, 80)

@@ -18,8 +18,8 @@ from workplace import command_line
 
 from rstpm_edge.errors import ImageError, UsageError
 from rstpm_edge.image.mask import load_mask
-from rstpm_edge.roi_page import page_of
-from rstpm_edge.roi_picture import MARGIN, _lines, draw_grid
+from rstpm_edge.outputs.roi_page import page_of
+from rstpm_edge.outputs.roi_picture import MARGIN, _lines, draw_grid
 
 GREY = 127
 

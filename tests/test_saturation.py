@@ -13,17 +13,18 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
-from rstpm_edge.training.graph_runner import open_graph, run_maps
-from rstpm_edge.training.quantize import quantize, safe_weights, tensors_to_calibrate, weighted_nodes
-from rstpm_edge.training.ranges import collect_ranges
-from rstpm_edge.training.saturation import without_saturation
 from tiny_network import MAPS, WEIGHTED, tiny_images, tiny_network
 from workplace import command_line
 
-from rstpm_edge import Detector, processor
-from rstpm_edge import session as sessions
+from rstpm_edge import Detector
+from rstpm_edge import cpu as processor
+from rstpm_edge.engine import session as sessions
+from rstpm_edge.engine.int8_check import open_exactly, probe, relative_error
 from rstpm_edge.errors import ModelError
-from rstpm_edge.int8_check import open_exactly, probe, relative_error
+from rstpm_edge.training.graph.session import open_graph, run_maps
+from rstpm_edge.training.quantization.activation_ranges import collect_ranges
+from rstpm_edge.training.quantization.int8 import quantize, safe_weights, tensors_to_calibrate, weighted_nodes
+from rstpm_edge.training.quantization.saturation import without_saturation
 
 HASWELL = "processor\t: 0\nflags\t\t: fpu sse avx avx2 fma\n"
 ZEN4 = "processor\t: 0\nflags\t\t: fpu sse avx2 avx512f avx512_vnni\n"

@@ -14,15 +14,15 @@ from bundles import ModelFactory, make_bundle
 from numpy.typing import NDArray
 
 from rstpm_edge import Detector
-from rstpm_edge.bundle import SMOOTHING, Bundle, Evidence, Fusion, HeadMap, parse_bundle
 from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import ModelError
-from rstpm_edge.fusion import make_fuser
-from rstpm_edge.fusion_reference import score as reference
+from rstpm_edge.image.grid import Grid
 from rstpm_edge.image.placement import Placement
-from rstpm_edge.judgement import judge
-from rstpm_edge.regions import Grid
-from rstpm_edge.scoring import ScoredMaps, Scorer
+from rstpm_edge.model.metadata import SMOOTHING, Bundle, Evidence, Fusion, HeadMap, parse_bundle
+from rstpm_edge.postprocess.fusion import make_fuser
+from rstpm_edge.postprocess.reference import score as reference
+from rstpm_edge.postprocess.scoring import ScoredMaps, Scorer
+from rstpm_edge.postprocess.verdict import judge
 
 SIZES = ((16, 24), (8, 12), (4, 6))
 SIZE = (64, 96)

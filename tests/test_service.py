@@ -14,7 +14,7 @@ from mjpeg_server import MjpegServer
 from notify_socket import NotifySocket
 from workplace import finish, running
 
-from rstpm_edge.systemd import Service
+from rstpm_edge.cli.systemd import Service
 
 
 def test_ready_alive_and_stopping(model: Path, tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from workplace import command_line
 
 from rstpm_edge.errors import UsageError
 from rstpm_edge.image.decode import read_image
-from rstpm_edge.sources import Every, Failure, Frame, Item, kind_of, parse_every, video_frames
+from rstpm_edge.sources.files import kind_of, video_frames
+from rstpm_edge.sources.frames import Every, Failure, Frame, Item, parse_every
 
 
 @pytest.fixture

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from rstpm_edge.training.distance import LEAST, SurpriseDistance
-from rstpm_edge.training.features import FeatureCache
-from rstpm_edge.training.model import RSTPM
-from rstpm_edge.training.presets import EDGE, PAPER, Preset
-from rstpm_edge.training.usual import fit_usual, set_usual
 from torch import Tensor
+
+from rstpm_edge.training.learning.feature_cache import FeatureCache
+from rstpm_edge.training.learning.residual_normalization import fit_usual, set_usual
+from rstpm_edge.training.model.feature_distance import LEAST, SurpriseDistance
+from rstpm_edge.training.model.presets import EDGE, PAPER, Preset
+from rstpm_edge.training.model.rstpm import RSTPM
 
 CHANNELS = 5
 BY_CONTRAST = -0.6  # what the error follows the image's contrast with, as a power

@@ -14,14 +14,14 @@ import pytest
 import timm
 import torch
 import torchvision
-from rstpm_edge.training import teachers
-from rstpm_edge.training.model import RSTPM
-from rstpm_edge.training.presets import EDGE, PAPER, preset_with_teachers
-from rstpm_edge.training.teachers import PACKAGES, load_teacher, load_weights
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rstpm_edge.errors import UsageError, WeightsError
+from rstpm_edge.training.model import teachers
+from rstpm_edge.training.model.presets import EDGE, PAPER, preset_with_teachers
+from rstpm_edge.training.model.rstpm import RSTPM
+from rstpm_edge.training.model.teachers import PACKAGES, load_teacher, load_weights
 
 LITE0, LITE1 = PACKAGES
 SMALL = "mobilenetv3_small_050"  # the smallest backbone with all strides

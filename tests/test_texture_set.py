@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
-from rstpm_edge.training import data
 
 from rstpm_edge.image.decode import read_image
+from rstpm_edge.training.data import images as data
 
 TOOL = Path(__file__).parent.parent / "tools" / "texture_set.py"
 KINDS = {"crack", "hole", "stain", "smear", "foreign", "warp"}

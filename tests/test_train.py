@@ -16,11 +16,22 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from rstpm_edge.training import budget, distance, features, fit, fit_head, moved_copies, train
-from rstpm_edge.training.model import RSTPM
-from rstpm_edge.training.moved_copies import with_moved_copies
-from rstpm_edge.training.presets import EDGE, EDGE_SMALL, preset_with_teachers
-from rstpm_edge.training.run import (
+from small_training import CPU, SIZE, Stop, files_of, same_results, teach
+from workplace import Workplace, document, finish, start
+
+from rstpm_edge.errors import DatasetError, OutputError, TrainingError, UsageError, WeightsError
+from rstpm_edge.image.placement import ResizePolicy
+from rstpm_edge.progress import Progress
+from rstpm_edge.training.data import shift_augmentation as moved_copies
+from rstpm_edge.training.data.shift_augmentation import with_moved_copies
+from rstpm_edge.training.learning import feature_cache as features
+from rstpm_edge.training.learning import head_training as fit_head
+from rstpm_edge.training.learning import student_training as fit
+from rstpm_edge.training.learning import time_budget as budget
+from rstpm_edge.training.learning import train
+from rstpm_edge.training.learning.machine import Machine
+from rstpm_edge.training.learning.options import TrainingOptions
+from rstpm_edge.training.learning.run_folder import (
     load_checkpoint,
     load_config,
     load_summary,
@@ -29,13 +40,9 @@ from rstpm_edge.training.run import (
     save_samples,
     save_summary,
 )
-from rstpm_edge.training.train import Machine, TrainingOptions
-from small_training import CPU, SIZE, Stop, files_of, same_results, teach
-from workplace import Workplace, document, finish, start
-
-from rstpm_edge.errors import DatasetError, OutputError, TrainingError, UsageError, WeightsError
-from rstpm_edge.image.placement import ResizePolicy
-from rstpm_edge.progress import Progress
+from rstpm_edge.training.model import feature_distance as distance
+from rstpm_edge.training.model.presets import EDGE, EDGE_SMALL, preset_with_teachers
+from rstpm_edge.training.model.rstpm import RSTPM
 
 SMALL = "mobilenetv3_small_050"
 

@@ -12,9 +12,9 @@ from onnx import helper
 from workplace import command_line, document
 
 from rstpm_edge import Detector
-from rstpm_edge.bundle import METADATA_KEY
 from rstpm_edge.image.decode import read_image
 from rstpm_edge.image.listing import find_images
+from rstpm_edge.model.metadata import METADATA_KEY
 
 OPTIONS = ["--epochs", "1", "--size", "64", "--holdout", "0.25", "--device", "cpu"]
 

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from rstpm_edge.training import turned_copies
-from rstpm_edge.training.model import RSTPM
-from rstpm_edge.training.presets import EDGE
-from rstpm_edge.training.turned_copies import ENOUGH, FEWEST, MOST, lie_at_any_angle, turn, with_turned_copies
+
+from rstpm_edge.training.data import rotation_augmentation as turned_copies
+from rstpm_edge.training.data.rotation_augmentation import ENOUGH, FEWEST, MOST, turn, with_turned_copies
+from rstpm_edge.training.learning.rotation_detection import lie_at_any_angle
+from rstpm_edge.training.model.presets import EDGE
+from rstpm_edge.training.model.rstpm import RSTPM
 
 CPU = torch.device("cpu")
 SIDE = 96

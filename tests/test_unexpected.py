@@ -16,9 +16,9 @@ from click.testing import CliRunner
 from workplace import command_line
 
 from rstpm_edge import unexpected
-from rstpm_edge.cli import main
+from rstpm_edge.cli.main import main
 from rstpm_edge.detector import Detector
-from rstpm_edge.on_anomaly import OnAnomaly
+from rstpm_edge.outputs.command import OnAnomaly
 
 ROOT = Path(__file__).parent.parent
 
@@ -146,7 +146,7 @@ def test_an_error_while_a_command_is_run_ends_the_inspection(
 def test_an_error_in_the_thread_that_grabs(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import cv2
 
-    from rstpm_edge import live
+    from rstpm_edge.sources import camera as live
 
     class Camera:
         def __init__(self, *arguments: object) -> None: ...
@@ -189,7 +189,7 @@ sys.meta_path.insert(0, Broken())
 """
 
 
-@pytest.mark.parametrize("name", ["click", "cv2", "onnxruntime", "numpy", "rstpm_edge._native", "rstpm_edge.cli"])
+@pytest.mark.parametrize("name", ["click", "cv2", "onnxruntime", "numpy", "rstpm_edge._native", "rstpm_edge.cli.main"])
 @pytest.mark.parametrize(
     "statement",
     ["raise ImportError('lib.so: cannot open shared object file')", "raise ValueError('built for another')"],

@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from workplace import command_line, finish, running
 from writer import Writer
 
-from rstpm_edge import Detector, writers
-from rstpm_edge import watch as watching
+from rstpm_edge import Detector
 from rstpm_edge.errors import SourceError
-from rstpm_edge.live import output_name
-from rstpm_edge.sources import Failure, Frame, Item
-from rstpm_edge.verdict import verdict_fields
-from rstpm_edge.watch import LeftOut, watch
+from rstpm_edge.outputs.verdict_json import verdict_fields
+from rstpm_edge.sources import watched_folder as watching
+from rstpm_edge.sources import writers
+from rstpm_edge.sources.camera import output_name
+from rstpm_edge.sources.frames import Failure, Frame, Item
+from rstpm_edge.sources.watched_folder import LeftOut, watch
 
 
 def encoded(image: NDArray[np.uint8], extension: str = ".png") -> bytes:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
-from rstpm_edge import wire
+from rstpm_edge.model import protobuf as wire
 
 SECOND_FILE = "keeps weights in a second file"
 RUN_TIME = "decides at run time what to compute"

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from writer import Writer
 
-from rstpm_edge import writers
-from rstpm_edge.writers import Notices, is_open_for_writing, is_unfilled
+from rstpm_edge.sources import writers
+from rstpm_edge.sources.writers import Notices, is_open_for_writing, is_unfilled
 
 
 @pytest.fixture(params=["lease", "refused", "remote"])

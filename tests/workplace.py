@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from rstpm_edge.cli import main
+from rstpm_edge.cli.main import main
 
 
 @dataclass(frozen=True)

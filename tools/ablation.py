@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from rstpm_edge.cli_benchmark import benchmark_options, compare, parse_benchmark
+from rstpm_edge.cli.benchmark import benchmark_options, compare, parse_benchmark
 from rstpm_edge.errors import RstpmEdgeError, UsageError
 
 VARIANTS: dict[str, dict[str, str]] = {
@@ -48,7 +48,7 @@ VARIANTS: dict[str, dict[str, str]] = {
 @click.option("--output", type=click.Path(path_type=Path), default="ablation", show_default=True, metavar="FOLDER")
 def main(only: str | None, output: Path, **options: Any) -> None:
     try:
-        from rstpm_edge.training.overrides import override
+        from rstpm_edge.training.model.preset_overrides import override
 
         names = [name.strip() for name in only.split(",")] if only else list(VARIANTS)
         unknown = [name for name in names if name not in VARIANTS]

@@ -21,7 +21,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rstpm_edge.fusion import Fuser, kernels
+from rstpm_edge.native import kernels
+from rstpm_edge.postprocess.fusion import Fuser
 
 Maps = list[NDArray[np.float32]]
 MEAN, STD, WEIGHTS = [0.3] * 6, [0.2] * 6, [0.5] * 6

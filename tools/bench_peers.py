@@ -201,7 +201,7 @@ def image_auroc(evaluation: Path | None, data: Path | None, model: Path) -> floa
     if evaluation is not None:
         return float(json.loads(evaluation.read_text())["both"]["image_auroc"])
     if data is not None:
-        from rstpm_edge.training.evaluate import evaluate
+        from rstpm_edge.training.evaluation.evaluate import evaluate
 
         return float(evaluate(data, model).both.image_auroc)
     return None

@@ -25,13 +25,13 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from rstpm_edge.bench import read_environment
-from rstpm_edge.cli_common import parse_provider
+from rstpm_edge.cli.common import parse_provider
+from rstpm_edge.engine.session import Session, open_session
+from rstpm_edge.environment import read_environment
 from rstpm_edge.errors import RstpmEdgeError
-from rstpm_edge.fusion import kernels
 from rstpm_edge.image.decode import read_image
 from rstpm_edge.image.preprocess import to_input
-from rstpm_edge.session import Session, open_session
+from rstpm_edge.native import kernels
 
 PAUSE = 0.1  # seconds; ONNX Runtime's threads spin on for about 40 ms
 WARM_UP_CALLS = 2

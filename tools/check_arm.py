@@ -119,7 +119,7 @@ def run_tests(emulated: Emulated, folder: Path) -> str:
 
 def make_tiny_model(folder: Path) -> tuple[Path, Path]:
     """A model of 64 x 64 pixels, and images that it has not seen, of rendered parts. Needs the [train] extra."""
-    from rstpm_edge.training.demo_product import write_dataset
+    from rstpm_edge.training.demo.part import write_dataset
 
     shutil.rmtree(folder, ignore_errors=True)
     write_dataset(folder / "parts", train=12, test_good=4, test_per_kind=1, size=(128, 128))

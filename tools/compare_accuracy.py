@@ -87,7 +87,7 @@ def compare(settings: Settings) -> tuple[list[Row], list[Difference]]:
     """
     import numpy as np
 
-    from rstpm_edge.session import open_session
+    from rstpm_edge.engine.session import open_session
 
     size = SIZE
     if settings.model is not None:
@@ -125,10 +125,10 @@ def compare(settings: Settings) -> tuple[list[Row], list[Difference]]:
 
 def train_ours(settings: Settings, common: Mapping[str, Any]) -> tuple[Path, float, float]:
     """Train and export with the default options, unless an earlier run has; the model, minutes and core-minutes."""
-    from rstpm_edge.training.export import export
-    from rstpm_edge.training.train import TrainingOptions, train
-
-    from rstpm_edge.cli_training import show_progress
+    from rstpm_edge.cli.progress import show_progress
+    from rstpm_edge.training.export.export import export
+    from rstpm_edge.training.learning.options import TrainingOptions
+    from rstpm_edge.training.learning.train import train
 
     folder = settings.output / "rstpm"
     model, result = folder / "model.onnx", folder / "result.json"
@@ -149,7 +149,7 @@ def train_ours(settings: Settings, common: Mapping[str, Any]) -> tuple[Path, flo
 
 def accuracy_of_ours(data: Path, model: Path, tests: TestSet) -> tuple[Accuracy, Accuracy]:
     """Both pairs together, and the STPM pair alone, as `rstpm-edge evaluate` has them."""
-    from rstpm_edge.training.evaluate import evaluate
+    from rstpm_edge.training.evaluation.evaluate import evaluate
 
     found = evaluate(data, model)
     peak = accuracy(replace(tests, masks=[]), raw_maps_of_ours(data, model)).peak_auroc

@@ -67,10 +67,10 @@ class Difference:
 def read_test_set(data: Path, size: tuple[int, int]) -> TestSet:
     """All test images, stretched to `size`. Raises RstpmEdgeError for images or masks that cannot be read."""
     import numpy as np
-    from rstpm_edge.training.data import read_mask, test_images
 
     from rstpm_edge.image.decode import read_image
     from rstpm_edge.image.preprocess import to_input
+    from rstpm_edge.training.data.images import read_mask, test_images
 
     images = test_images(data)
     masked = all(image.mask is not None for image in images if image.is_defective)
@@ -87,7 +87,8 @@ def accuracy(tests: TestSet, raw: RawMaps) -> Accuracy:
     """What `rstpm-edge evaluate` would say of these maps. Raises ValueError for maps that are not finite."""
     import cv2
     import numpy as np
-    from rstpm_edge.training.metrics import image_metrics, pixel_metrics
+
+    from rstpm_edge.training.evaluation.metrics import image_metrics, pixel_metrics
 
     own = image_metrics(tests.defective, raw.scores)
     peak = image_metrics(tests.defective, raw.maps.max(axis=(1, 2)))
@@ -105,9 +106,9 @@ def accuracy(tests: TestSet, raw: RawMaps) -> Accuracy:
 def raw_maps_of_ours(data: Path, model: Path) -> RawMaps:
     """The detector's maps and scores of the test images."""
     import numpy as np
-    from rstpm_edge.training.data import test_images
 
     from rstpm_edge import Detector
+    from rstpm_edge.training.data.images import test_images
 
     results = Detector(model).predict_batch([image.path for image in test_images(data)])
     return RawMaps(np.stack([r.model_map for r in results]), np.array([r.score for r in results], np.float32))
@@ -121,7 +122,8 @@ def check_metrics(python: Path, tests: TestSet, raw: Mapping[str, RawMaps]) -> l
     """
     import cv2
     import numpy as np
-    from rstpm_edge.training.metrics import image_metrics, pixel_metrics
+
+    from rstpm_edge.training.evaluation.metrics import image_metrics, pixel_metrics
 
     def scaled(values: NDArray[np.float32]) -> NDArray[np.float32]:
         low, high = values.min(), values.max()

@@ -78,11 +78,11 @@ def write_inputs(folder: Path, data: Path, test: NDArray[np.uint8], teacher_name
     """
     import numpy as np
     import torch
-    from rstpm_edge.training.data import good_images, load_inputs
-    from rstpm_edge.training.teachers import PACKAGES, load_teacher
     from safetensors.torch import save_file
 
-    from rstpm_edge.files import make_folder
+    from rstpm_edge.atomic_files import make_folder
+    from rstpm_edge.training.data.images import good_images, load_inputs
+    from rstpm_edge.training.model.teachers import PACKAGES, load_teacher
 
     if teacher_name not in PACKAGES:
         raise click.ClickException(f"The teacher is one of {', '.join(PACKAGES)}, whose weights are in packages.")

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from rstpm_edge.cli_benchmark import benchmark_options, compare, parse_benchmark
+from rstpm_edge.cli.benchmark import benchmark_options, compare, parse_benchmark
 from rstpm_edge.errors import RstpmEdgeError, UsageError
 
 

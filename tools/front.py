@@ -18,11 +18,12 @@ import click
 import numpy as np
 from bench_runtimes import measure
 
-from rstpm_edge.cli_benchmark import benchmark_options, compare, parse_benchmark
-from rstpm_edge.cli_common import parse_provider, say, say_table
+from rstpm_edge.atomic_files import write_bytes
+from rstpm_edge.cli.benchmark import benchmark_options, compare, parse_benchmark
+from rstpm_edge.cli.common import parse_provider
+from rstpm_edge.cli.terminal import say, say_table
+from rstpm_edge.engine.session import open_session
 from rstpm_edge.errors import RstpmEdgeError, UsageError
-from rstpm_edge.files import write_bytes
-from rstpm_edge.session import open_session
 
 DESIGNS: dict[str, tuple[int | None, dict[str, str]]] = {  # input size, None for --size, and fields of the preset
     "default": (None, {}),
@@ -90,9 +91,9 @@ def table(rows: list[Row]) -> str:
 @click.option("--output", type=click.Path(path_type=Path), default="front", show_default=True, metavar="FOLDER")
 def main(only: str | None, provider: str, threads: int, rounds: int, output: Path, **options: Any) -> None:
     try:
-        from rstpm_edge.training.overrides import override
-        from rstpm_edge.training.plan import check
-        from rstpm_edge.training.results import mean_over_categories
+        from rstpm_edge.training.benchmark.plan import check
+        from rstpm_edge.training.benchmark.results import mean_over_categories
+        from rstpm_edge.training.model.preset_overrides import override
 
         names = [name.strip() for name in only.split(",")] if only else list(DESIGNS)
         unknown = [name for name in names if name not in DESIGNS]

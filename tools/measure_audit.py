@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 import numpy as np
 from numpy.typing import NDArray
-from rstpm_edge.training.audit import audit
-from rstpm_edge.training.data import good_images, test_images
+
+from rstpm_edge.training.audit.audit import audit
+from rstpm_edge.training.data.images import good_images, test_images
 
 
 @click.command()

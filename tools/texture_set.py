@@ -37,11 +37,11 @@ import click
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rstpm_edge.training.demo_defects import Field, blur, float32
 
+from rstpm_edge.atomic_files import make_folder, write_bytes
 from rstpm_edge.errors import OutputError, RstpmEdgeError, UsageError
-from rstpm_edge.files import make_folder, write_bytes
 from rstpm_edge.image.decode import read_image
+from rstpm_edge.training.data.noise import Field, blur, float32
 
 # A Field is (S, S), or an image (S, S, 3), BGR, 0 to 255
 Mask = NDArray[np.bool_]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rstpm_edge.input_profile import QUARTERS
+from rstpm_edge.image.input_profile import QUARTERS
 
 STEP = 4  # every fourth pixel of every fourth row says as much
 

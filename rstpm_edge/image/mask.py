@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from rstpm_edge.errors import ImageError, UsageError
 from rstpm_edge.image.decode import decode_stored, decode_unchanged, read_encoded
+from rstpm_edge.image.grid import Grid
 from rstpm_edge.image.roi import crop
-from rstpm_edge.regions import Grid
-from rstpm_edge.stored_mask import MOST_PIXELS, StoredMask, pack
+from rstpm_edge.image.stored_mask import MOST_PIXELS, StoredMask, pack
 
 WHITE = 128  # from this grey up a pixel counts
 COLOUR = 64  # channels of a black and white picture differ by less, whatever a JPEG made of it

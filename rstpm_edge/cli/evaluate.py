@@ -1,0 +1,164 @@
+"""`rstpm-edge evaluate`. It imports what it measures with only when it runs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rstpm_edge.atomic_files import check_writable, write_json
+from rstpm_edge.cli.common import (
+    RATE,
+    check_no_picture,
+    chosen_mask,
+    chosen_roi,
+    model_option,
+    provider_option,
+    real,
+    size_change_option,
+    training_module,
+)
+from rstpm_edge.cli.progress import show_progress
+from rstpm_edge.cli.terminal import say, say_note, say_table
+from rstpm_edge.errors import DatasetError, UsageError
+from rstpm_edge.printable import one_line
+from rstpm_edge.progress import Progress
+
+if TYPE_CHECKING:
+    from rstpm_edge.engine.providers import Provider
+    from rstpm_edge.training.evaluation.evaluate import Evaluation, Metrics, Verdicts
+
+
+# What each part takes, about, of one minute on photos of half a megapixel; of larger ones measuring takes more.
+PLAN = {"testing": 10.0, "measuring": 40.0, "drawing": 10.0}
+MEASURING = ("testing", "measuring")
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@model_option
+@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all figures there.")
+@click.option(
+    "--report",
+    "report_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write an HTML report there, with figures, charts and pictures.",
+)
+@click.option("--threshold", type=float, metavar="SCORE", help="Measure with this one, not the calibrated threshold.")
+@click.option("--alpha", type=RATE, metavar="RATE", help="Or with that of another false-reject rate, as 5%.")
+@click.option("--roi", metavar="X,Y,W,H", help="Judge this part (pixels), or `full`.  [default: what was trained on]")
+@click.option("--mask", metavar="FILE", help="Anomalies where it is black do not count; or `full`.  [default: model's]")
+@click.option("--skip-unmasked", is_flag=True, help="Leave images without a ground-truth mask out of pixel metrics.")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
+@provider_option
+@size_change_option
+def evaluate(
+    data: Path,
+    model: Path,
+    json_file: Path | None,
+    report_file: Path | None,
+    threshold: float | None,
+    alpha: float | None,
+    roi: str | None,
+    mask: str | None,
+    skip_unmasked: bool,
+    threads: int | None,
+    providers: "list[Provider] | None",
+    allow_size_change: bool,
+) -> None:
+    """Measure a model on the test images of DATA (MVTec AD layout: test/good, test/KIND, ground_truth/KIND).
+
+    The file itself is run, as it ships. AUROC, AP and best F1 of the images; AUROC, AP and AUPRO (to a
+    false-positive rate of 0.3 and of 0.05) of the pixels, at the images' own resolution.
+
+    --threshold, --alpha, --roi and --mask are those of `infer`, so that a station is measured as it runs.
+
+    \b
+    Examples:
+      rstpm-edge evaluate mvtec/bottle --alpha 5% --mask bottle-mask.png
+      rstpm-edge evaluate mvtec/bottle --model bottle.onnx --report bottle.html --json bottle.json
+    """
+    module = training_module("evaluation.evaluate")
+    write_report = training_module("report.html").write_report if report_file else None
+    _check_outputs(model, json_file, report_file)
+    notes: list[str] = []
+    with show_progress(PLAN if report_file else {name: PLAN[name] for name in MEASURING}) as display:
+        try:
+            predictions = training_module("evaluation.predict").predict(
+                data,
+                model,
+                threads=threads,
+                providers=providers,
+                threshold=threshold,
+                alpha=alpha,
+                roi=chosen_roi(roi),
+                mask=chosen_mask(mask),
+                skip_unmasked=skip_unmasked,
+                report=lambda done, total: display(Progress("testing", done, total)),
+                allow_size_change=allow_size_change,
+                notify=notes.append,
+            )
+        except training_module("data.images").MissingMasks as error:
+            more = "Add them, or go on without them in the pixel metrics: --skip-unmasked."
+            raise DatasetError(f"{error} {more}") from error
+        result = module.measure(predictions, progress=lambda done, total: display(Progress("measuring", done, total)))
+        display.pause()
+        for note in notes:  # not into the bar
+            say_note(note)
+        say_table(format_evaluation(result))  # first, so that a full disk does not lose it
+        for sentence in training_module("data.images").about_test_folders(data):
+            say(sentence)
+        if threshold is not None or alpha is not None:
+            say(f"Threshold {result.threshold:.4g}, for at most {result.alpha:.3g} of good parts rejected.")
+        unmasked = sum(
+            image.is_defective and outline is None
+            for image, outline in zip(predictions.images, predictions.masks, strict=True)
+        )
+        if skip_unmasked and unmasked:
+            lack = "image lacks a mask and has" if unmasked == 1 else "images lack masks and have"
+            say(f"{unmasked} defective {lack} no part in the pixel metrics.")
+        if json_file:
+            write_json(json_file, result.to_json())
+        if report_file and write_report:
+            write_report(
+                report_file,
+                predictions,
+                result,
+                progress=lambda done, total: display(Progress("drawing", done, total)),
+            )
+
+
+def _check_outputs(model: Path, json_file: Path | None, report_file: Path | None) -> None:
+    """Before the work, refuse what could not be written after it. Raises UsageError and OutputError."""
+    check_no_picture("--json", json_file)
+    check_no_picture("--report", report_file)
+    taken = {real(model)}
+    for file in filter(None, (json_file, report_file)):
+        if real(file) in taken:
+            raise UsageError(f"{file} is named twice: the model, --json and --report must be different files.")
+        taken.add(real(file))
+        check_writable(file)
+
+
+def format_evaluation(result: "Evaluation") -> str:
+    """The tables that people read."""
+    columns = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_ap", "aupro_30", "aupro_05")
+    of_kind = ("image_auroc", "pixel_auroc", "aupro_30")
+
+    def cells(metrics: "Metrics", columns: tuple[str, ...]) -> str:
+        values = (getattr(metrics, column) for column in columns)
+        return "".join("           –" if v is None else f"{v:12.4f}" for v in values)
+
+    def verdicts_row(name: str, verdicts: "Verdicts", metrics: "Metrics | None") -> str:
+        low, high = verdicts.interval
+        counts = f"{verdicts.images:8}{verdicts.anomalous:11}{verdicts.rate:8.3f}   {low:.3f} to {high:.3f}"
+        return f"{one_line(name):16}" + counts + (cells(metrics, of_kind) if metrics else "")
+
+    rows = {"both": result.both, "stpm": result.stpm, "recon": result.recon, **result.maps}
+    lines = [f"{'':10}" + "".join(f"{column:>12}" for column in columns)]
+    lines += [f"{name:10}{cells(metrics, columns)}" for name, metrics in rows.items()]
+    lines += ["", f"{'':16}{'images':>8}{'anomalous':>11}{'rate':>8}   95 % interval "]
+    lines[-1] += "".join(f"{column:>12}" for column in of_kind)[1:]
+    lines += [verdicts_row(kind, verdicts, result.by_kind.get(kind)) for kind, verdicts in result.verdicts.items()]
+    lines.append(verdicts_row("all defects", result.recall, result.both))
+    return "\n".join(lines)

@@ -1,0 +1,159 @@
+"""`rstpm-edge export` and `verify`. They import torch only when they run."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rstpm_edge.atomic_files import check_writable
+from rstpm_edge.cli.common import check_no_picture, images_below, model_option, size_change_option, training_module
+from rstpm_edge.cli.progress import parse_margins, show_progress
+from rstpm_edge.cli.terminal import say, say_table
+from rstpm_edge.cpu import advice
+from rstpm_edge.errors import ExportError, UsageError
+
+
+@click.command()
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), default="model.onnx", show_default=True)
+@click.option("--fused", is_flag=True, help="Also give anomaly_map and score in the graph, for other runtimes.")
+@click.option(
+    "--mask",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Keep this mask in the model: anomalies where it is black do not count (not in the graph of --fused).",
+)
+@click.option("--int8", is_flag=True, help="8-bit convolutions: a quarter of the file, and faster on most processors.")
+@click.option("--fp16", is_flag=True, help="16-bit floats: half the file, for GPUs and some ARM processors.")
+@click.option("--symmetric", is_flag=True, help="With --int8: as TensorRT takes it, and slow on a CPU.")
+@click.option("--data", type=click.Path(path_type=Path), metavar="FOLDER", help="Where the run's photos are now.")
+@click.option(
+    "--margin",
+    "margins",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="What --int8 and --fp16 may change: auroc=0.005, false_rejects=0.02, verdict=0.25 unless given otherwise.",
+)
+def export(
+    run: Path | None,
+    output: Path,
+    fused: bool,
+    mask: Path | None,
+    int8: bool,
+    fp16: bool,
+    symmetric: bool,
+    data: Path | None,
+    margins: tuple[str, ...],
+) -> None:
+    """Write a finished RUN (the newest in ./runs by default) as one ONNX file, and check it on real images.
+
+    --int8 and --fp16 need the photos that the run was trained on. They compare the result with the float32 model on
+    photos that were held out, also with defects painted into them, and refuse when it moved too far.
+
+    \b
+    Examples:
+      rstpm-edge export
+      rstpm-edge export runs/2026-01-31_12-00-00 -o bracket.onnx --fused
+      rstpm-edge export --int8 -o bracket-int8.onnx
+    """
+    if int8 and fp16:
+        raise UsageError("Give either --int8 or --fp16; each makes a file of its own.")
+    if symmetric and not int8:
+        raise UsageError("--symmetric goes with --int8 only.")
+    if not (int8 or fp16) and (data is not None or margins):
+        raise UsageError("--data and --margin go with --int8 or --fp16 only; a float32 export needs neither.")
+    limits = parse_margins(margins)
+    module = training_module("export.export")
+    check_no_picture("-o", output)
+    check_writable(output)
+    reduction = training_module("quantization.reduced_precision").Reduction(
+        precision="int8" if int8 else "fp16" if fp16 else "fp32",
+        symmetric=symmetric,
+        data=data,
+        margins=training_module("quantization.acceptance").checked_margins(limits),
+    )
+    run = run or training_module("learning.run_folder").newest_run()
+    with show_progress(training_module("quantization.reduced_precision").PLANS.get(reduction.precision)) as report:
+        found = module.export(
+            run,
+            output,
+            fused=fused,
+            mask=mask,
+            reduction=reduction,
+            report=report,
+            compared=lambda found: say_table(moved_table(found)),
+        )
+    say_export(found)
+
+
+def say_export(report: Any) -> None:
+    """One line, and more where a backbone brought something that not every runtime takes."""
+    small = report.reduced
+    say(
+        f"{report.path} ({report.path.stat().st_size / 1e6:.1f} MB{f', {report.precision}' if small else ''}): "
+        f"{'in float32, it ' if small else ''}agrees with PyTorch on {report.images} images; "
+        f"largest difference {report.map_difference:.1g} (maps), {report.score_difference:.1g} (score, relative)."
+    )
+    if small:
+        say_reduced(report.precision, small)
+    if report.unusual_operators:
+        say(f"Not every TensorRT or OpenVINO takes these operators: {', '.join(report.unusual_operators)}.")
+    if report.obstacles:
+        many = "" if len(report.obstacles) == 1 else f", for {len(report.obstacles)} reasons"
+        say(f"TensorRT or OpenVINO may refuse this file{many}: {report.obstacles[0]}")
+
+
+def say_reduced(precision: str, small: Any) -> None:
+    """What the reduction did, and whether it pays on this machine: measured, and by what the processor has."""
+    if small.share is not None:
+        kept = f"{len(small.kept)} of {small.blocks} blocks stay in float"
+        if small.kept:
+            kept += f": {', '.join(small.kept)}"
+        say(
+            f"Ranges by {small.method}; {kept}. {small.share.operators:.0%} of the operators and "
+            f"{small.share.multiplications:.0%} of the multiplications are integer."
+        )
+    before, after = small.milliseconds
+    say(
+        f"One image in ONNX Runtime here, at best: {before:.1f} ms in FP32, {after:.1f} ms in {precision.upper()}; "
+        f"{'INT8 for TensorRT is slow on a CPU' if small.symmetric else advice(precision)}."
+    )
+
+
+def moved_table(comparison: Any) -> str:
+    """What moved against float32, as people read it."""
+    header = f"{comparison.good} held-out good photos, {comparison.spoiled} with a defect painted in"
+    lines = [f"{header:56}{'float32':>12}{'this file':>12}{'allowed':>10}"]
+    for row in comparison.rows:
+        verdict = "" if row.holds else "  too far"
+        lines.append(f"{row.name:56}{row.before:>12}{row.after:>12}{row.allowed or '':>10}{verdict}")
+    return "\n".join(lines)
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
+@model_option
+@click.option("--run", type=click.Path(path_type=Path), help="Where it was exported from.  [default: newest in ./runs]")
+@click.option("--most", type=click.IntRange(min=1), default=50, show_default=True, help="Images, evenly spread.")
+@size_change_option
+def verify(paths: tuple[Path, ...], model: Path, run: Path | None, most: int, allow_size_change: bool) -> None:
+    """Compare a model file in ONNX Runtime and in the C++ kernels with PyTorch and NumPy, on images.
+
+    \b
+    Example:
+      rstpm-edge verify photos/good
+    """
+    images = [image for path in paths for image in (images_below(path) if path.is_dir() else [path])]
+    chosen = [images[i * len(images) // most] for i in range(most)] if len(images) > most else images
+    run = run or training_module("learning.run_folder").newest_run()
+    with show_progress() as display:
+        result = training_module("export.verify").verify(
+            run, model, chosen, allow_size_change=allow_size_change, notify=display.say, report=display
+        )
+    say(
+        f"{result.images} images; largest difference of a map {result.map_onnxruntime:.1e} (ONNX Runtime and PyTorch), "
+        f"of the fused map {result.fused_extension:.1e} (extension and NumPy, relative), "
+        f"of the score {result.score:.1e} (relative)."
+    )
+    if not result.agree:
+        raise ExportError(f"{model} does not agree with {run}: was it exported from another run?")

@@ -1,0 +1,155 @@
+"""`rstpm-edge info`: what a model file says about itself, and what this machine offers."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from rstpm_edge.calibration import typed
+from rstpm_edge.cli.common import model_option, provider_option
+from rstpm_edge.cli.terminal import say_json, say_table
+from rstpm_edge.errors import UsageError
+from rstpm_edge.image.input_profile import GREY, describe_sizes
+from rstpm_edge.image.stored_mask import parse_mask
+from rstpm_edge.printable import one_line
+
+if TYPE_CHECKING:
+    from rstpm_edge.engine.providers import Provider
+
+
+@click.command()
+@click.argument("file", required=False, metavar="[MODEL]", type=click.Path(path_type=Path))
+@model_option
+@provider_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def info(ctx: click.Context, file: Path | None, model: Path, providers: "list[Provider] | None", as_json: bool) -> None:
+    """Show what a model was made from, how it decides, and what this machine can run it with.
+
+    MODEL is the file; --model names it, too.
+
+    \b
+    Examples:
+      rstpm-edge info bracket.onnx
+      rstpm-edge info --provider openvino
+    """
+    from rstpm_edge.cpu import advice, dot_products, usable_cores
+    from rstpm_edge.detector import Detector
+    from rstpm_edge.engine.providers import available_providers
+    from rstpm_edge.native import kernels
+
+    if file is not None:
+        if ctx.get_parameter_source("model") == ParameterSource.COMMANDLINE and file != model:
+            raise UsageError(f"Give one model: {file} or --model {model}.")
+        model = file
+    detector = Detector(model, threads=1, providers=providers)  # all of it, so that what `info` accepts also runs
+    bundle = detector.info
+    calibration = bundle.calibration
+    facts: dict[str, Any] = asdict(bundle)
+    facts["calibration"] = {
+        "alpha": calibration.alpha,
+        "images": len(calibration.scores),
+        "threshold": calibration.threshold,
+        "typical_score": calibration.median,
+        "thresholds": [{"alpha": alpha, "threshold": value} for alpha, value in calibration.thresholds.items()],
+    }
+    facts["runtime"] = {
+        "providers": available_providers(),
+        "in_use": detector.providers,
+        "precision": detector.precision,
+        "kernels": list(kernels().available),
+        "kernel": kernels().active,
+        "threads": usable_cores(),
+        "dot_products": dot_products(),
+        "advice": advice(bundle.precision),
+    }
+    if as_json:
+        say_json(facts)
+    else:
+        say_table(_table(model, facts))
+
+
+def _table(model: Path, facts: dict[str, Any]) -> str:
+    calibration, fusion, runtime = facts["calibration"], facts["fusion"], facts["runtime"]
+    rows = [
+        ("model", f"{model} (schema {facts['schema_version']}, rstpm-edge {facts['package_version']})"),
+        ("preset", f"{facts['preset']}, strides {', '.join(map(str, facts['strides']))}"),
+        ("input", f"{facts['width']} pixels wide, {facts['height']} high, {facts['resize']}"),
+        ("precision", _precision(facts)),
+        *([("judged part", "x {}, y {}, {} x {} pixels of each photo".format(*facts["roi"]))] if facts["roi"] else []),
+        *([("mask", _mask(facts["mask"]))] if facts["mask"] else []),
+        *(_photos(facts["profile"]) if facts["profile"] else []),
+        *(
+            (f"teacher {number}", f"{teacher['name']}, {teacher['license']}, from {teacher['source']}")
+            for number, teacher in enumerate(facts["teachers"], 1)
+        ),
+        ("threshold", f"{calibration['threshold']:.4g}"),
+        (
+            "typical score",
+            f"{calibration['typical_score']:.4g}, median of {calibration['images']} good images",
+        ),
+        ("false rejects", f"at most {calibration['alpha']:.2%} of good parts"),
+        ("infer --alpha", ", ".join(f"{typed(a['alpha'])}: {a['threshold']:.4g}" for a in calibration["thresholds"])),
+        ("fusion", f"{fusion['mode']}, smoothing {fusion['smoothing_sigma']:g} px"),
+        *((name, _numbers(fusion[name])) for name in ("mean", "std", "weights")),
+        *([("head", _numbers(fusion["head"].values()) + " (mean, std, weight)")] if fusion["head"] else []),
+        ("score", _score(facts["evidence"])),
+        *((f"training: {key}", _short(value)) for key, value in facts["training"].items()),
+        ("providers", f"{', '.join(runtime['providers'])}; {_in_use(runtime)} in use"),
+        ("kernels", f"{', '.join(runtime['kernels'])}; {runtime['kernel']} in use"),
+        ("threads", str(runtime["threads"])),
+        ("processor", runtime["advice"]),
+    ]
+    shown = [(one_line(title), one_line(text)) for title, text in rows]  # the file may say anything of itself
+    width = max(len(title) for title, _ in shown)
+    return "\n".join(f"{title:{width}}  {text}" for title, text in shown)
+
+
+def _precision(facts: dict[str, Any]) -> str:
+    moved = ", ".join(f"{name} {value:+.4g}" for name, value in facts["moved"].items())
+    return f"{facts['precision']}; against fp32: {moved}" if moved else facts["precision"]
+
+
+def _mask(mask: dict[str, Any]) -> str:
+    rows = parse_mask(mask).unpacked()
+    white = sum(bin(byte).count("1") for byte in rows) / (mask["width"] * mask["height"])
+    size = f"{mask['width']} x {mask['height']} pixels"
+    return f"{size}; anomalies count in {white:.0%} of them, and with `infer --mask full` in all"
+
+
+def _photos(profile: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the photos were like that were learned from."""
+    brightness, spread = profile["brightness"]
+    values = "8 bits" if profile["depth"] == 8 else f"{profile['bits']} bits of 16"
+    colour = "in colour" if profile["chroma"] >= GREY else "grey"
+    return [
+        (
+            "learned from",
+            f"{profile['photos']} photos of {describe_sizes(profile['sizes'])} pixels, {values}, {colour}",
+        ),
+        ("brightness", f"{brightness:.1f} of 255, {spread:.1f} between photos (of the judged part)"),
+    ]
+
+
+def _in_use(runtime: dict[str, Any]) -> str:
+    names = ", ".join(runtime["in_use"])
+    return names if runtime["precision"] is None else f"{names} in {runtime['precision']}"
+
+
+def _score(evidence: dict[str, Any] | None) -> str:
+    if evidence is None:
+        return "the highest value of the anomaly map"
+    return f"the highest evidence, of angles, + {evidence['outline']:.4g} of the highest value of the anomaly map"
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return " ".join(f"{value:.4g}" for value in values)
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,167 @@
+"""Judging one item after the other: what is counted, printed, written and told."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from rstpm_edge.atomic_files import fitting_name, make_folder, replacing
+from rstpm_edge.cli.terminal import say, say_error, say_json, say_note
+from rstpm_edge.errors import ImageError, ModelError, OutputError, UsageError
+from rstpm_edge.image.preprocess import to_rgb
+from rstpm_edge.outputs.map_file import encode_npy, encode_png
+from rstpm_edge.outputs.overlay import encode_overlay
+from rstpm_edge.outputs.verdict_json import failure_fields, verdict_fields, verdict_line
+from rstpm_edge.sources.frames import Failure, Frame
+
+if TYPE_CHECKING:
+    from rstpm_edge.detector import Detector
+    from rstpm_edge.result import Result
+
+Reaction: TypeAlias = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is printed and written: folders for overlays and maps, where there shall be any.
+
+    `keep_going`: a picture or map that cannot be written ends nothing, since verdicts matter more; it is counted.
+    """
+
+    as_json: bool = False
+    overlays: Path | None = None
+    maps: Path | None = None
+    map_format: Literal["png", "npy"] = "png"
+    rejects_only: bool = False
+    keep_going: bool = False
+
+
+class Inspection:
+    """Judges frames with `detector` (channels="bgr"), and calls each of `reactions` with the fields of each verdict.
+
+    `of_parts` are reactions that are not called for a source that failed, since no part did.
+
+    `counts` has "normal", "anomalous" and "failed"; `unwritten` is the number of images whose picture or map could not
+    be written. `reading_seconds`, `judging_seconds` and `writing_seconds` are what each took: getting and decoding an
+    image, the model with all around it, and pictures and maps of `written` images.
+    """
+
+    def __init__(
+        self,
+        detector: "Detector",
+        output: Output,
+        reactions: Sequence[Reaction] = (),
+        of_parts: Sequence[Reaction] = (),
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self.judged = ""  # the source of the frame that is judged now, or was last
+        self.unwritten = 0
+        self.written = 0
+        self.reading_seconds = self.judging_seconds = self.writing_seconds = 0.0
+        self._in_trouble = False  # the last file could not be written
+        self._detector = detector
+        self._output = output
+        self._reactions = reactions
+        self._of_parts = of_parts
+
+    def take(self, item: Frame | Failure) -> None:
+        """Judge a frame, or take note of a failure.
+
+        Raises OutputError when a verdict cannot be printed, and, unless the output is to `keep_going`, for a file that
+        cannot be written.
+        """
+        if isinstance(item, Failure):
+            self._fail(item, self._of_parts)
+        else:
+            self._judge(item)
+
+    def note_lost_source(self, failure: Failure) -> None:
+        """Take note that there is no source to judge from."""
+        self._fail(failure)
+
+    def summary(self, *notes: str) -> str:
+        """One line for people at the end; `notes` come last, empty ones are left out."""
+        total, judged = self.counts.total(), self.counts["normal"] + self.counts["anomalous"]
+        line = (
+            f"{total} {'image' if total == 1 else 'images'}: {self.counts['normal']} normal, "
+            f"{self.counts['anomalous']} anomalous, {self.counts['failed']} failed; "
+            f"threshold {self._detector.threshold:.4g}"
+        )
+        return "; ".join([line, *filter(None, (*self._times(judged), *notes))])
+
+    def _times(self, judged: int) -> list[str]:
+        """What an image took; writing stands apart, since a line without pictures does without."""
+        if not judged:
+            return []
+        reading, judging = (1000 * seconds / judged for seconds in (self.reading_seconds, self.judging_seconds))
+        times = [f"{reading + judging:.0f} ms per image ({reading:.0f} reading, {judging:.0f} judging)"]
+        if self.written:
+            times.append(f"writing pictures or maps {1000 * self.writing_seconds / self.written:.0f} ms each")
+        return times
+
+    def _judge(self, frame: Frame) -> None:
+        self.judged = frame.source
+        start = time.perf_counter()
+        try:
+            result = self._detector(frame.image)
+        except (ImageError, ModelError, UsageError) as error:  # a mask that does not fit; none knows which image it was
+            self._fail(Failure(frame.source, f"Cannot judge {frame.source}: {error}"), self._of_parts)
+            return
+        seconds = time.perf_counter() - start
+        self.reading_seconds += frame.read_ms / 1000
+        self.judging_seconds += seconds
+        milliseconds = frame.read_ms + seconds * 1000
+        self.counts["anomalous" if result.is_anomalous else "normal"] += 1
+        fields = verdict_fields(frame, result, milliseconds)
+        for react in (*self._of_parts, *self._reactions):  # before anything is written: the part moves on
+            react(fields)
+        if result.is_anomalous or not self._output.rejects_only:
+            self._write(frame, result)
+        if self._output.as_json:
+            say_json(fields)
+        else:
+            say(verdict_line(fields))
+
+    def _fail(self, failure: Failure, reactions: Sequence[Reaction] = ()) -> None:
+        self.counts["failed"] += 1
+        say_error(failure.message)
+        fields = failure_fields(failure)
+        for react in (*reactions, *self._reactions):
+            react(fields)
+        if self._output.as_json:
+            say_json(fields)
+
+    def _write(self, frame: Frame, result: "Result") -> None:
+        try:
+            self._write_files(frame, result)
+        except OutputError as error:
+            if not self._output.keep_going:
+                raise
+            self.unwritten += 1
+            if not self._in_trouble:
+                say_error(f"{error} Judging goes on without.")
+            self._in_trouble = True
+        else:
+            if self._in_trouble:
+                say_note("Pictures and maps can be written again.")
+            self._in_trouble = False
+
+    def _write_files(self, frame: Frame, result: "Result") -> None:
+        output, name, start = self._output, frame.output, time.perf_counter()
+        if output.overlays:
+            image = to_rgb(frame.image, "bgr", bits=self._detector.info.bits)
+            _write_file(output.overlays, fitting_name(name, ".overlay.png"), encode_overlay(image, result, name=name))
+        if output.maps:
+            encode = encode_png if output.map_format == "png" else encode_npy
+            _write_file(output.maps, fitting_name(name, f".map.{output.map_format}"), encode(result))
+        if output.overlays or output.maps:
+            self.written += 1
+            self.writing_seconds += time.perf_counter() - start
+
+
+def _write_file(folder: Path, name: str, content: bytes) -> None:
+    make_folder(folder)
+    with replacing(folder / name, below=folder) as file:
+        file.write(content)  # whole, but not synced to the disk: on SD cards that is slow

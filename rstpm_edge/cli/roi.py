@@ -1,0 +1,109 @@
+"""`rstpm-edge roi`: a picture, or a page to draw on, from which a ROI and a mask come."""
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rstpm_edge.cli.terminal import say
+from rstpm_edge.errors import SourceError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FILE = click.Path(path_type=Path)
+PICTURES = (".png", ".jpg", ".jpeg")
+WAIT = 10.0  # seconds for the first frame of a camera
+
+
+@click.command()
+@click.argument("source", metavar="PHOTO")
+@click.option("-o", "--output", type=FILE, metavar="FILE", help="The picture to write.  [default: roi.png]")
+@click.option("--page", type=FILE, metavar="FILE.html", help="Write a page to draw on instead, for any browser.")
+@click.option("--roi", metavar="X,Y,W,H", help="Draw this part in.")
+@click.option("--mask", type=FILE, metavar="FILE", help="Draw in what this mask ignores.")
+def roi(source: str, output: Path | None, page: Path | None, roi: str | None, mask: Path | None) -> None:
+    """Show where the pixels of a photo are, to choose --roi and --mask of train and infer.
+
+    The picture shows the photo with a grid; its numbers are the photo's own pixels. The page needs no network: drag a
+    rectangle and copy the option, or draw what does not count and save it as a mask.
+
+    PHOTO may also be a folder (its first photo), a video, a camera or a stream (the first frame).
+
+    \b
+    Examples:
+      rstpm-edge roi photos/good/1.png
+      rstpm-edge roi photos/good/1.png --roi 320,180,1280,720 --mask mask.png -o check.png
+      rstpm-edge roi camera:0 --page roi.html
+    """
+    import cv2
+
+    from rstpm_edge.atomic_files import write_bytes
+    from rstpm_edge.image.mask import load_mask
+    from rstpm_edge.image.roi import crop, parse_roi
+    from rstpm_edge.outputs.roi_page import page_of
+    from rstpm_edge.outputs.roi_picture import draw_grid
+    from rstpm_edge.printable import without_password
+
+    if page is not None and (output is not None or mask is not None):
+        raise UsageError("--page goes with --roi only; masks are drawn on it, and it is the only file that is written.")
+    if page is not None and page.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--page writes an HTML file: name it as one, such as roi.html, not {page}.")
+    picture = output or Path("roi.png")
+    if picture.suffix.lower() not in PICTURES:
+        raise UsageError(f"--output writes a PNG or JPEG picture: name it as one, such as roi.png, not {picture}.")
+    written = page or picture
+    if written.exists() and os.path.exists(source) and written.samefile(source):
+        raise UsageError(f"{written} is the photo itself: give the picture another name.")
+    chosen = None if roi is None else parse_roi(roi)
+    photo, name = _first_image(source)
+    height, width = photo.shape[:2]
+    crop(photo, chosen, name)
+    if page is not None:
+        write_bytes(page, page_of(photo, without_password(name), chosen).encode())
+        say(f"{page}: open it in a browser; drag a rectangle, or draw what does not count.")
+        return
+    drawn = draw_grid(photo, chosen, None if mask is None else load_mask(mask))
+    write_bytes(picture, cv2.imencode(picture.suffix, drawn)[1].tobytes())
+    say(f"{picture}: {without_password(name)} ({width}×{height} pixels) with its pixel numbers.")
+    if chosen is None:
+        example = f"{width // 4},{height // 4},{max(width // 2, 1)},{max(height // 2, 1)}"
+        say(f"The option to type: --roi X,Y,WIDTH,HEIGHT, such as --roi {example} for the middle.")
+    else:
+        say(f"The option to type: --roi {','.join(map(str, chosen))}" + (f" --mask {mask}" if mask else ""))
+
+
+def _first_image(source: str) -> "tuple[NDArray[np.uint8], str]":
+    """The first image of a source, (H, W, 3) BGR, and its name. Raises UsageError, ImageError or SourceError."""
+    from rstpm_edge.cli.common import images_below
+    from rstpm_edge.image.decode import read_image
+    from rstpm_edge.sources.camera import Live
+    from rstpm_edge.sources.files import kind_of, video_frames
+    from rstpm_edge.sources.frames import Every, Failure, Frame
+
+    kind = kind_of(source)
+    if kind == "folder":
+        source, kind = str(images_below(Path(source))[0]), "image"
+    if kind == "image":
+        return read_image(source, channels="bgr"), source
+    if kind == "video":
+        for item in video_frames(Path(source), "", Every()):
+            if isinstance(item, Frame):
+                return item.image, source
+            if isinstance(item, Failure) and item.number is None:
+                raise SourceError(item.message)
+        raise SourceError(f"No frame of {source} can be read.")
+    live = Live(kind, source)
+    try:
+        end = time.monotonic() + WAIT
+        for frame in live:
+            if frame is not None:
+                return frame.image, source
+            if time.monotonic() > end:
+                break
+    finally:
+        live.close()
+    raise SourceError(f"No frame came from {live.name} within {WAIT:.0f} seconds.")

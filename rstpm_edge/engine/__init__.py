@@ -1,0 +1,1 @@
+"""What runs the network: execution providers and sessions of ONNX Runtime and OpenVINO."""

@@ -1,0 +1,272 @@
+"""From a model file to its maps. The one module that owns an ONNX Runtime session."""
+
+import contextlib
+import ctypes
+import importlib.util
+import io
+import os
+import re
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rstpm_edge.atomic_files import make_folder
+from rstpm_edge.cpu import dot_products, usable_cores
+from rstpm_edge.engine.onnxruntime import onnxruntime
+from rstpm_edge.engine.providers import (
+    INPUT_NAME,
+    OPENVINO,
+    Choice,
+    Provider,
+    choose,
+    onnxruntime_providers,
+    session_entries,
+    short,
+)
+from rstpm_edge.errors import ModelError, ProviderError, UsageError
+from rstpm_edge.model.metadata import Bundle, parse_bundle
+from rstpm_edge.model.model_file import ModelFile, opened
+
+_FATAL = 4  # ONNX Runtime's own messages stay off stderr: what goes wrong is raised
+
+# What runtimes have loaded in this process. A forked child has none of their threads: what it calls waits for them for
+# ever, or crashes, and so does freeing it. So the child keeps its copies until it ends, and opens sessions of its own.
+_loaded: "weakref.WeakSet[Any]" = weakref.WeakSet()
+_opening = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _opening
+    _opening = threading.Lock()  # another thread may have held it
+    for inference in list(_loaded):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(inference))
+    _loaded.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+@dataclass(frozen=True)
+class Session:
+    """A loaded model: the runtime's session and what the file says about itself.
+
+    `map_sizes` are the (height, width) of the three levels, finest first. `providers` are ONNX Runtime's names, or
+    "OpenVINO CPU". `precision` is that of `Detector`'s providers, None where ONNX Runtime's own defaults hold.
+    `batch` is how many images the runtime takes at a time, None for any number. `fingerprint` is that of the file.
+    Safe to share between threads. In a forked child it opens the file once more, and only if it is still the same.
+    """
+
+    path: Path
+    bundle: Bundle
+    map_sizes: tuple[tuple[int, int], ...]
+    providers: tuple[str, ...]
+    precision: str | None
+    batch: int | None
+    threads: int
+    fingerprint: str
+    _inference: Any
+    _options: Mapping[str, Any]  # of `open_session`
+    _process: int = field(default_factory=os.getpid)
+    _in_children: dict[int, Any] = field(default_factory=dict)
+
+    def run(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """The bundle's outputs, each (N, h, w) float32, of `images` (N, H, W, 3) uint8 RGB. Raises ModelError."""
+        step = self.batch or len(images)
+        parts = [self._run(images[start : start + step]) for start in range(0, len(images), step)]
+        return parts[0] if len(parts) == 1 else [np.concatenate(level) for level in zip(*parts, strict=True)]
+
+    def _run(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        inference = self._inference if os.getpid() == self._process else self._in_child()
+        try:
+            maps: list[NDArray[np.float32]] = inference.run(list(self.bundle.output_names), {INPUT_NAME: images})
+        except Exception as error:  # the runtimes' exceptions have no base class but Exception
+            raise ModelError(f"The model {self.path} could not be run: {reason(error)}.") from error
+        expected = [(len(images), *self.map_sizes[i % 3]) for i in range(len(maps))]
+        if [level.shape for level in maps] != expected:
+            raise ModelError(f"The maps of {self.path} do not have the sizes that its metadata promises.")
+        return maps
+
+    def _in_child(self) -> Any:
+        """The inference of a child of the process that opened this."""
+        process = os.getpid()
+        with _opening:
+            if process not in self._in_children:
+                if self.providers != ("CPUExecutionProvider",):
+                    # Neither CUDA nor OpenVINO outlives a fork: their locks may be held by threads that are gone.
+                    raise UsageError(
+                        f"A detector with {short(self.providers[0])} cannot be used in a forked process: make the "
+                        "Detector in the child, or start processes with multiprocessing's method spawn."
+                    )
+                own = open_session(**self._options)
+                if own.fingerprint != self.fingerprint:
+                    raise ModelError(
+                        f"The model {self.path} has changed since the detector was made, before the fork; "
+                        "make a new one."
+                    )
+                self._in_children[process] = own._inference
+            return self._in_children[process]
+
+
+def open_session(
+    path: str | os.PathLike[str],
+    *,
+    providers: Sequence[Provider] | str | None = None,
+    threads: int | None = None,
+    polite: bool = False,
+    engine_cache: str | os.PathLike[str] | None = None,
+) -> Session:
+    """Load a model file. The options are those of `Detector`.
+
+    Raises ModelError for a file that is missing, damaged, not exported by rstpm-edge or newer than this
+    package, or that this processor computes wrongly; ProviderError for a provider that is not installed or cannot
+    start; UsageError for other options that cannot work; OutputError when the folder for engines cannot be made.
+    """
+    options = {
+        "path": os.path.abspath(path),  # a child may go to another folder
+        "providers": providers,
+        "threads": threads,
+        "polite": polite,
+        "engine_cache": engine_cache,
+    }
+    choices = choose(providers)
+    if threads is None:
+        threads = usable_cores()
+    elif threads < 1:
+        raise UsageError(f"The number of threads must be at least 1, but is {threads}.")
+    if engine_cache is not None and not any(choice.keeps_engines for choice in choices):
+        raise UsageError(f"There are no engines of {choices[0].short} to keep: leave engine_cache out.")
+    first = choices[0]
+    with opened(Path(path)) as model:
+        bundle = parse_bundle(model.document)
+        folder = None if engine_cache is None else make_folder(engine_cache)
+        if first.name == OPENVINO:
+            from rstpm_edge.engine import openvino as session_openvino
+
+            inference = session_openvino.load(model, first, threads=threads, engine_cache=folder)
+        else:
+            inference = _load(model, choices, bundle, threads, polite, folder)
+        _loaded.add(inference)
+        session = Session(
+            path=model.path,
+            bundle=bundle,
+            map_sizes=_check_graph(inference, bundle, model.path),
+            providers=tuple(inference.get_providers()),
+            precision=inference.precision if first.name == OPENVINO else first.precision,
+            batch=min((choice.batch for choice in choices if choice.batch is not None), default=None),
+            threads=threads,
+            fingerprint=model.fingerprint,
+            _inference=inference,
+            _options=options,
+        )
+        if bundle.precision == "int8" and first.on_processor and dot_products() is None:
+            from rstpm_edge.engine.int8_check import check_integers
+
+            check_integers(session.run, model, bundle, OPENVINO if first.name == OPENVINO else "ONNX Runtime", threads)
+    return session
+
+
+def _load(
+    model: ModelFile, choices: Sequence[Choice], bundle: Bundle, threads: int, polite: bool, engine_cache: Path | None
+) -> Any:
+    providers = onnxruntime_providers(choices, bundle, threads=threads, engine_cache=engine_cache)
+    options = session_options(threads, polite=polite, entries=session_entries(choices))
+    return _start(model, providers, options)
+
+
+def session_options(threads: int, *, polite: bool = False, entries: Mapping[str, str] | None = None) -> Any:
+    """ONNX Runtime's options for a session of ours; `entries` are further ones of its session configuration."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.enable_cpu_mem_arena = True  # a call reuses the memory of the one before
+    # One more block for all that a call needs, planned ahead: 15 MB for the edge preset, and no faster.
+    options.enable_mem_pattern = False
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0" if polite else "1")
+    if not polite:
+        # Smaller pieces, so that a core that was taken away for a moment does not hold up the others: the 95th
+        # percentile falls from 33 to 21 ms on a shared machine, the median stays. Without spinning it costs a tenth.
+        options.add_session_config_entry("session.dynamic_block_base", "4")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")  # there is one such thread
+    for key, value in (entries or {}).items():
+        options.add_session_config_entry(key, value)
+    options.log_severity_level = _FATAL
+    return options
+
+
+def _start(model: ModelFile, providers: list[tuple[str, dict[str, Any]]], options: Any) -> Any:
+    names = [name for name, _ in providers]
+    first = short(names[0])
+    on_gpu = first in ("cuda", "tensorrt")
+    if on_gpu:
+        _find_cuda()
+    try:
+        # Without `enable_fallback`, a provider that fails would be replaced with a line printed to stdout.
+        inference = onnxruntime.InferenceSession(model.source, options, providers=providers, enable_fallback=False)
+    except Exception as error:  # ONNX Runtime's exceptions have no base class but Exception
+        why = reason(error).removeprefix(f"Load model from {model.source!s} failed:")
+        if names == ["CPUExecutionProvider"]:
+            raise ModelError(f"The model {model.path} is damaged, or not an ONNX file: {why}.") from error
+        why = (_missing_library(first) if on_gpu else None) or why
+        raise ProviderError(f"The model {model.path} cannot be loaded with {first}: {why}.") from error
+    missing = [short(name) for name in names if name not in inference.get_providers()]
+    if missing:
+        why = _missing_library(missing[0]) or "its driver does not work, or there is no such device"
+        raise ProviderError(f"The execution provider {missing[0]} could not be started: {why}.")
+    return inference
+
+
+def _find_cuda() -> None:
+    """Load CUDA from NVIDIA's packages for pip, where they are installed: ONNX Runtime alone does not look there."""
+    if hasattr(onnxruntime, "preload_dlls") and importlib.util.find_spec("nvidia") is not None:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find; starting will tell
+            onnxruntime.preload_dlls()
+
+
+def _missing_library(provider: str) -> str | None:
+    """Why the library of a provider cannot be loaded, None where it can: ONNX Runtime keeps that to its log."""
+    library = Path(onnxruntime.__file__).parent / "capi" / f"libonnxruntime_providers_{provider}.so"
+    try:
+        ctypes.CDLL(str(library))
+    except OSError as error:
+        return str(error)
+    return None
+
+
+def _check_graph(inference: Any, bundle: Bundle, path: Path) -> tuple[tuple[int, int], ...]:
+    """Sizes of the three levels' maps. Raises ModelError where the graph is not what its metadata says."""
+
+    def matches(node: Any, kind: str, *sizes: int) -> bool:
+        # The batch must be free. Other dimensions may go by a name where the exporter could not infer them.
+        batch, *rest = node.shape if node.shape else (1,)
+        agree = len(rest) == len(sizes) and all(
+            not isinstance(given, int) or given == size for given, size in zip(rest, sizes, strict=True)
+        )
+        return node.type == f"tensor({kind})" and not isinstance(batch, int) and agree
+
+    inputs = {node.name: node for node in inference.get_inputs()}
+    size = (bundle.height, bundle.width)
+    if list(inputs) != [INPUT_NAME] or not matches(inputs[INPUT_NAME], "uint8", *size, 3):
+        raise ModelError(f"The input of {path} does not match its metadata; export the model again.")
+    sizes = tuple((bundle.height // stride, bundle.width // stride) for stride in bundle.strides)
+    outputs = {node.name: node for node in inference.get_outputs()}
+    names = bundle.output_names
+    for i, name in enumerate(names):
+        size = sizes[i % 3]  # the head's map, the thirteenth, has that of the finest level, too
+        if name not in outputs or not matches(outputs[name], "float", *size):
+            raise ModelError(
+                f"The output {name} of {path} is missing or does not match its metadata; export the model again."
+            )
+    return sizes
+
+
+def reason(error: Exception) -> str:
+    """ONNX Runtime's reason without its codes ("[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : …") and source lines."""
+    first, *_ = str(error).strip().splitlines() or [type(error).__name__]
+    return re.sub(r"^/\S+:\d+ .*\) ", "", first.rsplit(" : ", 1)[-1]).rstrip(".")

@@ -1,0 +1,335 @@
+"""What a model file says about itself: one JSON document under one ONNX metadata key.
+
+The file is plain ONNX; everything that the runtime must know beyond the graph (input size, fusion statistics,
+calibration, where the weights came from) stands in that document, so there is never a second file.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field
+from dataclasses import fields as dataclass_fields
+from itertools import pairwise
+from typing import Any, Literal, get_args
+
+from rstpm_edge import document as read
+from rstpm_edge.calibration import Calibration
+from rstpm_edge.errors import ModelError, UsageError
+from rstpm_edge.image.input_profile import InputProfile, parse_profile
+from rstpm_edge.image.placement import ResizePolicy
+from rstpm_edge.image.roi import Roi, check_roi
+from rstpm_edge.image.stored_mask import StoredMask, parse_mask
+
+METADATA_KEY = "rstpm_edge"
+CHECKSUM_KEY = "rstpm_edge_crc32"  # of the graph; see `model_file.stamps`
+FILE_CHECKSUM_KEY = "rstpm_edge_crc32_file"  # of all of the file but the metadata
+SCHEMA_VERSION = 1
+
+# What a document may hold; csrc/rstpm_edge.h has the same bounds, and says what they are good for: sums of maps stay
+# finite in float32.
+LARGEST = 3.4e38  # of whatever becomes a float32
+SMALLEST_STD = 1.2e-38  # no denormal
+LARGEST_MEAN, LARGEST_GAIN = 1e12, 1e24
+SMOOTHING = (0.01, 64.0)  # pixels; 0 is none
+MOST_SIDE = 8192  # of the model's input: twice what is trained
+MOST_PIXELS = 1 << 23  # a side of a photo
+MOST_SCORES = 1_000_000
+
+FusionMode = Literal["normalized", "paper"]
+Precision = Literal["fp32", "fp16", "int8"]
+
+
+@dataclass(frozen=True)
+class HeadMap:
+    """How a seventh map takes part in the sum: that of a head which was trained on painted defects.
+
+    It has the finest level's size. `mean` and `std` are its μ and σ over held-out good images.
+    """
+
+    mean: float
+    std: float
+    weight: float
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """How six maps become one (pair 1 at three levels, then pair 2 at three levels), and a seventh where there is one.
+
+    `mean` and `std` are each map's μ and σ over held-out good images. `smoothing_sigma` is the standard
+    deviation, in pixels of the model's input, of a Gaussian applied to the fused map; 0 means none. `head` is for the
+    mode `normalized`.
+    """
+
+    mode: FusionMode = "normalized"
+    mean: tuple[float, ...] = (0.0,) * 6
+    std: tuple[float, ...] = (1.0,) * 6
+    weights: tuple[float, ...] = (1.0,) * 6
+    smoothing_sigma: float = 0.0
+    head: HeadMap | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """How an image is scored where another measure than the anomaly map's own maximum tells good from defective better.
+
+    score = max(B) + outline · max(A) + offset. A is the anomaly map; B is fused by `fusion` from six further maps
+    (`Bundle.evidence_names`). The scale of B, `outline` and `offset` put the score into the unit of A: on held-out good
+    images, scores and maxima of A have the same median and the same threshold.
+    """
+
+    fusion: Fusion
+    outline: float
+    offset: float
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A frozen backbone, and where its weights came from."""
+
+    name: str
+    source: str
+    sha256: str
+    license: str
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The document itself. `strides` are finest first; `training` is a summary for people.
+
+    `roi` is the part of each photo that was trained on; None for all of it. `precision` is what the network's weights
+    are stored in, and `moved` what that changed against fp32: a summary for people, too. Without `evidence` the score
+    is the maximum of the anomaly map. `profile` says what the photos were like, and is None in files from before it was
+    kept: what is judged is then compared with nothing. `mask` says where anomalies count; None is everywhere.
+    `sums_fit` says of int8 that no processor's sums of products saturate, as they may in files from before.
+    """
+
+    preset: str
+    height: int
+    width: int
+    resize: ResizePolicy
+    strides: tuple[int, int, int]
+    fusion: Fusion
+    calibration: Calibration
+    teachers: tuple[Teacher, Teacher]
+    package_version: str
+    training: Mapping[str, Any] = field(default_factory=dict)
+    roi: Roi | None = None
+    precision: Precision = "fp32"
+    moved: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Evidence | None = None
+    profile: InputProfile | None = None
+    mask: StoredMask | None = None
+    sums_fit: bool = False
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def bits(self) -> int:
+        """The range of 16-bit values that are judged: 2^bits - 1 is white."""
+        return 16 if self.profile is None else self.profile.input_bits
+
+    @property
+    def map_names(self) -> tuple[str, ...]:
+        """Names of the six map outputs, in the order of every list of six: stpm_8 … recon_32."""
+        return map_names(self.strides)
+
+    @property
+    def evidence_names(self) -> tuple[str, ...]:
+        """Names of the six outputs that `evidence` is fused from, stpm_8_angle … recon_32_angle; none without it."""
+        return () if self.evidence is None else evidence_names(self.strides)
+
+    @property
+    def head_names(self) -> tuple[str, ...]:
+        """The name of the head's output, head_8; none without it."""
+        return () if self.fusion.head is None else head_names(self.strides)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of all outputs that are read, in order: the six maps, those of the evidence, that of the head."""
+        return self.map_names + self.evidence_names + self.head_names
+
+    def to_json(self) -> str:
+        """The document as JSON; NaN and infinity are refused (ValueError)."""
+        fields = asdict(self)
+        fields["calibration"]["threshold"] = self.calibration.threshold  # for programs that are not ours
+        # Beside the fusion, not in it, so that a reader that knows of no head refuses the file.
+        head = fields["fusion"].pop("head")
+        if head is not None:
+            fields["head"] = head
+        if self.roi is None:
+            # Left out, so that only a reader that would judge the wrong part of the photo refuses the file.
+            del fields["roi"]
+        for name in ("profile", "mask"):
+            if fields[name] is None:
+                del fields[name]
+        if not self.sums_fit:
+            del fields["sums_fit"]
+        if self.precision == "fp32":  # as in files from before there was another
+            del fields["precision"], fields["moved"]
+        if self.evidence is None:
+            del fields["evidence"]
+        else:
+            del fields["evidence"]["fusion"]["head"]
+        return json.dumps(fields, allow_nan=False)
+
+
+def map_names(strides: tuple[int, int, int]) -> tuple[str, ...]:
+    """Output names of the six maps for these strides."""
+    return tuple(f"{pair}_{stride}" for pair in ("stpm", "recon") for stride in strides)
+
+
+def evidence_names(strides: tuple[int, int, int]) -> tuple[str, ...]:
+    """Output names of the six maps that evidence is fused from, for these strides."""
+    return tuple(f"{name}_angle" for name in map_names(strides))
+
+
+def head_names(strides: tuple[int, int, int]) -> tuple[str]:
+    """Output name of the head's map, for these strides."""
+    return (f"head_{strides[0]}",)
+
+
+def check_version(document: str) -> None:
+    """Raises ModelError for a document of a newer schema than this package knows, before anything else is looked at."""
+    try:
+        version = read.whole(json.loads(document)["schema_version"], "the schema version", 1, 10**6)
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        raise ModelError("The model's rstpm_edge metadata is damaged; export the model again.") from error
+    if version > SCHEMA_VERSION:
+        raise ModelError(
+            f"The model has schema version {version}, but this rstpm-edge reads up to {SCHEMA_VERSION}: "
+            "upgrade rstpm-edge, or export the model with this version."
+        )
+
+
+def parse_bundle(document: str) -> Bundle:
+    """Read the document of a model file.
+
+    Raises ModelError when it is damaged, incomplete, or of a newer schema than this package knows.
+    """
+    check_version(document)
+    try:
+        return _bundle(read.load(document))
+    except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError, UsageError) as error:
+        reason = str(error).rstrip(".")
+        raise ModelError(f"The model's rstpm_edge metadata is damaged ({reason}); export the model again.") from error
+
+
+def head_gain(fusion: Fusion, head: HeadMap) -> float:
+    """What the head's map is multiplied by where the first map carries it."""
+    return head.weight / head.std * fusion.std[0] / fusion.weights[0]
+
+
+def _bundle(loaded: Mapping[str, Any]) -> Bundle:
+    required = [one.name for one in dataclass_fields(Bundle) if one.default is one.default_factory is MISSING]
+    optional = [one.name for one in dataclass_fields(Bundle) if one.name not in required]
+    found = read.fields(loaded, "it", required, [*optional, "head"])
+    height, width = (read.whole(found[name], f"the {name}", 1, MOST_SIDE) for name in ("height", "width"))
+    fusion = _fusion(found["fusion"], found.get("head"), max(height, width))
+    evidence = found.get("evidence")
+    moved = read.summary(found.get("moved", {}), "moved")
+    for value in moved.values():
+        read.number(value, "what was moved", -LARGEST, LARGEST)
+    sums_fit = found.get("sums_fit", False)
+    if not isinstance(sums_fit, bool):
+        raise ValueError("whether sums fit is neither true nor false")
+    return Bundle(
+        preset=read.text(found["preset"], "the preset"),
+        height=height,
+        width=width,
+        resize=read.choice(found["resize"], "the resize policy", get_args(ResizePolicy)),
+        strides=_strides(found["strides"], height, width),
+        fusion=fusion,
+        calibration=_calibration(found["calibration"]),
+        teachers=_teachers(found["teachers"]),
+        package_version=read.text(found["package_version"], "the package version", 100),
+        training=read.summary(found.get("training", {}), "training"),
+        roi=None if found.get("roi") is None else _roi(found["roi"]),
+        precision=read.choice(found.get("precision", "fp32"), "the precision", get_args(Precision)),
+        moved=moved,
+        evidence=None if evidence is None else _evidence(evidence, max(height, width)),
+        profile=None if found.get("profile") is None else parse_profile(found["profile"]),
+        mask=None if found.get("mask") is None else parse_mask(found["mask"]),
+        sums_fit=sums_fit,
+        schema_version=found["schema_version"],
+    )
+
+
+def _strides(value: Any, height: int, width: int) -> tuple[int, int, int]:
+    if not isinstance(value, list) or len(value) != 3:
+        raise ValueError("the strides are not three numbers")
+    fine, middle, coarse = (read.whole(stride, "a stride", 1, min(height, width)) for stride in value)
+    if not fine < middle < coarse or any(side % stride for side in (height, width) for stride in value):
+        raise ValueError("the strides are not three numbers, finest first, that divide the input size")
+    return fine, middle, coarse
+
+
+def _calibration(value: Any) -> Calibration:
+    found = read.fields(value, "the calibration", ("alpha", "scores"), ("threshold",))
+    scores = found["scores"]
+    if not isinstance(scores, list) or not 0 < len(scores) <= MOST_SCORES:
+        raise ValueError(f"the calibration scores are no list of 1 to {MOST_SCORES} numbers")
+    read_scores = tuple(read.number(score, "a calibration score", -LARGEST, LARGEST) for score in scores)
+    if any(before > after for before, after in pairwise(read_scores)):
+        raise ValueError("the calibration scores are not ascending")
+    if "threshold" in found:  # for programs that are not ours; it follows from the scores
+        read.number(found["threshold"], "the threshold", -LARGEST, LARGEST)
+    calibration = Calibration(read.number(found["alpha"], "alpha", 0, 1), read_scores)
+    _ = calibration.threshold  # raises where alpha asks for more scores than there are
+    return calibration
+
+
+def _teachers(value: Any) -> tuple[Teacher, Teacher]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise ValueError("not two teachers")
+    names = [one.name for one in dataclass_fields(Teacher)]
+    found = [read.fields(teacher, "a teacher", names) for teacher in value]
+    first, second = (Teacher(*(read.text(one[name], f"a teacher's {name}") for name in names)) for one in found)
+    return first, second
+
+
+def _roi(value: Any) -> Roi:
+    if not isinstance(value, list) or len(value) != 4:
+        raise ValueError("the ROI is not four numbers")
+    return check_roi([read.whole(number, "a number of the ROI", 0, MOST_PIXELS) for number in value])
+
+
+def _fusion(value: Any, head: Any, largest_side: int) -> Fusion:
+    found = read.fields(value, "the fusion", ("mode", "mean", "std", "weights", "smoothing_sigma"))
+    fusion = Fusion(
+        mode=read.choice(found["mode"], "the fusion's mode", get_args(FusionMode)),
+        mean=read.numbers(found["mean"], "mean", 6, -LARGEST_MEAN, LARGEST_MEAN),
+        std=read.numbers(found["std"], "std", 6, SMALLEST_STD, LARGEST),
+        weights=read.numbers(found["weights"], "weights", 6, -LARGEST, LARGEST),
+        smoothing_sigma=read.number(found["smoothing_sigma"], "the smoothing sigma", 0, SMOOTHING[1]),
+        head=None if head is None else _head(head),
+    )
+    if any(abs(weight / std) > LARGEST_GAIN for weight, std in zip(fusion.weights, fusion.std, strict=True)):
+        raise ValueError(f"a weight is more than {LARGEST_GAIN:g} times its std")
+    if 0 < fusion.smoothing_sigma < SMOOTHING[0] or fusion.smoothing_sigma > largest_side:
+        raise ValueError(f"the smoothing sigma is below {SMOOTHING[0]:g}, or larger than the input")
+    if fusion.head is not None:
+        if fusion.mode != "normalized" or fusion.weights[0] == 0:
+            raise ValueError("there is a head, but no sum that its map could join")
+        if not abs(head_gain(fusion, fusion.head)) <= LARGEST_GAIN:
+            raise ValueError("the head's part of the sum is too large")
+    return fusion
+
+
+def _head(value: Any) -> HeadMap:
+    found = read.fields(value, "the head", ("mean", "std", "weight"))
+    head = HeadMap(
+        mean=read.number(found["mean"], "the head's mean", -LARGEST_MEAN, LARGEST_MEAN),
+        std=read.number(found["std"], "the head's std", SMALLEST_STD, LARGEST),
+        weight=read.number(found["weight"], "the head's weight", -LARGEST, LARGEST),
+    )
+    if abs(head.weight / head.std) > LARGEST_GAIN:
+        raise ValueError("the head's weight is too large for its std")
+    return head
+
+
+def _evidence(value: Any, largest_side: int) -> Evidence:
+    found = read.fields(value, "the evidence", ("fusion", "outline", "offset"))
+    return Evidence(
+        _fusion(found["fusion"], None, largest_side),
+        # With a negative share, what a mask ignores could raise the score.
+        outline=read.number(found["outline"], "the evidence's share of the map", 0, LARGEST_MEAN),
+        offset=read.number(found["offset"], "the evidence's offset", -LARGEST_MEAN, LARGEST_MEAN),
+    )

@@ -1,0 +1,1 @@
+"""Where verdicts go: pictures, map files, JSON, a command, an MQTT broker."""

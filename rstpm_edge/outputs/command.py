@@ -1,0 +1,148 @@
+"""Running a command of the user's for each anomalous image."""
+
+import contextlib
+import json
+import os
+import queue
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rstpm_edge.errors import UsageError
+from rstpm_edge.printable import one_line
+
+WAITING = 64  # verdicts that may wait for the command; at most
+PLACEHOLDERS = ("path", "score", "p_value", "threshold", "json")
+
+
+class OnAnomaly:
+    """Runs `command`, without a shell, for one verdict after the other, beside the inspection.
+
+    The command is split as a shell would; {path}, {score}, {p_value}, {threshold} and {json} in its words are
+    replaced, and the verdict's JSON is its standard input. {path} of a file is absolute or begins with "./", so that no
+    name is taken for an option. What it prints goes to standard error. After `timeout` seconds it is killed, with
+    whatever it started.
+
+    unjudged: whether it is run for images that could not be judged, too: their JSON has "path" and "error" only, and
+        placeholders that they have no value for are replaced by nothing.
+    wait: whether `tell` waits while 64 verdicts are queued, so that none is lost; otherwise the verdict is
+        dropped, counted in `dropped` and reported.
+    report: called with a sentence for each command that failed, was killed, or was not run. None of them ends the
+        inspection; `failed` counts them.
+
+    Leaving the context waits for what is queued. Raises UsageError for a command that cannot be run.
+    """
+
+    def __init__(
+        self,
+        command: str,
+        *,
+        timeout: float = 10.0,
+        unjudged: bool = False,
+        wait: bool = True,
+        report: Callable[[str], None],
+    ) -> None:
+        self.failed = 0
+        self.dropped = 0
+        self._error: Exception | None = None  # of ours, not the command's; raised where the inspection sees it
+        self._words = _split(command)
+        self._timeout = timeout
+        self._unjudged = unjudged
+        self._wait = wait
+        self._report = report
+        self._queue: queue.Queue[Mapping[str, Any] | None] = queue.Queue(WAITING)
+        self._thread = threading.Thread(target=self._run_all, name="on-anomaly", daemon=True)
+        self._thread.start()
+
+    def tell(self, fields: Mapping[str, Any]) -> None:
+        """Queue what `verdict_fields` or `failure_fields` gave, if the command is run for such an image."""
+        if self._error is not None:
+            raise self._error
+        if not fields.get("is_anomalous", self._unjudged):
+            return
+        try:
+            self._queue.put(fields, block=self._wait)
+        except queue.Full:
+            self.dropped += 1
+            self._report(f"The command was not run for {one_line(fields['path'])}: {WAITING} others wait for it.")
+
+    def __enter__(self) -> "OnAnomaly":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is not None and not issubclass(kind, Exception):
+            return  # the user will not wait; the thread ends with the process
+        self._queue.put(None)
+        self._thread.join()
+        if self._error is not None and kind is None:
+            raise self._error
+
+    def _run_all(self) -> None:
+        while (fields := self._queue.get()) is not None:
+            if self._error is not None:
+                continue  # taken from the queue all the same, so that nobody waits for room in it
+            try:
+                problem = self._run(fields)
+                if problem:
+                    self.failed += 1
+                    self._report(f"The command for {one_line(fields['path'])} {problem}.")
+            except Exception as error:
+                self._error = error
+
+    def _run(self, fields: Mapping[str, Any]) -> str | None:
+        """Run the command once; what went wrong, if anything did."""
+        document = json.dumps(fields, allow_nan=False)
+        values = {**{name: str(fields.get(name, "")) for name in PLACEHOLDERS}, "json": document}
+        values["path"] = _no_option(values["path"])
+        words = [_filled(word, values) for word in self._words]
+        try:
+            # In a group of its own: an interrupt from the keyboard is for us, and a timeout for all that it started.
+            process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=2, start_new_session=True)
+        except (OSError, ValueError) as error:
+            return f"could not be started: {getattr(error, 'strerror', None) or error}"
+        try:
+            process.communicate(document.encode() + b"\n", timeout=self._timeout)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return f"was killed after {self._timeout:g} seconds"
+        if process.returncode < 0:
+            return f"was ended by signal {-process.returncode}"
+        return f"failed with exit code {process.returncode}" if process.returncode else None
+
+
+def _split(command: str) -> list[str]:
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise UsageError(f"The command of --on-anomaly cannot be split into words: {error}.") from error
+    if not words:
+        raise UsageError("The command of --on-anomaly is empty.")
+    if shutil.which(words[0]) is None:
+        there = Path(words[0]).is_file()
+        reason = "is not executable" if there else "was not found"
+        raise UsageError(
+            f"The command {words[0]!r} of --on-anomaly {reason}; it is run without a shell, so for one write sh -c '…'."
+        )
+    return words
+
+
+def _no_option(path: str) -> str:
+    """A file's path as no program takes it for an option, or for anything but a file; a camera's name as it is."""
+    is_file = path.startswith(("-", "+", "@")) or os.path.lexists(path)  # the former even when it has gone meanwhile
+    return os.path.join(os.curdir, path) if is_file and not os.path.isabs(path) else path
+
+
+def _filled(word: str, values: Mapping[str, str]) -> str:
+    # One pass, so that a file's name is not taken for a placeholder; other braces are the command's own.
+    return re.sub(r"\{(" + "|".join(PLACEHOLDERS) + r")\}", lambda match: values[match[1]], word)

@@ -1,0 +1,68 @@
+"""A verdict as other programs read it, and as people do."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rstpm_edge.result import Result
+    from rstpm_edge.sources.frames import Failure, Frame
+
+
+def verdict_fields(frame: "Frame", result: "Result", milliseconds: float) -> dict[str, Any]:
+    """What `--json` prints, `--on-anomaly` gets and MQTT carries; `milliseconds` are those of reading and judging.
+
+    Besides the verdict: "frame" and "seconds" for videos; "frame", "time" (UTC), "dropped" and "damaged" for cameras
+    and streams; "time" for watched folders, None where the file's time stamp is no date; "roi" where only a part of the
+    image was judged.
+    """
+    fields: dict[str, Any] = {"path": frame.source}
+    if frame.number is not None:
+        fields["frame"] = frame.number
+    if frame.seconds is not None:
+        fields["seconds"] = round(frame.seconds, 3)
+    if frame.taken is not None:
+        fields["time"] = utc_time(frame.taken)
+    if frame.dropped is not None:
+        fields["dropped"] = frame.dropped
+    if frame.damaged is not None:
+        fields["damaged"] = frame.damaged
+    fields |= {
+        "score": result.score,
+        "p_value": result.p_value,
+        "threshold": result.threshold,
+        "typical_score": result.typical_score,
+        "is_anomalous": result.is_anomalous,
+        "position": result.position,
+        "regions": [asdict(region) for region in result.regions],
+        "ms": round(milliseconds, 2),
+    }
+    height, width = result.image_size
+    if result.roi != (0, 0, width, height):
+        fields["roi"] = result.roi
+    return fields
+
+
+def utc_time(seconds: float) -> str | None:
+    """Seconds since 1970 as 2026-01-31T12:00:00.250+00:00; None outside the years 1 to 9999, which files may claim."""
+    try:
+        return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def failure_fields(failure: "Failure") -> dict[str, Any]:
+    """The same for an image that could not be judged."""
+    frame = {} if failure.number is None else {"frame": failure.number}
+    return {"path": failure.source, **frame, "error": failure.message}
+
+
+def verdict_line(fields: Mapping[str, Any]) -> str:
+    """One line for people."""
+    verdict = "ANOMALOUS" if fields["is_anomalous"] else "normal"
+    where = fields["path"] if "frame" not in fields else f"{fields['path']} #{fields['frame']}"
+    return (
+        f"{verdict:9}  score {fields['score']:8.4g}  p-value {fields['p_value']:.4f}  "
+        f"regions {len(fields['regions']):2}  {where}"
+    )

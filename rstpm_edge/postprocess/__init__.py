@@ -1,0 +1,1 @@
+"""From the network's maps to a verdict: fusion, score, regions."""

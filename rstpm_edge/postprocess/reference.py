@@ -1,0 +1,84 @@
+"""What fusion computes, in NumPy and float64. Slow and plain: what every kernel is tested against."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from rstpm_edge.model.metadata import Bundle, HeadMap
+
+Float64 = NDArray[np.float64]
+
+
+def bilinear_matrix(outputs: int, inputs: int) -> Float64:
+    """(outputs, inputs): half-pixel centres, edges clamped, as torch with align_corners=False."""
+    source = np.clip((np.arange(outputs) + 0.5) * inputs / outputs - 0.5, 0, inputs - 1)
+    low = np.floor(source).astype(int)
+    high = np.minimum(low + 1, inputs - 1)
+    matrix = np.zeros((outputs, inputs))
+    np.add.at(matrix, (np.arange(outputs), low), 1 - (source - low))
+    np.add.at(matrix, (np.arange(outputs), high), source - low)
+    return matrix
+
+
+def gaussian_matrix(size: int, sigma: float) -> Float64:
+    """(size, size): radius ceil(3 sigma), taps normalised, edges clamped; the identity for sigma 0."""
+    if sigma == 0:
+        return np.eye(size)
+    radius = math.ceil(3 * sigma)
+    offsets = np.arange(-radius, radius + 1)
+    taps = np.exp(-0.5 * (offsets / sigma) ** 2)
+    matrix = np.zeros((size, size))
+    for row in range(size):
+        np.add.at(matrix[row], np.clip(row + offsets, 0, size - 1), taps / taps.sum())
+    return matrix
+
+
+def fuse(
+    maps: Sequence[NDArray[Any]],
+    size: tuple[int, int],
+    *,
+    mode: str = "normalized",
+    mean: Sequence[float] = (0.0,) * 6,
+    std: Sequence[float] = (1.0,) * 6,
+    weights: Sequence[float] = (1.0,) * 6,
+    smoothing_sigma: float = 0.0,
+    head: HeadMap | None = None,
+) -> tuple[Float64, Float64, NDArray[np.int64]]:
+    """As `rstpm_edge.fusion.Fuser`: six maps (N, h, w) give map (N, H, W), score (N,), position (N, 2).
+
+    With `head` there is a seventh map.
+    """
+    height, width = size
+    levels = []
+    for level in range(3):
+        first, second = level, level + 3
+        m1, m2 = np.asarray(maps[first], np.float64), np.asarray(maps[second], np.float64)
+        if mode == "normalized":
+            m1 = weights[first] * (m1 - mean[first]) / std[first]
+            m2 = weights[second] * (m2 - mean[second]) / std[second]
+        rows = bilinear_matrix(height, m1.shape[1])  # (H, h)
+        columns = bilinear_matrix(width, m1.shape[2])  # (W, w)
+        if head is not None and level == 0:
+            m1 = m1 + head.weight * (np.asarray(maps[6], np.float64) - head.mean) / head.std
+        levels.append(rows @ (m1 + m2) @ columns.T)
+    fused = sum(levels) if mode == "normalized" else levels[0] * levels[1] * levels[2]
+    fused = gaussian_matrix(height, smoothing_sigma) @ fused @ gaussian_matrix(width, smoothing_sigma).T
+    flat = fused.reshape(len(fused), -1)
+    position = np.stack(np.unravel_index(flat.argmax(axis=1), size), axis=1)
+    return fused, flat.max(axis=1), position
+
+
+def score(maps: Sequence[NDArray[Any]], bundle: Bundle) -> tuple[Float64, Float64]:
+    """As `rstpm_edge.scoring.Scorer`: the bundle's outputs give map (N, H, W) and score (N,)."""
+    size, evidence = (bundle.height, bundle.width), bundle.evidence
+    fused, peak, _ = fuse([*maps[:6], maps[-1]], size, **vars(bundle.fusion))
+    if evidence is None:
+        return fused, peak
+    _, seen, _ = fuse(maps[6:12], size, **vars(evidence.fusion))
+    return fused, seen + evidence.outline * peak + evidence.offset

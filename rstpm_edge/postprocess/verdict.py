@@ -1,0 +1,75 @@
+"""From an anomaly map and its score to a verdict: the one place where a Result is made."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rstpm_edge.calibration import Calibration
+from rstpm_edge.errors import ModelError
+from rstpm_edge.image.grid import Grid
+from rstpm_edge.postprocess.regions import find_regions
+from rstpm_edge.result import Region, Result
+
+
+def judge(
+    anomaly_map: NDArray[np.float32],
+    score: float,
+    cell: tuple[int, int],
+    grid: Grid,
+    calibration: Calibration,
+    *,
+    threshold: float | None = None,
+    ignored: NDArray[np.bool_] | None = None,
+) -> Result:
+    """The Result of one image.
+
+    anomaly_map: (h, w) of the model's input; it is kept, read-only, and changed where it is ignored.
+    score: of the image; cell: where the map is highest (row, column).
+    threshold: the calibrated one unless it is given.
+    ignored: (h, w), True where anomalies do not count; score and cell are already those of the rest.
+
+    Raises ModelError where there is no finite score: nothing compares as above a threshold that is NaN, so a part that
+    could not be judged would pass as good.
+    """
+    threshold = calibration.threshold if threshold is None else threshold
+    peak = float(anomaly_map[cell])
+    if not (math.isfinite(score) and math.isfinite(peak) and math.isfinite(threshold)):
+        raise ModelError("The score is not a finite number; export the model again.")
+    if ignored is not None:
+        anomaly_map[ignored] = -np.inf
+    regions: tuple[Region, ...] = ()
+    if score > threshold:
+        # An image may be anomalous by its score alone: then the highest part of the map counts, and no other.
+        regions = (
+            find_regions(anomaly_map, threshold, grid)
+            if peak > threshold
+            else find_regions(anomaly_map, _below(peak, calibration.median), grid)[:1]
+        )
+    if ignored is not None:  # finite, so that it can be interpolated and drawn
+        anomaly_map[ignored] = anomaly_map.min(where=~ignored, initial=peak)
+    return Result(
+        score=score,
+        p_value=calibration.p_value(score),
+        threshold=threshold,
+        typical_score=calibration.median,
+        position=grid.pixel(*cell),
+        regions=regions,
+        roi=(grid.x, grid.y, grid.width, grid.height),
+        image_size=grid.photo_size,
+        model_map=_read_only(anomaly_map, grid.placement.window),
+    )
+
+
+def _below(peak: float, typical: float) -> float:
+    """Above what a map that stays below the threshold shows a region."""
+    return (typical + peak) / 2 if peak > typical else float(np.nextafter(np.float32(peak), np.float32(-np.inf)))
+
+
+def _read_only(anomaly_map: NDArray[np.float32], window: tuple[slice, slice]) -> NDArray[np.float32]:
+    part = anomaly_map[window]
+    whole = anomaly_map if anomaly_map.base is None else anomaly_map.base
+    if part.size < whole.size:  # the rest, padding or the maps of a batch, would stay in memory with it
+        part = part.copy()
+    part.flags.writeable = False
+    return part

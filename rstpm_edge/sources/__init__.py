@@ -1,0 +1,1 @@
+"""Where images come from: files, videos, cameras, streams, watched folders."""

@@ -1,0 +1,75 @@
+"""What a source gives: frames and failures, and which of the frames are due."""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from numpy.typing import NDArray
+
+from rstpm_edge.errors import UsageError
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One image to judge.
+
+    `source` is where it came from, for people. `image` is (H, W, 3) BGR, uint8 or uint16. `output` names the files that
+    are written for it, below their folder. `read_ms` is what reading and decoding it took.
+
+    `number` counts the frames of a video or camera from 0, those that are left out included. `seconds` is the
+    time in a video. `taken` is when a camera took the frame, or its file was written (seconds since 1970).
+    `dropped` is how many frames of a camera were dropped so far, `damaged` how many of those because they were
+    damaged. None where they mean nothing.
+    """
+
+    source: str
+    image: NDArray[Any]
+    output: str
+    read_ms: float
+    number: int | None = None
+    seconds: float | None = None
+    taken: float | None = None
+    dropped: int | None = None
+    damaged: int | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image, a frame (then with its `number`), or the rest of a video, that could not be read."""
+
+    source: str
+    message: str
+    number: int | None = None
+
+
+# None says that nothing has come for a moment, so that the caller can look after other things.
+Item: TypeAlias = Frame | Failure | None
+
+
+# Called with a sentence, and whether there is a source, when one without an end is lost, and when it is back.
+SourceReport: TypeAlias = Callable[[str, bool], None]
+
+
+@dataclass(frozen=True)
+class Every:
+    """Which frames of a video or camera are judged: the first of each `frames`, or of each span of `seconds`."""
+
+    frames: int = 1
+    seconds: float | None = None
+
+    def slot(self, number: int, seconds: float) -> int:
+        """The slot that a frame falls into; the first frame of a slot is judged."""
+        if self.seconds is None:
+            return number // self.frames
+        return math.floor(seconds / self.seconds + 1e-6)  # 0.3 / 0.1 is a little less than 3
+
+
+def parse_every(text: str) -> Every:
+    """What `--every` takes: "10" (frames) or "0.5s". Raises UsageError."""
+    if re.fullmatch(r"[0-9]{1,9}", text) and int(text):
+        return Every(frames=int(text))
+    if re.fullmatch(r"[0-9]{0,9}\.?[0-9]{1,9}s", text) and float(text[:-1]):
+        return Every(seconds=float(text[:-1]))
+    raise UsageError(f"--every is a number of frames or a time, such as 10 or 0.5s, not {text!r}.")

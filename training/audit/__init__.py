@@ -1,0 +1,1 @@
+"""Looking for photos that should not be learned from."""

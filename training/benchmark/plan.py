@@ -1,0 +1,106 @@
+"""What a benchmark is to do, and the mark that keeps the results of one from mixing with those of another."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rstpm_edge import __version__
+from rstpm_edge.atomic_files import make_folder, write_json
+from rstpm_edge.errors import UsageError, WeightsError
+
+from ..data.images import MINIMUM_IMAGES
+from ..learning.options import TrainingOptions, check_options
+from ..model.teachers import RANDOM
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained for each category and seed; `options.seed` gives way to each of `seeds`."""
+
+    dataset: str
+    data: Path
+    options: TrainingOptions
+    seeds: tuple[int, ...] = (0, 1, 2)
+    max_images: int | None = None  # learn from so many of a category's images only, held-out ones included
+    keep: bool = False  # runs and models of finished results, too
+    reports: bool = False  # an HTML report of each result
+
+
+def check(plan: Plan) -> None:
+    """Raises UsageError for a plan that cannot work."""
+    if not plan.seeds or len(set(plan.seeds)) < len(plan.seeds):
+        raise UsageError("--seeds are different numbers, at least one.")
+    if plan.max_images is not None and plan.max_images < MINIMUM_IMAGES:
+        raise UsageError(f"--max-images must be at least {MINIMUM_IMAGES}, not {plan.max_images}.")
+    for seed in plan.seeds:
+        check_options(replace(plan.options, seed=seed))
+
+
+def settings(plan: Plan) -> dict[str, Any]:
+    """What all results of one folder have in common, as JSON gives it back. Raises WeightsError."""
+    options = plan.options
+    preset = options.preset if options.epochs is None else replace(options.preset, epochs=options.epochs)
+    content = {
+        "version": __version__,
+        "dataset": plan.dataset,
+        "data": os.path.abspath(plan.data),
+        "preset": asdict(preset),
+        "height": options.size[0],
+        "width": options.size[1],
+        "resize": options.resize,
+        "roi": options.roi,
+        "holdout": options.holdout,
+        "max_minutes": options.max_minutes,
+        "max_images": plan.max_images,
+        "weights": {name: _fingerprint(source) for name, source in options.weights.items()},
+    }
+    reread: dict[str, Any] = json.loads(json.dumps(content))
+    return reread
+
+
+def _fingerprint(source: str) -> str:
+    """What tells one file of weights from another, wherever it lies."""
+    try:
+        return source if source == RANDOM else hashlib.sha256(Path(source).read_bytes()).hexdigest()
+    except OSError as error:
+        raise WeightsError(f"Cannot read the weights {source}: {error.strerror or error}.") from error
+
+
+def claim(output: Path, plan: Plan) -> dict[str, Any]:
+    """Make `output` the folder of the plan's settings, which are given back.
+
+    Raises UsageError when it has results of others, OutputError, WeightsError.
+    """
+    ours, path = settings(plan), output / "settings.json"
+    if not any((output / name).exists() for name in ("results", "runs")):  # nothing can be mixed up yet
+        make_folder(output)
+        write_json(path, ours, below=output)
+        return ours
+    try:
+        theirs = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{output} has results, but {path} cannot tell of what ({error}); give another --output."
+        ) from error
+    there, here = _flat(theirs), _flat(ours)
+    differences = [
+        f"{name} {there.get(name, 'not set')} there, {here.get(name, 'not set')} here"
+        for name in dict.fromkeys([*here, *there])
+        if there.get(name) != here.get(name)
+    ]
+    if differences:
+        more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
+        raise UsageError(
+            f"{output} belongs to other settings ({'; '.join(differences[:3])}{more}); give another --output."
+        )
+    return ours
+
+
+def _flat(content: Any) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in content.items() if isinstance(content, dict) else ():
+        flat |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
+    return flat

@@ -1,0 +1,1 @@
+"""Photos to learn from and to test on, their copies, and what is painted into them."""

@@ -1,0 +1,73 @@
+"""The files of a run: how it remembers them, and whether they are still the same."""
+
+import os
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rstpm_edge.errors import DatasetError, TrainingError
+from rstpm_edge.sources.video import open_regular
+
+from .images import MINIMUM_IMAGES
+
+
+class RecordedFile(NamedTuple):
+    """A file as a run remembers it: photos of a camera may all have one size, and the same names each day."""
+
+    name: str
+    size: int  # bytes
+    crc32: int | None = None  # of its bytes; unknown to runs from before
+
+
+def training_file(data: Path, name: str) -> Path:
+    """Where the image `name` of a run on `data` lies: in train/good of the MVTec AD layout, else in `data` itself."""
+    mvtec = data / "train" / "good" / name
+    return mvtec if mvtec.is_file() else data / name
+
+
+def recorded_files(data: Path, recorded: Sequence[RecordedFile], otherwise: str) -> list[Path]:
+    """Where the images of a run on `data` lie, as it recorded them.
+
+    Raises TrainingError, with `otherwise` for what to do, when one of them is missing or another file.
+    """
+    paths = [training_file(data, file.name) for file in recorded]
+    for path, file in zip(paths, recorded, strict=True):
+        if not path.is_file() or not _is_still(path, file):
+            state = "another file" if path.is_file() else "missing"
+            raise TrainingError(f"{file.name} in {data} is {state} since the run began; {otherwise}.")
+    return paths
+
+
+def _is_still(path: Path, recorded: RecordedFile) -> bool:
+    if path.stat().st_size != recorded.size:
+        return False
+    try:
+        return recorded.crc32 is None or _crc32(path) == recorded.crc32
+    except OSError:
+        return True  # whoever reads the image says why that cannot be done
+
+
+def _crc32(path: Path) -> int:
+    value = 0
+    with open_regular(path) as file:
+        while part := file.read(1 << 20):
+            value = zlib.crc32(part, value)
+    return value
+
+
+def identify(files: Sequence[Path]) -> tuple[Path, tuple[RecordedFile, ...]]:
+    """The folder that all of `files` lie in or below, and each of them with its name relative to that.
+
+    Raises DatasetError when a file is missing, or none is given.
+    """
+    if not files:
+        raise DatasetError(f"There are no images; training needs at least {MINIMUM_IMAGES} good ones.")
+    folder = Path(os.path.commonpath([path.absolute().parent for path in files]))
+    try:
+        return folder, tuple(
+            RecordedFile(path.absolute().relative_to(folder).as_posix(), path.stat().st_size, _crc32(path))
+            for path in files
+        )
+    except OSError as error:
+        raise DatasetError(f"Cannot read {error.filename}: {error.strerror}.") from error

@@ -1,0 +1,1 @@
+"""Rendered photos of a machined part, with and without defects."""

@@ -1,0 +1,1 @@
+"""Measuring a model file on labelled images."""

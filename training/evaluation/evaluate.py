@@ -1,0 +1,329 @@
+"""How good an exported model is, measured on the file itself through the runtime: what is measured is what ships."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rstpm_edge.engine.providers import Provider
+from rstpm_edge.errors import DatasetError
+from rstpm_edge.image.roi import Roi
+from rstpm_edge.model.metadata import Evidence, Fusion
+from rstpm_edge.postprocess.scoring import ScoredMaps
+
+from ..data.images import TestImage
+from ..learning.memory import available_memory
+from .metrics import PixelMetrics, clopper_pearson, image_metrics, ranked_metrics
+from .pixel_curves import RankedPixels, rank
+from .predict import ALL_MAPS, Predictions, predict
+
+GOOD_PIXEL, DEFECTIVE_PIXEL = 4, 80  # bytes of memory that ranking one takes
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """One row of the table; all in 0…1. The pixel metrics are None where a defect has no mask."""
+
+    image_auroc: float
+    image_ap: float
+    image_f1: float  # at the best threshold
+    pixel_auroc: float | None = None
+    pixel_ap: float | None = None
+    aupro_30: float | None = None  # integrated to a false-positive rate of 0.3
+    aupro_05: float | None = None
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What a threshold does: of how many images it says "anomalous"."""
+
+    images: int
+    anomalous: int
+
+    @property
+    def rate(self) -> float:
+        """The share called anomalous."""
+        return self.anomalous / self.images
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % Clopper-Pearson interval of that share."""
+        return clopper_pearson(self.anomalous, self.images)
+
+    def to_json(self) -> dict[str, object]:
+        """{"images": …, "anomalous": …, "rate": …, "interval": […, …]}"""
+        return {**asdict(self), "rate": self.rate, "interval": list(self.interval)}
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What the threshold for a false-reject rate `alpha` does on the test images.
+
+    It is set by the model's calibration images alone, so the figures are those of a model that had it from the
+    start: no test image had a say.
+    """
+
+    alpha: float
+    threshold: float
+    false_rejects: Verdicts
+    recall: Verdicts
+
+    def to_json(self) -> dict[str, object]:
+        """{"alpha": …, "threshold": …, "false_rejects": {…}, "recall": {…}}"""
+        return {
+            "alpha": self.alpha,
+            "threshold": self.threshold,
+            "false_rejects": self.false_rejects.to_json(),
+            "recall": self.recall.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class JudgedImage:
+    """One test image, the name relative to the data set, and the verdict at the model's threshold."""
+
+    name: str
+    kind: str  # "good", or the defect's name
+    score: float
+    p_value: float
+    is_anomalous: bool
+
+    @property
+    def outcome(self) -> Literal["right", "missed", "false reject"]:
+        """The verdict beside the label."""
+        if self.is_anomalous == (self.kind != "good"):
+            return "right"
+        return "false reject" if self.is_anomalous else "missed"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured.
+
+    Both pairs together, each alone, and each of the six maps alone, on all images; both pairs for each kind of
+    defect, on its images and the good ones; what the model's threshold does to each kind ("good" first), what
+    others would do; and each image.
+    """
+
+    both: Metrics
+    stpm: Metrics
+    recon: Metrics
+    maps: Mapping[str, Metrics]
+    by_kind: Mapping[str, Metrics]
+    verdicts: Mapping[str, Verdicts]
+    threshold: float
+    alpha: float  # the share of good parts that the model's calibration allows to be rejected
+    operating_points: tuple[OperatingPoint, ...]  # by alpha, ascending; the model's own among them
+    images: tuple[JudgedImage, ...]
+
+    @property
+    def kinds(self) -> dict[str, float]:
+        """Image AUROC of each kind of defect against the good images."""
+        return {kind: metrics.image_auroc for kind, metrics in self.by_kind.items()}
+
+    @property
+    def false_rejects(self) -> Verdicts:
+        """How many good images are called anomalous."""
+        return self.verdicts["good"]
+
+    @property
+    def recall(self) -> Verdicts:
+        """How many defective images, of all kinds, are called anomalous."""
+        return _all_defects(self.verdicts)
+
+    def to_json(self) -> dict[str, object]:
+        """The fields and properties by their names, all of them numbers, strings, lists and objects."""
+        return {
+            **asdict(self),
+            "kinds": self.kinds,
+            "verdicts": {kind: verdicts.to_json() for kind, verdicts in self.verdicts.items()},
+            "false_rejects": self.false_rejects.to_json(),
+            "recall": self.recall.to_json(),
+            "operating_points": [point.to_json() for point in self.operating_points],
+            "images": [asdict(image) for image in self.images],
+        }
+
+
+def evaluate(
+    data: str | Path,
+    model: str | Path,
+    *,
+    images: Sequence[TestImage] | None = None,
+    threads: int | None = None,
+    providers: Sequence[Provider] | str | None = None,
+    threshold: float | None = None,
+    alpha: float | None = None,
+    roi: Roi | Literal["model"] | None = "model",
+    mask: str | Path | None = "model",
+    skip_unmasked: bool = False,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluation:
+    """Run `model` over the test images of `data` (MVTec AD layout) and measure; see `predict` and `measure`.
+
+    Raises DatasetError, ImageError, ModelError and ProviderError.
+    """
+    return measure(
+        predict(
+            data,
+            model,
+            images=images,
+            threads=threads,
+            providers=providers,
+            threshold=threshold,
+            alpha=alpha,
+            roi=roi,
+            mask=mask,
+            skip_unmasked=skip_unmasked,
+            report=report,
+        )
+    )
+
+
+def measure(predictions: Predictions, *, progress: Callable[[int, int], None] = lambda done, total: None) -> Evaluation:
+    """Compare predictions with the labels and masks. `progress` gets (done, total) of the rows of figures.
+
+    Pixel metrics are taken at each image's own resolution, the pixels of all images pooled; with a mask, of those that
+    count in it. An image whose defect lies where nothing counts is a defective image all the same. Memory, beside the
+    masks' byte: four bytes for each pixel of the data set, about 80 for a defective one, and one full-size map at a
+    time.
+
+    Raises DatasetError where that is more than there is.
+    """
+    _check_memory(predictions)
+    bundle = predictions.bundle
+    defective = np.array([image.is_defective for image in predictions.images])
+    rows, total = 0, 3 + len(bundle.map_names)  # both pairs, each alone, and each map
+    groups: dict[str, list[int]] = {}  # the images of each kind, "good" first
+    for i, image in enumerate(predictions.images):
+        groups.setdefault(image.kind, []).append(i)
+
+    def count() -> None:
+        nonlocal rows
+        rows += 1
+        progress(rows, total)
+
+    def alone(fusion: Fusion, evidence: Evidence | None, kept: Sequence[int] = ALL_MAPS) -> Metrics:
+        score = predictions.scorer(fusion, evidence, kept)
+        pixels = _ranked(predictions, score, range(len(defective)))
+        metrics = _metrics(defective, _scores(score, len(defective)), [pixels])
+        count()
+        return metrics
+
+    score = predictions.scorer(bundle.fusion, bundle.evidence)
+    scores = _scores(score, len(defective))
+    pixels = {kind: _ranked(predictions, score, chosen) for kind, chosen in groups.items()}
+    by_kind = {
+        kind: _metrics(defective[chosen], scores[chosen], [pixels["good"], pixels[kind]])
+        for kind in groups
+        if kind != "good"
+        for chosen in [groups["good"] + groups[kind]]
+    }
+    both = _metrics(defective, scores, list(pixels.values()))
+    count()
+    del pixels
+
+    calibration = bundle.calibration
+    verdicts = _verdicts(groups, scores, predictions.threshold)
+    points = []
+    for alpha, threshold in {**calibration.thresholds, calibration.alpha: predictions.threshold}.items():
+        found = _verdicts(groups, scores, threshold)
+        points.append(OperatingPoint(alpha, threshold, found["good"], _all_defects(found)))
+    return Evaluation(
+        both=both,
+        stpm=alone(*_pair_alone(bundle.fusion, bundle.evidence, range(3))),
+        recon=alone(*_pair_alone(bundle.fusion, bundle.evidence, range(3, 6))),
+        maps={name: alone(_map_alone(bundle.fusion, i), None) for i, name in enumerate(bundle.map_names)},
+        by_kind=by_kind,
+        verdicts=verdicts,
+        threshold=predictions.threshold,
+        alpha=calibration.alpha,
+        operating_points=tuple(points),
+        images=tuple(
+            JudgedImage(
+                name=str(image.path.relative_to(predictions.data)),
+                kind=image.kind,
+                score=float(score),
+                p_value=calibration.p_value(float(score)),
+                is_anomalous=bool(score > predictions.threshold),
+            )
+            for image, score in zip(predictions.images, scores, strict=True)
+        ),
+    )
+
+
+def _check_memory(predictions: Predictions) -> None:
+    """Better one sentence than to be killed by the system after half of the work."""
+    masks = [mask for mask in predictions.masks if mask is not None]
+    pixels, defective = sum(mask.size for mask in masks), sum(int(np.count_nonzero(mask)) for mask in masks)
+    needed, available = GOOD_PIXEL * (pixels - defective) + DEFECTIVE_PIXEL * defective, available_memory()
+    if needed > available:
+        raise DatasetError(
+            f"Pixel metrics of these {pixels:,} pixels need {needed / 2**30:.1f} GiB of memory, and "
+            f"{available / 2**30:.1f} are free: evaluate on fewer or smaller photos."
+        )
+
+
+def _scores(score: Callable[[int], ScoredMaps], n: int) -> NDArray[np.float64]:
+    # In double precision, as the detector compares them with the threshold.
+    return np.array([score(i).score[0] for i in range(n)], np.float64)
+
+
+def _ranked(predictions: Predictions, score: Callable[[int], ScoredMaps], chosen: Sequence[int]) -> RankedPixels | None:
+    """The pixels of the images that were chosen; None where one has no mask, unless those are skipped."""
+    masked = {i: mask for i in chosen if (mask := predictions.masks[i]) is not None}
+    if len(masked) < len(chosen) and not predictions.skip_unmasked:
+        return None
+    maps = (predictions.at_image_size(i, score(i).anomaly_map[0]) for i in masked)
+    if all(inside is None for inside in predictions.ignored):
+        return rank(list(masked.values()), maps)
+    return rank(list(masked.values()), maps, [predictions.counted(i) for i in masked])
+
+
+def _metrics(
+    defective: NDArray[np.bool_], scores: NDArray[np.float64], pixels: Sequence[RankedPixels | None]
+) -> Metrics:
+    image = image_metrics(defective, scores)
+    masked = [ranked for ranked in pixels if ranked is not None]
+    # With a ROI, all defects of a kind may lie outside it: there is nothing to outline then.
+    outlined = len(masked) == len(pixels) and any(ranked.defective.size for ranked in masked)
+    pixel: PixelMetrics | None = ranked_metrics(masked) if outlined else None
+    metrics = Metrics(image.auroc, image.ap, image.f1)
+    if pixel is None:
+        return metrics
+    return replace(
+        metrics, pixel_auroc=pixel.auroc, pixel_ap=pixel.ap, aupro_30=pixel.aupro_30, aupro_05=pixel.aupro_05
+    )
+
+
+def _verdicts(
+    groups: Mapping[str, Sequence[int]], scores: NDArray[np.float64], threshold: float
+) -> dict[str, Verdicts]:
+    return {kind: Verdicts(len(chosen), int((scores[chosen] > threshold).sum())) for kind, chosen in groups.items()}
+
+
+def _all_defects(verdicts: Mapping[str, Verdicts]) -> Verdicts:
+    defects = [found for kind, found in verdicts.items() if kind != "good"]
+    return Verdicts(sum(found.images for found in defects), sum(found.anomalous for found in defects))
+
+
+def _pair_alone(
+    fusion: Fusion, evidence: Evidence | None, kept: Sequence[int]
+) -> tuple[Fusion, Evidence | None, Sequence[int]]:
+    """One pair's share. The other's maps weigh nothing in a sum, and add nothing inside the paper's product.
+
+    Without the head, which sees both pairs.
+    """
+
+    def only(fusion: Fusion) -> Fusion:
+        return replace(fusion, weights=tuple(w if i in kept else 0.0 for i, w in enumerate(fusion.weights)), head=None)
+
+    return only(fusion), None if evidence is None else replace(evidence, fusion=only(evidence.fusion)), kept
+
+
+def _map_alone(fusion: Fusion, kept: int) -> Fusion:
+    """One map as it is, only brought to the image's size and smoothed as the model does."""
+    weights = tuple(float(i == kept) for i in range(6))
+    return Fusion("normalized", weights=weights, smoothing_sigma=fusion.smoothing_sigma)

@@ -1,0 +1,232 @@
+"""What a model file says about labelled images, kept small: its maps, at the model's own resolution."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rstpm_edge.engine.providers import Provider
+from rstpm_edge.engine.session import open_session
+from rstpm_edge.environment import Environment, read_environment
+from rstpm_edge.errors import DatasetError, ModelError, UsageError
+from rstpm_edge.image.decode import read_stored
+from rstpm_edge.image.grid import Grid
+from rstpm_edge.image.mask import load_mask, stored_mask
+from rstpm_edge.image.roi import Roi, check_roi, crop
+from rstpm_edge.input_check import InputCheck, Notify
+from rstpm_edge.model.metadata import Bundle, Evidence, Fusion
+from rstpm_edge.native import kernels
+from rstpm_edge.postprocess.scoring import ScoredMaps, Scorer
+from rstpm_edge.postprocess.verdict import judge
+from rstpm_edge.result import Result
+
+from ..data.images import TestImage, both_kinds, read_mask, test_images
+
+ALL_MAPS = range(6)  # both pairs, all levels
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """N images of the data set `data`, the "good" ones first, and what the model gave for each of them.
+
+    The images themselves are not kept; of each, the model's ROI counts, scaled with it where it has another size.
+    `masks` are (H, W) bool at the image's size, and None where a defect was not outlined; `maps`, each (N, h, w)
+    float32, are in the order of `bundle.output_names`.
+    """
+
+    data: Path
+    model: Path
+    model_sha256: str
+    bundle: Bundle
+    environment: Environment
+    images: tuple[TestImage, ...]
+    grids: tuple[Grid, ...]  # how the model's input lies on each image
+    ignored: tuple[NDArray[np.bool_] | None, ...]  # cells of the input that the model's mask leaves out
+    masks: tuple[NDArray[np.bool_] | None, ...]
+    map_sizes: tuple[tuple[int, int], ...]
+    maps: tuple[NDArray[np.float32], ...]
+    given_threshold: float | None = None
+    skip_unmasked: bool = False
+
+    @property
+    def threshold(self) -> float:
+        """The score above which an image is called anomalous."""
+        return self.bundle.calibration.threshold if self.given_threshold is None else self.given_threshold
+
+    def scorer(
+        self, fusion: Fusion, evidence: Evidence | None, kept: Sequence[int] = ALL_MAPS
+    ) -> Callable[[int], ScoredMaps]:
+        """Something that scores image i; pairs and levels that are not `kept` count as zero everywhere."""
+        score = Scorer(fusion, evidence, self.map_sizes, (self.bundle.height, self.bundle.width))
+        maps = [level if i % 6 in kept else np.zeros_like(level) for i, level in enumerate(self.maps)]
+
+        def scored(i: int) -> ScoredMaps:
+            found = score([level[i : i + 1] for level in maps])
+            return found if self.ignored[i] is None else _masked(score, found, self.ignored[i])
+
+        return scored
+
+    def counted(self, i: int) -> NDArray[np.bool_] | None:
+        """The pixels of image i where anomalies count, (height, width) bool; None for all of them."""
+        ignored = self.ignored[i]
+        if ignored is None:
+            return None
+        grid = self.grids[i]
+        inside = ignored[grid.placement.window].astype(np.uint8)
+        size = grid.width, grid.height
+        return ~np.asarray(cv2.resize(inside, size, interpolation=cv2.INTER_NEAREST), np.bool_)
+
+    def at_image_size(self, i: int, model_map: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A map (height, width) of the model's input, brought to the size of image i as Result.anomaly_map is."""
+        grid = self.grids[i]
+        size = grid.width, grid.height
+        inside = model_map[grid.placement.window]
+        return np.asarray(cv2.resize(inside, size, interpolation=cv2.INTER_LINEAR), np.float32)
+
+    def roi(self, i: int) -> Roi:
+        """The part of image i that was judged."""
+        grid = self.grids[i]
+        return grid.x, grid.y, grid.width, grid.height
+
+    def result(self, i: int, scored: ScoredMaps) -> Result:
+        """What `Detector` says about image i, from its scored maps."""
+        part = self.grids[i]
+        grid = Grid(part.placement, part.height, part.width)
+        cell = (int(scored.position[0, 0]), int(scored.position[0, 1]))
+        return judge(
+            scored.anomaly_map[0],
+            float(scored.score[0]),
+            cell,
+            grid,
+            self.bundle.calibration,
+            threshold=self.threshold,
+            ignored=self.ignored[i],
+        )
+
+
+def _masked(score: Scorer, scored: ScoredMaps, ignored: Any) -> ScoredMaps:
+    """Scores and position of one image where `ignored` (H, W) is False; elsewhere the map is the lowest of that."""
+    value, cell = score.ignoring(scored, 0, ignored)
+    anomaly_map = scored.anomaly_map.copy()
+    anomaly_map[0, ignored] = anomaly_map[0, ~ignored].min()
+    position = np.array([cell], scored.position.dtype)
+    return replace(scored, anomaly_map=anomaly_map, score=np.array([value], np.float32), position=position)
+
+
+def predict(
+    data: str | Path,
+    model: str | Path,
+    *,
+    images: Sequence[TestImage] | None = None,
+    threads: int | None = None,
+    providers: Sequence[Provider] | str | None = None,
+    threshold: float | None = None,
+    alpha: float | None = None,
+    roi: Roi | Literal["model"] | None = "model",
+    mask: str | Path | None = "model",
+    skip_unmasked: bool = False,
+    report: Callable[[int, int], None] = lambda done, total: None,
+    allow_size_change: bool = False,
+    notify: Notify | None = None,
+) -> Predictions:
+    """Run `model` over the test images of `data` (MVTec AD layout). `report` gets (done, total) after each.
+
+    `images`, all below `data`, are taken instead where they are given: other layouts have them elsewhere. They are
+    read one after another; masks and maps are kept. A model that was trained on a ROI judges that part of each image,
+    and the pixels of that part count.
+
+    threshold, alpha, roi, mask: as for `Detector`, so that a station is measured as it runs. The calibration in the
+        result's `bundle` has the rate that was asked for, or the one that the threshold amounts to.
+    skip_unmasked: see `test_images`; such images have no part in the pixel metrics.
+
+    Raises UsageError for those that cannot work, DatasetError, ImageError, ModelError and ProviderError.
+    """
+    if images is None:
+        images = test_images(data, skip_unmasked=skip_unmasked)
+    images = sorted(images, key=lambda image: image.is_defective)
+    if not both_kinds(images):
+        raise DatasetError(f"An evaluation needs both good and defective images of {data}.")
+    session = open_session(model, threads=threads, providers=providers)
+    chosen = roi if isinstance(roi, str) or roi is None else check_roi(roi)
+    bundle, digest = _as_it_runs(session.bundle, threshold, alpha, chosen), _digest(session.path)
+    check = InputCheck(session.bundle, roi=chosen, allow_size_change=allow_size_change, notify=notify)
+    loaded_mask = None if mask is None or mask == "model" else load_mask(mask)
+    if mask == "model" and bundle.mask is not None:
+        loaded_mask = stored_mask(bundle.mask)
+    ignores = None if loaded_mask is None else lru_cache(maxsize=4)(loaded_mask.ignored)
+    grids, masks, batches, ignored = [], [], [], []
+    marked: dict[tuple[Path, int], bool] = {}
+    for done, image in enumerate(images, 1):
+        photo = read_stored(image.path)
+        inputs, grid = check.prepare(photo, image.path)
+        outline = None
+        if image.mask or not image.is_defective:
+            outline = read_mask(image, (photo.shape[0], photo.shape[1]))
+        if image.mask and outline is not None:  # all of it: a defect may lie outside the ROI
+            of_kind = (image.mask.parent, image.mask_level)
+            marked[of_kind] = marked.get(of_kind, False) or bool(outline.any())
+        masks.append(None if outline is None else crop(outline, (grid.x, grid.y, grid.width, grid.height)))
+        batches.append(session.run(inputs[None]))
+        grids.append(grid)
+        ignored.append(ignores and ignores(grid, (bundle.height, bundle.width)))
+        report(done, len(images))
+    _refuse_empty_masks(marked)
+    return Predictions(
+        data=Path(data),
+        model=session.path,
+        model_sha256=digest,
+        bundle=bundle,
+        environment=read_environment(
+            session.providers, session.threads, precision=session.precision, kernel=kernels().active
+        ),
+        images=tuple(images),
+        grids=tuple(grids),
+        ignored=tuple(ignored),
+        masks=tuple(masks),
+        map_sizes=session.map_sizes,
+        maps=tuple(np.concatenate(level) for level in zip(*batches, strict=True)),
+        given_threshold=threshold,
+        skip_unmasked=skip_unmasked,
+    )
+
+
+def _as_it_runs(
+    bundle: Bundle, threshold: float | None, alpha: float | None, roi: Roi | Literal["model"] | None
+) -> Bundle:
+    """The bundle with what was chosen in the place of what the model holds. Raises UsageError."""
+    if threshold is not None and alpha is not None:
+        raise UsageError("Give a threshold or an alpha, which asks for one, not both.")
+    scores = bundle.calibration.scores
+    if threshold is not None:
+        if not math.isfinite(threshold):
+            raise UsageError(f"The threshold must be a finite number, but is {threshold}.")
+        above = sum(score > threshold for score in scores)
+        alpha = min(1 + above, len(scores)) / (len(scores) + 1)
+    if alpha is not None:
+        bundle.calibration.threshold_for(alpha)  # raises for one that the held-out images do not allow
+        bundle = replace(bundle, calibration=replace(bundle.calibration, alpha=alpha))
+    return bundle if isinstance(roi, str) else replace(bundle, roi=roi)
+
+
+def _digest(model: Path) -> str:
+    try:
+        return sha256(model.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ModelError(f"Cannot read the model {model}: {error.strerror or error}.") from error
+
+
+def _refuse_empty_masks(marked: Mapping[tuple[Path, int], bool]) -> None:
+    """One mask that marks nothing may be a slip; where all of a kind do, their grey values are meant otherwise.
+
+    `marked` says of each folder and grey level whether any mask there marks anything.
+    """
+    for (folder, level), any_pixel in marked.items():
+        if not any_pixel:
+            raise DatasetError(f"No mask in {folder} marks a pixel: defects must be white, above {level} of 255.")

@@ -1,0 +1,1 @@
+"""The ONNX graph: writing, running, and what other runtimes take."""

@@ -1,0 +1,315 @@
+"""The trained model as an ONNX graph: traced, brought to the opset, with readable names, and the fusion behind it."""
+
+import logging
+import re
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from onnxscript.optimizer import fold_constants
+
+from rstpm_edge.errors import ExportError
+from rstpm_edge.model.metadata import Evidence, Fusion
+from rstpm_edge.postprocess.reference import bilinear_matrix, gaussian_matrix
+
+from ..model.rstpm import RSTPM
+
+OPSET = 17  # the newest that TensorRT 8.6 takes
+IR_VERSION = 8  # the one that belongs to opset 17; ONNX Runtime 1.17 takes up to 9
+PAIRS = ("stpm", "recon")
+MAPS = "maps/"  # what the names of all nodes begin with that measure maps: distances and head
+FOLDED = 1 << 20  # numbers: constants of up to so many are computed when the graph is written
+
+
+def to_onnx(model: RSTPM, size: tuple[int, int], *, any_batch: bool = False) -> onnx.ModelProto:
+    """The model as ONNX: input `image` uint8 [N, H, W, 3], the named outputs, BatchNorm folded, readable names.
+
+    It is traced for one image, which holds for any number of them where no operator names the batch's size; with
+    `any_batch` the tracer follows that size, too.
+    """
+    example = torch.zeros(2 if any_batch else 1, *size, 3, dtype=torch.uint8)  # it takes a batch of one for a constant
+    batch = ({0: torch.export.Dim("N", min=1, max=4096)},) if any_batch else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations are no concern of the user
+        level = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        try:
+            program = torch.onnx.export(
+                model,
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["image"],
+                output_names=list(model.output_names),
+                dynamic_shapes=batch,
+                verbose=False,
+            )
+            assert program is not None
+            # Weights that are put together from others, and what each position of a level has in common.
+            fold_constants(program.model, input_size_limit=FOLDED, output_size_limit=FOLDED)
+        finally:
+            logging.disable(level)
+    graph = program.model_proto
+    for value in (*graph.graph.input, *graph.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "N"
+    _to_opset(graph)
+    if not any_batch:
+        _free_batch(graph)
+    _fold_divisions(graph.graph)
+    used = {name for node in graph.graph.node for name in node.input}
+    for tensor in [tensor for tensor in graph.graph.initializer if tensor.name not in used]:
+        graph.graph.initializer.remove(tensor)
+    if any(node.op_type == "BatchNormalization" for node in graph.graph.node):
+        raise ExportError("The exporter left a BatchNormalization in the graph: upgrade torch and onnxscript.")
+    _name(graph)
+    return graph
+
+
+def add_fusion(model: onnx.ModelProto, fusion: Fusion, evidence: Evidence | None, size: tuple[int, int]) -> None:
+    """Append upsampling, normalisation, fusion and score to the graph, as outputs `anomaly_map` and `score`.
+
+    Bilinear upsampling and Gaussian smoothing are linear along each axis, so each level takes two matrix products:
+    exact for every size, and free of the resize modes on which runtimes disagree.
+    """
+    appended = _Fusion(model.graph, size)
+    anomaly_map = appended.fuse(range(6), fusion, "fusion", "anomaly_map")
+    if evidence is None:
+        score = appended.node("ReduceMax", "fusion/peak", None, anomaly_map, axes=[1, 2], keepdims=0)  # (N,)
+        appended.pass_on_nan("score", score, anomaly_map)
+    else:
+        evidence_map = appended.fuse(range(6, 12), evidence.fusion, "evidence", "evidence/map")
+        peak = appended.node("ReduceMax", "fusion/peak", None, anomaly_map, axes=[1, 2], keepdims=0)  # (N,)
+        seen = appended.node("ReduceMax", "evidence/peak", None, evidence_map, axes=[1, 2], keepdims=0)
+        share = appended.node(
+            "Mul", "evidence/share", None, peak, appended.constant("evidence/outline", evidence.outline)
+        )
+        both = appended.node("Add", "evidence/both", None, seen, share)
+        score = appended.node("Add", "evidence/sum", None, both, appended.constant("evidence/offset", evidence.offset))
+        appended.pass_on_nan("score", score, anomaly_map, evidence_map)
+    outputs = model.graph.output
+    outputs.append(helper.make_tensor_value_info("anomaly_map", TensorProto.FLOAT, ["N", *size]))
+    outputs.append(helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N"]))
+
+
+class _Fusion:
+    """Writes nodes behind a graph's maps; `size` is that of the fused map."""
+
+    def __init__(self, graph: onnx.GraphProto, size: tuple[int, int]) -> None:
+        self._graph = graph
+        self._size = size
+        self._maps = [output.name for output in graph.output]
+        self._shapes = [[d.dim_value for d in output.type.tensor_type.shape.dim[1:]] for output in graph.output]
+
+    def constant(self, name: str, value: NDArray[np.float64] | float) -> str:
+        self._graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
+        return name
+
+    def node(self, operator: str, name: str, output: str | None, *inputs: str, **attributes: object) -> str:
+        output = output or f"{name}_output"
+        self._graph.node.append(helper.make_node(operator, inputs, [output], name, **attributes))  # type: ignore[arg-type]
+        return output
+
+    def pass_on_nan(self, output: str, score: str, *maps: str) -> None:
+        """`output` is `score` (N,), or NaN where a map (N, H, W) holds NaN or infinity.
+
+        Of such a map runtimes give what maximum they like, and a part that nobody could judge would pass as good. Sums
+        pass it on; times zero, they change nothing else.
+        """
+        zero = self.constant("fusion/zero", 0.0)
+        for i, one in enumerate(maps):
+            mean = self.node("ReduceMean", f"fusion/mean_{i}", None, one, axes=[1, 2], keepdims=0)
+            nothing = self.node("Mul", f"fusion/nothing_{i}", None, mean, zero)
+            last = i == len(maps) - 1
+            score = self.node("Add", f"fusion/score_{i}", output if last else None, score, nothing)
+
+    def fuse(self, chosen: range, fusion: Fusion, scope: str, output: str) -> str:
+        """Fuse six of the graph's outputs, and the head's where there is one, to `output`, (N, H, W); gives its name.
+
+        The nodes' names lie below `scope`.
+        """
+        maps = [self._maps[i] for i in chosen]
+        smooth = [gaussian_matrix(side, fusion.smoothing_sigma) for side in self._size]
+        linear = fusion.mode == "normalized"
+        levels = []
+        offset = 0.0
+        for level in range(3):
+            first, second = maps[level], maps[level + 3]
+            tag = f"{scope}/level_{level}"
+            if linear:
+                scale = [fusion.weights[i] / fusion.std[i] for i in (level, level + 3)]
+                offset = -sum(s * fusion.mean[i] for s, i in zip(scale, (level, level + 3), strict=True))
+                scales = [self.constant(f"{tag}/scale_{pair}", s) for pair, s in zip(PAIRS, scale, strict=True)]
+                first = self.node("Mul", f"{tag}/scaled_{PAIRS[0]}", None, first, scales[0])
+                second = self.node("Mul", f"{tag}/scaled_{PAIRS[1]}", None, second, scales[1])
+            both = self.node("Add", f"{tag}/sum", None, first, second)  # (N, h, w)
+            if level == 0 and (head := fusion.head) is not None:
+                gain = head.weight / head.std
+                offset -= gain * head.mean
+                scaled = self.node(
+                    "Mul", f"{tag}/scaled_head", None, self._maps[-1], self.constant(f"{tag}/scale_head", gain)
+                )
+                both = self.node("Add", f"{tag}/sum_with_head", None, both, scaled)
+            if linear:
+                both = self.node("Add", f"{tag}/centred", None, both, self.constant(f"{tag}/offset", offset))
+            shape = self._shapes[chosen[level]]
+            rows, columns = (bilinear_matrix(side, small) for side, small in zip(self._size, shape, strict=True))
+            if linear:  # smoothing goes into the same matrices
+                rows, columns = smooth[0] @ rows, smooth[1] @ columns
+            tall = self.node(
+                "MatMul", f"{tag}/rows", None, self.constant(f"{tag}/row_weights", rows), both
+            )  # (N, H, w)
+            weights = self.constant(f"{tag}/column_weights", columns.T)
+            levels.append(self.node("MatMul", f"{tag}/columns", None, tall, weights))  # (N, H, W)
+        combine = "Add" if linear else "Mul"
+        partial = self.node(combine, f"{scope}/levels_0_1", None, levels[0], levels[1])
+        if linear or fusion.smoothing_sigma == 0:
+            return self.node(combine, f"{scope}/levels", output, partial, levels[2])
+        product = self.node(combine, f"{scope}/product", None, partial, levels[2])
+        row_weights = self.constant(f"{scope}/smooth_rows", smooth[0])
+        column_weights = self.constant(f"{scope}/smooth_columns", smooth[1].T)
+        tall = self.node("MatMul", f"{scope}/smoothed_rows", None, row_weights, product)
+        return self.node("MatMul", f"{scope}/smoothed", output, tall, column_weights)
+
+
+def _to_opset(model: onnx.ModelProto) -> None:
+    """Make sure that the file says, and keeps to, opset 17 and IR version 8."""
+    version = next(entry.version for entry in model.opset_import if entry.domain == "")
+    if version != OPSET:
+        # Opset 18 differs from 17, for what the exporter writes, in where Resize and the reductions keep options.
+        if version != 18:
+            raise ExportError(f"The exporter wrote opset {version}, not {OPSET}: use another version of torch.")
+        constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        for node in model.graph.node:
+            if node.op_type == "Resize":
+                _drop_attributes(node, "antialias", "axes", "keep_aspect_ratio_policy")
+            if node.op_type in ("ReduceMean", "ReduceMax", "ReduceMin") and len(node.input) > 1:
+                axes = numpy_helper.to_array(constants[node.input[1]]).tolist()
+                del node.input[1:]
+                _drop_attributes(node, "noop_with_empty_axes")
+                node.attribute.append(helper.make_attribute("axes", axes))
+    domains = sorted({node.domain for node in model.graph.node} - {""})
+    if domains:
+        raise ExportError(f"The graph has operators outside ONNX's own ({', '.join(domains)}).")
+    del model.opset_import[:]
+    model.opset_import.append(helper.make_opsetid("", OPSET))
+    model.ir_version = IR_VERSION
+
+
+def _fold_divisions(graph: onnx.GraphProto) -> None:
+    """Put a division of each channel by a constant into the weights of the convolutions behind it: it is linear.
+
+    That is how a teacher's input is scaled, at the size of the image.
+    """
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in [node for node in graph.node if node.op_type == "Div" and node.input[1] in constants]:
+        divisor = numpy_helper.to_array(constants[node.input[1]])
+        users = [user for user in graph.node if node.output[0] in user.input]
+        if not users:  # an output of the graph
+            continue
+        uses = Counter(name for other in graph.node for name in other.input)
+        plain = (_is_plain(user) and user.input[1] in constants and uses[user.input[1]] == 1 for user in users)
+        if divisor.shape[-2:] != (1, 1) or not all(plain):
+            continue  # something else than scaling, or weights that others have, too
+        for user in users:
+            tensor = constants[user.input[1]]
+            weight = numpy_helper.to_array(tensor) / divisor.reshape(-1, 1, 1)  # (O, C, h, w)
+            tensor.CopyFrom(numpy_helper.from_array(weight.astype(np.float32), tensor.name))
+            user.input[0] = node.input[0]
+        graph.node.remove(node)
+
+
+def _is_plain(node: onnx.NodeProto) -> bool:
+    """Whether a node is a convolution of all channels."""
+    return node.op_type == "Conv" and all(attribute.i == 1 for attribute in node.attribute if attribute.name == "group")
+
+
+def _free_batch(model: onnx.ModelProto) -> None:
+    """Let every Reshape to a batch of one, as it was traced, keep the batch that it is given."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Reshape" and node.input[1] in constants:
+            shape = numpy_helper.to_array(constants[node.input[1]])
+            if shape.size > 1 and shape[0] == 1:
+                freed = numpy_helper.from_array(np.array([0, *shape[1:]], np.int64), f"{node.input[1]}_any_batch")
+                if freed.name not in constants:
+                    constants[freed.name] = freed
+                    model.graph.initializer.append(freed)
+                node.input[1] = freed.name
+                _drop_attributes(node, "allowzero")
+
+
+def _drop_attributes(node: onnx.NodeProto, *names: str) -> None:
+    kept = [attribute for attribute in node.attribute if attribute.name not in names]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+
+
+def _name(model: onnx.ModelProto) -> None:
+    """Name nodes, values and initialisers after the modules they come from, and drop the exporter's notes.
+
+    The notes hold stack traces with paths of the machine that exported.
+    """
+    graph = model.graph
+    keep = {value.name for value in (*graph.input, *graph.output)}
+    renamed: dict[str, str] = {}
+    taken: set[str] = set(keep)
+
+    def unique(name: str) -> str:
+        candidate, i = name, 1
+        while candidate in taken:
+            candidate, i = f"{name}_{i}", i + 1
+        taken.add(candidate)
+        return candidate
+
+    initializers = {tensor.name for tensor in graph.initializer}
+    for tensor in graph.initializer:
+        if "." in tensor.name:
+            renamed[tensor.name] = unique(_readable(re.sub(r"\.weight_bias$", ".bias", tensor.name)))
+    for node in graph.node:
+        weight = next((renamed[name] for name in node.input if name in renamed and name in initializers), None)
+        scope = _scope(node)
+        if weight is not None and node.op_type in ("Conv", "ConvTranspose", "Gemm"):
+            scope = weight.rsplit("/", 1)[0]
+        node.name = unique(f"{scope}/{node.op_type}" if scope else node.op_type)
+        for name in node.input:
+            if name in initializers and name not in renamed:
+                renamed[name] = unique(f"{scope or 'graph'}/constant")
+        for name in node.output:
+            if name not in keep:
+                renamed[name] = unique(f"{node.name}_output")
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+        node.ClearField("doc_string")
+        del node.metadata_props[:]
+    for tensor in graph.initializer:
+        tensor.name = renamed.get(tensor.name, tensor.name)
+        tensor.ClearField("doc_string")
+    del graph.value_info[:]
+    for value in (*graph.input, *graph.output):
+        del value.metadata_props[:]
+        value.ClearField("doc_string")
+    del graph.metadata_props[:]
+    del model.metadata_props[:]
+    model.ClearField("doc_string")
+    model.ClearField("functions")
+    graph.name = "rstpm"
+
+
+def _scope(node: onnx.NodeProto) -> str:
+    notes: Mapping[str, str] = {entry.key: entry.value for entry in node.metadata_props}
+    scopes = re.findall(r"'([^']*)'", notes.get("pkg.torch.onnx.name_scopes", ""))
+    return _readable(scopes[-2]) if len(scopes) > 1 else ""
+
+
+def _readable(name: str) -> str:
+    """students.student2.gates.16.score.weight -> student2/gate_16/score/weight"""
+    name = name.removeprefix("students.").replace("maps.distances.", "maps.").replace(".backbone.", ".")
+    name = re.sub(r"\b(gate|head|stage)s\.(\d+)", r"\1_\2", name)
+    name = re.sub(r"\b(narrow|upsample)\.(\d+)", r"\1_\2", name)
+    return name.replace(".", "/")

@@ -1,0 +1,1 @@
+"""A training run, from photos to calibrated maps."""

@@ -1,0 +1,118 @@
+"""Whether parts lie at any angle, told from the photos themselves."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from ..data.rotation_augmentation import FEWEST, turn, turned_copies
+from ..model.rstpm import RSTPM
+
+PROBES, BANK = 48, 128  # photos that are turned, and that they are compared with
+
+
+BATCH = 16
+
+
+LOOK = 256  # pixels a side, as many as tell a part's angle; of larger inputs all features would not fit into memory
+
+
+QUARTERS: Sequence[float] = (90.0, 180.0, 270.0)  # of square photos exact, so that nothing but the angle changes
+
+
+ROUNDS = 3  # in each of which every probe is turned by another angle
+
+
+# Where a set holds every angle, a photo and the same photo turned are as near to the others: a half would be nearer
+# when turned, but for what does not turn with the part, its ground and its shadow. Sets with an upright have none.
+NEARER_BY_QUARTERS, NEARER_BY_ANY = 0.15, 0.1
+
+
+# A photo of a surface is as near to others when it is moved by half its sides, too, and one of a part is not. Surfaces
+# are left alone: turned copies made a rock's verdicts and outlines worse.
+NEARER_BY_HALVES = 0.1
+
+
+@torch.no_grad()
+def lie_at_any_angle(model: RSTPM, photos: NDArray[np.uint8], aspect: float, device: torch.device) -> bool:
+    """Whether `photos` (N, H, W, 3) show parts, and one that is turned by any angle could be one of them.
+
+    As far as teacher 1 can tell: each photo's nearest other one, over features place by place, beside that of the same
+    photo turned, or moved. `model` is on `device`. Of fewer than `FEWEST` photos, or of so many that none would be
+    copied: no.
+    """
+    if len(photos) < FEWEST or not turned_copies(len(photos)):
+        return False
+    draw = np.random.default_rng(0)
+    probes = _Probes(model, photos, device, draw)
+
+    def nearer_turned(angles: Iterable[float]) -> float:
+        turned = [turn(photo, angle, aspect) for photo, angle in zip(probes.photos, angles, strict=True)]
+        return probes.nearer(np.stack(turned))
+
+    count = len(probes.photos)
+    quarters = []
+    for angle in QUARTERS:
+        quarters.append(nearer_turned([angle] * count))
+        if quarters[-1] < NEARER_BY_QUARTERS / 3:  # most sets have an upright: told in half of the time
+            return False
+    if np.mean(quarters) < NEARER_BY_QUARTERS:
+        return False
+    if np.mean([nearer_turned(draw.uniform(20, 340, count)) for _ in range(ROUNDS)]) < NEARER_BY_ANY:
+        return False
+    halves = (photos.shape[1] // 2, photos.shape[2] // 2)
+    return probes.nearer(np.roll(probes.photos, halves, (1, 2))) < NEARER_BY_HALVES
+
+
+class _Probes:
+    """Some photos beside the others: how near each is to the nearest one, as teacher 1 sees them, place by place."""
+
+    def __init__(
+        self, model: RSTPM, photos: NDArray[np.uint8], device: torch.device, draw: np.random.Generator
+    ) -> None:
+        self._model, self._device = model, device
+        bank = photos[np.sort(draw.permutation(len(photos))[:BANK])]
+        rows = np.sort(draw.permutation(len(bank))[:PROBES])
+        self.photos = bank[rows]  # (probes, H, W, 3)
+        levels = _look(model, bank, device)
+        self._moments = [torch.std_mean(level, (0, 2, 3), correction=0, keepdim=True) for level in levels]
+        self._bank = self._described(levels)
+        self._row = torch.from_numpy(rows)
+        self._unchanged = self._nearest([level[self._row] for level in self._bank])
+
+    def nearer(self, changed: NDArray[np.uint8]) -> float:
+        """How often a photo is nearer to another one when it is as in `changed`, in the order of `photos`: 0 to 1."""
+        found = self._nearest(self._described(_look(self._model, changed, self._device)))
+        return float((found > self._unchanged).float().mean())
+
+    def _described(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        """Each level as one vector of length 1 for each image, (N, C·h·w), with channels of one scale."""
+        return [
+            functional.normalize(((level - mean) / std.clamp(min=1e-6)).flatten(1), dim=1)
+            for level, (std, mean) in zip(levels, self._moments, strict=True)
+        ]
+
+    def _nearest(self, probes: Sequence[Tensor]) -> Tensor:
+        """Similarity of each probe to the nearest other photo, (levels, probes)."""
+        similar = torch.stack([probe @ others.T for probe, others in zip(probes, self._bank, strict=True)])
+        similar[:, torch.arange(len(self._row)), self._row] = -2
+        return similar.amax(2)
+
+
+def _look(model: RSTPM, images: NDArray[np.uint8], device: torch.device) -> list[Tensor]:
+    """The levels of teacher 1 that student 1 imitates, (N, C, h, w) each, on the CPU; as fine as of `LOOK` pixels."""
+    pieces = []
+    for start in range(0, len(images), BATCH):
+        found = model.teacher1_alone(torch.from_numpy(images[start : start + BATCH]).to(device))
+        levels = dict(zip(model.strides1, found, strict=True))
+        pieces.append([_pooled(levels[stride].float().cpu(), LOOK // stride) for stride in model.preset.strides])
+    return [torch.cat(level) for level in zip(*pieces, strict=True)]
+
+
+def _pooled(level: Tensor, most: int) -> Tensor:
+    """`level` (N, C, h, w) averaged to at most `most` places a side."""
+    size = (min(level.shape[2], most), min(level.shape[3], most))
+    return functional.adaptive_avg_pool2d(level, size)

@@ -1,0 +1,265 @@
+"""A run: the folder in which a training keeps everything that it needs to go on, and that export needs.
+
+config.json              what was asked for, and which files were learned from and held out
+checkpoint.safetensors   students, channel statistics and optimiser after the last whole epoch; losses in its header
+summary.json             written at the end: fusion statistics, calibration, duration
+samples/                 a few held-out images, on which an export checks itself
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from rstpm_edge.atomic_files import make_folder, write_bytes, write_json
+from rstpm_edge.calibration import Calibration
+from rstpm_edge.errors import OutputError, TrainingError, UsageError
+from rstpm_edge.image.input_profile import InputProfile, parse_profile
+from rstpm_edge.image.placement import ResizePolicy
+from rstpm_edge.image.roi import Roi, check_roi
+from rstpm_edge.model.metadata import Evidence, Fusion, HeadMap
+
+from ..data.run_files import RecordedFile
+from ..model.presets import Preset
+from ..model.rstpm import RSTPM
+
+RUNS = Path("runs")
+SAMPLES = 8
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What a training was asked for. `train`, `holdout` and `aside` are the files it was given.
+
+    What is set aside is neither learned from nor held out: copies of held-out photos.
+    """
+
+    data: str  # a folder; the names are relative to it, or to its train/good (MVTec AD layout)
+    preset: Preset
+    height: int
+    width: int
+    resize: ResizePolicy
+    seed: int
+    alpha: float | None
+    max_minutes: float | None
+    weights: Mapping[str, str]
+    train: tuple[RecordedFile, ...]
+    holdout: tuple[RecordedFile, ...]
+    version: str
+    roi: Roi | None = None  # the part of each image that is learned from; None for all of it
+    aside: tuple[RecordedFile, ...] = ()
+    turned: float | None = None  # the parts lie at any angle: see `turned_copies.turn` for its `aspect`
+    profile: InputProfile | None = None  # what the photos are like; None in runs from before it was kept
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the model's input."""
+        return self.height, self.width
+
+    @property
+    def bits(self) -> int:
+        """The range of 16-bit values that is learned from."""
+        return 16 if self.profile is None else self.profile.input_bits
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a finished training found.
+
+    `teacher_sha256` guards an export against other weights. `highest` names the images that set the threshold.
+    """
+
+    epochs: int
+    minutes: float
+    losses: tuple[tuple[float, float], ...]
+    fusion: Fusion
+    calibration: Calibration
+    teacher_sha256: tuple[str, str]
+    highest: tuple[tuple[str, float], ...] = ()  # of the held-out images: name and score, highest first
+    evidence: Evidence | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state after `epoch` whole epochs. `losses` holds (pair 1, pair 2) of each."""
+
+    epoch: int
+    schedule: float  # how far along its learning-rate schedule the training is, 0 to 1
+    minutes: float
+    losses: tuple[tuple[float, float], ...]
+    tensors: Mapping[str, Tensor] = field(repr=False)
+
+
+def new_run_folder() -> Path:
+    """Make runs/<time> below the working directory, with a suffix when that second already has one.
+
+    Made at once, so that of two trainings that begin together each has its own. Raises OutputError.
+    """
+    make_folder(RUNS)
+    name = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    folder, number = RUNS / name, 0
+    while True:
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            number += 1
+            folder = RUNS / f"{name}_{number}"
+        except OSError as error:
+            raise OutputError(f"Cannot create the folder {folder}: {error.strerror or error}.") from error
+
+
+def newest_run() -> Path:
+    """The newest finished run below the working directory. Raises TrainingError when there is none."""
+    finished = sorted(RUNS.glob("*/summary.json"), key=lambda path: path.stat().st_mtime)
+    if not finished:
+        raise TrainingError("There is no finished run in ./runs: run `rstpm-edge train DATA` first, or name a RUN.")
+    return finished[-1].parent
+
+
+def save_config(folder: Path, config: RunConfig) -> None:
+    """Create the run's folder and write its config. Raises OutputError."""
+    make_folder(folder)
+    write_json(folder / "config.json", asdict(config), below=folder)
+
+
+def load_config(folder: Path) -> RunConfig:
+    """Raises TrainingError when `folder` is no run, or its config is damaged."""
+    if not folder.is_dir():
+        what = "a file" if folder.exists() else "not there"
+        raise TrainingError(f"The run {folder} is {what}: name the folder of a run, such as runs/2026-01-31_12-00-00.")
+    fields = _read_json(folder / "config.json", f"{folder} is not a run of rstpm-edge")
+    try:
+        preset: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in fields.pop("preset").items()
+        }
+        files: dict[str, Any] = {
+            key: tuple(_file(*file) for file in fields.pop(key))
+            for key in ("train", "holdout", "aside")
+            if key in fields  # without the last one where a run is from before
+        }
+        roi, turned, profile = (fields.pop(key, None) for key in ("roi", "turned", "profile"))
+        if turned is not None and not 0 < float(turned) < math.inf:
+            raise ValueError(f"turned is {turned}, no ratio of lengths")
+        return RunConfig(
+            preset=Preset(**preset),
+            roi=None if roi is None else check_roi(roi),
+            turned=None if turned is None else float(turned),
+            profile=None if profile is None else parse_profile(profile),
+            **files,
+            **fields,
+        )
+    except (AttributeError, KeyError, TypeError, ValueError, UsageError) as error:
+        raise TrainingError(f"{folder / 'config.json'} is damaged or of another version ({error}).") from error
+
+
+def _file(name: Any, size: Any, crc32: Any = None) -> RecordedFile:
+    return RecordedFile(str(name), int(size), None if crc32 is None else int(crc32))
+
+
+def save_summary(folder: Path, summary: Summary) -> None:
+    """Raises OutputError."""
+    write_json(folder / "summary.json", asdict(summary), below=folder)
+
+
+def load_summary(folder: Path) -> Summary:
+    """Raises TrainingError when the run has not finished, or the file is damaged."""
+    fields = _read_json(
+        folder / "summary.json",
+        f"The run {folder} has not finished; go on with `rstpm-edge train --resume {folder}`",
+    )
+    try:
+        evidence = fields.get("evidence")
+        calibration = Calibration(fields["calibration"]["alpha"], tuple(fields["calibration"]["scores"]))
+        return Summary(
+            epochs=int(fields["epochs"]),
+            minutes=float(fields["minutes"]),
+            losses=tuple((float(a), float(b)) for a, b in fields["losses"]),
+            fusion=_fusion(fields["fusion"]),
+            calibration=calibration,
+            teacher_sha256=(fields["teacher_sha256"][0], fields["teacher_sha256"][1]),
+            highest=tuple((str(name), float(score)) for name, score in fields.get("highest", ())),
+            evidence=evidence and Evidence(_fusion(evidence["fusion"]), evidence["outline"], evidence["offset"]),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise TrainingError(f"{folder / 'summary.json'} is damaged ({error}); train again.") from error
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Replace the run's checkpoint, whole or not at all. Raises OutputError."""
+    progress = {key: getattr(checkpoint, key) for key in ("epoch", "schedule", "minutes", "losses")}
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
+    content = save(contiguous, {"progress": json.dumps(progress)})
+    write_bytes(folder / "checkpoint.safetensors", content, below=folder)
+
+
+def update_checkpoint(folder: Path, model: RSTPM) -> None:
+    """Put what `model` holds now into the run's checkpoint, which exists. Raises OutputError and TrainingError."""
+    checkpoint = load_checkpoint(folder)
+    assert checkpoint is not None
+    tensors = {f"model/{name}": value for name, value in trained_state(model).items()}
+    save_checkpoint(folder, replace(checkpoint, tensors={**checkpoint.tensors, **tensors}))
+
+
+def load_checkpoint(folder: Path) -> Checkpoint | None:
+    """The run's checkpoint, or None when it did not finish an epoch. Raises TrainingError when it is damaged."""
+    path = folder / "checkpoint.safetensors"
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            progress = json.loads(file.metadata()["progress"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        losses = tuple((float(a), float(b)) for a, b in progress.pop("losses"))
+        return Checkpoint(losses=losses, tensors=tensors, **progress)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise TrainingError(f"{path} is damaged ({error}); train again.") from error
+
+
+def trained_state(model: RSTPM) -> dict[str, Tensor]:
+    """Students, channel statistics, what is usual, and the head: the model without its teachers."""
+    return {name: value for name, value in model.state_dict().items() if not name.startswith("teacher")}
+
+
+def load_trained_state(model: RSTPM, checkpoint: Checkpoint) -> None:
+    """Put a checkpoint's students and statistics into `model`. Raises TrainingError when they do not fit or are NaN."""
+    state = {name[6:]: value for name, value in checkpoint.tensors.items() if name.startswith("model/")}
+    expected = trained_state(model)
+    if state.keys() != expected.keys() or any(state[name].shape != expected[name].shape for name in state):
+        raise TrainingError("The run's checkpoint does not fit its preset; train again.")
+    if not all(bool(torch.isfinite(value).all()) for value in state.values()):
+        raise TrainingError("The run's checkpoint holds NaN or infinite values; train again.")
+    model.load_state_dict(state, strict=False)
+
+
+def save_samples(folder: Path, files: Sequence[Path]) -> None:
+    """Copy a few held-out images into the run, so that it can be exported without its data. Raises OutputError."""
+    samples = make_folder(folder / "samples", below=folder)
+    for path in files[:SAMPLES]:
+        write_bytes(samples / path.name, path.read_bytes(), below=folder)
+
+
+def _fusion(fields: Mapping[str, Any]) -> Fusion:
+    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+    head = values.pop("head", None)
+    return Fusion(**values, head=head and HeadMap(**head))
+
+
+def _read_json(path: Path, otherwise: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise TrainingError(f"{otherwise}.") from error
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path} cannot be read ({error}).") from error
+    if not isinstance(content, dict):
+        raise TrainingError(f"{path} is damaged; train again.")
+    return content

@@ -1,0 +1,150 @@
+"""The optimisation loop: both students, epoch by epoch, with a checkpoint after each."""
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rstpm_edge.errors import TrainingError, UsageError
+from rstpm_edge.progress import Progress, Report
+
+from ..model.presets import Preset
+from ..model.rstpm import RSTPM
+from .feature_cache import FeatureCache
+from .run_folder import Checkpoint, RunConfig, load_trained_state, save_checkpoint, trained_state
+from .time_budget import Budget, optimizer_of
+
+
+def fit(
+    fabric: Fabric,
+    folder: Path,
+    config: RunConfig,
+    model: RSTPM,
+    cache: FeatureCache,
+    *,
+    checkpoint: Checkpoint | None,
+    budget: Budget,
+    report: Report,
+) -> list[tuple[float, float]]:
+    """Train the students of `model` to the end of their schedule; returns the (pair 1, pair 2) losses of each epoch.
+
+    `checkpoint` is where to go on. `budget` says after each epoch how many more there are time for.
+
+    Raises UsageError for more processes than a batch has images, TrainingError when a loss is not finite,
+    OutputError when a checkpoint cannot be written.
+    """
+    preset, count = config.preset, cache.photos
+    versions = len(cache.images) // count  # of each photo: itself, and copies
+    optimizer = optimizer_of(model.students, preset)
+    losses: list[tuple[float, float]] = []
+    schedule = 0.0  # how far along, 0 to 1: time may end a training before its epochs do
+    if checkpoint:
+        _restore(model, optimizer, checkpoint)
+        losses, schedule = list(checkpoint.losses), checkpoint.schedule
+    shared, optimizer = fabric.setup(model.students, optimizer)  # the same students, by all processes
+    batches = max(1, round(count / preset.batch_size))
+    if count // batches < fabric.world_size:
+        raise UsageError(
+            f"{fabric.world_size} processes cannot share batches of {count // batches} images; give fewer --processes."
+        )
+    first, fit_started = len(losses), time.monotonic()
+    while len(losses) < preset.epochs and schedule < 1:
+        epoch = len(losses)
+        left = fabric.broadcast(budget.epochs_left(preset.epochs - epoch, epoch - first, fit_started))
+        end, total_batches = epoch + left, (epoch + left) * batches
+        plan = budget.plan(end - first)
+        step = (1 - schedule) / left / batches
+        # Its own generator for each epoch: a resumed run draws what the uninterrupted one would have drawn.
+        order = np.random.default_rng((config.seed, epoch)).permutation(count)
+        order += count * ((order + epoch) % versions)  # each epoch another version of each photo
+        shared.train()
+        began = time.monotonic()
+        sums = torch.zeros(2, device=fabric.device)
+        for done, rows in enumerate(np.array_split(order, batches)):
+            for group in optimizer.param_groups:
+                group["lr"] = preset.learning_rate * _rate(preset, schedule + done * step)
+            sums += _step(fabric, model, shared, optimizer, cache, rows)
+            at = epoch * batches + done + 1
+            loss = losses[-1] if losses else None
+            report(Progress("students", at, total_batches, loss, epoch=epoch + 1, epochs=end, plan=plan))
+        total = cast(Tensor, fabric.all_reduce(sums, reduce_op="mean")) / count
+        mean = (float(total[0]), float(total[1]))
+        budget.stepped(time.monotonic() - began)
+        if not all(map(math.isfinite, mean)):
+            raise TrainingError(
+                f"The loss is not finite in epoch {epoch + 1}: the run keeps the epoch before; "
+                "train again in full precision, or with another --seed."
+            )
+        losses.append(mean)
+        schedule = 1.0 if left == 1 else schedule + step * batches
+        if fabric.is_global_zero:
+            save_checkpoint(folder, _snapshot(model, optimizer, len(losses), schedule, budget.minutes, losses))
+        fabric.barrier()
+    return losses
+
+
+def _step(
+    fabric: Fabric,
+    model: RSTPM,
+    shared: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    cache: FeatureCache,
+    rows: NDArray[np.int64],
+) -> Tensor:
+    """One step of the optimiser on a batch, of which this process takes its part.
+
+    Gives the losses of (pair 1, pair 2), times the batch's images; their mean over the processes is the whole batch's.
+    """
+    mine = rows[fabric.global_rank :: fabric.world_size]
+    features = cache.batch(model, mine, fabric.device)
+    outputs = shared(features.source, features.deep, features.levels[3:])
+    levels_of_both = zip(model.distances, outputs, features.levels, strict=True)
+    levels = torch.stack([distance.loss(student, teacher) for distance, student, teacher in levels_of_both])
+    pairs = levels.view(2, 3).sum(1)  # (pair 1, pair 2), summed over levels
+    share = len(mine) * fabric.world_size / len(rows)  # processes may hold unequal parts of a batch
+    fabric.backward(pairs.sum() * share)
+    optimizer.step()
+    optimizer.zero_grad()
+    return pairs.detach() * len(rows) * share
+
+
+def _rate(preset: Preset, progress: float) -> float:
+    """Share of the peak learning rate: one-cycle (Smith, 2018) rises over three tenths, then falls, by cosines."""
+    if preset.schedule == "constant":
+        return 1.0
+    if progress < 0.3:
+        return 0.04 + 0.96 * (1 - math.cos(math.pi * progress / 0.3)) / 2
+    return (1 + math.cos(math.pi * (progress - 0.3) / 0.7)) / 2
+
+
+def _snapshot(
+    model: RSTPM,
+    optimizer: torch.optim.Optimizer,
+    epoch: int,
+    schedule: float,
+    minutes: float,
+    losses: Sequence[tuple[float, float]],
+) -> Checkpoint:
+    tensors = {f"model/{name}": value for name, value in trained_state(model).items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {
+            f"optimizer/{index}/{key}": torch.as_tensor(value) for key, value in state.items() if value is not None
+        }
+    return Checkpoint(epoch, schedule, minutes, tuple(losses), tensors)
+
+
+def _restore(model: RSTPM, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> None:
+    load_trained_state(model, checkpoint)
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in checkpoint.tensors.items():
+        if name.startswith("optimizer/"):
+            _, index, key = name.split("/")
+            state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,241 @@
+"""The time of a training: what each stage is expected to take, and how many epochs fit beside all others.
+
+A few images go through each stage's own code first. What the stages that are over took corrects what is expected of
+those to come, so that a box that becomes busy ends in time, too.
+"""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import nn
+
+from rstpm_edge.errors import UsageError
+from rstpm_edge.progress import duration
+
+from ..model.presets import Preset
+from ..model.rstpm import RSTPM, TeacherFeatures
+from .head_training import STEPS, measure_head
+from .residual_normalization import IMAGES
+from .rotation_detection import BANK, PROBES
+
+PROBE = 8  # images that go through each stage
+REPEATED = 2
+SOLVING = 2.0  # the fit of what is usual, in times that its images take
+FUSING = 2.0  # the calibration, in times that its images take
+WRONG = 3.0  # times at most that what was measured is corrected by
+OVER = 3.0  # times its limit that a training must take to be refused: a busy moment may make three of one
+
+# Before anything is measured: seconds of a hundred photos of a megapixel on two cores.
+FIRST_PLAN: Mapping[str, float] = {
+    "reading": 3.0,
+    "angles": 3.0,
+    "teachers": 8.0,
+    "students": 70.0,
+    "usual": 1.0,
+    "head": 25.0,
+    "calibration": 1.0,
+}
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Seconds. `epoch` is one of the students; `tail` is what follows them."""
+
+    angles: float
+    teachers: float
+    epoch: float
+    usual: float
+    head: float
+    calibration: float
+
+    @property
+    def tail(self) -> float:
+        """What follows the students."""
+        return self.usual + self.head + self.calibration
+
+    def times(self, factor: float) -> "Expected":
+        """The same on a machine that is so many times slower."""
+        return Expected(*(factor * seconds for seconds in vars(self).values()))
+
+
+class Budget:
+    """Counts the time of a training, and plans with what is left. `spent` are the minutes before it was interrupted."""
+
+    def __init__(self, max_minutes: float | None, spent: float = 0.0) -> None:
+        self.max_minutes = max_minutes
+        self._started = time.monotonic() - 60 * spent
+        self._expected: Expected | None = None
+        self._epoch: float | None = None  # seconds, as measured, and those of its steps alone
+        self._steps: float | None = None
+        self._over: dict[str, float] = {}  # seconds that stages took
+        self._stage: tuple[str, float] | None = None
+
+    @property
+    def minutes(self) -> float:
+        """What all of the training has taken so far."""
+        return (time.monotonic() - self._started) / 60
+
+    def begin(self, stage: str) -> None:
+        """Note that the stage before is over, and this one begins."""
+        now = time.monotonic()
+        if self._stage is not None:
+            name, since = self._stage
+            self._over[name] = self._over.get(name, 0.0) + now - since
+        self._stage = stage, now
+
+    def expect(self, expected: Expected) -> None:
+        """Plan with what was measured."""
+        self._expected = expected
+
+    def check(self, photos: int) -> str | None:
+        """What to say when one epoch alone ends too late for the limit. Raises UsageError when it is far too late."""
+        if self.max_minutes is None or self._expected is None:
+            return None
+        one = self._expected
+        least = self.minutes + (one.teachers + one.epoch + one.tail) / 60
+        if least <= self.max_minutes:
+            return None
+        enough = math.ceil(2.2 * least) / 2  # half minutes, and some room
+        sentence = (
+            f"--max-minutes {self.max_minutes:g} is too little for {photos} photos on this machine: one pass over "
+            f"them takes about {duration(60 * least)} with all that goes with it, and a good model many. Give at "
+            f"least {enough:g}, or fewer photos, or a smaller --size."
+        )
+        if least > OVER * self.max_minutes:
+            raise UsageError(sentence)
+        return f"{sentence} One pass is done all the same."
+
+    def stepped(self, seconds: float) -> None:
+        """Note what the steps of an epoch took, without what is done between epochs."""
+        self._steps = seconds
+
+    def epochs_left(self, most: int, done: int, since: float) -> int:
+        """How many more epochs fit, from 1 to `most`; `done` epochs took the time since `since` (time.monotonic)."""
+        if done:
+            self._epoch = (time.monotonic() - since) / done
+        expected = self._corrected()
+        pace = self._epoch if self._epoch is not None else expected.epoch if expected else 0.0
+        if self.max_minutes is None or pace <= 0:
+            return most
+        left = 60 * (self.max_minutes - self.minutes) - (expected.tail if expected else 0.0)
+        return max(1, min(most, int(left / pace)))
+
+    def likely_epochs(self, most: int) -> int:
+        """How many epochs will fit when the teachers are done, from 1 to `most`."""
+        expected = self._corrected()
+        if self.max_minutes is None or expected is None or expected.epoch <= 0:
+            return most
+        left = 60 * (self.max_minutes - self.minutes) - expected.teachers - expected.tail
+        return max(1, min(most, int(left / expected.epoch)))
+
+    def plan(self, epochs: float) -> Mapping[str, float]:
+        """What all stages of this session take, as Progress has it: those that are over, and those to come."""
+        expected = self._corrected()
+        if expected is None:
+            return FIRST_PLAN
+        plan = {
+            "angles": expected.angles,
+            "teachers": expected.teachers,
+            "students": epochs * expected.epoch,
+            "usual": expected.usual,
+            "head": expected.head,
+            "calibration": expected.calibration,
+        }
+        return {
+            **{name: self._over[name] for name in ("reading", "angles") if name in self._over},
+            **plan,
+            **self._over,
+        }
+
+    def _corrected(self) -> Expected | None:
+        """What is expected, by how much slower or faster an epoch is, or else the teachers were, than measured."""
+        expected = self._expected
+        if expected is None:
+            return None
+        took, measured = self._steps, expected.epoch
+        if took is None:
+            took, measured = self._over.get("teachers", expected.teachers), expected.teachers
+        factor = min(max(took / max(measured, 1e-9), 1 / WRONG), WRONG)
+        return replace(expected.times(factor), epoch=factor * expected.epoch if self._epoch is None else self._epoch)
+
+
+def expect(
+    fabric: Fabric, model: RSTPM, photos: NDArray[np.uint8], images: int, held_out: int, *, angles: bool
+) -> Expected:
+    """What the stages will take for `photos` (N, H, W, 3), learned from in `images` versions in all.
+
+    Nothing of `model`, which is on the device of `fabric`, is changed. The same for all processes.
+    """
+    device, some = fabric.device, photos[:: max(1, len(photos) // PROBE)][:PROBE]
+    was_training = model.training
+    model.eval()
+    with torch.random.fork_rng(devices=[]):
+        image = torch.from_numpy(some).to(device)
+        with torch.no_grad():
+            alone = _seconds(device, lambda: model.teacher1_alone(image)) / len(some)
+            both = _seconds(device, lambda: model.teachers(image)) / len(some)
+            features = model.prepare(image, *model.teachers(image))
+            look = _seconds(device, lambda: model.students(features.source, features.deep, features.levels[3:]))
+        step = _seconds(device, _step(fabric, model, features)) / len(some)
+        painted, of_step, count = measure_head(model, some, len(photos), device)
+    model.train(was_training)
+    look /= len(some)
+    expected = Expected(
+        angles=(BANK + PROBES) * alone if angles else 0.0,
+        teachers=images * both,
+        epoch=len(photos) * step,
+        usual=SOLVING * min(len(photos), IMAGES) * look if model.preset.distance == "surprise" else 0.0,
+        head=count * painted + STEPS * of_step,
+        calibration=FUSING * held_out * (both + look),
+    )
+    found: Expected = fabric.broadcast(expected)
+    return found
+
+
+def _step(fabric: Fabric, model: RSTPM, features: TeacherFeatures) -> Callable[[], None]:
+    """A step of the students' training, on a copy of them."""
+    students = copy.deepcopy(model.students).train()
+    optimizer = optimizer_of(students, model.preset)
+
+    def run() -> None:
+        with fabric.autocast():
+            outputs = students(features.source, features.deep, features.levels[3:])
+        levels = zip(model.distances, outputs, features.levels, strict=True)
+        torch.stack([distance.loss(student.float(), teacher) for distance, student, teacher in levels]).sum().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return run
+
+
+def optimizer_of(students: nn.Module, preset: Preset) -> torch.optim.Optimizer:
+    """The optimiser that a preset asks for, of what is trained in `students`."""
+    trained = [parameter for parameter in students.parameters() if parameter.requires_grad]
+    if preset.optimizer == "sgd":
+        return torch.optim.SGD(trained, preset.learning_rate, momentum=0.9, weight_decay=preset.weight_decay)
+    return torch.optim.AdamW(trained, preset.learning_rate, weight_decay=preset.weight_decay)
+
+
+def _seconds(device: torch.device, work: Callable[[], object]) -> float:
+    """What `work` takes at best after a first time, which is slower; whatever else runs hits few of them."""
+    work()
+    times = []
+    for _ in range(REPEATED):
+        _finish(device)
+        start = time.monotonic()
+        work()
+        _finish(device)
+        times.append(time.monotonic() - start)
+    return min(times)
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

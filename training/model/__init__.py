@@ -1,0 +1,1 @@
+"""Teachers, students, and the maps between them, in PyTorch."""

@@ -1,0 +1,190 @@
+"""The whole of RSTPM as one module: images in, anomaly maps out: six, six more of evidence, and one of a head."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rstpm_edge.model.metadata import evidence_names, head_names, map_names
+
+from .anomaly_maps import AnomalyMaps
+from .feature_distance import Distance
+from .presets import Preset
+from .segmentation_head import DiscriminativeHead
+from .students import EdgeReconstructionStudent, EdgeStudent, PaperReconstructionStudent
+from .teachers import BackboneStudent, Teacher, load_teacher
+
+DEEPEST = 32  # the stride of teacher 1, relative to what it sees, at which student 2 starts
+
+
+@dataclass(frozen=True)
+class TeacherFeatures:
+    """What the students start from and what they must give, standardised."""
+
+    source: Tensor  # for student 1: the image (B, 3, H, W), normalised, or teacher 1's stem (B, C, H/s, W/s)
+    deep: Tensor  # for student 2: teacher 1's (B, C, h, w), 32 · teacher1_shrink smaller than the image
+    levels: list[Tensor]  # six targets: teacher 1's three levels, then teacher 2's, (B, C, H/stride, W/stride)
+
+
+class RSTPM(nn.Module):
+    """Two frozen teachers, two students, and the maps between them.
+
+    Submodules are named as their nodes appear in the exported graph.
+    """
+
+    def __init__(self, preset: Preset, weights: Mapping[str, str] | None = None) -> None:
+        super().__init__()
+        strides, shrinks = preset.strides, (preset.teacher1_shrink, preset.teacher2_shrink)
+        deepest = DEEPEST * shrinks[0]
+        self.preset = preset
+        self.map_names = map_names(strides)
+        self.output_names: tuple[str, ...] = self.map_names
+        if preset.distance == "surprise":
+            self.output_names += evidence_names(strides)
+        if preset.has_head:
+            self.output_names += head_names(strides)
+        stem = [] if preset.shared_stem is None else [preset.shared_stem]
+        self.strides1 = sorted({*stem, *strides, deepest})  # of teacher 1's features, relative to the image
+        self.teacher1 = load_teacher(preset.teacher1, [stride // shrinks[0] for stride in self.strides1], weights)
+        self.teacher2 = load_teacher(preset.teacher2, [stride // shrinks[1] for stride in strides], weights)
+        channels1 = dict(zip(self.strides1, self.teacher1.channels, strict=True))
+        targets1, targets2 = [channels1[stride] for stride in strides], self.teacher2.channels
+        student1: nn.Module
+        student2: nn.Module
+        if preset.students == "edge":
+            source = (channels1[stem[0]], stem[0]) if stem else (3, 1)
+            student1 = EdgeStudent(*source, targets1, strides, preset.student1_widths, preset.student1_blocks)
+            student2 = EdgeReconstructionStudent(
+                channels1[deepest],
+                targets2,
+                strides,
+                preset.student2_widths,
+                preset.student2_blocks,
+                deepest,
+                attention=preset.attention,
+            )
+        else:
+            student1 = BackboneStudent(preset.teacher1, strides)
+            student2 = PaperReconstructionStudent(channels1[deepest], targets2, strides, attention=preset.attention)
+        self.students = Students(student1, student2)
+        self.standardize1 = ChannelStatistics(self.teacher1.channels if preset.standardize else ())
+        self.standardize2 = ChannelStatistics(self.teacher2.channels if preset.standardize else ())
+        self.normalize1 = Normalization(self.teacher1)
+        self.normalize2 = Normalization(self.teacher2)
+        self.maps = AnomalyMaps(preset, self.map_names, (*targets1, *targets2))
+
+    @property
+    def distances(self) -> list[Distance]:
+        """The six distances in the order of `map_names`."""
+        return cast(list[Distance], list(self.maps.distances.values()))
+
+    @property
+    def head(self) -> DiscriminativeHead | None:
+        """The head, where the preset has one."""
+        return self.maps.head
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """`image` (B, H, W, 3), uint8 RGB -> maps (B, H/stride, W/stride) in the order of `output_names`."""
+        features = self.prepare(image, *self.teachers(image))
+        students = self.students(features.source, features.deep, features.levels[3:])
+        maps: list[Tensor] = self.maps(students, features.levels)
+        return maps
+
+    def teachers(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """`image` (B, H, W, 3), uint8 RGB -> both teachers' features, as they come: what a cache may keep."""
+        x = _channels_first(image)
+        shrinks = (self.preset.teacher1_shrink, self.preset.teacher2_shrink)
+        seen = {shrink: _reduced(x, shrink) for shrink in shrinks}
+        return self.teacher1(self.normalize1(seen[shrinks[0]])), self.teacher2(self.normalize2(seen[shrinks[1]]))
+
+    def teacher1_alone(self, image: Tensor) -> list[Tensor]:
+        """The first of what `teachers` gives, without the work of teacher 2."""
+        features: list[Tensor] = self.teacher1(
+            self.normalize1(_reduced(_channels_first(image), self.preset.teacher1_shrink))
+        )
+        return features
+
+    def prepare(self, image: Tensor, raw1: Sequence[Tensor], raw2: Sequence[Tensor]) -> TeacherFeatures:
+        """What `teachers` gave for `image` -> what the students take and must give."""
+        features1 = dict(zip(self.strides1, self.standardize1(raw1), strict=True))
+        if self.preset.shared_stem is None:
+            source = self.normalize1(_channels_first(image))
+        else:
+            source = features1[self.preset.shared_stem]
+        levels1 = [features1[stride] for stride in self.preset.strides]
+        return TeacherFeatures(source, features1[self.strides1[-1]], [*levels1, *self.standardize2(raw2)])
+
+
+def _channels_first(image: Tensor) -> Tensor:
+    """(B, H, W, 3), uint8 -> (B, 3, H, W), float32."""
+    return image.float().permute(0, 3, 1, 2)  # in this order: TensorRT takes uint8 to nothing but a cast
+
+
+def _reduced(x: Tensor, shrink: int) -> Tensor:
+    return functional.avg_pool2d(x, shrink) if shrink > 1 else x
+
+
+class Students(nn.Module):
+    """Both students: what is trained, and what a checkpoint holds."""
+
+    def __init__(self, student1: nn.Module, student2: nn.Module) -> None:
+        super().__init__()
+        self.student1 = student1
+        self.student2 = student2
+
+    def forward(self, source: Tensor, deep: Tensor, levels2: Sequence[Tensor]) -> list[Tensor]:
+        """Six features: imitations of teacher 1's, then reconstructions of teacher 2's (`levels2`, for the gates)."""
+        return [*self.student1(source), *self.student2(deep, levels2)]
+
+
+class ChannelStatistics(nn.Module):
+    """Scales each channel of each level to mean 0 and deviation 1 over the training images.
+
+    A distance sums over channels; without this, a few loud ones decide it. Made for no channels, it changes nothing.
+    """
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.active = len(channels) > 0
+        for i, count in enumerate(channels):
+            self.register_buffer(f"offset_{i}", torch.zeros(1, count, 1, 1))
+            self.register_buffer(f"scale_{i}", torch.ones(1, count, 1, 1))
+
+    def set(self, level: int, mean: Tensor, std: Tensor) -> None:
+        """Use these (C,) statistics; a channel that never varies keeps its scale."""
+        std = torch.where(std > 1e-6, std, torch.ones_like(std))
+        self.get_buffer(f"scale_{level}").copy_((1 / std)[None, :, None, None])
+        self.get_buffer(f"offset_{level}").copy_((-mean / std)[None, :, None, None])
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        if not self.active:
+            return list(features)
+        # As a depthwise convolution, which runtimes take as it lies between others, in their own layout.
+        return [
+            functional.conv2d(
+                feature,
+                self.get_buffer(f"scale_{i}").view(-1, 1, 1, 1),
+                self.get_buffer(f"offset_{i}").flatten(),
+                groups=feature.shape[1],
+            )
+            for i, feature in enumerate(features)
+        ]
+
+
+class Normalization(nn.Module):
+    """Brings an image (B, 3, H, W) from 0…255 to the range that a teacher was trained with."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, teacher: Teacher) -> None:
+        super().__init__()
+        # Not persistent: they belong to the teacher, not to what was trained.
+        self.register_buffer("mean", 255 * torch.tensor(teacher.mean)[:, None, None], persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(teacher.std)[:, None, None], persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return (image - self.mean) / self.std
