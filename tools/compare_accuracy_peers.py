@@ -6,10 +6,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 from anomalib_venv import run_quietly
@@ -92,7 +92,7 @@ def write_inputs(folder: Path, data: Path, test: NDArray[np.uint8], teacher_name
     np.save(folder / "test.npy", test)
     teacher = load_teacher(teacher_name, TEACHER_STRIDES)
     save_file(teacher.backbone.state_dict(), folder / "teacher.safetensors")
-    layers = layer_names(list(teacher.backbone.feature_info), TEACHER_STRIDES)
+    layers = layer_names(list(cast(Iterable[Mapping[str, Any]], teacher.backbone.feature_info)), TEACHER_STRIDES)
     mean, std = (torch.tensor(each)[:, None, None] for each in (teacher.mean, teacher.std))
     image = (torch.from_numpy(train[:1]).permute(0, 3, 1, 2) / 255 - mean) / std
     with torch.no_grad():

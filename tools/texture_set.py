@@ -83,7 +83,7 @@ def crack(image: Field, other: Field, draw: Draw) -> tuple[Field, Mask]:
 def hole(image: Field, other: Field, draw: Draw) -> tuple[Field, Mask]:
     where = blob(len(image), draw.uniform(0.02, 0.055) * len(image), draw)
     inside = blur(where, 1.2)
-    rim = (blur(where, 2.5) - inside).clip(0, 1)
+    rim = float32((blur(where, 2.5) - inside).clip(0, 1))
     return blend(blend(image, 0.0, 0.75 * inside), 255.0, 0.4 * rim), where > 0
 
 
@@ -160,7 +160,7 @@ def round_part(photo: Field, size: int) -> tuple[Shot, Mask]:
         turned = cv2.warpAffine(
             upright(draw), matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
         )
-        ground = np.full_like(turned, GROUND)
+        ground = np.full(turned.shape, GROUND, np.float32)
         move = np.array([[1, 0, draw.normal(0, 0.008 * size)], [0, 1, draw.normal(0, 0.008 * size)]])
         on_ground = blend(ground, float32(turned), share)
         return float32(cv2.warpAffine(on_ground, move, (size, size), borderMode=cv2.BORDER_REPLICATE))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rstpm_edge.atomic_files import check_writable, write_bytes, write_json
-from rstpm_edge.cli.common import check_no_picture, real, training_module
+from rstpm_edge.cli.common import check_no_picture, real, training_packages
 from rstpm_edge.cli.progress import parse_size, parse_weights, show_progress
 from rstpm_edge.cli.terminal import say, say_table
 from rstpm_edge.errors import UsageError
@@ -54,8 +54,10 @@ def audit(ctx: click.Context, /, data: Path, output: Path, json_file: Path | Non
       rstpm-edge audit photos/good
       rstpm-edge audit photos/good --most 20 -o bracket.png --json bracket.json
     """
+    with training_packages():
+        from rstpm_edge.training.audit import audit as module
+        from rstpm_edge.training.audit import contact_sheet as sheet
     _check_outputs(data, output, json_file)
-    module, sheet = training_module("audit.audit"), training_module("audit.contact_sheet")
     with show_progress() as report:
         found = module.audit(
             data,

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import click
 
-from rstpm_edge.cli.common import RATE, Command, training_module
+from rstpm_edge.cli.common import RATE, Command, training_packages
 from rstpm_edge.cli.progress import parse_overrides, parse_size, parse_weights, show_progress
 from rstpm_edge.cli.terminal import say, say_table
 from rstpm_edge.errors import TrainingError, UsageError
@@ -70,13 +70,13 @@ def benchmark(output: Path, **options: Any) -> None:
       rstpm-edge benchmark mvtec_anomaly_detection --dataset mvtec --preset paper \\
           --weights resnet18=resnet18.pth --weights resnet50=resnet50.pth
     """
+    with training_packages():
+        from rstpm_edge.training.benchmark import results, run
     plan, categories, machine = parse_benchmark(options)
     with show_progress() as report:
-        found = training_module("benchmark.run").run_benchmark(
-            plan, categories, output, machine, report=report, say=report.say
-        )
+        found = run.run_benchmark(plan, categories, output, machine, report=report, say=report.say)
     if found.results:
-        say_table(training_module("benchmark.results").text_table(found.results))
+        say_table(results.text_table(found.results))
         say("")
         say(f"Tables and figures: {output / 'benchmark.md'}, {output / 'benchmark.json'}")
     refuse_failures(found.failures)
@@ -84,12 +84,18 @@ def benchmark(output: Path, **options: Any) -> None:
 
 def parse_benchmark(options: dict[str, Any]) -> tuple[Any, Any, Any]:
     """What `benchmark_options` gave as a Plan, its categories and a Machine. Raises UsageError, DatasetError."""
-    preset = training_module("model.presets").preset_with_teachers(options["preset"], None, None)
-    plan = training_module("benchmark.plan").Plan(
+    with training_packages():
+        from rstpm_edge.training.benchmark import plan as plan_module
+        from rstpm_edge.training.data import datasets
+        from rstpm_edge.training.learning import machine as machine_module
+        from rstpm_edge.training.learning import options as options_module
+        from rstpm_edge.training.model import preset_overrides, presets
+    preset = presets.preset_with_teachers(options["preset"], None, None)
+    plan = plan_module.Plan(
         dataset=options["dataset"],
         data=options["root"],
-        options=training_module("learning.options").TrainingOptions(
-            preset=training_module("model.preset_overrides").override(preset, parse_overrides(options["overrides"])),
+        options=options_module.TrainingOptions(
+            preset=preset_overrides.override(preset, parse_overrides(options["overrides"])),
             size=parse_size(options["size"]),
             weights=parse_weights(options["weights"]),
             **{name: options[name] for name in ("epochs", "max_minutes", "resize", "holdout")},
@@ -100,8 +106,8 @@ def parse_benchmark(options: dict[str, Any]) -> tuple[Any, Any, Any]:
         reports=options["reports"],
     )
     chosen = [name.strip() for name in (options["categories"] or "").split(",") if name.strip()]
-    categories = training_module("data.datasets").load_categories(options["root"], options["dataset"], chosen)
-    return plan, categories, training_module("learning.machine").Machine(options["device"], options["precision"])
+    categories = datasets.load_categories(options["root"], options["dataset"], chosen)
+    return plan, categories, machine_module.Machine(options["device"], options["precision"])
 
 
 def compare(
@@ -111,10 +117,10 @@ def compare(
 
     Returns the Benchmark of each. Raises TrainingError where one of them is not complete.
     """
+    with training_packages():
+        from rstpm_edge.training.benchmark import run
     with show_progress() as report:
-        found = training_module("benchmark.run").run_comparison(
-            title, plans, categories, output, machine, report=report, say=report.say
-        )
+        found = run.run_comparison(title, plans, categories, output, machine, report=report, say=report.say)
     say_table((output / "comparison.md").read_text().rstrip())
     refuse_failures([failure for one in found.values() for failure in one.failures])
     return cast(Mapping[str, Any], found)

@@ -1,8 +1,8 @@
 """Options and output that several commands share."""
 
-import importlib
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -152,10 +152,11 @@ def check_no_picture(option: str, file: Path | None) -> None:
         raise UsageError(f"{option} does not write a picture: give it a name other than {file}.")
 
 
-def training_module(name: str) -> Any:
-    """A module of rstpm_edge.training, imported when it is needed. Raises UsageError where its packages are missing."""
+@contextlib.contextmanager
+def training_packages() -> Iterator[None]:
+    """Imports of rstpm_edge.training stand inside: raises UsageError where the packages that it needs are missing."""
     try:
-        return importlib.import_module(f"rstpm_edge.training.{name}")
+        yield
     except ImportError as error:
         raise UsageError(
             f"This command needs packages for training ({error.name or error} is missing): "

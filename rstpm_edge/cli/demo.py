@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from rstpm_edge.atomic_files import drop_link, make_folder
-from rstpm_edge.cli.common import training_module
+from rstpm_edge.cli.common import training_packages
 from rstpm_edge.cli.export import say_export
 from rstpm_edge.cli.infer import infer
 from rstpm_edge.cli.progress import Display, show_progress
@@ -35,7 +35,12 @@ def demo(ctx: click.Context, data: Path | None, output: Path, max_minutes: float
       rstpm-edge demo
       rstpm-edge demo --data mvtec/bottle --output bottle
     """
-    module = training_module("learning.train")
+    with training_packages():
+        from rstpm_edge.training.data import images as images_module
+        from rstpm_edge.training.demo import part
+        from rstpm_edge.training.export import export
+        from rstpm_edge.training.learning import options as options_module
+        from rstpm_edge.training.learning import train as module
     make_folder(output)
     model = output / "model.onnx"
     with show_progress() as display:
@@ -43,19 +48,19 @@ def demo(ctx: click.Context, data: Path | None, output: Path, max_minutes: float
         if data is None:
             data = output / "data"
             say(f"Rendering photos of a machined part into {data} …")
-            training_module("demo.part").write_dataset(data, seed=seed, progress=whole.rendering)
-        picked = _picked(training_module("data.images").test_images(data))  # before the work: it may have none
+            part.write_dataset(data, seed=seed, progress=whole.rendering)
+        picked = _picked(images_module.test_images(data))  # before the work: it may have none
         display.pause()
-        for sentence in training_module("data.images").about_test_folders(data):
+        for sentence in images_module.about_test_folders(data):
             say(sentence)
         say(f"Training on the good images of {data} …")
-        options = training_module("learning.options").TrainingOptions(max_minutes=max_minutes, seed=seed)
+        options = options_module.TrainingOptions(max_minutes=max_minutes, seed=seed)
         run = module.train(data, options, folder=_fresh(output / "run"), report=whole)
         display.pause()
         say_run(run)
         whole.exporting(0, 1)
         drop_link(model)
-        exported = training_module("export.export").export(run, model)
+        exported = export.export(run, model)
         whole.exporting(1, 1)
     say_export(exported)
     images = [str(image) for image in picked]

@@ -15,7 +15,7 @@ from rstpm_edge.cli.common import (
     provider_option,
     real,
     size_change_option,
-    training_module,
+    training_packages,
 )
 from rstpm_edge.cli.progress import show_progress
 from rstpm_edge.cli.terminal import say, say_note, say_table
@@ -78,13 +78,17 @@ def evaluate(
       rstpm-edge evaluate mvtec/bottle --alpha 5% --mask bottle-mask.png
       rstpm-edge evaluate mvtec/bottle --model bottle.onnx --report bottle.html --json bottle.json
     """
-    module = training_module("evaluation.evaluate")
-    write_report = training_module("report.html").write_report if report_file else None
+    with training_packages():
+        from rstpm_edge.training.data import images
+        from rstpm_edge.training.evaluation import evaluate as module
+        from rstpm_edge.training.evaluation import predict
+        from rstpm_edge.training.report import html
+    write_report = html.write_report if report_file else None
     _check_outputs(model, json_file, report_file)
     notes: list[str] = []
     with show_progress(PLAN if report_file else {name: PLAN[name] for name in MEASURING}) as display:
         try:
-            predictions = training_module("evaluation.predict").predict(
+            predictions = predict.predict(
                 data,
                 model,
                 threads=threads,
@@ -98,7 +102,7 @@ def evaluate(
                 allow_size_change=allow_size_change,
                 notify=notes.append,
             )
-        except training_module("data.images").MissingMasks as error:
+        except images.MissingMasks as error:
             more = "Add them, or go on without them in the pixel metrics: --skip-unmasked."
             raise DatasetError(f"{error} {more}") from error
         result = module.measure(predictions, progress=lambda done, total: display(Progress("measuring", done, total)))
@@ -106,7 +110,7 @@ def evaluate(
         for note in notes:  # not into the bar
             say_note(note)
         say_table(format_evaluation(result))  # first, so that a full disk does not lose it
-        for sentence in training_module("data.images").about_test_folders(data):
+        for sentence in images.about_test_folders(data):
             say(sentence)
         if threshold is not None or alpha is not None:
             say(f"Threshold {result.threshold:.4g}, for at most {result.alpha:.3g} of good parts rejected.")

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from rstpm_edge.atomic_files import check_writable
-from rstpm_edge.cli.common import check_no_picture, images_below, model_option, size_change_option, training_module
+from rstpm_edge.cli.common import check_no_picture, images_below, model_option, size_change_option, training_packages
 from rstpm_edge.cli.progress import parse_margins, show_progress
 from rstpm_edge.cli.terminal import say, say_table
 from rstpm_edge.cpu import advice
@@ -56,6 +56,10 @@ def export(
       rstpm-edge export runs/2026-01-31_12-00-00 -o bracket.onnx --fused
       rstpm-edge export --int8 -o bracket-int8.onnx
     """
+    with training_packages():
+        from rstpm_edge.training.export import export as module
+        from rstpm_edge.training.learning import run_folder
+        from rstpm_edge.training.quantization import acceptance, reduced_precision
     if int8 and fp16:
         raise UsageError("Give either --int8 or --fp16; each makes a file of its own.")
     if symmetric and not int8:
@@ -63,17 +67,16 @@ def export(
     if not (int8 or fp16) and (data is not None or margins):
         raise UsageError("--data and --margin go with --int8 or --fp16 only; a float32 export needs neither.")
     limits = parse_margins(margins)
-    module = training_module("export.export")
     check_no_picture("-o", output)
     check_writable(output)
-    reduction = training_module("quantization.reduced_precision").Reduction(
+    reduction = reduced_precision.Reduction(
         precision="int8" if int8 else "fp16" if fp16 else "fp32",
         symmetric=symmetric,
         data=data,
-        margins=training_module("quantization.acceptance").checked_margins(limits),
+        margins=acceptance.checked_margins(limits),
     )
-    run = run or training_module("learning.run_folder").newest_run()
-    with show_progress(training_module("quantization.reduced_precision").PLANS.get(reduction.precision)) as report:
+    run = run or run_folder.newest_run()
+    with show_progress(reduced_precision.PLANS.get(reduction.precision)) as report:
         found = module.export(
             run,
             output,
@@ -143,11 +146,14 @@ def verify(paths: tuple[Path, ...], model: Path, run: Path | None, most: int, al
     Example:
       rstpm-edge verify photos/good
     """
+    with training_packages():
+        from rstpm_edge.training.export import verify as verify_module
+        from rstpm_edge.training.learning import run_folder
     images = [image for path in paths for image in (images_below(path) if path.is_dir() else [path])]
     chosen = [images[i * len(images) // most] for i in range(most)] if len(images) > most else images
-    run = run or training_module("learning.run_folder").newest_run()
+    run = run or run_folder.newest_run()
     with show_progress() as display:
-        result = training_module("export.verify").verify(
+        result = verify_module.verify(
             run, model, chosen, allow_size_change=allow_size_change, notify=display.say, report=display
         )
     say(

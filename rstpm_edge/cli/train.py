@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from rstpm_edge.cli.common import RATE, training_module
+from rstpm_edge.cli.common import RATE, training_packages
 from rstpm_edge.cli.progress import parse_overrides, parse_size, parse_weights, show_progress
 from rstpm_edge.cli.terminal import say
 from rstpm_edge.errors import UsageError
@@ -80,9 +80,13 @@ def train(ctx: click.Context, /, data: Path | None, **options: Any) -> None:
       rstpm-edge train photos/good --set fusion=paper --set attention=false
       rstpm-edge train --resume runs/2026-01-31_12-00-00
     """
-    module = training_module("learning.train")
-    presets = training_module("model.presets")
-    machine = training_module("learning.machine").Machine(options["device"], options["precision"], options["processes"])
+    with training_packages():
+        from rstpm_edge.training.data import images
+        from rstpm_edge.training.learning import machine as machine_module
+        from rstpm_edge.training.learning import options as options_module
+        from rstpm_edge.training.learning import train as module
+        from rstpm_edge.training.model import preset_overrides, presets
+    machine = machine_module.Machine(options["device"], options["precision"], options["processes"])
     with show_progress() as report:
         if options["resume"] is not None:
             if data is not None:
@@ -93,7 +97,7 @@ def train(ctx: click.Context, /, data: Path | None, **options: Any) -> None:
             raise UsageError("Give DATA, a folder of good images, or --resume RUN.")
         else:
             preset = presets.preset_with_teachers(options["preset"], options["teacher1"], options["teacher2"])
-            preset = training_module("model.preset_overrides").override(preset, parse_overrides(options["overrides"]))
+            preset = preset_overrides.override(preset, parse_overrides(options["overrides"]))
             chosen = {
                 name: options[name]
                 for name in (
@@ -108,7 +112,7 @@ def train(ctx: click.Context, /, data: Path | None, **options: Any) -> None:
                 )
             }
             roi = None if options["roi"] is None else parse_roi(options["roi"])
-            parsed = training_module("learning.options").TrainingOptions(
+            parsed = options_module.TrainingOptions(
                 roi=roi,
                 bits=None if options["bits"] == "auto" else int(options["bits"]),
                 preset=preset,
@@ -117,9 +121,9 @@ def train(ctx: click.Context, /, data: Path | None, **options: Any) -> None:
                 **chosen,
             )
             run = module.train(data, parsed, machine, report=report)
-    if training_module("learning.machine").is_first_process():
+    if machine_module.is_first_process():
         say_run(run)
-        for sentence in training_module("data.images").about_training_folder(data) if data is not None else ():
+        for sentence in images.about_training_folder(data) if data is not None else ():
             say(sentence)
 
 
@@ -138,7 +142,9 @@ def _refuse_others(ctx: click.Context) -> None:
 
 def say_run(run: Path) -> None:
     """What the quality manager asks: how often will it reject a good part, and how do you know?"""
-    module = training_module("learning.run_folder")
+    with training_packages():
+        from rstpm_edge.training.learning import convergence
+        from rstpm_edge.training.learning import run_folder as module
     summary, config = module.load_summary(run), module.load_config(run)
     calibration, held = summary.calibration, len(config.holdout)
     epochs = "one epoch" if summary.epochs == 1 else f"{summary.epochs} epochs"
@@ -154,7 +160,7 @@ def say_run(run: Path) -> None:
         say(f"The {held} held-out images allow no smaller rate; 0.01 takes 99 of them.")
     _say_odd_one(summary)
     _say_dial(calibration)
-    if reason := training_module("learning.convergence").unfinished(summary.losses):
+    if reason := convergence.unfinished(summary.losses):
         say(f"This training is not done: {reason}. Train longer, with more --max-minutes or --epochs.")
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
+
+from rstpm_edge.sources.frames import utc_time
 
 if TYPE_CHECKING:
     from rstpm_edge.result import Result
@@ -42,14 +43,6 @@ def verdict_fields(frame: "Frame", result: "Result", milliseconds: float) -> dic
     if result.roi != (0, 0, width, height):
         fields["roi"] = result.roi
     return fields
-
-
-def utc_time(seconds: float) -> str | None:
-    """Seconds since 1970 as 2026-01-31T12:00:00.250+00:00; None outside the years 1 to 9999, which files may claim."""
-    try:
-        return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
-    except (ValueError, OverflowError, OSError):
-        return None
 
 
 def failure_fields(failure: "Failure") -> dict[str, Any]:

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from rstpm_edge.errors import ImageError, SourceError, UsageError
 from rstpm_edge.image.preprocess import three_channels, to_rgb
-from rstpm_edge.outputs.verdict_json import utc_time
 from rstpm_edge.printable import without_password
 from rstpm_edge.sources.capture import Damage, open_video
-from rstpm_edge.sources.frames import Every, Frame, SourceReport
+from rstpm_edge.sources.frames import Every, Frame, SourceReport, utc_time
 
 TIMEOUT_MS = 5000  # for opening a stream, and for each of its frames; then it counts as lost
 CLOSING = 12.0  # seconds; OpenCV waits 10 for a frame of a camera

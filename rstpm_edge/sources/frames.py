@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
@@ -73,3 +74,11 @@ def parse_every(text: str) -> Every:
     if re.fullmatch(r"[0-9]{0,9}\.?[0-9]{1,9}s", text) and float(text[:-1]):
         return Every(seconds=float(text[:-1]))
     raise UsageError(f"--every is a number of frames or a time, such as 10 or 0.5s, not {text!r}.")
+
+
+def utc_time(seconds: float) -> str | None:
+    """Seconds since 1970 as 2026-01-31T12:00:00.250+00:00; None outside the years 1 to 9999, which files may claim."""
+    try:
+        return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError, OSError):
+        return None
