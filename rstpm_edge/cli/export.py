@@ -56,10 +56,6 @@ def export(
       rstpm-edge export runs/2026-01-31_12-00-00 -o bracket.onnx --fused
       rstpm-edge export --int8 -o bracket-int8.onnx
     """
-    with training_packages():
-        from rstpm_edge.training.export import export as module
-        from rstpm_edge.training.learning import run_folder
-        from rstpm_edge.training.quantization import acceptance, reduced_precision
     if int8 and fp16:
         raise UsageError("Give either --int8 or --fp16; each makes a file of its own.")
     if symmetric and not int8:
@@ -69,6 +65,10 @@ def export(
     limits = parse_margins(margins)
     check_no_picture("-o", output)
     check_writable(output)
+    with training_packages():
+        from rstpm_edge.training.export import export as module
+        from rstpm_edge.training.learning import run_folder
+        from rstpm_edge.training.quantization import acceptance, reduced_precision
     reduction = reduced_precision.Reduction(
         precision="int8" if int8 else "fp16" if fp16 else "fp32",
         symmetric=symmetric,
