@@ -368,7 +368,7 @@ bool is_whole_ac_scan(rstpm::ProgressiveComponent& component, const py::buffer& 
 }  // namespace
 
 PYBIND11_MODULE(_native, module) {
-    module.doc() = "Kernels; use rstpm_edge.fusion and rstpm_edge.image.";
+    module.doc() = "Kernels; use rstpm_edge.postprocess and rstpm_edge.image.";
     module.def("available_kernels", &available_kernels);
     module.def("default_kernel", &default_kernel);
     module.def("resize", &resize, py::arg("image"), py::arg("out"), py::arg("bgr"), py::arg("threads") = 1,

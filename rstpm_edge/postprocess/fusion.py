@@ -1,7 +1,7 @@
 """Six anomaly maps into one, with its maximum: the step after the network, in C++.
 
 Bilinear upsampling is linear, so both maps of a level are combined before it, and three upsamplings serve six
-maps. `rstpm_edge.fusion_reference` says in a few lines of NumPy what is computed.
+maps. `rstpm_edge.postprocess.reference` says in a few lines of NumPy what is computed.
 """
 
 from __future__ import annotations

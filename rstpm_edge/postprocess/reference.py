@@ -50,7 +50,7 @@ def fuse(
     smoothing_sigma: float = 0.0,
     head: HeadMap | None = None,
 ) -> tuple[Float64, Float64, NDArray[np.int64]]:
-    """As `rstpm_edge.fusion.Fuser`: six maps (N, h, w) give map (N, H, W), score (N,), position (N, 2).
+    """As `rstpm_edge.postprocess.fusion.Fuser`: six maps (N, h, w) give map (N, H, W), score (N,), position (N, 2).
 
     With `head` there is a seventh map.
     """
@@ -75,7 +75,7 @@ def fuse(
 
 
 def score(maps: Sequence[NDArray[Any]], bundle: Bundle) -> tuple[Float64, Float64]:
-    """As `rstpm_edge.scoring.Scorer`: the bundle's outputs give map (N, H, W) and score (N,)."""
+    """As `rstpm_edge.postprocess.scoring.Scorer`: the bundle's outputs give map (N, H, W) and score (N,)."""
     size, evidence = (bundle.height, bundle.width), bundle.evidence
     fused, peak, _ = fuse([*maps[:6], maps[-1]], size, **vars(bundle.fusion))
     if evidence is None:

@@ -73,8 +73,9 @@ class SurpriseDistance(nn.Module):
 
     It outlines well.
 
-    The second map is the paper's distance in the place of E, for the evidence of `rstpm_edge.bundle.Evidence`: an angle
-    judges images well, also where there is little to see, but lights up wherever noise turns a weak feature.
+    The second map is the paper's distance in the place of E, for the evidence of
+    `rstpm_edge.model.metadata.Evidence`: an angle judges images well, also where there is little to see, but lights up
+    wherever noise turns a weak feature.
 
         M_angle = (1 − cos(F_S, F_T) − usual) / √(its usual deviation)
 
