@@ -4,12 +4,14 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <limits>
 #include <memory>
 #include <new>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -24,6 +26,9 @@ namespace py = pybind11;
 namespace {
 
 const char* const kMapNames[RSTPM_MAPS] = {"stpm_a", "stpm_b", "stpm_c", "recon_a", "recon_b", "recon_c"};
+const char* const kScoreMapNames[RSTPM_MAPS] = {"score map stpm_a",  "score map stpm_b",
+                                                "score map stpm_c",  "score map recon_a",
+                                                "score map recon_b", "score map recon_c"};
 
 std::string kernel_names(const char* (*list)(size_t)) {
     std::string names;
@@ -47,8 +52,9 @@ void raise_on_error(rstpm_status status, const char* kernel = nullptr) {
         case RSTPM_BAD_STATISTICS:
             throw py::value_error(
                 "mean, std and weights must be finite, every std positive and no denormal number, |mean| at "
+                "most 1e12 and |weight / std| at most 1e24; map_weight must lie in 0..1e12, and |bias| at "
                 "most "
-                "1e12 and |weight / std| at most 1e24");
+                "1e12");
         case RSTPM_BAD_SMOOTHING:
             throw py::value_error(
                 "smoothing_sigma must be 0 (off) or from 0.01 to 64 output pixels, and at most the output's "
@@ -119,31 +125,71 @@ py::array_t<float> new_output(py::ssize_t batch, int height, int width) {
                               static_cast<float*>(memory), owner);
 }
 
-void copy_six(const std::vector<float>& values, const char* name, float* to) {
+template <typename T>
+void copy_six(const std::vector<T>& values, const char* name, T* to) {
     if (values.size() != RSTPM_MAPS)
         throw py::value_error(std::string(name) + " must have 6 values, one per map, not " +
                               std::to_string(values.size()));
     std::copy(values.begin(), values.end(), to);
 }
 
+template <typename Config>
+void set_sizes(const std::vector<std::pair<int, int>>& map_sizes, std::pair<int, int> size, Config* config) {
+    if (map_sizes.size() != RSTPM_LEVELS)
+        throw py::value_error("map_sizes must have 3 (height, width) pairs, one per level, not " +
+                              std::to_string(map_sizes.size()));
+    for (int l = 0; l < RSTPM_LEVELS; ++l) {
+        config->level_height[l] = map_sizes[l].first;
+        config->level_width[l] = map_sizes[l].second;
+    }
+    config->height = size.first;
+    config->width = size.second;
+}
+
+std::int32_t mode_named(const std::string& mode) {
+    if (mode != "normalized" && mode != "paper")
+        throw py::value_error("mode must be 'normalized' or 'paper', not '" + mode + "'");
+    return mode == "paper" ? RSTPM_PAPER : RSTPM_NORMALIZED;
+}
+
+// Results of a call: on the stack, so that a call for a few images allocates nothing.
+template <typename Result>
+struct Results {
+    explicit Results(py::ssize_t count) {
+        if (count > kOnStack) on_heap = std::make_unique<Result[]>(count);
+    }
+    Result* data() { return on_heap != nullptr ? on_heap.get() : on_stack; }
+
+    // (score, position, first image without a finite score or -1)
+    std::tuple<py::array_t<float>, py::array_t<std::int32_t>, py::ssize_t> arrays(py::ssize_t batch) {
+        py::array_t<float> score(batch);
+        py::array_t<std::int32_t> position({batch, py::ssize_t{2}});
+        float* score_data = score.mutable_data();
+        std::int32_t* position_data = position.mutable_data();
+        py::ssize_t nonfinite = -1;
+        const Result* results = data();
+        for (py::ssize_t n = batch - 1; n >= 0; --n) {
+            score_data[n] = results[n].score;
+            position_data[2 * n] = results[n].row;
+            position_data[2 * n + 1] = results[n].column;
+            if (results[n].nonfinite) nonfinite = n;
+        }
+        return {std::move(score), std::move(position), nonfinite};
+    }
+
+    static constexpr py::ssize_t kOnStack = 16;
+    Result on_stack[kOnStack];
+    std::unique_ptr<Result[]> on_heap;
+};
+
 class Fusion {
   public:
     Fusion(const std::vector<std::pair<int, int>>& map_sizes, std::pair<int, int> size,
            const std::string& mode, const std::vector<float>& mean, const std::vector<float>& std,
            const std::vector<float>& weights, double smoothing_sigma, const char* kernel) {
-        if (map_sizes.size() != RSTPM_LEVELS)
-            throw py::value_error("map_sizes must have 3 (height, width) pairs, one per level, not " +
-                                  std::to_string(map_sizes.size()));
         config_.struct_size = sizeof config_;
-        for (int l = 0; l < RSTPM_LEVELS; ++l) {
-            config_.level_height[l] = map_sizes[l].first;
-            config_.level_width[l] = map_sizes[l].second;
-        }
-        config_.height = size.first;
-        config_.width = size.second;
-        if (mode != "normalized" && mode != "paper")
-            throw py::value_error("mode must be 'normalized' or 'paper', not '" + mode + "'");
-        config_.mode = mode == "paper" ? RSTPM_PAPER : RSTPM_NORMALIZED;
+        set_sizes(map_sizes, size, &config_);
+        config_.mode = mode_named(mode);
         copy_six(mean, "mean", config_.mean);
         copy_six(std, "std", config_.std);
         copy_six(weights, "weights", config_.weight);
@@ -194,32 +240,15 @@ class Fusion {
             if (std::isnan(limit)) throw py::value_error("threshold must be a number, not NaN");
         }
 
-        py::array_t<float> score(batch);
-        py::array_t<std::int32_t> position({batch, py::ssize_t{2}});
-        rstpm_image_result on_stack[16];
-        std::unique_ptr<rstpm_image_result[]> on_heap;
-        rstpm_image_result* results = on_stack;
-        if (batch > 16) {
-            on_heap = std::make_unique<rstpm_image_result[]>(batch);
-            results = on_heap.get();
-        }
+        Results<rstpm_image_result> results(batch);
         rstpm_status status;
         {
             const py::gil_scoped_release release;
-            status =
-                rstpm_fusion_run(plan_.get(), data, batch, output_data, results, mask_data, limit, threads);
+            status = rstpm_fusion_run(plan_.get(), data, batch, output_data, results.data(), mask_data, limit,
+                                      threads);
         }
         raise_on_error(status);
-
-        py::ssize_t nonfinite = -1;
-        float* score_data = score.mutable_data();
-        std::int32_t* position_data = position.mutable_data();
-        for (py::ssize_t n = batch - 1; n >= 0; --n) {
-            score_data[n] = results[n].score;
-            position_data[2 * n] = results[n].row;
-            position_data[2 * n + 1] = results[n].column;
-            if (results[n].nonfinite) nonfinite = n;
-        }
+        auto [score, position, nonfinite] = results.arrays(batch);
         return py::make_tuple(std::move(output), std::move(score), std::move(position), nonfinite);
     }
 
@@ -232,6 +261,112 @@ class Fusion {
     };
     rstpm_fusion_config config_{};
     std::unique_ptr<rstpm_fusion, Destroy> plan_;
+};
+
+// Mode, mean, std, weights and smoothing of six maps.
+using Statistics =
+    std::tuple<std::string, std::vector<double>, std::vector<double>, std::vector<double>, double>;
+
+class Scorer {
+  public:
+    // head is (mean, std, weight); scoring is the score maps' statistics, map_weight and bias.
+    Scorer(const std::vector<std::pair<int, int>>& map_sizes, std::pair<int, int> size,
+           const Statistics& fusion, const std::optional<std::array<double, 3>>& head,
+           const std::optional<std::tuple<Statistics, double, double>>& scoring, const char* kernel) {
+        config_.struct_size = sizeof config_;
+        set_sizes(map_sizes, size, &config_);
+        config_.mode = set_statistics(fusion, config_.mean, config_.std, config_.weight);
+        config_.smoothing_sigma = std::get<4>(fusion);
+        if (head.has_value()) {
+            config_.has_head = 1;
+            config_.head_mean = (*head)[0];
+            config_.head_std = (*head)[1];
+            config_.head_weight = (*head)[2];
+        }
+        if (scoring.has_value()) {
+            const Statistics& statistics = std::get<0>(*scoring);
+            config_.has_score_maps = 1;
+            config_.score_mode =
+                set_statistics(statistics, config_.score_mean, config_.score_std, config_.score_weight);
+            config_.score_smoothing_sigma = std::get<4>(statistics);
+            config_.map_weight = std::get<1>(*scoring);
+            config_.bias = std::get<2>(*scoring);
+        }
+        config_.kernel = kernel;
+        rstpm_scorer* scorer = nullptr;
+        raise_on_error(rstpm_scorer_create(&config_, &scorer), kernel);
+        scorer_.reset(scorer);
+        config_.kernel = nullptr;  // the string belongs to the caller
+    }
+
+    // Returns (anomaly_map, score, position, first image without a finite score or -1).
+    py::tuple run(const py::sequence& outputs, const std::optional<py::sequence>& masks, int threads) {
+        const int head = config_.has_head ? count() - 1 : -1;
+        if (static_cast<int>(outputs.size()) != count())
+            throw py::value_error("there must be " + std::to_string(count()) + " outputs, not " +
+                                  std::to_string(outputs.size()));
+        if (threads < 1) throw py::value_error("threads must be at least 1, not " + std::to_string(threads));
+        py::array inputs[RSTPM_MAX_OUTPUTS];  // keeps them alive while the GIL is released
+        const float* data[RSTPM_MAX_OUTPUTS];
+        py::ssize_t batch = -1;
+        for (int i = 0; i < count(); ++i) {
+            const char* const name = i == head        ? "the head's map"
+                                     : i < RSTPM_MAPS ? kMapNames[i]
+                                                      : kScoreMapNames[i - RSTPM_MAPS];
+            const int level = i % RSTPM_LEVELS;  // the head's is the finest
+            inputs[i] = require_array<float>(outputs[i], name, "float32", batch, config_.level_height[level],
+                                             config_.level_width[level]);
+            batch = inputs[i].shape(0);
+            data[i] = static_cast<const float*>(inputs[i].data());
+        }
+        std::vector<py::array> kept;
+        std::vector<const std::uint8_t*> mask_data;
+        if (masks.has_value()) {
+            if (static_cast<py::ssize_t>(masks->size()) != batch)
+                throw py::value_error("masks must have one entry for each image");
+            for (const py::handle mask : *masks) {
+                mask_data.push_back(nullptr);
+                if (mask.is_none()) continue;
+                kept.push_back(
+                    require_array<std::uint8_t>(mask, "a mask", "uint8", 1, config_.height, config_.width));
+                mask_data.back() = static_cast<const std::uint8_t*>(kept.back().data());
+            }
+        }
+        py::array output = new_output(batch, config_.height, config_.width);
+        float* const output_data = writable_data<float>(output, "out");
+        Results<rstpm_score> results(batch);
+        rstpm_status status;
+        {
+            const py::gil_scoped_release release;
+            status =
+                rstpm_scorer_run(scorer_.get(), data, batch, mask_data.empty() ? nullptr : mask_data.data(),
+                                 output_data, results.data(), threads);
+        }
+        raise_on_error(status);
+        auto [score, position, nonfinite] = results.arrays(batch);
+        return py::make_tuple(std::move(output), std::move(score), std::move(position), nonfinite);
+    }
+
+    const char* kernel() const { return rstpm_scorer_kernel(scorer_.get()); }
+    const char* last_kernel() const { return rstpm_scorer_last_kernel(scorer_.get()); }
+
+  private:
+    static std::int32_t set_statistics(const Statistics& statistics, double* mean, double* std,
+                                       double* weight) {
+        copy_six(std::get<1>(statistics), "mean", mean);
+        copy_six(std::get<2>(statistics), "std", std);
+        copy_six(std::get<3>(statistics), "weights", weight);
+        return mode_named(std::get<0>(statistics));
+    }
+    int count() const {
+        return RSTPM_MAPS + (config_.has_score_maps ? RSTPM_MAPS : 0) + (config_.has_head ? 1 : 0);
+    }
+
+    struct Destroy {
+        void operator()(rstpm_scorer* scorer) const { rstpm_scorer_destroy(scorer); }
+    };
+    rstpm_scorer_config config_{};
+    std::unique_ptr<rstpm_scorer, Destroy> scorer_;
 };
 
 // Resizes image (H, W, C) into out (h, w, 3), RGB; returns the name of the kernel that ran. Rows may lie
@@ -395,4 +530,13 @@ PYBIND11_MODULE(_native, module) {
              py::arg("threshold").none(true), py::arg("threads"))
         .def_property_readonly("kernel", &Fusion::kernel)
         .def_property_readonly("last_kernel", &Fusion::last_kernel);
+    py::class_<Scorer>(module, "Scorer")
+        .def(py::init<const std::vector<std::pair<int, int>>&, std::pair<int, int>, const Statistics&,
+                      const std::optional<std::array<double, 3>>&,
+                      const std::optional<std::tuple<Statistics, double, double>>&, const char*>(),
+             py::arg("map_sizes"), py::arg("size"), py::arg("fusion"), py::arg("head").none(true),
+             py::arg("scoring").none(true), py::arg("kernel").none(true))
+        .def("run", &Scorer::run, py::arg("outputs"), py::arg("masks").none(true), py::arg("threads"))
+        .def_property_readonly("kernel", &Scorer::kernel)
+        .def_property_readonly("last_kernel", &Scorer::last_kernel);
 }

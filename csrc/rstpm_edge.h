@@ -1,9 +1,10 @@
 /* What happens on either side of the network, as a C library: plain C, no exceptions across this boundary, no
  * mutable globals. Valid C99 and C++11.
  *
- * A camera's image becomes the network's input (rstpm_resize); the network's six anomaly maps become one,
- * with its maximum (rstpm_fusion_run). Everything is checked before anything is written; whatever goes wrong
- * is a status, and rstpm_status_message says it in a sentence. docs/embedding.md has a complete program. */
+ * A camera's image becomes the network's input (rstpm_resize); the network's outputs become an anomaly map, a
+ * score and a verdict (rstpm_scorer_run). rstpm_fusion_run is the part of it that makes one map out of six.
+ * Everything is checked before anything is written; whatever goes wrong is a status, and rstpm_status_message
+ * says it in a sentence. docs/embedding.md has a complete program. */
 #ifndef RSTPM_EDGE_H
 #define RSTPM_EDGE_H
 
@@ -29,7 +30,8 @@ extern "C" {
 /* Of the library that runs. */
 RSTPM_API const char* rstpm_version(void);
 
-enum { RSTPM_LEVELS = 3, RSTPM_MAPS = 6, RSTPM_MAX_SIDE = 32768, RSTPM_MAX_IMAGE_SIDE = 1 << 23 };
+enum { RSTPM_LEVELS = 3, RSTPM_MAPS = 6, RSTPM_MAX_OUTPUTS = 13 };
+enum { RSTPM_MAX_SIDE = 32768, RSTPM_MAX_IMAGE_SIDE = 1 << 23 };
 
 /* With parameters within these bounds, maps of values up to RSTPM_MAX_VALUE (either sign) have a finite fused
  * map, whatever they are. */
@@ -42,7 +44,7 @@ enum { RSTPM_LEVELS = 3, RSTPM_MAPS = 6, RSTPM_MAX_SIDE = 32768, RSTPM_MAX_IMAGE
 typedef enum rstpm_status {
     RSTPM_OK = 0,
     RSTPM_BAD_SIZE = 1,           /* a side outside what is possible, or more than memory can hold */
-    RSTPM_BAD_STATISTICS = 2,     /* a mean, std or weight outside the bounds above, or a std not positive */
+    RSTPM_BAD_STATISTICS = 2,     /* a mean, std, weight or bias outside the bounds, or a std not positive */
     RSTPM_BAD_SMOOTHING = 3,      /* sigma neither 0 nor within the bounds above, or larger than the output */
     RSTPM_BAD_ARGUMENT = 4,       /* a null pointer, a negative count, an unknown mode, a threshold of NaN */
     RSTPM_UNKNOWN_KERNEL = 5,     /* no kernel has this name */
@@ -106,6 +108,72 @@ RSTPM_API rstpm_status rstpm_fusion_run(rstpm_fusion* fusion, const float* const
 /* The kernel a plan uses, and the name that the kernel itself noted when it last ran (NULL before). */
 RSTPM_API const char* rstpm_fusion_kernel(const rstpm_fusion* fusion);
 RSTPM_API const char* rstpm_fusion_last_kernel(const rstpm_fusion* fusion);
+
+/* ------------------------------------------------------------------------------------------------- score */
+
+/* How a model's outputs are scored. `rstpm-edge info MODEL --c-header` writes one for a model, to include.
+ *
+ *     A     = the six maps fused, as rstpm_fusion does; with a head, its map takes part in the finest level:
+ *             up(w1 (M1 - mean1) / std1 + w2 (M2 - mean2) / std2 + head_weight (H - head_mean) / head_std)
+ *     B     = the six score maps fused, with mode, statistics and smoothing of their own
+ *     score = max(A), or with score maps max(B) + map_weight * max(A) + bias
+ *
+ * A is the anomaly map. An image is anomalous when its score is above `threshold`. Statistics are double, as
+ * in the model's file, and used as float. Zero what is not set. */
+typedef struct rstpm_scorer_config {
+    uint32_t struct_size;                                          /* sizeof(rstpm_scorer_config) */
+    int32_t mode;                                                  /* an rstpm_mode */
+    int32_t level_height[RSTPM_LEVELS], level_width[RSTPM_LEVELS]; /* of all outputs; finest level first */
+    int32_t height, width;                                         /* of the anomaly map */
+    double mean[RSTPM_MAPS], std[RSTPM_MAPS], weight[RSTPM_MAPS];  /* as in rstpm_fusion_config */
+    double smoothing_sigma;
+    int32_t has_head; /* 1 where there is a head: RSTPM_NORMALIZED only, and weight[0] is not 0 */
+    int32_t has_score_maps;
+    double head_mean, head_std, head_weight;
+    int32_t score_mode; /* an rstpm_mode; this and what follows: only where there are score maps */
+    double score_mean[RSTPM_MAPS], score_std[RSTPM_MAPS], score_weight[RSTPM_MAPS];
+    double score_smoothing_sigma;
+    double map_weight;  /* 0..RSTPM_MAX_VALUE */
+    double bias;        /* at most RSTPM_MAX_VALUE, either sign */
+    double threshold;   /* not NaN */
+    const char* kernel; /* as in rstpm_fusion_config */
+} rstpm_scorer_config;
+
+typedef struct rstpm_score {
+    float score;         /* +infinity where `nonfinite` is set */
+    int32_t row, column; /* where the anomaly map is highest; the first in row-major order among equals */
+    int32_t anomalous;   /* 1 when the score is above the threshold, and where `nonfinite` is set */
+    int32_t nonfinite;   /* as in rstpm_image_result; also when the score itself would not be finite */
+} rstpm_score;
+
+typedef struct rstpm_scorer rstpm_scorer;
+
+/* Makes a scorer; it copies what it needs of *config, and holds all the memory that one call at a time needs.
+ * On failure *scorer is NULL. */
+RSTPM_API rstpm_status rstpm_scorer_create(const rstpm_scorer_config* config, rstpm_scorer** scorer);
+
+/* NULL is ignored. No call may still be running. */
+RSTPM_API void rstpm_scorer_destroy(rstpm_scorer* scorer);
+
+/* Scores `batch` images. outputs are the network's, float32 and C-contiguous: the six maps in the order of
+ * rstpm_fusion_run; where there are score maps, these in the same order; where there is a head, its map,
+ * which has the finest level's size. So there are 6, 7, 12 or 13 (RSTPM_MAX_OUTPUTS), each with batch * h * w
+ * values.
+ *
+ * masks says where anomalies count: NULL for everywhere in all images, else one entry for each image, which
+ * is NULL or has height * width bytes, 0 where they do not. Score and position are then those of the rest,
+ * and the score is never higher than without. A mask of zeros only is RSTPM_BAD_ARGUMENT. A value that is not
+ * finite counts wherever it is.
+ *
+ * out receives batch * height * width values, the anomaly maps, whatever the masks; it must not overlap the
+ * outputs. results has batch entries. Threads and memory: as with rstpm_fusion_run. */
+RSTPM_API rstpm_status rstpm_scorer_run(rstpm_scorer* scorer, const float* const outputs[], int64_t batch,
+                                        const uint8_t* const masks[], float* out, rstpm_score* results,
+                                        int32_t threads);
+
+/* As rstpm_fusion_kernel and rstpm_fusion_last_kernel. */
+RSTPM_API const char* rstpm_scorer_kernel(const rstpm_scorer* scorer);
+RSTPM_API const char* rstpm_scorer_last_kernel(const rstpm_scorer* scorer);
 
 /* ------------------------------------------------------------------------------------------------ resize */
 

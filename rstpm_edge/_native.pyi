@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,29 @@ class Fusion:
         out: NDArray[np.float32] | None,
         mask: NDArray[np.uint8] | None,
         threshold: float | None,
+        threads: int,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32], int]: ...
+    @property
+    def kernel(self) -> str: ...
+    @property
+    def last_kernel(self) -> str | None: ...
+
+_Statistics: TypeAlias = tuple[str, Sequence[float], Sequence[float], Sequence[float], float]
+
+class Scorer:
+    def __init__(
+        self,
+        map_sizes: Sequence[tuple[int, int]],
+        size: tuple[int, int],
+        fusion: _Statistics,
+        head: tuple[float, float, float] | None,
+        scoring: tuple[_Statistics, float, float] | None,
+        kernel: str | None,
+    ) -> None: ...
+    def run(
+        self,
+        outputs: Sequence[NDArray[np.float32]],
+        masks: Sequence[NDArray[np.uint8] | None] | None,
         threads: int,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32], int]: ...
     @property

@@ -213,16 +213,14 @@ class Detector:
             grids.append(self._prepare(image, inputs[len(grids)]))
         if not grids:
             return []
-        scored = self._score(session.run(inputs[: len(grids)]))
+        ignored = [self._ignored(grid, self._size) if self._ignored else None for grid in grids]
+        scored = self._score(session.run(inputs[: len(grids)]), ignored)
         threshold = self._threshold  # read once: another thread may set it
         results = []
         for i, grid in enumerate(grids):
-            ignored = self._ignored(grid, self._size) if self._ignored else None
             score, cell = float(scored.score[i]), (int(scored.position[i, 0]), int(scored.position[i, 1]))
-            if ignored is not None:
-                score, cell = self._score.ignoring(scored, i, ignored)
             anomaly_map, calibration = scored.anomaly_map[i], self._info.calibration
-            results.append(judge(anomaly_map, score, cell, grid, calibration, threshold=threshold, ignored=ignored))
+            results.append(judge(anomaly_map, score, cell, grid, calibration, threshold=threshold, ignored=ignored[i]))
         return results
 
     def _running(self) -> Session:

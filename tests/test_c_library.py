@@ -79,14 +79,14 @@ def test_the_tests_in_c(library: Path) -> None:
     output = run("ctest", "--test-dir", library, "--output-on-failure")
     passed = re.findall(r"(test_\w+) \.+ +Passed", output)
     assert sorted(passed) == [
-        f"test_{name}{kind}" for name in ("errors", "fusion", "resize") for kind in ("", "_static")
+        f"test_{name}{kind}" for name in ("errors", "fusion", "resize", "scorer") for kind in ("", "_static")
     ]
     assert "100% tests passed" in output
 
 
 def test_only_the_interface_is_exported(library: Path) -> None:
     node = "RSTPM_EDGE_0.1"
-    assert len(interface()) == 11
+    assert len(interface()) == 16
     assert exported(library / "librstpm_edge.so") == {node} | {f"{name}@@{node}" for name in interface()}
 
 

@@ -36,9 +36,8 @@ def draw_maps(count: int, seed: int = 0) -> list[NDArray[np.float32]]:
     return [rng.random((count, *size), np.float32) for size in (*SIZES * 4, SIZES[0])]
 
 
-def scored(maps: list[NDArray[np.float32]]) -> tuple[Scorer, ScoredMaps]:
-    scorer = Scorer(FUSION, EVIDENCE, SIZES, SIZE)
-    return scorer, scorer(maps)
+def scored(maps: list[NDArray[np.float32]], *ignored: NDArray[np.bool_] | None) -> ScoredMaps:
+    return Scorer(FUSION, EVIDENCE, SIZES, SIZE)(maps, ignored or None)
 
 
 @pytest.mark.parametrize("fusion", [FUSION, HEADED], ids=["six maps", "with a head"])
@@ -50,7 +49,6 @@ def test_map_and_score_are_those_of_the_reference(evidence: Evidence | None, fus
     anomaly_map, score = reference(maps, bundle)
     np.testing.assert_allclose(found.anomaly_map, anomaly_map, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(found.score, score, rtol=1e-4)
-    assert (found.evidence_map is None) == (evidence is None)
     for i, (row, column) in enumerate(found.position):
         assert found.anomaly_map[i, row, column] == found.anomaly_map[i].max()
 
@@ -71,8 +69,11 @@ def test_a_head_that_gives_nan_is_refused() -> None:
 
 
 def test_a_score_that_is_no_number_is_refused() -> None:
-    with pytest.raises(ModelError, match="no finite score"):
-        Scorer(FUSION, replace(EVIDENCE, outline=3e38, offset=3e38), SIZES, SIZE)(draw_maps(1))
+    large = [np.full_like(m, 1e28 if i < 6 else 0.5) for i, m in enumerate(draw_maps(1))]
+    with pytest.raises(ModelError, match="too large to add up"):  # each maximum is finite
+        Scorer(FUSION, replace(EVIDENCE, outline=1e12), SIZES, SIZE)(large)
+    with pytest.raises(ValueError, match="must be finite"):
+        Scorer(FUSION, replace(EVIDENCE, outline=3e38, offset=3e38), SIZES, SIZE)
     huge = [np.full_like(m, 3e38) for m in draw_maps(1)]
     for evidence in (None, EVIDENCE):
         for fusion in (FUSION, HEADED, Fusion("paper")):
@@ -107,24 +108,32 @@ def test_the_widest_smoothing_of_the_largest_side_takes_less_than_a_second(mode:
 
 
 def test_what_is_ignored_has_no_part_in_the_score() -> None:
-    scorer, found = scored(draw_maps(2))
-    assert found.evidence_map is not None
+    maps = draw_maps(2)
     ignored = np.zeros(SIZE, np.bool_)
     ignored[:40] = True
-    score, (row, column) = scorer.ignoring(found, 1, ignored)
+    found, whole = scored(maps, None, ignored), scored(maps)
+    np.testing.assert_array_equal(found.anomaly_map, whole.anomaly_map)
+    assert found.score[0] == whole.score[0]
+    seen = Scorer(EVIDENCE.fusion, None, SIZES, SIZE)(maps[6:]).anomaly_map
+    row, column = found.position[1]
     peak = found.anomaly_map[1, 40:].max()
-    assert score == pytest.approx(found.evidence_map[1, 40:].max() + 0.3 * peak - 1.5, rel=1e-6)
+    assert found.score[1] == pytest.approx(seen[1, 40:].max() + 0.3 * peak - 1.5, rel=1e-6)
     assert found.anomaly_map[1, row, column] == peak
     assert row >= 40
+    with pytest.raises(ValueError, match="a mask of zeros only"):
+        scored(maps, None, np.ones(SIZE, np.bool_))
+    with pytest.raises(ValueError, match="one entry for each image"):
+        scored(maps, ignored)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_mask_never_raises_a_score(seed: int) -> None:
-    scorer, found = scored(draw_maps(1, seed))
+    maps = draw_maps(1, seed)
     ignored = np.random.default_rng(seed).random(SIZE) < 0.9
     ignored[0, 0] = False
-    assert scorer.ignoring(found, 0, ignored)[0] <= found.score[0]
-    assert scorer.ignoring(found, 0, np.zeros(SIZE, np.bool_))[0] == pytest.approx(float(found.score[0]))
+    whole = scored(maps).score[0]
+    assert scored(maps, ignored).score[0] <= whole
+    assert scored(maps, np.zeros(SIZE, np.bool_)).score[0] == whole
 
 
 def result_of(peak: float, score: float, threshold: float, typical: float) -> tuple[int, float]:

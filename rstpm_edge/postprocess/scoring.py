@@ -1,37 +1,36 @@
-"""From a model's maps to what an image is judged by: its anomaly map, and its score."""
+"""From a model's outputs to its anomaly map and its score: one call of the C library."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.errors import ModelError
-from rstpm_edge.model.metadata import Evidence, Fusion, head_gain
-from rstpm_edge.postprocess.fusion import make_fuser
+from rstpm_edge.model.metadata import Evidence, Fusion
+from rstpm_edge.native import _native
 
 
 @dataclass(frozen=True, eq=False)
 class ScoredMaps:
-    """The result for a batch of N images. `position` is that of the anomaly map's maximum, (N, 2), row and column.
+    """The result for a batch of N images.
 
-    `evidence_map` (N, H, W) is what the score is made of besides; None where it is the anomaly map's maximum.
+    `position` (N, 2) is the row and column where the anomaly map is highest, among the cells that count.
     """
 
     anomaly_map: NDArray[np.float32]  # (N, H, W)
     score: NDArray[np.float32]  # (N,)
     position: NDArray[np.int32]
-    evidence_map: NDArray[np.float32] | None = None
 
 
 class Scorer:
     """Anomaly maps and scores as a bundle asks for them, with the active kernel. May be shared by threads.
 
-    `map_sizes` are the (height, width) of the three levels, `size` is that of the model's input.
+    `map_sizes` are the (height, width) of the three levels, `size` is that of the model's input. `csrc/rstpm_edge.h`
+    says what is computed (`rstpm_scorer_config`), `rstpm_edge.postprocess.reference` in NumPy.
     Raises ValueError for values that `Fuser` does not take.
     """
 
@@ -41,62 +40,62 @@ class Scorer:
         evidence: Evidence | None,
         map_sizes: Sequence[tuple[int, int]],
         size: tuple[int, int],
+        *,
+        kernel: str | None = None,
     ) -> None:
-        self._fusion = fusion
-        self._evidence = evidence
+        self._fusion, self._evidence = fusion, evidence
         self._map_sizes, self._size = map_sizes, size
-        self._make_fusers()
+        self._kernel = kernel
+        self._make()
 
-    def _make_fusers(self) -> None:
-        self._fuse = make_fuser(self._fusion, self._map_sizes, self._size)
-        evidence = self._evidence
-        self._fuse_evidence = None if evidence is None else make_fuser(evidence.fusion, self._map_sizes, self._size)
+    def _make(self) -> None:
+        head, evidence = self._fusion.head, self._evidence
+        self._native = _native.Scorer(
+            self._map_sizes,
+            self._size,
+            _statistics(self._fusion),
+            None if head is None else (head.mean, head.std, head.weight),
+            None if evidence is None else (_statistics(evidence.fusion), evidence.outline, evidence.offset),
+            self._kernel,
+        )
         self._process = os.getpid()
 
     @property
     def kernel(self) -> str:
         """The kernel that ran last; before the first call, the one that will."""
-        return self._fuse.last_kernel or self._fuse.kernel
+        return self._native.last_kernel or self._native.kernel
 
-    def __call__(self, maps: Sequence[NDArray[np.float32]]) -> ScoredMaps:
-        """Score a batch; `maps` are the bundle's outputs, in their order, each (N, h, w) float32.
+    def __call__(
+        self, maps: Sequence[NDArray[np.float32]], ignored: Sequence[NDArray[np.bool_] | None] | None = None
+    ) -> ScoredMaps:
+        """Score a batch.
+
+        Args:
+            maps: the bundle's outputs, in their order, each (N, h, w) float32. Of more than this scorer has a use for,
+                the first six, the second six and the last are taken.
+            ignored: for each image the cells (H, W) that have no part in its score and position, though they stand in
+                its map; None for none. The score is never higher than without.
 
         Raises ModelError when a map holds NaN or infinity, or a score would not be finite; TypeError and ValueError as
-        `Fuser` does.
+        `Fuser` does, and ValueError when all cells of an image are ignored.
         """
-        if os.getpid() != self._process:  # forked: a thread that is gone may hold the plan's lock
-            self._make_fusers()
-        fused = self._fuse(_with_head(maps, self._fusion))
-        if self._evidence is None or self._fuse_evidence is None:
-            return ScoredMaps(fused.anomaly_map, fused.score, fused.position)
-        seen = self._fuse_evidence(maps[6:12])
-        score = _combine(self._evidence, seen.score, fused.score)
-        if not np.isfinite(score).all():
-            raise ModelError("the evidence and the anomaly map give no finite score")
-        return ScoredMaps(fused.anomaly_map, score, fused.position, seen.anomaly_map)
-
-    def ignoring(self, scored: ScoredMaps, i: int, ignored: NDArray[np.bool_]) -> tuple[float, tuple[int, int]]:
-        """Score and position of image i where `ignored` (H, W) is False; never a higher score than without."""
-        where = ~ignored
-        kept = np.where(where, scored.anomaly_map[i], -np.inf)
-        row, column = divmod(int(kept.argmax()), kept.shape[1])
-        peak = scored.anomaly_map[i, row, column]
-        if self._evidence is None or scored.evidence_map is None:
-            return float(peak), (row, column)
-        highest = scored.evidence_map[i].max(where=where, initial=-np.inf)
-        return float(_combine(self._evidence, highest, peak)), (row, column)
+        if os.getpid() != self._process:  # forked: a thread that is gone may hold the scorer's lock
+            self._make()
+        chosen = [*maps[:6]]
+        if self._evidence is not None:
+            chosen += maps[6:12]
+        if self._fusion.head is not None:
+            chosen.append(maps[-1])
+        masks = None
+        if ignored is not None and any(one is not None for one in ignored):
+            masks = [None if one is None else np.ascontiguousarray(~one).view(np.uint8)[None] for one in ignored]
+        anomaly_map, score, position, nonfinite = self._native.run(chosen, masks, 1)
+        if nonfinite >= 0:
+            raise ModelError(
+                f"the maps of image {nonfinite} of the batch hold NaN or infinite values, or values too large to add up"
+            )
+        return ScoredMaps(anomaly_map, score, position)
 
 
-def _with_head(maps: Sequence[NDArray[np.float32]], fusion: Fusion) -> Sequence[NDArray[np.float32]]:
-    """The six maps; the first carries the head's, the last output. Fusion is linear, and both have one size."""
-    if (head := fusion.head) is None:
-        return maps[:6]
-    gain = np.float32(head_gain(fusion, head))
-    with np.errstate(all="ignore"):  # what is not finite then is refused by the fusion
-        return [maps[0] + gain * (maps[-1] - np.float32(head.mean)), *maps[1:6]]
-
-
-def _combine(evidence: Evidence, seen: Any, peak: Any) -> Any:
-    """The score, from the maxima of the evidence and of the anomaly map: one of each, or arrays."""
-    with np.errstate(all="ignore"):  # the callers look at the result
-        return seen + np.float32(evidence.outline) * peak + np.float32(evidence.offset)
+def _statistics(fusion: Fusion) -> tuple[str, Sequence[float], Sequence[float], Sequence[float], float]:
+    return fusion.mode, fusion.mean, fusion.std, fusion.weights, fusion.smoothing_sigma

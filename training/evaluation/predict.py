@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -68,8 +68,11 @@ class Predictions:
         maps = [level if i % 6 in kept else np.zeros_like(level) for i, level in enumerate(self.maps)]
 
         def scored(i: int) -> ScoredMaps:
-            found = score([level[i : i + 1] for level in maps])
-            return found if self.ignored[i] is None else _masked(score, found, self.ignored[i])
+            ignored = self.ignored[i]
+            found = score([level[i : i + 1] for level in maps], [ignored])
+            if ignored is not None:  # what does not count is as low as the lowest that does
+                found.anomaly_map[0, ignored] = found.anomaly_map[0, ~ignored].min()
+            return found
 
         return scored
 
@@ -109,15 +112,6 @@ class Predictions:
             threshold=self.threshold,
             ignored=self.ignored[i],
         )
-
-
-def _masked(score: Scorer, scored: ScoredMaps, ignored: Any) -> ScoredMaps:
-    """Scores and position of one image where `ignored` (H, W) is False; elsewhere the map is the lowest of that."""
-    value, cell = score.ignoring(scored, 0, ignored)
-    anomaly_map = scored.anomaly_map.copy()
-    anomaly_map[0, ignored] = anomaly_map[0, ~ignored].min()
-    position = np.array([cell], scored.position.dtype)
-    return replace(scored, anomaly_map=anomaly_map, score=np.array([value], np.float32), position=position)
 
 
 def predict(
