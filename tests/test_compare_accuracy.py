@@ -54,7 +54,7 @@ if what == "fit":
     (folder / "result.json").write_text(json.dumps({{"job": job, "minutes": 1.5, "core_minutes": 2.5}}))
 else:
     from sklearn.metrics import roc_auc_score
-    from rstpm_edge.training.metrics import aupro
+    from rstpm_edge.training.evaluation.metrics import aupro
 
     name = sys.argv[4]
     maps, scores = np.load(folder / name / "maps.npy"), np.load(folder / name / "scores.npy")

@@ -152,7 +152,7 @@ def test_what_could_not_be_written_is_known_before_the_work(tmp_path: Path, monk
 
 HALF = """
 import sys, time
-from rstpm_edge.files import replacing
+from rstpm_edge.atomic_files import replacing
 with replacing(sys.argv[1]) as file:
     file.write(b"half")
     file.flush()

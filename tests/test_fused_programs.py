@@ -79,7 +79,7 @@ def test_the_program_says_what_the_detector_says(
 ) -> None:
     files = [write_ppm(tmp_path / f"{i}.ppm", image) for i, image in enumerate(images)]
     printed = run(programs / f"fused_{runtime}", fused, *files).splitlines()
-    detector = Detector(fused, threads=1, channels="rgb")
+    detector = Detector(fused, threads=1, channels="rgb", allow_size_change=True, notify=lambda sentence: None)
     results = [detector(image) for image in images]
     # A score is a distance from what is usual and may lie near zero, where nothing is left to be relative to.
     typical = np.mean([abs(result.score) for result in results])

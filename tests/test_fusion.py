@@ -253,7 +253,8 @@ def test_the_forced_kernel_really_runs(kernel: str) -> None:
 
 RUN_IN_CHILD = """
 import numpy as np
-from rstpm_edge.postprocess.fusion import Fuser, kernels
+from rstpm_edge.native import kernels
+from rstpm_edge.postprocess.fusion import Fuser
 fuser = Fuser([(2, 2)] * 3, (8, 8))
 fuser([np.ones((1, 2, 2), np.float32)] * 6)
 print(kernels().active, fuser.last_kernel)

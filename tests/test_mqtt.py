@@ -82,7 +82,7 @@ def test_verdicts_and_failures_are_published(run: Any, broker: Broker, photos: P
 
 def test_whoever_is_killed_is_offline(broker: Broker, model: Path, photos: Path) -> None:
     code = f"""
-from rstpm_edge.mqtt import Mqtt, parse_broker
+from rstpm_edge.outputs.mqtt import Mqtt, parse_broker
 with Mqtt(parse_broker({url(broker)!r}), report=print) as mqtt:
     mqtt.tell({{"path": "x"}})
     input()

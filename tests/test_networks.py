@@ -311,7 +311,7 @@ PROCESS = """
 import sys
 import torch
 import torch.distributed as dist
-from rstpm_edge.training.networks import BatchNorm
+from rstpm_edge.training.model.layers import BatchNorm
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)

@@ -105,10 +105,10 @@ def test_the_packages_top_level_holds_only_the_package(installed: Path) -> None:
 
 def test_what_the_report_is_made_of_is_installed(installed: Path) -> None:
     code = (
-        "import importlib.resources as r; root = r.files('rstpm_edge.training'); "
+        "import importlib.resources as r; root = r.files('rstpm_edge.training.report'); "
         "print(sorted(f.name for f in root.iterdir() if f.name.startswith('report.')))"
     )
     found = subprocess.run(
         [installed / "python", "-c", code], cwd=installed, capture_output=True, text=True, check=True
     )
-    assert found.stdout == "['report.css', 'report.html', 'report.js', 'report.py']\n"
+    assert found.stdout == "['report.css', 'report.html', 'report.js']\n"

@@ -91,7 +91,7 @@ def test_files_that_were_not_all_judged(model: Path, photos: Path, tmp_path: Pat
 
 SECOND_SIGNAL = """
 import signal
-from rstpm_edge.interrupts import Interrupts
+from rstpm_edge.cli.signals import Interrupts
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 with Interrupts() as interrupts:

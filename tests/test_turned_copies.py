@@ -8,8 +8,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from rstpm_edge.training.data import rotation_augmentation as turned_copies
 from rstpm_edge.training.data.rotation_augmentation import ENOUGH, FEWEST, MOST, turn, with_turned_copies
+from rstpm_edge.training.learning import rotation_detection
 from rstpm_edge.training.learning.rotation_detection import lie_at_any_angle
 from rstpm_edge.training.model.presets import EDGE
 from rstpm_edge.training.model.rstpm import RSTPM
@@ -55,7 +55,7 @@ def test_photos_that_would_not_be_copied_are_not_looked_at(model: RSTPM, monkeyp
     monkeypatch.setattr(turned_copies, "ENOUGH", 2 * len(anyhow))
     assert lie_at_any_angle(model, anyhow, 1.0, CPU)
     monkeypatch.setattr(turned_copies, "ENOUGH", 2 * len(anyhow) - 1)
-    monkeypatch.setattr(turned_copies, "_look", lambda *_: pytest.fail("looked at"))
+    monkeypatch.setattr(rotation_detection, "_look", lambda *_: pytest.fail("looked at"))
     assert not lie_at_any_angle(model, anyhow, 1.0, CPU)
 
 
@@ -75,7 +75,9 @@ def test_a_photo_that_was_stretched_to_the_input_is_turned_as_the_scene(model: R
 
 def test_large_photos_are_looked_at_as_small_ones_are(model: RSTPM) -> None:
     shapes = {
-        size: [tuple(level.shape[2:]) for level in turned_copies._look(model, np.zeros((1, *size, 3), np.uint8), CPU)]
+        size: [
+            tuple(level.shape[2:]) for level in rotation_detection._look(model, np.zeros((1, *size, 3), np.uint8), CPU)
+        ]
         for size in ((128, 256), (256, 256), (512, 384))
     }
     assert shapes == {

@@ -220,7 +220,7 @@ def test_errors_at_the_very_end(model: Path, photos: Path) -> None:
     result = program("infer", photos, "--model", model, code=code)
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
-    code = "from rstpm_edge import cli\ncli.main = lambda **k: 1 / 0"
+    code = "from rstpm_edge.cli import main\nmain.main = lambda **k: 1 / 0"
     result = program("infer", code=code)
     assert result.returncode == 70
     assert result.stderr.startswith("Error: Something went wrong that should not (ZeroDivisionError")

@@ -82,7 +82,7 @@ def test_what_cannot_be_looked_at(tmp_path: Path) -> None:
 
 BREAKING = """
 import fcntl, sys, threading
-from rstpm_edge import writers
+from rstpm_edge.sources import writers
 
 real, opened = fcntl.fcntl, threading.Event()
 
