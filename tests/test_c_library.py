@@ -6,8 +6,9 @@ import json
 import os
 import re
 import shutil
-import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,10 +19,17 @@ from programs import ROOT, build, run
 
 import rstpm_edge
 from rstpm_edge import Detector
-from rstpm_edge.model.metadata import Evidence, Fusion, HeadMap
-from rstpm_edge.postprocess.scoring import Scorer
+from rstpm_edge.calibration import Calibration
+from rstpm_edge.image.grid import Grid
+from rstpm_edge.image.mask import load_mask
+from rstpm_edge.image.placement import Placement
+from rstpm_edge.model.c_header import c_header
+from rstpm_edge.model.metadata import Bundle, Evidence, Fusion, HeadMap
 
 pytestmark = pytest.mark.checkout
+
+EXAMPLE = ROOT / "examples" / "c"
+STRICT = ["-std=c99", "-pedantic-errors", "-Wall", "-Wextra", "-Wconversion", "-Werror"]
 
 
 def header() -> str:
@@ -50,13 +58,13 @@ def prefix(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def fuse_maps(prefix: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example's program, built with the installed CMake package."""
+def score_maps(prefix: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example's program for the model that is made up, built with the installed CMake package."""
 
     def fill(folder: Path) -> None:
-        build(ROOT / "examples" / "c", folder, f"-DCMAKE_PREFIX_PATH={prefix}")
+        build(EXAMPLE, folder, f"-DCMAKE_PREFIX_PATH={prefix}")
 
-    return once(tmp_path_factory, "c_example", fill) / "fuse_maps"
+    return once(tmp_path_factory, "c_example", fill) / "score_maps"
 
 
 def block(language: str, word: str) -> str:
@@ -125,8 +133,7 @@ def test_the_program_in_the_documentation(kind: str, prefix: Path, tmp_path: Pat
     flags = run("pkgconf", "--cflags", "--libs", *wanted, "rstpm_edge", env=pkg_config(prefix)).split()
     if kind == "static":  # where both libraries lie side by side, the linker takes the shared one
         flags = [flag.replace("-lrstpm_edge", "-l:librstpm_edge.a") for flag in flags]
-    strict = ["-std=c99", "-pedantic-errors", "-Wall", "-Wextra", "-Werror"]
-    run("cc", *strict, tmp_path / "inspect.c", *flags, "-o", tmp_path / "inspect")
+    run("cc", *STRICT, tmp_path / "inspect.c", *flags, "-o", tmp_path / "inspect")
     environment = {} if kind == "static" else {"LD_LIBRARY_PATH": str(prefix / "lib")}
     output = run(tmp_path / "inspect", code=1, env=environment)
     found = re.fullmatch(r"anomalous: score (.*) at x (.*), y (.*); (.*) pixels of the input .*\n", output)
@@ -138,81 +145,138 @@ def test_the_program_in_the_documentation(kind: str, prefix: Path, tmp_path: Pat
     assert 60 * 40 / 2.5 / 1.875 / 3 < above < 3 * 60 * 40 / 2.5 / 1.875  # about as many as the scratch has
 
 
-def test_the_example_on_maps_of_its_own(fuse_maps: Path) -> None:
-    output = run(fuse_maps, code=1)
+def made_up() -> Bundle:
+    """The model of examples/c/model.h."""
+    fusion = Fusion(mean=(0.1,) * 6, std=(0.02,) * 6, smoothing_sigma=4.0)
+    calibration = Calibration(0.5, (25.0,))
+    return make_bundle(height=256, width=256, strides=(8, 16, 32), fusion=fusion, calibration=calibration)
+
+
+def test_the_examples_header_is_what_info_writes() -> None:
+    assert (EXAMPLE / "model.h").read_text() == c_header(made_up())
+
+
+def test_the_example_on_maps_of_its_own(score_maps: Path) -> None:
+    output = run(score_maps, code=1)
     assert re.fullmatch(r"score 59\.97\d* row 71 column 180 anomalous\n", output)
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the snippet in the documentation writes, for a model with statistics and an image with a spot."""
-    folder = tmp_path_factory.mktemp("written")
-    numbers = {name: tuple(np.linspace(0.1, 0.9, 6) + shift) for shift, name in enumerate(("mean", "std", "weights"))}
-    evidence = Evidence(Fusion(smoothing_sigma=4.0, weights=(3.0,) * 6), outline=0.25, offset=-2.0)
-    fusion = Fusion(smoothing_sigma=2.5, **numbers, head=HeadMap(mean=0.2, std=0.5, weight=0.7))
-    write_model(folder / "model.onnx", make_bundle(fusion=fusion, evidence=evidence, strides=(8, 16, 32)))
+STATISTICS = {name: tuple(np.linspace(0.1, 0.9, 6) + i) for i, name in enumerate(("mean", "std", "weights"))}
+FUSION = Fusion(smoothing_sigma=2.5, **STATISTICS)
+HEADED = replace(FUSION, head=HeadMap(mean=0.2, std=0.5, weight=0.7))
+EVIDENCE = Evidence(Fusion(smoothing_sigma=4.0, weights=(3.0,) * 6), outline=0.25, offset=-2.0)
+LEFT = np.repeat([[255] * 60 + [0] * 100], 120, axis=0).astype(np.uint8)  # of a photo: white is judged
+MODELS: dict[str, dict[str, Any]] = {
+    "six maps": {"fusion": FUSION},
+    "the paper's product": {"fusion": Fusion("paper", smoothing_sigma=1.5)},
+    "a head": {"fusion": HEADED},
+    "score maps": {"fusion": FUSION, "evidence": EVIDENCE},
+    "head and score maps": {"fusion": HEADED, "evidence": EVIDENCE},
+    "all with a mask": {"fusion": HEADED, "evidence": EVIDENCE, "mask": load_mask(LEFT).stored()},
+    "all with mask and ROI": {
+        "fusion": HEADED,
+        "evidence": EVIDENCE,
+        "mask": load_mask(LEFT).stored(),
+        "roi": (20, 10, 130, 100),
+        "resize": "letterbox",
+    },
+}
+
+
+def write_files(folder: Path, **fields: Any) -> list[str]:
+    """A model, an image with two spots, and what the snippet in the documentation writes for them.
+
+    Gives the program's arguments.
+    """
+    bundle = make_bundle(strides=(8, 16, 32), **fields)
+    write_model(folder / "model.onnx", bundle)
     image = np.full((120, 160, 3), 127, np.uint8)
     image[30:60, 80:120] = 255
+    image[60:80, 20:40] = 220
     cv2.imwrite(str(folder / "image.png"), image)
-    run(sys.executable, "-c", block("python", "onnxruntime"), cwd=folder)
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        exec(compile(block("python", "onnxruntime"), "docs/embedding.md", "exec"), {})
+    mask = ["--mask", "mask.u8"] if bundle.mask is not None else []
+    return [*mask, *(f"{name}.f32" for name in bundle.output_names)]
 
 
-@pytest.fixture
-def files(written: Path, tmp_path: Path) -> list[str]:
-    """The program's arguments: names of files in the test's own folder."""
-    shutil.copytree(written, tmp_path, dirs_exist_ok=True)
-    maps = [f"{pair}_{stride}" for pair in ("stpm", "recon") for stride in (8, 16, 32)]
-    return ["model.txt", *(f"{name}.f32" for name in maps), *(f"{name}_angle.f32" for name in maps), "head_8.f32"]
+def compiled(folder: Path, prefix: Path) -> Path:
+    """The example's program for the model in `folder`."""
+    (folder / "model.h").write_text(c_header(Detector(folder / "model.onnx").info))  # as `info --c-header` does
+    flags = [f'-DMODEL_HEADER="{folder / "model.h"}"', f"-I{prefix / 'include'}"]
+    library = ["-L", prefix / "lib", "-lrstpm_edge", f"-Wl,-rpath,{prefix / 'lib'}"]
+    run("cc", *STRICT, *flags, EXAMPLE / "score_maps.c", *library, "-o", folder / "score_maps")
+    return folder / "score_maps"
 
 
-def test_the_example_on_maps_of_a_model(fuse_maps: Path, files: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_example_says_what_the_detector_says(kind: str, prefix: Path, tmp_path: Path) -> None:
+    files = write_files(tmp_path, **MODELS[kind])
     detector = Detector(tmp_path / "model.onnx", threads=1)
     result = detector(tmp_path / "image.png")
-    sizes = [(8, 8), (4, 4), (2, 2)]
-    maps = [np.fromfile(tmp_path / name, np.float32).reshape(1, *sizes[i % 3]) for i, name in enumerate(files[1:])]
-    found = Scorer(detector.info.fusion, detector.info.evidence, sizes, (64, 64))(maps)
-    score, (row, column) = found.score[0], found.position[0]
-    assert score == pytest.approx(result.score, rel=1e-6)
-    for threshold, code, verdict in ((score - 0.01, 1, "anomalous"), (score + 0.01, 0, "normal")):
-        text = re.sub("threshold .*", f"threshold {threshold}", (tmp_path / "model.txt").read_text())
-        (tmp_path / "model.txt").write_text(text)
-        output = run(fuse_maps, *files, code=code, cwd=tmp_path)
+    if "mask" in MODELS[kind]:
+        assert result.score < Detector(tmp_path / "model.onnx", threads=1, mask=None)(tmp_path / "image.png").score
+    for threshold, code, verdict in ((result.score - 0.01, 1, "anomalous"), (result.score + 0.01, 0, "normal")):
+        bundle = replace(detector.info, calibration=Calibration(0.5, (threshold,)))
+        write_model(tmp_path / "model.onnx", bundle)
+        output = run(compiled(tmp_path, prefix), *files, code=code, cwd=tmp_path)
         found = re.fullmatch(r"score (\S+) row (\d+) column (\d+) (\w+)\n", output)
         assert found is not None, output
-        assert float(found[1]) == pytest.approx(score, rel=1e-6)
-        assert (int(found[2]), int(found[3]), found[4]) == (row, column, verdict)
+        assert float(found[1]) == pytest.approx(result.score, rel=1e-6)
+        assert found[4] == verdict
+        if bundle.resize == "stretch":
+            photo = Grid(Placement(0, 0, 64, 64), 120, 160)
+            assert photo.pixel(int(found[2]), int(found[3])) == result.position
+
+
+def test_a_models_header_is_cxx_too(prefix: Path, tmp_path: Path) -> None:
+    for i, fields in enumerate(MODELS.values()):
+        (tmp_path / f"model_{i}.h").write_text(c_header(make_bundle(strides=(8, 16, 32), **fields)))
+        program = f'#include "model_{i}.h"\nint main() {{ return kModel.struct_size == 0; }}\n'
+        (tmp_path / "main.cpp").write_text(program)
+        strict = ["-std=c++11", "-pedantic-errors", "-Wall", "-Wextra", "-Werror"]
+        run("c++", *strict, f"-I{prefix / 'include'}", "-fsyntax-only", tmp_path / "main.cpp")
+
+
+@pytest.fixture(scope="module")
+def written(prefix: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A model with all there is, its program, the image's files, and the program's arguments."""
+    folder = tmp_path_factory.mktemp("written")
+    files = write_files(folder, **MODELS["all with a mask"])
+    compiled(folder, prefix)
+    return folder, files
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("stpm_8.f32", b"\0" * 252, "its size is not that of the level's map"),
-        ("stpm_8.f32", b"\0" * 260, "its size is not that of the level's map"),
+        ("stpm_8.f32", b"\0" * 252, "its size is not the one that the model's header says"),
+        ("stpm_8.f32", b"\0" * 260, "its size is not the one that the model's header says"),
         ("recon_32.f32", np.full(4, np.nan, np.float32).tobytes(), "a map holds NaN or infinity"),
-        ("model.txt", b"mode normalized\nsize 64 64\n", "neither eight lines nor, with evidence, fourteen"),
-        ("model.txt", b"mean 1 2 3\n", "a number is missing"),
-        ("model.txt", b"size 64 1e9\n", "a size is not possible"),
-        ("model.txt", b"colour 3\n", "an unknown word"),
-        ("model.txt", None, "cannot be opened"),
+        ("head_8.f32", np.full(64, np.inf, np.float32).tobytes(), "a map holds NaN or infinity"),
+        ("mask.u8", b"\0" * 4095, "its size is not the one that the model's header says"),
         ("recon_8.f32", None, "cannot be opened"),
     ],
 )
 def test_the_example_on_wrong_files(
-    fuse_maps: Path, files: list[str], tmp_path: Path, name: str, content: bytes | None, message: str
+    written: tuple[Path, list[str]], tmp_path: Path, name: str, content: bytes | None, message: str
 ) -> None:
+    shutil.copytree(written[0], tmp_path, dirs_exist_ok=True)
     (tmp_path / name).unlink()
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    assert run(fuse_maps, *files, code=2, cwd=tmp_path).endswith(f": {message}\n")
+    assert run(tmp_path / "score_maps", *written[1], code=2, cwd=tmp_path).endswith(f": {message}\n")
 
 
-def test_the_example_passes_on_what_the_library_says(fuse_maps: Path, files: list[str], tmp_path: Path) -> None:
-    text = (tmp_path / "model.txt").read_text()
-    (tmp_path / "model.txt").write_text(re.sub("std .*", "std 1 1 1 1 1 0", text))
-    assert "making the plan: mean, std and weight must be finite" in run(fuse_maps, *files, code=2, cwd=tmp_path)
-    usage = "[MODEL MAP...]: six maps, six more where the model has evidence, one with a head\n"
-    assert run(fuse_maps, *files[:7], code=2, cwd=tmp_path).endswith(usage)
+def test_the_example_passes_on_what_the_library_says(written: tuple[Path, list[str]], tmp_path: Path) -> None:
+    shutil.copytree(written[0], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "mask.u8").write_bytes(b"\0" * 64 * 64)
+    output = run(tmp_path / "score_maps", *written[1], code=2, cwd=tmp_path)
+    assert "scoring: an argument is wrong" in output
+    assert "a mask of zeros only" in output
+    output = run(tmp_path / "score_maps", *written[1][:-1], code=2, cwd=tmp_path)
+    assert output.endswith("with one map for each output that the header lists\n")
 
 
 def test_the_numbers_in_the_documentation_are_what_info_prints(model: Path) -> None:

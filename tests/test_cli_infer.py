@@ -24,6 +24,7 @@ from rstpm_edge import Detector, __version__
 from rstpm_edge.cli import inspection
 from rstpm_edge.cli.main import main
 from rstpm_edge.image.decode import read_image
+from rstpm_edge.model.c_header import c_header
 from rstpm_edge.outputs.overlay import draw_overlay
 from rstpm_edge.sources.frames import Frame
 
@@ -365,6 +366,14 @@ def test_info(run: Any, model: Path) -> None:
     }
     assert facts["runtime"]["kernel"] in facts["runtime"]["kernels"]
     assert run("info", "--model", model.parent / "none").exit_code == 2
+
+
+def test_info_as_a_c_header(run: Any, model: Path) -> None:
+    text = run("info", model, "--c-header").stdout
+    assert text == c_header(Detector(model).info)
+    assert "    /* threshold */ 0.99,\n" in text
+    assert " *    5  recon_16, 4 x 4\n" in text
+    assert run("info", model, "--c-header", "--json").exit_code == 2
 
 
 # A process of its own

@@ -26,8 +26,16 @@ if TYPE_CHECKING:
 @model_option
 @provider_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--c-header", is_flag=True, help="Print a C header for rstpm_scorer_create (docs/embedding.md).")
 @click.pass_context
-def info(ctx: click.Context, file: Path | None, model: Path, providers: "list[Provider] | None", as_json: bool) -> None:
+def info(
+    ctx: click.Context,
+    file: Path | None,
+    model: Path,
+    providers: "list[Provider] | None",
+    as_json: bool,
+    c_header: bool,
+) -> None:
     """Show what a model was made from, how it decides, and what this machine can run it with.
 
     MODEL is the file; --model names it, too.
@@ -36,18 +44,26 @@ def info(ctx: click.Context, file: Path | None, model: Path, providers: "list[Pr
     Examples:
       rstpm-edge info bracket.onnx
       rstpm-edge info --provider openvino
+      rstpm-edge info bracket.onnx --c-header > model.h
     """
     from rstpm_edge.cpu import advice, dot_products, usable_cores
     from rstpm_edge.detector import Detector
     from rstpm_edge.engine.providers import available_providers
     from rstpm_edge.native import kernels
 
+    if as_json and c_header:
+        raise UsageError("Give one of --json and --c-header.")
     if file is not None:
         if ctx.get_parameter_source("model") == ParameterSource.COMMANDLINE and file != model:
             raise UsageError(f"Give one model: {file} or --model {model}.")
         model = file
     detector = Detector(model, threads=1, providers=providers)  # all of it, so that what `info` accepts also runs
     bundle = detector.info
+    if c_header:
+        from rstpm_edge.model.c_header import c_header as header_of
+
+        say_table(header_of(bundle).rstrip("\n"))
+        return
     calibration = bundle.calibration
     facts: dict[str, Any] = asdict(bundle)
     facts["calibration"] = {

@@ -1,0 +1,76 @@
+"""A model as a C header: the numbers that `rstpm_scorer_create` is given, so that firmware parses no JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rstpm_edge.model.metadata import Bundle, Fusion, HeadMap
+
+
+def c_header(bundle: Bundle) -> str:
+    """One `static const rstpm_scorer_config`, C99 and C++11; what the network takes and gives stands in a comment."""
+    sizes = [(bundle.height // stride, bundle.width // stride) for stride in bundle.strides]
+    head, evidence = bundle.fusion.head or HeadMap(0.0, 0.0, 0.0), bundle.evidence
+    scores = Fusion(std=(0.0,) * 6, weights=(0.0,) * 6) if evidence is None else evidence.fusion
+    fields = [
+        ("struct_size", "sizeof(rstpm_scorer_config)"),
+        ("mode", _mode(bundle.fusion)),
+        ("level_height", _row(height for height, _ in sizes)),
+        ("level_width", _row(width for _, width in sizes)),
+        ("height", str(bundle.height)),
+        ("width", str(bundle.width)),
+        *_statistics("", bundle.fusion),
+        ("has_head", str(int(bundle.fusion.head is not None))),
+        ("has_score_maps", str(int(evidence is not None))),
+        *((f"head_{name}", repr(float(getattr(head, name)))) for name in ("mean", "std", "weight")),
+        ("score_mode", _mode(scores)),
+        *_statistics("score_", scores),
+        ("map_weight", repr(0.0 if evidence is None else float(evidence.outline))),
+        ("bias", repr(0.0 if evidence is None else float(evidence.offset))),
+        ("threshold", repr(float(bundle.calibration.threshold))),
+        ("kernel", "NULL"),
+    ]
+    lines = [
+        "/* Written by `rstpm-edge info --c-header`: how a model's outputs are scored. */",
+        "#ifndef RSTPM_MODEL_H",
+        "#define RSTPM_MODEL_H",
+        "",
+        "#include <rstpm_edge.h>",
+        "",
+        f"/* The network's input is `image`, uint8 [N, {bundle.height}, {bundle.width}, 3], RGB{_photo(bundle)}.",
+        " * Its outputs, in the order of rstpm_scorer_run, are float32 [N, height, width]:",
+        *_outputs(bundle.output_names, sizes),
+        " */",
+        "static const rstpm_scorer_config kModel = {",
+        *(f"    /* {name} */ {value}," for name, value in fields),
+        "};",
+        "",
+        "#endif",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _mode(fusion: Fusion) -> str:
+    return "RSTPM_PAPER" if fusion.mode == "paper" else "RSTPM_NORMALIZED"
+
+
+def _statistics(prefix: str, fusion: Fusion) -> list[tuple[str, str]]:
+    six = {"mean": fusion.mean, "std": fusion.std, "weight": fusion.weights}
+    rows = [(prefix + name, _row(map(float, values))) for name, values in six.items()]
+    return [*rows, (f"{prefix}smoothing_sigma", repr(float(fusion.smoothing_sigma)))]
+
+
+def _row(values: Iterable[float]) -> str:
+    return f"{{{', '.join(map(repr, values))}}}"
+
+
+def _photo(bundle: Bundle) -> str:
+    """What becomes of a photo before the network sees it."""
+    resized = "stretched" if bundle.resize == "stretch" else "letterboxed, centred on grey,"
+    part = "" if bundle.roi is None else " of its pixels x {}, y {}, {} wide, {} high".format(*bundle.roi)
+    mask = "" if bundle.mask is None else ".\n * The model has a mask; docs/embedding.md says how to write it to a file"
+    return f":\n * a photo{part}, {resized} to that size{mask}"
+
+
+def _outputs(names: Sequence[str], sizes: Sequence[tuple[int, int]]) -> list[str]:
+    return [f" *   {i:2}  {name}, {sizes[i % 3][0]} x {sizes[i % 3][1]}" for i, name in enumerate(names)]
