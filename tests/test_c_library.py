@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import pytest
 from bundles import make_bundle, write_model
 from conftest import once
 from programs import ROOT, build, run
+from score_vectors import Vector, load
 
 import rstpm_edge
 from rstpm_edge import Detector
@@ -25,6 +27,7 @@ from rstpm_edge.image.mask import load_mask
 from rstpm_edge.image.placement import Placement
 from rstpm_edge.model.c_header import c_header
 from rstpm_edge.model.metadata import Bundle, Evidence, Fusion, HeadMap
+from rstpm_edge.native import kernels
 
 pytestmark = pytest.mark.checkout
 
@@ -277,6 +280,98 @@ def test_the_example_passes_on_what_the_library_says(written: tuple[Path, list[s
     assert "a mask of zeros only" in output
     output = run(tmp_path / "score_maps", *written[1][:-1], code=2, cwd=tmp_path)
     assert output.endswith("with one map for each output that the header lists\n")
+
+
+Int3, Double6 = ctypes.c_int32 * 3, ctypes.c_double * 6
+
+
+class ScorerConfig(ctypes.Structure):
+    """rstpm_scorer_config, field for field."""
+
+    _fields_ = (
+        ("struct_size", ctypes.c_uint32),
+        ("mode", ctypes.c_int32),
+        ("level_height", Int3),
+        ("level_width", Int3),
+        ("height", ctypes.c_int32),
+        ("width", ctypes.c_int32),
+        ("mean", Double6),
+        ("std", Double6),
+        ("weight", Double6),
+        ("smoothing_sigma", ctypes.c_double),
+        ("has_head", ctypes.c_int32),
+        ("has_score_maps", ctypes.c_int32),
+        ("head_mean", ctypes.c_double),
+        ("head_std", ctypes.c_double),
+        ("head_weight", ctypes.c_double),
+        ("score_mode", ctypes.c_int32),
+        ("score_mean", Double6),
+        ("score_std", Double6),
+        ("score_weight", Double6),
+        ("score_smoothing_sigma", ctypes.c_double),
+        ("map_weight", ctypes.c_double),
+        ("bias", ctypes.c_double),
+        ("threshold", ctypes.c_double),
+        ("kernel", ctypes.c_char_p),
+    )
+
+
+class Score(ctypes.Structure):
+    """rstpm_score."""
+
+    _fields_ = (
+        ("score", ctypes.c_float),
+        ("row", ctypes.c_int32),
+        ("column", ctypes.c_int32),
+        ("anomalous", ctypes.c_int32),
+        ("nonfinite", ctypes.c_int32),
+    )
+
+
+def config_of(vector: Vector, kernel: str) -> ScorerConfig:
+    def six(prefix: str, fusion: Fusion) -> dict[str, Any]:
+        values = {"mean": fusion.mean, "std": fusion.std, "weight": fusion.weights}
+        fields: dict[str, Any] = {prefix + name: Double6(*numbers) for name, numbers in values.items()}
+        return {**fields, prefix + "smoothing_sigma": fusion.smoothing_sigma}
+
+    modes = ("normalized", "paper")
+    (height, width), head, evidence = vector.size, vector.fusion.head, vector.evidence
+    fields = {"mode": modes.index(vector.fusion.mode), **six("", vector.fusion), "threshold": vector.threshold}
+    if head is not None:
+        fields |= {"has_head": 1, **{f"head_{name}": value for name, value in vars(head).items()}}
+    if evidence is not None:
+        fields |= {"has_score_maps": 1, "score_mode": modes.index(evidence.fusion.mode)}
+        fields |= {**six("score_", evidence.fusion), "map_weight": evidence.outline, "bias": evidence.offset}
+    return ScorerConfig(
+        struct_size=ctypes.sizeof(ScorerConfig),
+        level_height=Int3(*(level[0] for level in vector.levels)),
+        level_width=Int3(*(level[1] for level in vector.levels)),
+        height=height,
+        width=width,
+        kernel=kernel.encode(),
+        **fields,
+    )
+
+
+@pytest.mark.parametrize("vector", [pytest.param(vector, id=vector.name) for vector in load()])
+def test_the_library_gives_the_committed_scores(vector: Vector, library: Path) -> None:
+    c = ctypes.CDLL(str(library / "librstpm_edge.so"))
+    c.rstpm_scorer_destroy.argtypes = [ctypes.c_void_p]
+    for kernel in kernels().available:
+        scorer, config, result = ctypes.c_void_p(), config_of(vector, kernel), Score()
+        assert c.rstpm_scorer_create(ctypes.byref(config), ctypes.byref(scorer)) == 0
+        outputs = (ctypes.c_void_p * len(vector.outputs))(*(values.ctypes.data for values in vector.outputs))
+        mask = None if vector.counts is None else vector.counts.astype(np.uint8)
+        masks = None if mask is None else (ctypes.c_void_p * 1)(mask.ctypes.data)
+        anomaly_map = np.empty(vector.size, np.float32)
+        out = ctypes.c_void_p(anomaly_map.ctypes.data)
+        assert c.rstpm_scorer_run(scorer, outputs, ctypes.c_int64(1), masks, out, ctypes.byref(result), 1) == 0
+        c.rstpm_scorer_destroy(scorer)
+        assert (result.nonfinite, result.anomalous) == (not vector.finite, vector.expected["anomalous"])
+        if vector.finite:
+            vector.check(anomaly_map, result.score, (result.row, result.column))
+        else:
+            assert result.score == np.inf
 
 
 def test_the_numbers_in_the_documentation_are_what_info_prints(model: Path) -> None:

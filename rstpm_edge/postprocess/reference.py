@@ -1,4 +1,4 @@
-"""What fusion computes, in NumPy and float64. Slow and plain: what every kernel is tested against."""
+"""What fusion and score are, in NumPy and float64. Slow and plain: what every kernel is tested against."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from rstpm_edge.model.metadata import Bundle, HeadMap
+    from rstpm_edge.model.metadata import Bundle, Evidence, Fusion, HeadMap
 
 Float64 = NDArray[np.float64]
 
@@ -69,16 +69,35 @@ def fuse(
         levels.append(rows @ (m1 + m2) @ columns.T)
     fused = sum(levels) if mode == "normalized" else levels[0] * levels[1] * levels[2]
     fused = gaussian_matrix(height, smoothing_sigma) @ fused @ gaussian_matrix(width, smoothing_sigma).T
-    flat = fused.reshape(len(fused), -1)
-    position = np.stack(np.unravel_index(flat.argmax(axis=1), size), axis=1)
-    return fused, flat.max(axis=1), position
+    return fused, *_peak(fused, None)
+
+
+def score_outputs(
+    outputs: Sequence[NDArray[Any]],
+    fusion: Fusion,
+    evidence: Evidence | None,
+    size: tuple[int, int],
+    counts: NDArray[np.bool_] | None = None,
+) -> tuple[Float64, Float64, NDArray[np.int64]]:
+    """As `rstpm_edge.postprocess.scoring.Scorer`: a model's outputs give map (N, H, W), score (N,), position (N, 2).
+
+    `counts` (H, W) is True where anomalies count; None for everywhere.
+    """
+    fused, _, _ = fuse([*outputs[:6], outputs[-1]], size, **vars(fusion))
+    score, position = _peak(fused, counts)
+    if evidence is not None:
+        seen, _, _ = fuse(outputs[6:12], size, **vars(evidence.fusion))
+        score = _peak(seen, counts)[0] + evidence.outline * score + evidence.offset
+    return fused, score, position
 
 
 def score(maps: Sequence[NDArray[Any]], bundle: Bundle) -> tuple[Float64, Float64]:
-    """As `rstpm_edge.postprocess.scoring.Scorer`: the bundle's outputs give map (N, H, W) and score (N,)."""
-    size, evidence = (bundle.height, bundle.width), bundle.evidence
-    fused, peak, _ = fuse([*maps[:6], maps[-1]], size, **vars(bundle.fusion))
-    if evidence is None:
-        return fused, peak
-    _, seen, _ = fuse(maps[6:12], size, **vars(evidence.fusion))
-    return fused, seen + evidence.outline * peak + evidence.offset
+    """Anomaly map (N, H, W) and score (N,) of the bundle's outputs."""
+    return score_outputs(maps, bundle.fusion, bundle.evidence, (bundle.height, bundle.width))[:2]
+
+
+def _peak(fused: Float64, counts: NDArray[np.bool_] | None) -> tuple[Float64, NDArray[np.int64]]:
+    """The maximum (N,) of each map (N, H, W) where it counts, and its position (N, 2), the first of equals."""
+    kept = fused if counts is None else np.where(counts, fused, -np.inf)
+    flat = kept.reshape(len(kept), -1)
+    return flat.max(axis=1), np.stack(np.unravel_index(flat.argmax(axis=1), kept.shape[1:]), axis=1)

@@ -1,0 +1,164 @@
+"""Write what every implementation of the score is held to: tests/data/scores.json, small inputs and what they give.
+
+    python tools/score_vectors.py
+
+Computed in float64 by `rstpm_edge.postprocess.reference`, from inputs that are to be read as float32. The places of
+maxima are unmistakable: what comes second is clearly lower.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rstpm_edge.model.metadata import Evidence, Fusion, FusionMode, HeadMap
+from rstpm_edge.postprocess.reference import Float64, score_outputs
+
+FILE = Path(__file__).parent.parent / "tests" / "data" / "scores.json"
+ABOUT = (
+    "Inputs of rstpm_scorer_run and what they give, in float64, by the formulas at rstpm_scorer_config in "
+    "csrc/rstpm_edge.h. Read inputs as float32; null is NaN. Maps are in row-major order; the mask has 1 where anomalies count. "
+    "`tolerance` is how far map and score may be off."
+)
+CLEARLY = 1e-3  # of the largest value: by how much maxima stand out, and scores from the threshold
+
+Sizes = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One set of parameters."""
+
+    name: str
+    size: tuple[int, int]
+    levels: Sizes
+    mode: FusionMode = "normalized"
+    sigma: float = 0.0
+    head: bool = False
+    score_maps: FusionMode | None = None
+    score_sigma: float = 0.0
+    mask: bool = False
+    nan: int | None = None  # the output that has one
+
+
+ODD: Sizes = ((5, 7), (3, 4), (2, 2))
+CASES = (
+    Case("normalized", (15, 22), ODD),
+    Case("normalized, smoothed", (15, 22), ODD, sigma=1.3),
+    Case("paper", (15, 22), ODD, "paper"),
+    Case("paper, smoothed", (15, 22), ODD, "paper", sigma=1.3),
+    Case("head", (15, 22), ODD, head=True),
+    Case("score maps", (15, 22), ODD, score_maps="normalized", score_sigma=2.0),
+    Case("head, score maps, smoothed", (15, 22), ODD, sigma=0.8, head=True, score_maps="normalized", score_sigma=2.0),
+    Case("all, with a mask", (15, 22), ODD, sigma=0.8, head=True, score_maps="normalized", mask=True),
+    Case("six maps, with a mask", (15, 22), ODD, mask=True),
+    Case("both of the paper", (13, 10), ((4, 5), (3, 2), (1, 1)), "paper", score_maps="paper"),
+    Case("levels finer than the map", (7, 9), ((12, 10), (8, 9), (5, 3)), head=True),
+    Case("wider than a vector", (3, 41), ((2, 20), (1, 10), (1, 5)), sigma=0.5, score_maps="normalized"),
+    Case("one pixel", (1, 1), ((1, 1), (1, 1), (1, 1)), head=True, score_maps="normalized"),
+    Case("NaN in a map", (5, 6), ((3, 3), (2, 2), (1, 1)), nan=4),
+    Case("NaN in a score map", (5, 6), ((3, 3), (2, 2), (1, 1)), score_maps="normalized", nan=7),
+    Case("NaN in the head's map", (5, 6), ((3, 3), (2, 2), (1, 1)), head=True, nan=6),
+)
+
+
+def vectors() -> list[dict[str, Any]]:
+    """Each case as JSON."""
+    return [next(found for found in _tries(case) if found is not None) for case in CASES]
+
+
+def _tries(case: Case) -> Iterator[dict[str, Any] | None]:
+    """The case with one seed after another; None where a place or a verdict is not clear."""
+    seed = 0
+    while True:
+        seed += 1
+        yield _vector(case, np.random.default_rng(seed))
+
+
+def _vector(case: Case, rng: np.random.Generator) -> dict[str, Any] | None:
+    def some(low: float, high: float) -> tuple[float, ...]:
+        return tuple(rng.uniform(low, high, 6).round(3).tolist())
+
+    def fusion(mode: FusionMode, sigma: float) -> Fusion:
+        return Fusion(mode, some(0.2, 0.8), some(0.1, 0.6), some(0.3, 1.4), sigma)
+
+    count = 6 + 6 * (case.score_maps is not None) + case.head
+    outputs = [rng.uniform(0, 2, (1, *case.levels[i % 3])).round(4).astype(np.float32) for i in range(count)]
+    statistics = fusion(case.mode, case.sigma)
+    head = HeadMap(*rng.uniform(0.2, 0.8, 3).round(3).tolist()) if case.head else None
+    evidence = None
+    if case.score_maps is not None:
+        evidence = Evidence(fusion(case.score_maps, case.score_sigma), outline=0.35, offset=-1.25)
+    with_head = Fusion(**{**vars(statistics), "head": head})
+    counts = rng.random(case.size) < 0.6 if case.mask else None
+    fused, score, position = score_outputs(outputs, with_head, evidence, case.size, counts)
+    largest = max(1.0, float(np.abs(fused).max()), abs(float(score[0])))
+    threshold = round(float(score[0]) + float(rng.choice([-0.5, 0.5])), 3)
+    if case.nan is None and not _is_clear(fused, counts, CLEARLY * largest):
+        return None
+    if case.nan is not None:
+        outputs[case.nan][0, 0, 0] = np.nan
+    found = {
+        "map": [float(f"{value:.7g}") for value in fused.ravel()],
+        "score": float(f"{score[0]:.8g}"),
+        "position": position[0].tolist(),
+        "anomalous": bool(score[0] > threshold),
+        "nonfinite": False,
+        "tolerance": float(f"{2e-6 * largest:.2g}"),
+    }
+    return {
+        "name": case.name,
+        "size": case.size,
+        "levels": case.levels,
+        **_statistics(statistics),
+        "head": None if head is None else vars(head),
+        "score_maps": None
+        if evidence is None
+        else {**_statistics(evidence.fusion), "map_weight": evidence.outline, "bias": evidence.offset},
+        "threshold": threshold,
+        "mask": None if counts is None else counts.astype(int).ravel().tolist(),
+        "outputs": [_values(output) for output in outputs],
+        "expected": found if case.nan is None else {"nonfinite": True, "anomalous": True},
+    }
+
+
+def _statistics(fusion: Fusion) -> dict[str, Any]:
+    return {
+        "mode": fusion.mode,
+        "mean": fusion.mean,
+        "std": fusion.std,
+        "weights": fusion.weights,
+        "smoothing_sigma": fusion.smoothing_sigma,
+    }
+
+
+def _values(output: NDArray[np.float32]) -> list[float | None]:
+    return [None if np.isnan(value) else round(float(value), 4) for value in output.ravel()]
+
+
+def _is_clear(fused: Float64, counts: NDArray[np.bool_] | None, least: float) -> bool:
+    """Whether the map's maximum stands out, with a mask also from what the mask leaves out."""
+    kept: Sequence[float] = np.sort(fused[0] if counts is None else fused[0][counts], axis=None).tolist()
+    if counts is not None and float(fused[0][~counts].max()) < kept[-1] + least:
+        return False  # the mask would change nothing
+    return len(kept) < 2 or kept[-1] - kept[-2] > least
+
+
+def main() -> None:
+    """Write the file: a line for each field, so that differences can be read."""
+    cases = []
+    for case in vectors():
+        fields = [f"{json.dumps(name)}: {json.dumps(value, allow_nan=False)}" for name, value in case.items()]
+        cases.append("{" + ",\n".join(fields) + "}")
+    FILE.parent.mkdir(exist_ok=True)
+    FILE.write_text(f'{{"about": {json.dumps(ABOUT)},\n"cases": [\n' + ",\n\n".join(cases) + "\n]}\n")
+
+
+if __name__ == "__main__":
+    main()
