@@ -18,7 +18,6 @@ from rstpm_edge.outputs.csv_file import COLUMNS
 from rstpm_edge.outputs.verdict_json import failure_fields, verdict_fields
 from rstpm_edge.result import Region
 from rstpm_edge.sources.frames import Failure, Frame
-from rstpm_edge.training.model.presets import EDGE
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -63,8 +62,11 @@ def test_every_page_is_in_the_index() -> None:
     assert {page for page in PAGES if page.is_relative_to(ROOT / "docs")} - linked == {index}
 
 
+@pytest.mark.training
 def test_every_default_has_a_record() -> None:
     """The table on top of the decisions names each field of a preset, and each record says three things."""
+    from rstpm_edge.training.model.presets import EDGE
+
     top, *records = (ROOT / "docs" / "experiments.md").read_text().split("\n## ")
     named = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\|.*\|$", top, re.M))))
     assert {field.name for field in dataclasses.fields(EDGE)} - named == {"name"}
