@@ -24,7 +24,7 @@ from rstpm_edge.training.learning.time_budget import Budget, Expected, expect
 from rstpm_edge.training.model.presets import EDGE, PAPER
 from rstpm_edge.training.model.rstpm import RSTPM
 
-EXPECTED = Expected(angles=5.0, teachers=20.0, epoch=4.0, usual=2.0, head=28.0, calibration=5.0)
+EXPECTED = Expected(rotation=5.0, teachers=20.0, epoch=4.0, residuals=2.0, segmentation=28.0, calibration=5.0)
 
 
 class Clock:
@@ -111,18 +111,18 @@ def test_the_plan_is_refined_by_what_stages_took(clock: Clock) -> None:
     budget.begin("teachers")
     assert budget.plan(10) == {
         "reading": 7,
-        "angles": 5,
+        "rotation": 5,
         "teachers": 20,
         "students": 40,
-        "usual": 2,
-        "head": 28,
+        "residuals": 2,
+        "segmentation": 28,
         "calibration": 5,
     }
     assert list(budget.plan(10)) == list(module.FIRST_PLAN)
     clock.now += 40
     budget.begin("students")
     later = budget.plan(10)
-    assert (later["teachers"], later["students"], later["head"]) == (40, 80, 56)  # twice as slow as it was
+    assert (later["teachers"], later["students"], later["segmentation"]) == (40, 80, 56)  # twice as slow as it was
 
 
 @pytest.mark.parametrize("preset", [EDGE, PAPER], ids=lambda preset: preset.name)
@@ -135,12 +135,15 @@ def test_measuring_changes_nothing(parts: Path, preset: object) -> None:
     modes = {name: part.training for name, part in model.named_modules()}
     torch.manual_seed(7)
     draw = torch.get_rng_state()
-    found = expect(Fabric(accelerator="cpu"), model, inputs, 2 * len(inputs), 3, angles=True)
+    found = expect(Fabric(accelerator="cpu"), model, inputs, 2 * len(inputs), 3, rotation=True)
     assert torch.equal(torch.get_rng_state(), draw)
     torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0, equal_nan=True)
     assert {name: part.training for name, part in model.named_modules()} == modes
-    assert min(found.angles, found.teachers, found.epoch, found.calibration) > 0
-    assert (found.head > 0, found.usual > 0) == (chosen.has_head, chosen.distance == "surprise")
+    assert min(found.rotation, found.teachers, found.epoch, found.calibration) > 0
+    assert (found.segmentation > 0, found.residuals > 0) == (
+        chosen.has_segmentation_head,
+        chosen.distance == "normalized-residual",
+    )
 
 
 # A real training

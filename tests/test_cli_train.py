@@ -56,7 +56,7 @@ def test_training_says_what_it_promises(workplace: Workplace) -> None:
     assert second.startswith("A good part is rejected with probability at most 0.25, for parts like the 3 held-out")
     assert third == "The 3 held-out images allow no smaller rate; 0.01 takes 99 of them."
     told = [line.split(" ", 2)[2] for line in errors.splitlines()]
-    stages = ("Reading", "Angles", "Teachers", "Students", "Usual", "Head", "Calibration")
+    stages = ("Reading", "Rotation", "Teachers", "Students", "Residuals", "Segmentation", "Calibration")
     assert [line.partition(":")[0] for line in told if ": done in " in line] == list(stages)
     assert any(line.startswith("Students: ") and "epoch 2 of 2, loss " in line for line in told)
     kept = [line.split(" ", 2)[2] for line in (workplace.run / "train.log").read_text().splitlines()]
@@ -292,7 +292,7 @@ def test_a_kernel_that_there_is_not(command: str, parts: Path, monkeypatch: pyte
                 "--epochs",
                 "9",
                 "--set",
-                "head=none",
+                "segmentation_head=false",
                 "--device",
                 "cpu",
             ],

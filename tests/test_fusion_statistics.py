@@ -14,7 +14,14 @@ from rstpm_edge.calibration import calibrate
 from rstpm_edge.errors import UsageError
 from rstpm_edge.model.metadata import Fusion
 from rstpm_edge.postprocess.reference import fuse, score
-from rstpm_edge.training.learning.map_calibration import HEAD, LEAST_ODDS, OUTLINE, Calibrated, calibrate_on, fit
+from rstpm_edge.training.learning.map_calibration import (
+    HEAD,
+    LEAST_ODDS,
+    MAP_SHARE,
+    MapCalibration,
+    calibrate_maps,
+    calibrate_model,
+)
 from rstpm_edge.training.model.presets import EDGE, Preset
 from rstpm_edge.training.model.rstpm import RSTPM
 
@@ -26,7 +33,7 @@ Maps = list[NDArray[np.float32]]
 def outputs(preset: Preset) -> list[int]:
     """The sides of a model's maps."""
     sides = [SIZE // stride for stride in preset.strides] * (2 if preset.distance == "cosine" else 4)
-    return [*sides, sides[0]] if preset.has_head else sides
+    return [*sides, sides[0]] if preset.has_segmentation_head else sides
 
 
 class Noise(nn.Module):
@@ -46,11 +53,11 @@ class Noise(nn.Module):
         ]
 
 
-def calibrated(preset: Preset, alpha: float | None = None) -> tuple[Calibrated, Maps]:
+def calibrated(preset: Preset, alpha: float | None = None) -> tuple[MapCalibration, Maps]:
     """What is found on a model of noise, and its maps."""
     model = Noise(preset)
     images = np.broadcast_to(np.arange(COUNT, dtype=np.uint8)[:, None, None, None], (COUNT, SIZE, SIZE, 3)).copy()
-    found = calibrate_on(cast(RSTPM, model), images, torch.device("cpu"), alpha)
+    found = calibrate_model(cast(RSTPM, model), images, torch.device("cpu"), alpha)
     return found, [level.numpy() for level in model(torch.from_numpy(images))]
 
 
@@ -103,7 +110,7 @@ def test_scores_are_in_the_unit_of_the_anomaly_map(alpha: float | None) -> None:
     assert found.calibration.threshold == pytest.approx(highest.threshold, rel=1e-3)
     # Of what makes the score differ from image to image, the outline has its share.
     outline = found.evidence.outline * peaks_under(found.fusion, [*maps[:6], maps[-1]]).std()
-    assert outline == pytest.approx(OUTLINE * peaks_under(found.evidence.fusion, maps[6:12]).std(), rel=1e-3)
+    assert outline == pytest.approx(MAP_SHARE * peaks_under(found.evidence.fusion, maps[6:12]).std(), rel=1e-3)
 
 
 def test_the_head_varies_by_a_share_of_what_the_six_maps_do() -> None:
@@ -113,24 +120,24 @@ def test_the_head_varies_by_a_share_of_what_the_six_maps_do() -> None:
     assert (head.mean, head.std) == (pytest.approx(maps[-1].mean()), pytest.approx(maps[-1].std(), rel=1e-5))
     both, six = (fuse([*maps[:6], maps[-1]], (SIZE, SIZE), **vars(one))[0] for one in (found.fusion, without(found)))
     assert (both - six).std() == pytest.approx(HEAD * six.std(), rel=1e-4)
-    assert calibrated(replace(EDGE, head=None))[0].fusion == without(found)
+    assert calibrated(replace(EDGE, segmentation_head=False))[0].fusion == without(found)
 
 
-def without(found: Calibrated) -> Fusion:
+def without(found: MapCalibration) -> Fusion:
     return replace(found.fusion, head=None)
 
 
 def test_one_held_out_image_is_enough() -> None:
     rng = np.random.default_rng(0)
     maps = [rng.random((1, side, side), np.float32) for side in outputs(EDGE)]
-    found = fit(maps, EDGE, (SIZE, SIZE), None)
+    found = calibrate_maps(maps, EDGE, (SIZE, SIZE), None)
     assert found.calibration.threshold == found.scores[0]
     assert np.isfinite(found.scores[0])
 
 
 def test_maps_that_never_vary_give_finite_scores() -> None:
     maps = [np.full((4, side, side), 0.5, np.float32) for side in outputs(EDGE)]
-    found = fit(maps, EDGE, (SIZE, SIZE), None)
+    found = calibrate_maps(maps, EDGE, (SIZE, SIZE), None)
     assert np.isfinite(found.scores).all()
     assert found.evidence is not None
     assert np.isfinite([found.evidence.outline, found.evidence.offset]).all()
@@ -139,7 +146,7 @@ def test_maps_that_never_vary_give_finite_scores() -> None:
 def test_a_head_that_is_as_sure_of_everything_good_does_not_drown_the_maps() -> None:
     maps = calibrated(EDGE)[1]
     maps[-1][:] = -8.0
-    found = fit(maps, EDGE, (SIZE, SIZE), None)
+    found = calibrate_maps(maps, EDGE, (SIZE, SIZE), None)
     surprised = [*maps[:6], maps[-1].copy()]
     surprised[-1][0, 3, 3] = 8.0
     six = fuse(maps[:6], (SIZE, SIZE), **vars(without(found)))[0]

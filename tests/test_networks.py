@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rstpm_edge.training.model.feature_distance import CosineDistance, SurpriseDistance, make_distance
+from rstpm_edge.training.model.feature_distance import CosineDistance, NormalizedResidual, make_distance
 from rstpm_edge.training.model.layers import AttentionGate, BatchNorm, ResidualBlock, synchronize_batch_norm
 from rstpm_edge.training.model.presets import EDGE, PAPER, Preset
 from rstpm_edge.training.model.rstpm import RSTPM, ChannelStatistics, Normalization
@@ -66,7 +66,7 @@ def test_edge_students(strides: tuple[int, int, int]) -> None:
 def test_an_edge_student_from_its_teachers_stem() -> None:
     student = EdgeStudent(24, 4, (40, 112, 320), EDGE.strides, EDGE.student1_widths, EDGE.student1_blocks)
     assert shapes(student(draw(2, 24, HEIGHT // 4, WIDTH // 4))) == shapes(pyramid((40, 112, 320), EDGE.strides))
-    assert list(student.stages) == list(student.heads) == ["8", "16", "32"]
+    assert list(student.stages) == list(student.projections) == ["8", "16", "32"]
 
 
 def test_paper_students() -> None:
@@ -203,9 +203,9 @@ def test_extremes_of_the_cosine_distance() -> None:
     torch.testing.assert_close(CosineDistance().loss(x, -x), torch.tensor(2.0))
 
 
-def test_the_paper_is_measured_by_angles_and_the_edge_preset_by_surprise() -> None:
+def test_the_paper_is_measured_by_angles_and_the_edge_preset_by_normalized_residuals() -> None:
     assert type(make_distance(PAPER, 3)) is CosineDistance
-    assert type(make_distance(EDGE, 3)) is SurpriseDistance
+    assert type(make_distance(EDGE, 3)) is NormalizedResidual
 
 
 def test_channel_statistics_standardise() -> None:
@@ -252,7 +252,7 @@ def test_the_maps_of_a_whole_model(changes: dict[str, Any]) -> None:
         preset = dataclasses.replace(preset, student1_widths=(16, 16, 24, 32, 48))
     model = RSTPM(preset).eval()
     for distance in model.distances:  # each level's own, so that none can stand for another's
-        assert isinstance(distance, SurpriseDistance)
+        assert isinstance(distance, NormalizedResidual)
         for values in (distance.usual.weight, distance.usual.bias, distance.by_contrast, distance.middle):
             assert isinstance(values, torch.Tensor)
             values.data.normal_(0, 0.05)

@@ -14,7 +14,7 @@ from workplace import command_line, document
 
 from rstpm_edge.errors import UsageError
 from rstpm_edge.training.learning.run_folder import load_config
-from rstpm_edge.training.model.preset_overrides import check, override
+from rstpm_edge.training.model.preset_overrides import check_preset, override
 from rstpm_edge.training.model.presets import EDGE, PAPER, PRESETS, Preset
 from rstpm_edge.training.model.rstpm import RSTPM
 
@@ -40,7 +40,7 @@ RANDOM = dict.fromkeys(("tf_efficientnet_lite0", "tf_efficientnet_lite1"), "rand
         ("student2_widths", "32,16,8", (32, 16, 8)),
         ("student1_blocks", "0,1,2", (0, 1, 2)),
         ("student2_blocks", "0,1,0", (0, 1, 0)),
-        ("head", "none", None),
+        ("segmentation_head", "no", False),
         ("teacher1", "resnet18", "resnet18"),
         ("schedule", "constant", "constant"),
         ("name", "mine", "mine"),
@@ -67,7 +67,7 @@ def test_no_value_where_there_may_be_none() -> None:
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
 def test_the_presets_themselves_pass(preset: Preset) -> None:
-    check(preset)
+    check_preset(preset)
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,11 @@ def test_the_presets_themselves_pass(preset: Preset) -> None:
         ({"smoothing_sigma": "-1"}, "--set smoothing_sigma must be a finite number from 0 up, not -1."),
         ({"learning_rate": "0"}, "--set learning_rate must be a finite number above 0, not 0."),
         ({"learning_rate": "inf"}, "--set learning_rate must be a finite number above 0, not inf."),
-        ({"head": "discriminative", "distance": "cosine"}, "--set head=discriminative needs distance=surprise and "),
-        ({"distance": "angle"}, "--set distance takes one of surprise, cosine, not 'angle'."),
+        (
+            {"segmentation_head": "true", "distance": "cosine"},
+            "--set segmentation_head=true needs distance=normalized-residual and ",
+        ),
+        ({"distance": "angle"}, "--set distance takes one of normalized-residual, cosine, not 'angle'."),
         ({"reconstruction_weight": "-1"}, "--set reconstruction_weight must be a finite number from 0 up, not -1."),
         ({"strides": "8,16"}, "--set strides takes 3 numbers with commas between, not '8,16'."),
         ({"strides": "a,b,c"}, "--set strides takes whole numbers, as in 4,8,16, not 'a'."),
@@ -94,9 +97,9 @@ def test_the_presets_themselves_pass(preset: Preset) -> None:
         ({"teacher2_shrink": "3"}, "--set teacher2_shrink=3 leaves nothing of the strides 8,16,32"),
         ({"teacher2_shrink": "8"}, "--set teacher2_shrink=8 leaves nothing of the strides 8,16,32"),
         ({"teacher2_shrink": "0"}, "--set teacher2_shrink must be at least 1, not 0."),
-        ({"hardest": "0"}, "--set hardest is a share above 0, up to 1, not 0."),
-        ({"hardest": "nan"}, "--set hardest is a share above 0, up to 1, not nan."),
-        ({"moved": "33"}, "--set moved must lie between 0 and 32 pixels, not 33."),
+        ({"mining_share": "0"}, "--set mining_share is a share above 0, up to 1, not 0."),
+        ({"mining_share": "nan"}, "--set mining_share is a share above 0, up to 1, not nan."),
+        ({"shift_augmentation": "33"}, "--set shift_augmentation must lie between 0 and 32 pixels, not 33."),
         ({"teacher1_shrink": "8"}, "--set teacher1_shrink=8 leaves nothing of the strides 8,16,32"),
         ({"teacher1_shrink": "4"}, "--set shared_stem=4: teacher 1 has no such feature with teacher1_shrink=4"),
         ({"shared_stem": "8"}, "--set shared_stem=8: student 1 starts from the image (none) or from a stride"),

@@ -19,7 +19,7 @@ from small_training import CPU, Stop, files_of, same_results, teach
 from workplace import document, finish, start
 
 from rstpm_edge.errors import DatasetError, OutputError, TrainingError
-from rstpm_edge.training.data import shift_augmentation as moved_copies
+from rstpm_edge.training.data import shift_augmentation
 from rstpm_edge.training.learning import run_folder as run
 from rstpm_edge.training.learning import train
 from rstpm_edge.training.learning.run_folder import load_checkpoint, load_summary
@@ -55,16 +55,16 @@ def test_a_resumed_run_is_the_uninterrupted_one(interrupted: Path, whole: Path) 
     assert files_of(interrupted) == files_of(whole)
 
 
-def test_a_resumed_run_learns_from_the_same_moved_copies(
+def test_a_resumed_run_learns_from_the_same_shifted_copies(
     parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(moved_copies, "FEWEST", 2)
+    monkeypatch.setattr(shift_augmentation, "FEWEST", 2)
     whole = teach(parts, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         teach(parts, tmp_path / "cut", report=Stop(2))
     train.resume(tmp_path / "cut", CPU)
     same_results(tmp_path / "cut", whole)
-    monkeypatch.setattr(moved_copies, "FEWEST", 16)
+    monkeypatch.setattr(shift_augmentation, "FEWEST", 16)
     without = teach(parts, tmp_path / "without")
     assert load_summary(without).losses != load_summary(whole).losses  # so the copies were learned from
 

@@ -22,11 +22,10 @@ from workplace import Workplace, document, finish, start
 from rstpm_edge.errors import DatasetError, OutputError, TrainingError, UsageError, WeightsError
 from rstpm_edge.image.placement import ResizePolicy
 from rstpm_edge.progress import Progress
-from rstpm_edge.training.data import shift_augmentation as moved_copies
-from rstpm_edge.training.data.shift_augmentation import with_moved_copies
+from rstpm_edge.training.data import shift_augmentation
+from rstpm_edge.training.data.shift_augmentation import with_shifted_copies
 from rstpm_edge.training.learning import feature_cache as features
-from rstpm_edge.training.learning import head_training as fit_head
-from rstpm_edge.training.learning import machine, train
+from rstpm_edge.training.learning import head_training, machine, train
 from rstpm_edge.training.learning import student_training as fit
 from rstpm_edge.training.learning import time_budget as budget
 from rstpm_edge.training.learning.machine import Machine
@@ -69,7 +68,7 @@ def test_the_loss_falls(workplace: Workplace, whole: Path) -> None:
         assert losses[-1][0] < losses[0][0]
         assert losses[-1][1] < losses[0][1]
         # Three levels, features of deviation 1; the largest tenth of squares is at most ten times the mean of all.
-        assert all(0 < pair < 3 * 2 / EDGE.hardest for loss in losses for pair in loss)
+        assert all(0 < pair < 3 * 2 / EDGE.mining_share for loss in losses for pair in loss)
 
 
 def test_a_run_follows_no_links(parts: Path, whole: Path, tmp_path: Path) -> None:
@@ -144,7 +143,7 @@ def test_the_students_see_what_was_not_held_out_and_nothing_else(
     paths = [parts / "train" / "good" / photo.name for photo in config.train]
     expected, _, _ = train.load_inputs(paths, SIZE, "stretch")
     (images,) = seen
-    np.testing.assert_array_equal(images, with_moved_copies(expected, config.preset.moved, config.seed))
+    np.testing.assert_array_equal(images, with_shifted_copies(expected, config.preset.shift_augmentation, config.seed))
 
 
 def test_each_epoch_sees_another_version_of_each_photo(
@@ -159,7 +158,7 @@ def test_each_epoch_sees_another_version_of_each_photo(
         return original(cache, model, rows, device)
 
     monkeypatch.setattr(features.FeatureCache, "batch", spy)
-    monkeypatch.setattr(moved_copies, "FEWEST", 2)
+    monkeypatch.setattr(shift_augmentation, "FEWEST", 2)
     teach(parts, tmp_path / "run", epochs=4)
     (photos, images) = {(photos, images) for _, photos, images in seen}.pop()
     assert (len(seen), images) == (4, 4 * photos)  # one batch is an epoch here
@@ -168,26 +167,31 @@ def test_each_epoch_sees_another_version_of_each_photo(
     np.testing.assert_array_equal(np.sort(np.concatenate([rows for rows, _, _ in seen])), np.arange(images))
 
 
-def test_parts_that_lie_at_any_angle_are_learned_from_in_turned_copies(
+def test_parts_that_lie_at_any_angle_are_learned_from_in_rotated_copies(
     parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = images_learned_from(monkeypatch)
     said: list[Progress] = []
     monkeypatch.setattr(train, "lie_at_any_angle", lambda *_: True)
-    brief = replace(EDGE, epochs=1, head=None)
+    brief = replace(EDGE, epochs=1, segmentation_head=False)
     folder = teach(parts, tmp_path / "run", epochs=None, preset=brief, report=said.append)
     config = load_config(folder)
-    assert (config.turned, config.preset.epochs, load_summary(folder).epochs) == (1.0, 2, 2)
+    assert (config.rotation_aspect, config.preset.epochs, load_summary(folder).epochs) == (1.0, 2, 2)
     assert [progress.warning for progress in said if progress.warning] == [train.ABOUT_ANGLES]
     assert len(seen[0]) == 12 * len(config.train)
     train.resume(folder, CPU)
     np.testing.assert_array_equal(seen[1], seen[0])
     assert load_config(teach(parts, tmp_path / "told", epochs=1, preset=brief)).preset.epochs == 1
-    assert load_config(teach(parts, tmp_path / "not", epochs=1, preset=replace(brief, turned=False))).turned is None
+    assert (
+        load_config(
+            teach(parts, tmp_path / "not", epochs=1, preset=replace(brief, rotation_augmentation=False))
+        ).rotation_aspect
+        is None
+    )
 
 
 @pytest.mark.parametrize(("resize", "aspect"), [("stretch", 1.5), ("letterbox", 1.0)])
-def test_photos_that_are_stretched_are_turned_as_the_scene(
+def test_photos_that_are_stretched_are_rotated_as_the_scene(
     resize: ResizePolicy, aspect: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "photos").mkdir()
@@ -195,8 +199,10 @@ def test_photos_that_are_stretched_are_turned_as_the_scene(
         pixels = np.random.default_rng(i).integers(0, 256, (80, 120, 3), dtype=np.uint8)
         cv2.imwrite(str(tmp_path / "photos" / f"{i}.png"), pixels)
     monkeypatch.setattr(train, "lie_at_any_angle", lambda *_: True)
-    folder = teach(tmp_path / "photos", tmp_path / "run", epochs=1, resize=resize, preset=replace(EDGE, head=None))
-    assert load_config(folder).turned == aspect
+    folder = teach(
+        tmp_path / "photos", tmp_path / "run", epochs=1, resize=resize, preset=replace(EDGE, segmentation_head=False)
+    )
+    assert load_config(folder).rotation_aspect == aspect
 
 
 def test_the_same_seed_gives_the_same_run(parts: Path, whole: Path, tmp_path: Path) -> None:
@@ -282,7 +288,7 @@ def test_a_time_limit_ends_early_with_a_finished_schedule(
 
     monkeypatch.setattr(budget, "time", Clock())
     monkeypatch.setattr(fit, "time", Clock())
-    monkeypatch.setattr(fit_head, "time", Clock())
+    monkeypatch.setattr(head_training, "time", Clock())
     monkeypatch.setattr(fit, "_rate", record)
     folder = teach(parts, tmp_path / "run", epochs=10_000, max_minutes=0.5, report=report)
     summary, checkpoint = load_summary(folder), load_checkpoint(folder)
@@ -317,7 +323,7 @@ def test_a_device_whose_memory_is_too_small(parts: Path, tmp_path: Path, monkeyp
     for at, says in (
         ("lie_at_any_angle", "train with a smaller --size, or with --device cpu"),
         ("fit", f"train again with --set batch_size=N, below 8, or a smaller --size, or {go_on}"),
-        ("calibrate_on", go_on),
+        ("calibrate_model", go_on),
     ):
         run = tmp_path / at
         with monkeypatch.context() as patch:
@@ -329,13 +335,13 @@ def test_a_device_whose_memory_is_too_small(parts: Path, tmp_path: Path, monkeyp
 
 
 def test_a_loss_that_is_not_finite(parts: Path, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loss = distance.SurpriseDistance.loss
+    loss = distance.NormalizedResidual.loss
 
     def diverging(self: Any, student: Any, teacher: Any) -> Any:
         # From the second epoch on; steps that are tried before the first, to tell how long one takes, do not count.
         return loss(self, student, teacher) * (torch.nan if load_checkpoint(tmp_path / "run") else 1)
 
-    monkeypatch.setattr(distance.SurpriseDistance, "loss", diverging)
+    monkeypatch.setattr(distance.NormalizedResidual, "loss", diverging)
     with pytest.raises(TrainingError, match=r"^The loss is not finite in epoch 2: the run keeps the epoch before;"):
         teach(parts, tmp_path / "run")
     checkpoint = load_checkpoint(tmp_path / "run")

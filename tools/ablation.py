@@ -23,10 +23,10 @@ from rstpm_edge.errors import RstpmEdgeError, UsageError
 VARIANTS: dict[str, dict[str, str]] = {
     "default": {},
     "no-standardisation": {"standardize": "false"},
-    "no-head": {"head": "none"},
+    "no-head": {"segmentation_head": "false"},
     "paper-distance": {"distance": "cosine"},
-    "all-errors": {"hardest": "1"},
-    "no-moved-copies": {"moved": "0"},
+    "all-errors": {"mining_share": "1"},
+    "no-shift-augmentation": {"shift_augmentation": "0"},
     "pairs-alike": {"reconstruction_weight": "1"},
     "paper-fusion": {"fusion": "paper"},
     "paper-distance-and-fusion": {"distance": "cosine", "fusion": "paper"},

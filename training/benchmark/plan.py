@@ -13,6 +13,7 @@ from rstpm_edge.errors import UsageError, WeightsError
 
 from ..data.images import MINIMUM_IMAGES
 from ..learning.options import TrainingOptions, check_options
+from ..model.old_names import current_run
 from ..model.teachers import RANDOM
 
 
@@ -81,7 +82,8 @@ def claim(output: Path, plan: Plan) -> dict[str, Any]:
         return ours
     try:
         theirs = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        theirs = current_run(theirs) if isinstance(theirs, dict) else theirs
+    except (OSError, ValueError, UsageError) as error:
         raise UsageError(
             f"{output} has results, but {path} cannot tell of what ({error}); give another --output."
         ) from error

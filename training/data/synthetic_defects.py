@@ -1,15 +1,15 @@
 """Defects painted into good photos: where there are no real ones, they say whether a change of the model loses any.
 
-Not a substitute for real defects: no threshold rests on them, and the score of a model hardly. A head learns from them
-what a residual may look like (`fit_head`). Of all strengths, from what is hardly seen to what cannot be missed, so that
-a score does not find them all:
+Not a substitute for real defects: no threshold rests on them, and the score of a model hardly. A segmentation head
+learns from them what a residual may look like. Of all strengths, from what is hardly seen to what cannot be missed, so
+that a score does not find them all:
 
-patch    a piece of another photo, moved, as in CutPaste (Li et al., arXiv 2104.04015)
+patch    a piece of another photo, shifted, as in CutPaste (Li et al., arXiv 2104.04015)
 texture  another photo's surface inside a cloudy region, as in DRAEM (Zavrtanik et al., arXiv 2108.07610)
 scratch  a thin curved line, darker or brighter
 blot     a soft spot, darker or brighter
 
-and two of any extent, up to half of the photo, for the head alone:
+and two of any extent, up to half of the photo, for the segmentation head alone:
 
 region   another surface inside clouds: another photo's, this one's from elsewhere, smooth noise, or a blur of it
 shade    clouds that are darker or brighter
@@ -25,7 +25,7 @@ from .noise import Field, blur, float32, smooth_noise
 
 Image = NDArray[np.uint8]
 
-SEEN = 3.0  # grey values: a smaller change, over a few pixels, is no defect to anybody
+VISIBLE = 3.0  # grey values: a smaller change, over a few pixels, is no defect to anybody
 Kind = Callable[[Field, Field, np.random.Generator], tuple[Field, Field]]
 
 
@@ -42,10 +42,10 @@ def spoiled(images: Sequence[Image], *, per_image: int, seed: int = 0) -> Iterat
             yield _spoil(image, donor, kinds[version % len(kinds)], rng)[0]
 
 
-def outlined(images: Sequence[Image], count: int, *, seed: int = 0) -> Iterator[tuple[Image, Field]]:
-    """`count` defective versions of the good `images`, in turn, of all kinds, each with where it can be seen.
+def with_masks(images: Sequence[Image], count: int, *, seed: int = 0) -> Iterator[tuple[Image, Field]]:
+    """`count` defective versions of the good `images`, in turn, of all kinds, each with the mask of its defect.
 
-    Outlines are (H, W) float32, 0 to 1. The same images and seed give the same defects.
+    Masks are (H, W) float32, 0 to 1, of where it can be seen. The same images and seed give the same defects.
     """
     kinds = [*KINDS.values(), _region, _shade, _region]
     for i in range(count):
@@ -53,7 +53,7 @@ def outlined(images: Sequence[Image], count: int, *, seed: int = 0) -> Iterator[
         image, donor = images[i % len(images)], images[int(rng.integers(0, len(images)))]
         spoilt, where = _spoil(image, donor, kinds[i % len(kinds)], rng)
         change = np.abs(spoilt.astype(np.float32) - image).mean(-1)
-        yield spoilt, where * float32(blur(float32(change), 2.0) > SEEN)
+        yield spoilt, where * float32(blur(float32(change), 2.0) > VISIBLE)
 
 
 def _spoil(image: Image, donor: Image, kind: Kind, rng: np.random.Generator) -> tuple[Image, Field]:

@@ -22,7 +22,7 @@ from ..model.rstpm import RSTPM
 OPSET = 17  # the newest that TensorRT 8.6 takes
 IR_VERSION = 8  # the one that belongs to opset 17; ONNX Runtime 1.17 takes up to 9
 PAIRS = ("stpm", "recon")
-MAPS = "maps/"  # what the names of all nodes begin with that measure maps: distances and head
+MAPS = "maps/"  # what the names of all nodes begin with that measure maps: distances and segmentation head
 FOLDED = 1 << 20  # numbers: constants of up to so many are computed when the graph is written
 
 
@@ -128,9 +128,9 @@ class _Fusion:
             score = self.node("Add", f"fusion/score_{i}", output if last else None, score, nothing)
 
     def fuse(self, chosen: range, fusion: Fusion, scope: str, output: str) -> str:
-        """Fuse six of the graph's outputs, and the head's where there is one, to `output`, (N, H, W); gives its name.
+        """Fuse six of the graph's outputs, and the segmentation head's if there is one, to `output`, (N, H, W).
 
-        The nodes' names lie below `scope`.
+        Gives the name of `output`; those of the nodes lie below `scope`.
         """
         maps = [self._maps[i] for i in chosen]
         smooth = [gaussian_matrix(side, fusion.smoothing_sigma) for side in self._size]
@@ -310,6 +310,7 @@ def _scope(node: onnx.NodeProto) -> str:
 def _readable(name: str) -> str:
     """students.student2.gates.16.score.weight -> student2/gate_16/score/weight"""
     name = name.removeprefix("students.").replace("maps.distances.", "maps.").replace(".backbone.", ".")
-    name = re.sub(r"\b(gate|head|stage)s\.(\d+)", r"\1_\2", name)
+    name = re.sub(r"\b(gate|stage)s\.(\d+)", r"\1_\2", name)
+    name = re.sub(r"\bprojections\.(\d+)", r"head_\1", name)  # as files have always called them
     name = re.sub(r"\b(narrow|upsample)\.(\d+)", r"\1_\2", name)
     return name.replace(".", "/")

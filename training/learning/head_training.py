@@ -1,4 +1,4 @@
-"""The head's training, when the students are done: on painted defects, whose outlines are known."""
+"""Trains the segmentation head, when the students are done: on synthetic defects, whose masks are known."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,10 +15,10 @@ from torch.nn import functional
 from rstpm_edge.errors import TrainingError
 
 from ..data.noise import Field
-from ..data.synthetic_defects import outlined
-from ..model.feature_distance import SurpriseDistance
+from ..data.synthetic_defects import with_masks
+from ..model.feature_distance import NormalizedResidual
 from ..model.rstpm import RSTPM, TeacherFeatures
-from ..model.segmentation_head import REDUCED, WIDTH, DiscriminativeHead
+from ..model.segmentation_head import REDUCED, WIDTH, SegmentationHead
 from .feature_cache import MEMORY_SHARE, FeatureCache
 from .memory import available_memory
 
@@ -30,17 +30,17 @@ LEARNING_RATE, WEIGHT_DECAY = 3e-3, 1e-2
 AT_ONCE = 8
 
 
-def fit_head(
+def train_segmentation_head(
     model: RSTPM,
     cache: FeatureCache,
     device: torch.device,
     *,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Train the head of `model`, if it has one, on the cached images and on defects painted into them.
+    """Train the segmentation head of `model`, if it has one, on the cached images and on defects painted into them.
 
-    What is usual must be fitted before. `progress` is called with the steps done, painting included, and their number.
-    On one processor the same model and images give the same head. Raises TrainingError when it diverges.
+    The residual normalization must be fitted before. `progress` is called with the steps done, painting included, and
+    their number. On one processor the same model and images give the same head. Raises TrainingError when it diverges.
     """
     if model.head is None:
         return
@@ -52,36 +52,41 @@ def fit_head(
     total = count + STEPS
     was_training = model.training
     model.eval()
-    good = _look_at_good(model, cache, count // 4, device)
-    painted, outlines = _look_at_painted(
+    good = _good_inputs(model, cache, count // 4, device)
+    painted, masks = _painted_inputs(
         model, cache.images[: cache.photos], count, device, lambda done: progress(done, total)
     )
     scales = [max(float(level.float().square().mean().sqrt()), 1e-6) for level in good.residuals]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        learner = _Learner(DiscriminativeHead([level.shape[1] for level in good.residuals]), scales).to(device)
-        learner.learn(painted, outlines, good, _batch(area), lambda done: progress(count + done, total))
+        learner = _Learner(SegmentationHead([level.shape[1] for level in good.residuals]), scales).to(device)
+        learner.learn(painted, masks, good, _batch(area), lambda done: progress(count + done, total))
     head = learner.folded()
     if not all(bool(weights.isfinite().all()) for weights in head.parameters()):
-        raise TrainingError("The head's loss is not finite: train again with --set head=none, or with another --seed.")
+        raise TrainingError(
+            "The segmentation head's loss is not finite: train again with --set segmentation_head=false, or "
+            "with another --seed."
+        )
     model.head.load_state_dict(head.state_dict())
     model.train(was_training)
 
 
-def measure_head(model: RSTPM, some: NDArray[np.uint8], photos: int, device: torch.device) -> tuple[float, float, int]:
-    """What `fit_head` will take for so many `photos`, tried on `some` of them, (N, H, W, 3).
+def measure_head_training(
+    model: RSTPM, some: NDArray[np.uint8], photos: int, device: torch.device
+) -> tuple[float, float, int]:
+    """What `train_segmentation_head` will take for so many `photos`, tried on `some` of them, (N, H, W, 3).
 
     Seconds of each painted image, and of each of `STEPS`, and the number of painted images; all 0 without a head.
     """
     if model.head is None:
         return 0.0, 0.0, 0
     area, start = _area(some), time.monotonic()
-    painted, outlines = _look_at_painted(model, some, len(some), device, lambda done: None)
+    painted, masks = _painted_inputs(model, some, len(some), device, lambda done: None)
     each = (time.monotonic() - start) / len(some)
-    learner = _Learner(DiscriminativeHead([level.shape[1] for level in painted.residuals]), [1.0] * 6).to(device)
+    learner = _Learner(SegmentationHead([level.shape[1] for level in painted.residuals]), [1.0] * 6).to(device)
     times = [start]
     learner.learn(
-        painted, outlines, painted, _batch(area), lambda done: times.append(time.monotonic()), steps=1 + MEASURED
+        painted, masks, painted, _batch(area), lambda done: times.append(time.monotonic()), steps=1 + MEASURED
     )
     steps = [after - before for before, after in pairwise(times[1:])]  # the first one is slower
     return each, min(steps), _count(photos, area)
@@ -102,96 +107,96 @@ def _batch(area: float) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
-    """What a head learns from: six residuals, each (N, C, h, w) float16, and six maps, each (N, 1, h, w) float32."""
+class HeadInputs:
+    """What a segmentation head learns from: six residuals (N, C, h, w) float16, and six maps (N, 1, h, w) float32."""
 
     residuals: Sequence[Tensor]
     maps: Sequence[Tensor]
 
 
-def _look_at_good(model: RSTPM, cache: FeatureCache, most: int, device: torch.device) -> _Seen:
+def _good_inputs(model: RSTPM, cache: FeatureCache, most: int, device: torch.device) -> HeadInputs:
     """Up to `most` of the photos, evenly spread."""
     rows = cache.spread(most)
     starts = range(0, len(rows), AT_ONCE)
-    return _joined([_look(model, cache.batch(model, rows[start : start + AT_ONCE], device)) for start in starts])
+    return _joined([_inputs(model, cache.batch(model, rows[start : start + AT_ONCE], device)) for start in starts])
 
 
-def _look_at_painted(
+def _painted_inputs(
     model: RSTPM, images: NDArray[np.uint8], count: int, device: torch.device, progress: Callable[[int], None]
-) -> tuple[_Seen, Tensor]:
-    """`count` images with a defect each, and its outline at the finest level, (count, 1, h, w)."""
-    pieces: list[_Seen] = []
-    outlines: list[Field] = []
+) -> tuple[HeadInputs, Tensor]:
+    """`count` images with a defect each, and its mask at the finest level, (count, 1, h, w)."""
+    pieces: list[HeadInputs] = []
+    masks: list[Field] = []
     photos: list[NDArray[np.uint8]] = []
     finest = tuple(side // model.preset.strides[0] for side in images.shape[1:3])
-    for photo, outline in outlined(list(images), count, seed=1):
+    for photo, mask in with_masks(list(images), count, seed=1):
         photos.append(photo)
-        outlines.append(np.asarray(cv2.resize(outline, finest[::-1], interpolation=cv2.INTER_AREA), np.float32))
-        if len(photos) == AT_ONCE or len(outlines) == count:
+        masks.append(np.asarray(cv2.resize(mask, finest[::-1], interpolation=cv2.INTER_AREA), np.float32))
+        if len(photos) == AT_ONCE or len(masks) == count:
             pixels = torch.from_numpy(np.stack(photos)).to(device)
             with torch.no_grad():
                 features = model.prepare(pixels, *model.teachers(pixels))
-            pieces.append(_look(model, features))
+            pieces.append(_inputs(model, features))
             photos.clear()
-            progress(len(outlines))
-    return _joined(pieces), torch.from_numpy(np.stack(outlines))[:, None]
+            progress(len(masks))
+    return _joined(pieces), torch.from_numpy(np.stack(masks))[:, None]
 
 
 @torch.no_grad()
-def _look(model: RSTPM, features: TeacherFeatures) -> _Seen:
-    residuals, maps = [], []
+def _inputs(model: RSTPM, features: TeacherFeatures) -> HeadInputs:
+    vectors, maps = [], []
     students = model.students(features.source, features.deep, features.levels[3:])
     for distance, student, teacher in zip(model.distances, students, features.levels, strict=True):
-        assert isinstance(distance, SurpriseDistance)
-        found = distance.measure(student, teacher)
-        residual = (teacher - found.multiple * student) / found.contrast.sqrt()
-        residuals.append(residual.clamp(-65504, 65504).half().cpu())
-        maps.append(distance.beside_usual(student, found)[0].cpu())
-    return _Seen(residuals, maps)
+        assert isinstance(distance, NormalizedResidual)
+        residual = distance.measure(student, teacher)
+        vector = (teacher - residual.multiple * student) / residual.contrast.sqrt()
+        vectors.append(vector.clamp(-65504, 65504).half().cpu())
+        maps.append(distance.normalize(student, residual)[0].cpu())
+    return HeadInputs(vectors, maps)
 
 
-def _joined(pieces: Sequence[_Seen]) -> _Seen:
+def _joined(pieces: Sequence[HeadInputs]) -> HeadInputs:
     def levels(kind: list[Sequence[Tensor]]) -> list[Tensor]:
         return [torch.cat(level) for level in zip(*kind, strict=True)]
 
-    return _Seen(levels([piece.residuals for piece in pieces]), levels([piece.maps for piece in pieces]))
+    return HeadInputs(levels([piece.residuals for piece in pieces]), levels([piece.maps for piece in pieces]))
 
 
 class _Learner(nn.Module):
-    """A head with what it needs while it learns: residuals of one scale, and batch normalisation."""
+    """A segmentation head with what it needs while it learns: residuals of one scale, and batch normalisation."""
 
-    def __init__(self, head: DiscriminativeHead, scales: Sequence[float]) -> None:
+    def __init__(self, head: SegmentationHead, scales: Sequence[float]) -> None:
         super().__init__()
         self.head, self.scales = head, scales
         self.reduced = nn.ModuleList(nn.BatchNorm2d(REDUCED) for _ in scales)
-        self.mixed, self.seen = nn.BatchNorm2d(WIDTH), nn.BatchNorm2d(WIDTH)
+        self.mixed, self.around = nn.BatchNorm2d(WIDTH), nn.BatchNorm2d(WIDTH)
 
     def forward(self, residuals: Sequence[Tensor], maps: Sequence[Tensor]) -> Tensor:
         """As the head does, from residuals (B, C, h, w) divided by `scales`; not clamped."""
         layers = zip(self.head.reduce, self.reduced, residuals, strict=True)
         normal = [norm(layer(residual)) for layer, norm, residual in layers]
-        seen = [self.head.see(residual, level) for residual, level in zip(normal, maps, strict=True)]
-        mixed = functional.relu(self.mixed(self.head.mixed(seen)))
-        odds: Tensor = self.head.score(functional.relu(self.seen(self.head.context(mixed))))
+        inputs = [self.head.inputs(residual, level) for residual, level in zip(normal, maps, strict=True)]
+        mixed = functional.relu(self.mixed(self.head.mixed(inputs)))
+        odds: Tensor = self.head.score(functional.relu(self.around(self.head.context(mixed))))
         return odds
 
     def learn(
         self,
-        painted: _Seen,
-        outlines: Tensor,
-        good: _Seen,
+        painted: HeadInputs,
+        masks: Tensor,
+        good: HeadInputs,
         batch: int,
         progress: Callable[[int], None],
         steps: int | None = None,
     ) -> None:
-        """One cycle of AdamW on cross-entropy with the outlines (N, 1, h, w), 0 to 1; good images have none."""
+        """One cycle of AdamW on cross-entropy with the masks (N, 1, h, w), 0 to 1; good images have none."""
         steps = STEPS if steps is None else steps
         optimizer = torch.optim.AdamW(self.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps)
         draw, device = np.random.default_rng(0), next(self.parameters()).device
         self.train()
         for step in range(steps):
-            bad_rows = draw.integers(0, len(outlines), batch - batch // 4)
+            bad_rows = draw.integers(0, len(masks), batch - batch // 4)
             good_rows = draw.integers(0, len(good.maps[0]), batch // 4)
 
             def both(bad: Sequence[Tensor], fine: Sequence[Tensor]) -> list[Tensor]:
@@ -199,7 +204,7 @@ class _Learner(nn.Module):
                 return [torch.cat([a[bad_rows], b[good_rows]]).to(device).float() for a, b in levels]  # noqa: B023
 
             residuals = [r / s for r, s in zip(both(painted.residuals, good.residuals), self.scales, strict=True)]
-            wanted = outlines[bad_rows].to(device)
+            wanted = masks[bad_rows].to(device)
             wanted = torch.cat([wanted, wanted.new_zeros(len(good_rows), *wanted.shape[1:])])
             odds = self(residuals, both(painted.maps, good.maps))
             loss = functional.binary_cross_entropy_with_logits(odds, wanted)
@@ -211,7 +216,7 @@ class _Learner(nn.Module):
         self.eval()
 
     @torch.no_grad()
-    def folded(self) -> DiscriminativeHead:
+    def folded(self) -> SegmentationHead:
         """The head, with the scales and the normalisations in its own weights."""
         head = self.head
         for layer, norm, scale in zip(head.reduce, self.reduced, self.scales, strict=True):
@@ -219,7 +224,7 @@ class _Learner(nn.Module):
         for layer in head.mix:
             _fold(layer, self.mixed)  # upsampling and the sum leave a factor a factor
         head.bias.copy_(_affine(self.mixed)[1])
-        _fold(head.context, self.seen)
+        _fold(head.context, self.around)
         return head
 
 

@@ -1,4 +1,4 @@
-"""What held-out good images say: each map's statistics and weight, and the scores that the threshold rests on."""
+"""From held-out good images: the maps' statistics and weights, and the scores of the conformal calibration."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,9 +19,9 @@ BATCH = 8
 
 # Angles say best whether there is a defect; half of what the anomaly map says, in deviations over good images,
 # makes up for what they overlook.
-OUTLINE = 0.5
+MAP_SHARE = 0.5
 
-# What the head says beside the six maps: enough to sharpen outlines, too little to draw what only it believes in.
+# What the segmentation head adds to the six maps: enough to sharpen contours, too little to draw what only it sees.
 HEAD = 0.25
 
 # The least deviation of its log odds that counts: where it is as sure of everything good, it must not drown the rest.
@@ -31,7 +31,7 @@ Maps = Sequence[NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class MapCalibration:
     """What a model file says of its own maps, and the held-out good images' scores in their order."""
 
     fusion: Fusion
@@ -41,17 +41,18 @@ class Calibrated:
 
 
 @torch.no_grad()
-def calibrate_on(
+def calibrate_model(
     model: RSTPM,
     images: NDArray[np.uint8],
     device: torch.device,
     alpha: float | None,
     *,
     progress: Callable[[int], None] = lambda done: None,
-) -> Calibrated:
-    """`fit` on what `model` gives for held-out good images (N, H, W, 3), uint8, brought to the model's input.
+) -> MapCalibration:
+    """`calibrate_maps` on what `model` gives for held-out good images.
 
-    `progress` is called with the number of images done. Raises UsageError as `fit` does.
+    `images` (N, H, W, 3) are uint8, brought to the model's input. `progress` is called with the number of images done.
+    Raises UsageError as `calibrate_maps` does.
     """
     model.eval()
     batches: list[list[NDArray[np.float32]]] = []
@@ -60,11 +61,11 @@ def calibrate_on(
         batches.append([m.float().cpu().numpy() for m in batch])
         progress(min(start + BATCH, len(images)))
     maps = [np.concatenate(level) for level in zip(*batches, strict=True)]  # of (N, h, w) each
-    return fit(maps, model.preset, (images.shape[1], images.shape[2]), alpha)
+    return calibrate_maps(maps, model.preset, (images.shape[1], images.shape[2]), alpha)
 
 
-def fit(maps: Maps, preset: Preset, size: tuple[int, int], alpha: float | None) -> Calibrated:
-    """Fusion, evidence and calibration that these maps of held-out good images ask for.
+def calibrate_maps(maps: Maps, preset: Preset, size: tuple[int, int], alpha: float | None) -> MapCalibration:
+    """Fusion, evidence and conformal calibration that these maps of held-out good images ask for.
 
     `maps` are the outputs of a model of `preset`, each (N, h, w) float32, `size` is (height, width) of its input,
     `alpha` the false-reject rate to promise, as `calibrate` takes it.
@@ -76,20 +77,20 @@ def fit(maps: Maps, preset: Preset, size: tuple[int, int], alpha: float | None) 
     fusion = _statistics(maps[:6], preset.fusion, preset.smoothing_sigma)
     evidence = None
     if fusion.mode == "normalized":
-        # Outlines are drawn by every position, and each map's deviation says how much its positions differ by chance.
+        # The map is drawn by every position, and each one's deviation says how much its positions differ by chance.
         # Where the map's maximum is the score, its maxima do.
         by = pairs if len(maps) > 6 else pairs / _peaks(maps, fusion, sizes, size)
         fusion = replace(fusion, weights=_relative(by))
-    if preset.has_head:
+    if preset.has_segmentation_head:
         fusion = replace(fusion, head=_head(maps, fusion, sizes, size))
     if len(maps) > 6:
-        seen = maps[6:12]
-        angles = _statistics(seen, "normalized", preset.smoothing_sigma)
-        angles = replace(angles, weights=_relative(pairs / _peaks(seen, angles, sizes, size)))
-        outline = Scorer(fusion, None, sizes, size)(maps).score
-        evidence = _in_unit_of_map(outline, make_fuser(angles, sizes, size)(seen).score, angles, alpha)
+        angle_maps = maps[6:12]
+        angles = _statistics(angle_maps, "normalized", preset.smoothing_sigma)
+        angles = replace(angles, weights=_relative(pairs / _peaks(angle_maps, angles, sizes, size)))
+        peaks = Scorer(fusion, None, sizes, size)(maps).score
+        evidence = _in_unit_of_map(peaks, make_fuser(angles, sizes, size)(angle_maps).score, angles, alpha)
     scores = tuple(float(score) for score in Scorer(fusion, evidence, sizes, size)(maps).score)
-    return Calibrated(fusion, evidence, calibrate(scores, alpha), scores)
+    return MapCalibration(fusion, evidence, calibrate(scores, alpha), scores)
 
 
 def _statistics(maps: Maps, mode: FusionMode, smoothing_sigma: float) -> Fusion:
@@ -130,17 +131,17 @@ def _relative(weights: NDArray[np.float64]) -> tuple[float, ...]:
 
 
 def _in_unit_of_map(
-    outline: NDArray[np.float32], angle: NDArray[np.float32], angles: Fusion, alpha: float | None
+    peak: NDArray[np.float32], angle: NDArray[np.float32], angles: Fusion, alpha: float | None
 ) -> Evidence:
-    """The evidence whose scores have the median and the threshold of the map's maxima `outline`, (N,) each."""
+    """The evidence whose scores have the median and the threshold of the map's maxima `peak`, (N,) each."""
 
     def deviation(values: NDArray[np.float32]) -> float:
         return max(float(values.std(dtype=np.float64)), 1e-9)
 
-    share = OUTLINE * deviation(angle) / deviation(outline)
-    raw, unit = (calibrate(map(float, values), alpha) for values in (angle + np.float32(share) * outline, outline))
+    share = MAP_SHARE * deviation(angle) / deviation(peak)
+    raw, unit = (calibrate(map(float, values), alpha) for values in (angle + np.float32(share) * peak, peak))
     spans = [one.threshold - one.median for one in (unit, raw)]
     # Of few images, or of images that all look alike, threshold and median may be one.
-    scale = spans[0] / spans[1] if min(spans) > 1e-6 else deviation(outline) / deviation(angle)
+    scale = spans[0] / spans[1] if min(spans) > 1e-6 else deviation(peak) / deviation(angle)
     fusion = replace(angles, weights=tuple(scale * w for w in angles.weights))
     return Evidence(fusion, outline=scale * share, offset=unit.median - scale * raw.median)

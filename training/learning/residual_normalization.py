@@ -1,4 +1,4 @@
-"""What each student usually misses on good images, told from its own feature: the fit behind `SurpriseDistance`."""
+"""The residual that is expected on good images, by regression on the student's feature: fits `NormalizedResidual`."""
 
 import math
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..model.feature_distance import SurpriseDistance
+from ..model.feature_distance import NormalizedResidual
 from ..model.rstpm import RSTPM
 from .feature_cache import FeatureCache
 
@@ -14,24 +14,24 @@ IMAGES = 192  # evenly spread; twice as many change nothing
 POSITIONS = 1 << 16  # of each level, drawn from all of these images
 BATCH = 16
 RIDGE = 1e-3  # of the features' mean variance: what keeps weights of channels that say the same apart
-OUTLIERS = 1e-3  # share at either end of what was seen that does not count as seen
+OUTLIERS = 1e-3  # share at either end of the predictions that does not count for their range
 
 
 @torch.no_grad()
-def fit_usual(
+def fit_residual_normalization(
     model: RSTPM,
     cache: FeatureCache,
     device: torch.device,
     *,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Fit what is usual for every `SurpriseDistance` of `model`, in closed form, on images that were learned from.
+    """Fit every `NormalizedResidual` of `model`, in closed form, on images that were learned from.
 
     By ridge regression on the student's features, over positions of up to `IMAGES` of the cached images. On learned
     images, not on held-out ones: the calibration's promise rests on those having no part in the model. `progress` is
     called with the numbers of images done and in all.
     """
-    distances = [distance for distance in model.distances if isinstance(distance, SurpriseDistance)]
+    distances = [distance for distance in model.distances if isinstance(distance, NormalizedResidual)]
     if not distances:
         return
     was_training = model.training
@@ -44,21 +44,23 @@ def fit_usual(
         features = cache.batch(model, some, device)
         students = model.students(features.source, features.deep, features.levels[3:])
         for kept, student, teacher in zip(samples, students, features.levels, strict=True):
-            found = SurpriseDistance.measure(student, teacher)
-            positions = found.error.numel()
+            residual = NormalizedResidual.measure(student, teacher)
+            positions = residual.error.numel()
             share = min(positions, math.ceil(POSITIONS * len(some) / len(rows)))
             picked = torch.randperm(positions, generator=draw)[:share].to(device)
             flat = student.permute(0, 2, 3, 1).reshape(positions, -1)
-            contrast = found.contrast.expand_as(found.error)
-            each = flat, *(values.flatten() for values in (found.error, found.angle, contrast))
+            contrast = residual.contrast.expand_as(residual.error)
+            each = flat, *(values.flatten() for values in (residual.error, residual.angle, contrast))
             kept.append(tuple(values[picked].cpu() for values in each))
         progress(start + len(some), len(rows))
     for distance, kept in zip(distances, samples, strict=True):
-        set_usual(distance, *(torch.cat(parts) for parts in zip(*kept, strict=True)))
+        fit_by_regression(distance, *(torch.cat(parts) for parts in zip(*kept, strict=True)))
     model.train(was_training)
 
 
-def set_usual(distance: SurpriseDistance, student: Tensor, error: Tensor, angle: Tensor, contrast: Tensor) -> None:
+def fit_by_regression(
+    distance: NormalizedResidual, student: Tensor, error: Tensor, angle: Tensor, contrast: Tensor
+) -> None:
     """Fit one distance to P positions of good images: `student` (P, C), the others (P,), as `measure` has them."""
     # The logarithm of E by that of the contrast, too: E is relative to it, and that is not always all of its part.
     inputs = torch.cat([student, contrast.log()[:, None]], 1).double()  # (P, C + 1)
@@ -69,7 +71,7 @@ def set_usual(distance: SurpriseDistance, student: Tensor, error: Tensor, angle:
     square += max(RIDGE * float(square.diagonal()[:-1].mean()), 1e-9) * torch.eye(len(square), dtype=torch.float64)
 
     def regress(target: Tensor, used: int) -> tuple[Tensor, Tensor]:
-        """Weights (1 + C + 1,), a constant first, 0 for inputs from `used` on, and what they tell (P,)."""
+        """Weights (1 + C + 1,), a constant first, 0 for inputs from `used` on, and the predictions (P,)."""
         target = target.double()
         slopes = torch.zeros(len(square), dtype=torch.float64)
         slopes[:used] = torch.linalg.solve(square[:used, :used], centred[:, :used].T @ (target - target.mean()))
@@ -77,16 +79,16 @@ def set_usual(distance: SurpriseDistance, student: Tensor, error: Tensor, angle:
         return torch.cat([constant[None], slopes]), inputs @ slopes + constant
 
     everything, feature = len(square), len(square) - 1
-    usual_error = regress(error.log(), everything)
-    usual_angle = regress(angle, feature)
-    weights, log_variance = regress(((angle - usual_angle[1]).square() + 1e-5).log(), feature)
+    expected_error = regress(error.log(), everything)
+    expected_angle = regress(angle, feature)
+    weights, log_variance = regress(((angle - expected_angle[1]).square() + 1e-5).log(), feature)
     factor = (-weights / 4, -log_variance / 4)  # 1 / √deviation
     ends = torch.tensor([OUTLIERS, 1 - OUTLIERS], dtype=torch.float64)
-    for i, (weights, values) in enumerate((usual_error, usual_angle, factor)):
+    for i, (weights, values) in enumerate((expected_error, expected_angle, factor)):
         low, high = torch.quantile(values, ends).tolist()
-        middle, reach = (low + high) / 2, max((high - low) / 2, 1e-6)
-        distance.middle[0, i], distance.reach[0, i] = middle, reach
-        distance.usual.weight[i, :, 0, 0] = (weights[1:-1] / reach).float()
-        distance.by_contrast[0, i] = weights[-1] / reach
-        assert distance.usual.bias is not None
-        distance.usual.bias[i] = (weights[0] - middle) / reach
+        offset, scale = (low + high) / 2, max((high - low) / 2, 1e-6)
+        distance.offset[0, i], distance.scale[0, i] = offset, scale
+        distance.prediction.weight[i, :, 0, 0] = (weights[1:-1] / scale).float()
+        distance.contrast_weight[0, i] = weights[-1] / scale
+        assert distance.prediction.bias is not None
+        distance.prediction.bias[i] = (weights[0] - offset) / scale

@@ -1,4 +1,4 @@
-"""Whether parts lie at any angle, told from the photos themselves."""
+"""Detects from the photos alone whether parts lie at any angle: where they do, rotation augmentation helps."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,60 +8,50 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from ..data.rotation_augmentation import FEWEST, turn, turned_copies
+from ..data.rotation_augmentation import FEWEST, rotate, rotated_copies
 from ..model.rstpm import RSTPM
 
-PROBES, BANK = 48, 128  # photos that are turned, and that they are compared with
-
-
+PROBES, BANK = 48, 128  # photos that are rotated, and that they are compared with
 BATCH = 16
-
-
-LOOK = 256  # pixels a side, as many as tell a part's angle; of larger inputs all features would not fit into memory
-
-
+LOOK = 256  # pixels a side, as many as show a part's angle; of larger inputs all features would not fit into memory
 QUARTERS: Sequence[float] = (90.0, 180.0, 270.0)  # of square photos exact, so that nothing but the angle changes
+ROUNDS = 3  # in each of which every probe is rotated by another angle
 
-
-ROUNDS = 3  # in each of which every probe is turned by another angle
-
-
-# Where a set holds every angle, a photo and the same photo turned are as near to the others: a half would be nearer
-# when turned, but for what does not turn with the part, its ground and its shadow. Sets with an upright have none.
+# Where a set holds every angle, a photo and the same photo rotated are as near to the others: a half would be nearer
+# when rotated, but for what does not rotate with the part, its ground and its shadow. Sets with an upright have none.
 NEARER_BY_QUARTERS, NEARER_BY_ANY = 0.15, 0.1
 
-
-# A photo of a surface is as near to others when it is moved by half its sides, too, and one of a part is not. Surfaces
-# are left alone: turned copies made a rock's verdicts and outlines worse.
+# A photo of a surface is as near to others when it is shifted by half its sides, too, and one of a part is not.
+# Surfaces are left alone: rotated copies made a rock's verdicts and contours worse.
 NEARER_BY_HALVES = 0.1
 
 
 @torch.no_grad()
 def lie_at_any_angle(model: RSTPM, photos: NDArray[np.uint8], aspect: float, device: torch.device) -> bool:
-    """Whether `photos` (N, H, W, 3) show parts, and one that is turned by any angle could be one of them.
+    """Whether `photos` (N, H, W, 3) show parts, and one that is rotated by any angle could be one of them.
 
     As far as teacher 1 can tell: each photo's nearest other one, over features place by place, beside that of the same
-    photo turned, or moved. `model` is on `device`. Of fewer than `FEWEST` photos, or of so many that none would be
+    photo rotated, or shifted. `model` is on `device`. Of fewer than `FEWEST` photos, or of so many that none would be
     copied: no.
     """
-    if len(photos) < FEWEST or not turned_copies(len(photos)):
+    if len(photos) < FEWEST or not rotated_copies(len(photos)):
         return False
     draw = np.random.default_rng(0)
     probes = _Probes(model, photos, device, draw)
 
-    def nearer_turned(angles: Iterable[float]) -> float:
-        turned = [turn(photo, angle, aspect) for photo, angle in zip(probes.photos, angles, strict=True)]
-        return probes.nearer(np.stack(turned))
+    def nearer_rotated(angles: Iterable[float]) -> float:
+        rotated = [rotate(photo, angle, aspect) for photo, angle in zip(probes.photos, angles, strict=True)]
+        return probes.nearer(np.stack(rotated))
 
     count = len(probes.photos)
     quarters = []
     for angle in QUARTERS:
-        quarters.append(nearer_turned([angle] * count))
-        if quarters[-1] < NEARER_BY_QUARTERS / 3:  # most sets have an upright: told in half of the time
+        quarters.append(nearer_rotated([angle] * count))
+        if quarters[-1] < NEARER_BY_QUARTERS / 3:  # most sets have an upright: known in half of the time
             return False
     if np.mean(quarters) < NEARER_BY_QUARTERS:
         return False
-    if np.mean([nearer_turned(draw.uniform(20, 340, count)) for _ in range(ROUNDS)]) < NEARER_BY_ANY:
+    if np.mean([nearer_rotated(draw.uniform(20, 340, count)) for _ in range(ROUNDS)]) < NEARER_BY_ANY:
         return False
     halves = (photos.shape[1] // 2, photos.shape[2] // 2)
     return probes.nearer(np.roll(probes.photos, halves, (1, 2))) < NEARER_BY_HALVES

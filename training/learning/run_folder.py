@@ -28,6 +28,7 @@ from rstpm_edge.image.roi import Roi, check_roi
 from rstpm_edge.model.metadata import Evidence, Fusion, HeadMap
 
 from ..data.run_files import RecordedFile
+from ..model.old_names import current_run, current_tensor
 from ..model.presets import Preset
 from ..model.rstpm import RSTPM
 
@@ -56,7 +57,7 @@ class RunConfig:
     version: str
     roi: Roi | None = None  # the part of each image that is learned from; None for all of it
     aside: tuple[RecordedFile, ...] = ()
-    turned: float | None = None  # the parts lie at any angle: see `turned_copies.turn` for its `aspect`
+    rotation_aspect: float | None = None  # `aspect` of `rotation_augmentation.rotate`; None where there is none
     profile: InputProfile | None = None  # what the photos are like; None in runs from before it was kept
 
     @property
@@ -138,6 +139,7 @@ def load_config(folder: Path) -> RunConfig:
         raise TrainingError(f"The run {folder} is {what}: name the folder of a run, such as runs/2026-01-31_12-00-00.")
     fields = _read_json(folder / "config.json", f"{folder} is not a run of rstpm-edge")
     try:
+        fields = current_run(fields)
         preset: dict[str, Any] = {
             key: tuple(v) if isinstance(v, list) else v for key, v in fields.pop("preset").items()
         }
@@ -146,13 +148,13 @@ def load_config(folder: Path) -> RunConfig:
             for key in ("train", "holdout", "aside")
             if key in fields  # without the last one where a run is from before
         }
-        roi, turned, profile = (fields.pop(key, None) for key in ("roi", "turned", "profile"))
-        if turned is not None and not 0 < float(turned) < math.inf:
-            raise ValueError(f"turned is {turned}, no ratio of lengths")
+        roi, aspect, profile = (fields.pop(key, None) for key in ("roi", "rotation_aspect", "profile"))
+        if aspect is not None and not 0 < float(aspect) < math.inf:
+            raise ValueError(f"rotation_aspect is {aspect}, no ratio of lengths")
         return RunConfig(
             preset=Preset(**preset),
             roi=None if roi is None else check_roi(roi),
-            turned=None if turned is None else float(turned),
+            rotation_aspect=None if aspect is None else float(aspect),
             profile=None if profile is None else parse_profile(profile),
             **files,
             **fields,
@@ -217,7 +219,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     try:
         with safe_open(path, "pt") as file:
             progress = json.loads(file.metadata()["progress"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            tensors = {current_tensor(name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         losses = tuple((float(a), float(b)) for a, b in progress.pop("losses"))
         return Checkpoint(losses=losses, tensors=tensors, **progress)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
@@ -225,7 +227,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def trained_state(model: RSTPM) -> dict[str, Tensor]:
-    """Students, channel statistics, what is usual, and the head: the model without its teachers."""
+    """Students, channel statistics, residual normalization, segmentation head: the model without its teachers."""
     return {name: value for name, value in model.state_dict().items() if not name.startswith("teacher")}
 
 

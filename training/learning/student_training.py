@@ -22,7 +22,7 @@ from .run_folder import Checkpoint, RunConfig, load_trained_state, save_checkpoi
 from .time_budget import Budget, optimizer_of
 
 
-def fit(
+def train_students(
     fabric: Fabric,
     folder: Path,
     config: RunConfig,
@@ -54,10 +54,10 @@ def fit(
         raise UsageError(
             f"{fabric.world_size} processes cannot share batches of {count // batches} images; give fewer --processes."
         )
-    first, fit_started = len(losses), time.monotonic()
+    first, started = len(losses), time.monotonic()
     while len(losses) < preset.epochs and schedule < 1:
         epoch = len(losses)
-        left = fabric.broadcast(budget.epochs_left(preset.epochs - epoch, epoch - first, fit_started))
+        left = fabric.broadcast(budget.epochs_left(preset.epochs - epoch, epoch - first, started))
         end, total_batches = epoch + left, (epoch + left) * batches
         plan = budget.plan(end - first)
         step = (1 - schedule) / left / batches

@@ -21,13 +21,13 @@ from rstpm_edge.progress import duration
 
 from ..model.presets import Preset
 from ..model.rstpm import RSTPM, TeacherFeatures
-from .head_training import STEPS, measure_head
+from .head_training import STEPS, measure_head_training
 from .residual_normalization import IMAGES
 from .rotation_detection import BANK, PROBES
 
 PROBE = 8  # images that go through each stage
 REPEATED = 2
-SOLVING = 2.0  # the fit of what is usual, in times that its images take
+SOLVING = 2.0  # the fit of the residual normalization, in times that its images take
 FUSING = 2.0  # the calibration, in times that its images take
 WRONG = 3.0  # times at most that what was measured is corrected by
 OVER = 3.0  # times its limit that a training must take to be refused: a busy moment may make three of one
@@ -35,11 +35,11 @@ OVER = 3.0  # times its limit that a training must take to be refused: a busy mo
 # Before anything is measured: seconds of a hundred photos of a megapixel on two cores.
 FIRST_PLAN: Mapping[str, float] = {
     "reading": 3.0,
-    "angles": 3.0,
+    "rotation": 3.0,
     "teachers": 8.0,
     "students": 70.0,
-    "usual": 1.0,
-    "head": 25.0,
+    "residuals": 1.0,
+    "segmentation": 25.0,
     "calibration": 1.0,
 }
 
@@ -48,17 +48,17 @@ FIRST_PLAN: Mapping[str, float] = {
 class Expected:
     """Seconds. `epoch` is one of the students; `tail` is what follows them."""
 
-    angles: float
+    rotation: float
     teachers: float
     epoch: float
-    usual: float
-    head: float
+    residuals: float
+    segmentation: float
     calibration: float
 
     @property
     def tail(self) -> float:
         """What follows the students."""
-        return self.usual + self.head + self.calibration
+        return self.residuals + self.segmentation + self.calibration
 
     def times(self, factor: float) -> "Expected":
         """The same on a machine that is so many times slower."""
@@ -141,15 +141,15 @@ class Budget:
         if expected is None:
             return FIRST_PLAN
         plan = {
-            "angles": expected.angles,
+            "rotation": expected.rotation,
             "teachers": expected.teachers,
             "students": epochs * expected.epoch,
-            "usual": expected.usual,
-            "head": expected.head,
+            "residuals": expected.residuals,
+            "segmentation": expected.segmentation,
             "calibration": expected.calibration,
         }
         return {
-            **{name: self._over[name] for name in ("reading", "angles") if name in self._over},
+            **{name: self._over[name] for name in ("reading", "rotation") if name in self._over},
             **plan,
             **self._over,
         }
@@ -167,7 +167,7 @@ class Budget:
 
 
 def expect(
-    fabric: Fabric, model: RSTPM, photos: NDArray[np.uint8], images: int, held_out: int, *, angles: bool
+    fabric: Fabric, model: RSTPM, photos: NDArray[np.uint8], images: int, held_out: int, *, rotation: bool
 ) -> Expected:
     """What the stages will take for `photos` (N, H, W, 3), learned from in `images` versions in all.
 
@@ -184,15 +184,15 @@ def expect(
             features = model.prepare(image, *model.teachers(image))
             look = _seconds(device, lambda: model.students(features.source, features.deep, features.levels[3:]))
         step = _seconds(device, _step(fabric, model, features)) / len(some)
-        painted, of_step, count = measure_head(model, some, len(photos), device)
+        painted, of_step, count = measure_head_training(model, some, len(photos), device)
     model.train(was_training)
     look /= len(some)
     expected = Expected(
-        angles=(BANK + PROBES) * alone if angles else 0.0,
+        rotation=(BANK + PROBES) * alone if rotation else 0.0,
         teachers=images * both,
         epoch=len(photos) * step,
-        usual=SOLVING * min(len(photos), IMAGES) * look if model.preset.distance == "surprise" else 0.0,
-        head=count * painted + STEPS * of_step,
+        residuals=SOLVING * min(len(photos), IMAGES) * look if model.preset.distance == "normalized-residual" else 0.0,
+        segmentation=count * painted + STEPS * of_step,
         calibration=FUSING * held_out * (both + look),
     )
     found: Expected = fabric.broadcast(expected)

@@ -26,16 +26,16 @@ from ..data.duplicates import find_duplicates, fingerprint
 from ..data.holdout import about_copies, split
 from ..data.images import about_left_out, existing_folder, good_images, load_inputs
 from ..data.learned_photos import load_learned
-from ..data.rotation_augmentation import turned_copies, with_turned_copies
+from ..data.rotation_augmentation import rotated_copies, with_rotated_copies
 from ..data.run_files import identify, recorded_files
-from ..data.shift_augmentation import moved_copies, with_moved_copies
+from ..data.shift_augmentation import shifted_copies, with_shifted_copies
 from ..model.rstpm import RSTPM
 from .feature_cache import compute_features, remove_features
-from .head_training import fit_head
+from .head_training import train_segmentation_head
 from .machine import Machine, enough_memory, keep_freed_memory, launch, of_one_process
-from .map_calibration import calibrate_on
+from .map_calibration import calibrate_model
 from .options import TrainingOptions, check_options
-from .residual_normalization import fit_usual
+from .residual_normalization import fit_residual_normalization
 from .rotation_detection import lie_at_any_angle
 from .run_folder import (
     Checkpoint,
@@ -50,13 +50,14 @@ from .run_folder import (
     update_checkpoint,
 )
 from .run_log import RunLog
-from .student_training import fit
+from .student_training import train_students
 from .time_budget import Budget, expect
 
-TURNED_EPOCHS = 2  # times as many where parts lie at any angle: there is more to learn
-ABOUT_ANGLES = (
-    "the parts lie at any angle, it seems: they are learned from at further ones, too, in twice the epochs unless "
-    "--epochs says how many. --set turned=false leaves that out."
+ROTATED_EPOCHS = 2  # times as many where parts lie at any angle: there is more to learn
+ABOUT_ROTATION = (
+    "the parts seem to lie at any angle, so the photos are learned from in rotated copies, too (rotation "
+    "augmentation), in twice the epochs unless --epochs says how many. --set rotation_augmentation=false leaves that "
+    "out."
 )
 SMALLER = "train with a smaller --size, or with --device cpu"
 NAMED = 5  # held-out images whose scores the summary names
@@ -111,11 +112,11 @@ def train(
     learned, held_out = photos.inputs[photos.learned], photos.inputs[photos.held_out]
     _plan(fabric, config, model, learned, held_out, budget)
     _check_time(budget, len(files), report)
-    if config.preset.turned:
-        config = _told_of_angles(fabric, config, model, learned, _aspect(photos.paths[0], options), budget, report)
-        if config.turned is not None:  # there is more to learn from
+    if config.preset.rotation_augmentation:
+        config = _with_rotation(fabric, config, model, learned, _aspect(photos.paths[0], options), budget, report)
+        if config.rotation_aspect is not None:  # there is more to learn from
             if options.epochs is None:
-                config = replace(config, preset=replace(config.preset, epochs=TURNED_EPOCHS * config.preset.epochs))
+                config = replace(config, preset=replace(config.preset, epochs=ROTATED_EPOCHS * config.preset.epochs))
             _plan(fabric, config, model, learned, held_out, budget)
             _check_time(budget, len(files), report)
     if folder is None and fabric.is_global_zero:
@@ -169,7 +170,7 @@ def _choose(files: Sequence[Path], options: TrainingOptions, budget: Budget, rep
     return _Photos(paths, inputs, learned, held_out, aside, profile)
 
 
-def _told_of_angles(
+def _with_rotation(
     fabric: Fabric,
     config: RunConfig,
     model: RSTPM,
@@ -178,15 +179,15 @@ def _told_of_angles(
     budget: Budget,
     report: Report,
 ) -> RunConfig:
-    """`config`, with turned copies where the photos (N, H, W, 3) that are learned from lie at any angle."""
-    tell = _stage(budget, report, "angles", 1, budget.likely_epochs(config.preset.epochs))
+    """`config`, with rotation augmentation where the photos (N, H, W, 3) that are learned from lie at any angle."""
+    tell = _stage(budget, report, "rotation", 1, budget.likely_epochs(config.preset.epochs))
     with enough_memory(fabric, SMALLER):
         any_angle = lie_at_any_angle(model, learned, aspect, fabric.device)
     tell(1)
     if not fabric.broadcast(any_angle):
         return config
-    report(Progress("angles", 0, 0, warning=ABOUT_ANGLES))
-    return replace(config, turned=aspect)
+    report(Progress("rotation", 0, 0, warning=ABOUT_ROTATION))
+    return replace(config, rotation_aspect=aspect)
 
 
 def _plan(
@@ -199,11 +200,17 @@ def _plan(
 ) -> None:
     """Move `model` to the device, and measure what the stages take there."""
     count = len(learned)
-    copies = moved_copies(count, config.preset.moved) if config.turned is None else turned_copies(count)
+    copies = (
+        shifted_copies(count, config.preset.shift_augmentation)
+        if config.rotation_aspect is None
+        else rotated_copies(count)
+    )
     with enough_memory(fabric, SMALLER):
         model.to(fabric.device)
         images = (1 + copies) * count
-        budget.expect(expect(fabric, model, learned, images, len(held_out), angles=config.preset.turned))
+        budget.expect(
+            expect(fabric, model, learned, images, len(held_out), rotation=config.preset.rotation_augmentation)
+        )
 
 
 def _check_time(budget: Budget, photos: int, report: Report) -> None:
@@ -282,7 +289,7 @@ def _run(
         losses = _learn(fabric, folder, config, model, inputs, checkpoint, budget, report)
     if fabric.is_global_zero:
         with enough_memory(fabric, go_on):
-            found = calibrate_on(
+            found = calibrate_model(
                 model,
                 held_out,
                 fabric.device,
@@ -318,13 +325,13 @@ def _learn(
     budget: Budget,
     report: Report,
 ) -> Sequence[tuple[float, float]]:
-    """Students, what is usual, and the head, from `inputs` and their copies; gives the losses of each epoch."""
+    """Train students, residual normalization and segmentation head on `inputs` and copies; gives all losses."""
     # Each process has its own.
     cache_folder = make_folder(folder / "features" / str(fabric.global_rank), below=folder)
-    if config.turned is None:
-        images = with_moved_copies(inputs, config.preset.moved, config.seed)
+    if config.rotation_aspect is None:
+        images = with_shifted_copies(inputs, config.preset.shift_augmentation, config.seed)
     else:
-        images = with_turned_copies(inputs, config.turned, config.seed)
+        images = with_rotated_copies(inputs, config.rotation_aspect, config.seed)
     done = 0 if checkpoint is None else len(checkpoint.losses)
     try:
         cache = compute_features(
@@ -336,12 +343,14 @@ def _learn(
             progress=_stage(budget, report, "teachers", len(images), budget.likely_epochs(config.preset.epochs - done)),
         )
         budget.begin("students")
-        losses = fit(fabric, folder, config, model, cache, checkpoint=checkpoint, budget=budget, report=report)
+        losses = train_students(
+            fabric, folder, config, model, cache, checkpoint=checkpoint, budget=budget, report=report
+        )
         if fabric.is_global_zero:
-            if model.preset.distance == "surprise":
-                fit_usual(model, cache, fabric.device, progress=_counted(budget, report, "usual"))
+            if model.preset.distance == "normalized-residual":
+                fit_residual_normalization(model, cache, fabric.device, progress=_counted(budget, report, "residuals"))
             if model.head is not None:
-                fit_head(model, cache, fabric.device, progress=_counted(budget, report, "head"))
+                train_segmentation_head(model, cache, fabric.device, progress=_counted(budget, report, "segmentation"))
             update_checkpoint(folder, model)
     finally:
         remove_features(cache_folder)

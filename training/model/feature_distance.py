@@ -1,4 +1,4 @@
-"""How far a student's feature is from its teacher's: the maps of one level, and its training loss."""
+"""How far a student's feature is from its teacher's: the anomaly maps of one level, and its training loss."""
 
 from typing import NamedTuple
 
@@ -30,16 +30,16 @@ class CosineDistance(nn.Module):
         return angles.mean()  # type: ignore[no-any-return]
 
 
-class Mismatch(NamedTuple):
-    """How a student's feature lies to its teacher's: one number for each position, or as many as broadcast to that."""
+class Residual(NamedTuple):
+    """What a student's feature leaves of its teacher's: a number for each position, or as many as broadcast to that."""
 
-    error: Tensor  # E of `SurpriseDistance`
+    error: Tensor  # E of `NormalizedResidual`
     angle: Tensor  # 1 − cosine
     multiple: Tensor  # of the student's feature that comes closest to the teacher's
     contrast: Tensor  # ‖F_T‖², mean over the image
 
     @classmethod
-    def of(cls, contrast: Tensor, strength: Tensor, product: Tensor, mean_contrast: Tensor) -> "Mismatch":
+    def of(cls, contrast: Tensor, strength: Tensor, product: Tensor, mean_contrast: Tensor) -> "Residual":
         """From ‖F_T‖², ‖F_S‖² and ⟨F_S, F_T⟩ of each position, and the first one's mean over the image."""
         strength = strength + 1e-12
         multiple = product / strength
@@ -49,85 +49,88 @@ class Mismatch(NamedTuple):
         return cls(error / image + LEAST, angle, multiple, image)
 
 
-def beside_usual(
-    found: Mismatch, told: Tensor, by_contrast: Tensor, middle: Tensor, reach: Tensor
+def normalize(
+    residual: Residual, prediction: Tensor, contrast_weight: Tensor, offset: Tensor, scale: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The two maps of `SurpriseDistance`, with one channel, from what its `usual` told (B, 3, …) and its scales."""
-    # Clamped to what was seen on good images: a defect must not excuse itself with a feature beyond all of them.
-    usual = middle + reach * (told + by_contrast * found.contrast.log()).clamp(-1, 1)
-    usual_error, usual_angle, factor = usual[:, 0:1].exp(), usual[:, 1:2], usual[:, 2:3].exp()
-    return found.error / (found.error + usual_error), (found.angle - usual_angle) * factor
+    """The two maps of `NormalizedResidual`, with one channel.
+
+    `prediction` (B, 3, …) is what its convolution gives for the student's feature; the others are its buffers.
+    """
+    # Clamped to the range of good images: a defect must not excuse itself with a feature beyond all of them.
+    expected = offset + scale * (prediction + contrast_weight * residual.contrast.log()).clamp(-1, 1)
+    error, angle, factor = expected[:, 0:1].exp(), expected[:, 1:2], expected[:, 2:3].exp()
+    return residual.error / (residual.error + error), (residual.angle - angle) * factor
 
 
-class SurpriseDistance(nn.Module):
-    """Distance beside what is usual for such a feature: (B, C, h, w) of a student and its teacher -> two (B, h, w).
+class NormalizedResidual(nn.Module):
+    """The residual, normalized by what is expected for such a feature: (B, C, h, w) twice -> two maps (B, h, w).
 
-    Some things are hard to imitate on good parts, too: an edge, a glint, a noisy patch. What a student usually misses
-    can be told from its own feature F_S, linearly, and is fitted on the images that were learned from (`usual`); the
-    error also from the logarithm of the image's contrast (`by_contrast`).
+    Some things are hard to imitate on good parts, too: an edge, a glint, a noisy patch. A linear regression on the
+    student's own feature F_S predicts the residual that is expected there (`prediction`); for the error, the logarithm
+    of the image's contrast is a regressor, too (`contrast_weight`). It is fitted on the images that were learned from.
 
     The anomaly map, in [0, 1], is the part of the teacher's feature that no multiple of the student's explains,
 
         E = (‖F_T‖² − ⟨F_S, F_T⟩² / ‖F_S‖²) / (mean of ‖F_T‖² over the image's positions)
-        M = E / (E + usual E)
+        M = E / (E + expected E)
 
-    It outlines well.
+    It segments well.
 
-    The second map is the paper's distance in the place of E, for the evidence of
+    The second map has the paper's distance in the place of E, for the score of
     `rstpm_edge.model.metadata.Evidence`: an angle judges images well, also where there is little to see, but lights up
     wherever noise turns a weak feature.
 
-        M_angle = (1 − cos(F_S, F_T) − usual) / √(its usual deviation)
+        M_angle = (1 − cos(F_S, F_T) − its expectation) / √(its expected deviation)
 
     The root, half way to a z-score, since the deviation is only estimated.
 
-    Students learn from the `hardest` share of an image's errors, as in EfficientAD (Batzner et al., arXiv 2303.14535,
-    section 3.2); of 1, from all of them.
+    Students learn from the `mining_share` of an image's errors that are largest, which is the hard-feature mining of
+    EfficientAD (Batzner et al., arXiv 2303.14535, section 3.2); of 1, from all of them.
     """
 
-    by_contrast: Tensor
-    middle: Tensor
-    reach: Tensor
+    contrast_weight: Tensor
+    offset: Tensor
+    scale: Tensor
 
-    def __init__(self, channels: int, hardest: float = 1.0) -> None:
+    def __init__(self, channels: int, mining_share: float = 1.0) -> None:
         super().__init__()
-        self.hardest = hardest
+        self.mining_share = mining_share
         # From F_S, in [-1, 1] once clamped: the logarithm of E, the angle, and the logarithm of the angle's factor.
-        self.usual = nn.Conv2d(channels, 3, 1).requires_grad_(False)
-        nn.init.zeros_(self.usual.weight)
-        nn.init.zeros_(self.usual.bias)  # type: ignore[arg-type]
-        self.register_buffer("by_contrast", torch.zeros(1, 3, 1, 1))  # 0 but for the first
-        self.register_buffer("middle", torch.zeros(1, 3, 1, 1))  # their unit: what [-1, 1] stands for
-        self.register_buffer("reach", torch.ones(1, 3, 1, 1))
+        self.prediction = nn.Conv2d(channels, 3, 1).requires_grad_(False)
+        nn.init.zeros_(self.prediction.weight)
+        nn.init.zeros_(self.prediction.bias)  # type: ignore[arg-type]
+        self.register_buffer("contrast_weight", torch.zeros(1, 3, 1, 1))  # 0 but for the first
+        self.register_buffer("offset", torch.zeros(1, 3, 1, 1))  # with `scale`, what [-1, 1] stands for
+        self.register_buffer("scale", torch.ones(1, 3, 1, 1))
 
     def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         """One level alone; a model takes all of its levels at once, in `AnomalyMaps`."""
-        outline, angle = self.beside_usual(student, self.measure(student, teacher))
-        return outline.sum(1), angle.sum(1)
+        error, angle = self.normalize(student, self.measure(student, teacher))
+        return error.sum(1), angle.sum(1)
 
-    def beside_usual(self, student: Tensor, found: Mismatch) -> tuple[Tensor, Tensor]:
-        """The two maps, (B, 1, h, w), of a student's feature (B, C, h, w) and how it lies to its teacher's."""
-        return beside_usual(found, self.usual(student), self.by_contrast, self.middle, self.reach)
+    def normalize(self, student: Tensor, residual: Residual) -> tuple[Tensor, Tensor]:
+        """The two maps, (B, 1, h, w), of a student's feature (B, C, h, w) and its residual."""
+        return normalize(residual, self.prediction(student), self.contrast_weight, self.offset, self.scale)
 
     @staticmethod
-    def measure(student: Tensor, teacher: Tensor) -> Mismatch:
-        """How two features (B, C, h, w) lie to each other, (B, 1, h, w) and the image's contrast (B, 1, 1, 1)."""
+    def measure(student: Tensor, teacher: Tensor) -> Residual:
+        """The residual of two features (B, C, h, w): (B, 1, h, w), and the image's contrast (B, 1, 1, 1)."""
         squares = (teacher * teacher, student * student, student * teacher)
         contrast, strength, product = (values.sum(1, keepdim=True) for values in squares)
-        return Mismatch.of(contrast, strength, product, contrast.mean((2, 3), keepdim=True))
+        return Residual.of(contrast, strength, product, contrast.mean((2, 3), keepdim=True))
 
     def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Mean of each image's largest squared errors, where every standardised channel counts the same: a number."""
         errors = (student - teacher).square().flatten(1)  # (B, C·h·w)
-        if self.hardest < 1:
+        if self.mining_share < 1:
             # Of each image, not of the batch: the same whether or not processes share it.
-            errors = errors.topk(max(1, round(self.hardest * errors.shape[1])), dim=1, sorted=False).values
+            errors = errors.topk(max(1, round(self.mining_share * errors.shape[1])), dim=1, sorted=False).values
         return errors.mean()
 
 
-Distance = CosineDistance | SurpriseDistance
+Distance = CosineDistance | NormalizedResidual
 
 
 def make_distance(preset: Preset, channels: int) -> Distance:
     """The distance that `preset` asks for, for features of so many channels."""
-    return CosineDistance() if preset.distance == "cosine" else SurpriseDistance(channels, preset.hardest)
+    return CosineDistance() if preset.distance == "cosine" else NormalizedResidual(channels, preset.mining_share)

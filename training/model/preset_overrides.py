@@ -15,9 +15,10 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from rstpm_edge.errors import UsageError
 from rstpm_edge.model.metadata import SMOOTHING
 
+from .old_names import current_preset
 from .presets import Preset
 
-FARTHEST = 32  # that a copy may be moved: half of the smallest input
+FARTHEST = 32  # pixels that a copy may be shifted: half of the smallest input
 TRUE, FALSE, NONE = ("true", "yes", "on", "1"), ("false", "no", "off", "0"), ("none", "")
 
 
@@ -25,26 +26,27 @@ def override(preset: Preset, values: Mapping[str, str]) -> Preset:
     """`preset` with the fields that `values` names; its name tells of them, too: `edge (fusion=paper)`.
 
     Values are read by the field's type: true or false; a number; one of the choices; numbers with commas between them;
-    `none` where a field may have no value.
+    `none` where a field may have no value. Earlier names of fields are read, too (`old_names`).
 
     Raises UsageError for an unknown field, a value of another type, and a preset that cannot be built.
     """
     if not values:
         return preset
+    values = {name: _text(value) for name, value in current_preset(values).items()}
     types = get_type_hints(Preset)
     unknown = [name for name in values if name not in types]
     if unknown:
         raise UsageError(f"--set: a preset has no field {', '.join(unknown)}; its fields are {', '.join(types)}.")
-    changes = {name: _parse(name, text.strip(), types[name]) for name, text in values.items()}
-    told = ", ".join(f"{name}={text.strip()}" for name, text in sorted(values.items()))
-    changed = replace(preset, **{"name": f"{preset.name} ({told})", **changes})
-    check(changed)
-    if "head" in changes and changed.head is not None and not changed.has_head:
-        raise UsageError("--set head=discriminative needs distance=surprise and fusion=normalized.")
+    changes = {name: _parse(name, text, types[name]) for name, text in values.items()}
+    said = ", ".join(f"{name}={text}" for name, text in sorted(values.items()))
+    changed = replace(preset, **{"name": f"{preset.name} ({said})", **changes})
+    check_preset(changed)
+    if changes.get("segmentation_head") and not changed.has_segmentation_head:
+        raise UsageError("--set segmentation_head=true needs distance=normalized-residual and fusion=normalized.")
     return changed
 
 
-def check(preset: Preset) -> None:
+def check_preset(preset: Preset) -> None:
     """Raises UsageError, in one sentence, where a preset's fields make no model or no training."""
     for name, least in {"batch_size": 1, "epochs": 1, "teacher1_shrink": 1, "teacher2_shrink": 1}.items():
         if getattr(preset, name) < least:
@@ -59,10 +61,12 @@ def check(preset: Preset) -> None:
             f"--set smoothing_sigma is 0, or from {SMOOTHING[0]:g} to {SMOOTHING[1]:g} pixels, "
             f"not {preset.smoothing_sigma:g}."
         )
-    if not 0 < preset.hardest <= 1:
-        raise UsageError(f"--set hardest is a share above 0, up to 1, not {preset.hardest:g}.")
-    if not 0 <= preset.moved <= FARTHEST:
-        raise UsageError(f"--set moved must lie between 0 and {FARTHEST} pixels, not {preset.moved}.")
+    if not 0 < preset.mining_share <= 1:
+        raise UsageError(f"--set mining_share is a share above 0, up to 1, not {preset.mining_share:g}.")
+    if not 0 <= preset.shift_augmentation <= FARTHEST:
+        raise UsageError(
+            f"--set shift_augmentation must lie between 0 and {FARTHEST} pixels, not {preset.shift_augmentation}."
+        )
     strides, stem = preset.strides, preset.shared_stem
     if not strides[0] < strides[1] < strides[2] or not set(strides) <= {2, 4, 8, 16, 32}:
         raise UsageError(f"--set strides must be three of 2, 4, 8, 16 and 32, finest first, not {_list(strides)}.")
@@ -104,6 +108,10 @@ def _check_edge_students(preset: Preset) -> None:
         given = getattr(preset, name)
         if len(given) != count or not all(least <= number <= most for number in given):
             raise UsageError(f"--set {name} takes {count} numbers from {least} to {most} ({what}), not {_list(given)}.")
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value).strip()
 
 
 def _parse(name: str, text: str, kind: Any) -> Any:

@@ -15,7 +15,7 @@ class Preset:
     teacher1: str
     teacher2: str
     strides: tuple[int, int, int]  # of the maps, relative to the model's input; finest first
-    distance: Literal["surprise", "cosine"]  # beside what is usual for such a feature; or the paper's 1 − cosine
+    distance: Literal["normalized-residual", "cosine"]  # see `feature_distance`; cosine is the paper's
     students: Literal["edge", "paper"]
     standardize: bool  # scale each teacher channel to mean 0, deviation 1 over the training images
     fusion: FusionMode
@@ -34,16 +34,16 @@ class Preset:
     student2_widths: tuple[int, ...] = ()  # edge students only: channels of the decoder, coarsest first
     student2_blocks: tuple[int, ...] = ()  # and its residual blocks
     attention: bool = True  # gates between the stages of student 2, from teacher 2's features
-    hardest: float = 1.0  # share of an image's squared errors, the largest, that is learned from; "surprise" only
-    head: Literal["discriminative"] | None = None  # a seventh map, trained on painted defects; see `has_head`
-    moved: int = 0  # few photos are learned from in copies, too, moved by up to so many pixels of the input
-    turned: bool = False  # photos of parts that lie at any angle are learned from in turned copies, not in moved ones
+    mining_share: float = 1.0  # of an image's squared errors, the largest are learned from; not with "cosine"
+    segmentation_head: bool = False  # trained on synthetic defects; see `has_segmentation_head`
+    shift_augmentation: int = 0  # where photos are few, copies shifted by up to so many pixels of the input
+    rotation_augmentation: bool = False  # where parts lie at any angle, rotated copies in the place of shifted ones
     reconstruction_weight: float = 1.0  # of pair 2's maps beside pair 1's; fusion "normalized" only
 
     @property
-    def has_head(self) -> bool:
-        """Whether the model has a head: it sees what the distance "surprise" measures, and its map joins a sum."""
-        return self.head is not None and self.distance == "surprise" and self.fusion == "normalized"
+    def has_segmentation_head(self) -> bool:
+        """Whether the model has one: it takes the residuals of "normalized-residual", and its map joins a sum."""
+        return self.segmentation_head and self.distance == "normalized-residual" and self.fusion == "normalized"
 
 
 EDGE = Preset(
@@ -53,8 +53,8 @@ EDGE = Preset(
     # Deeper than the paper's 4, 8, 16: far better on low-contrast parts, and a third faster.
     strides=(8, 16, 32),
     students="edge",
-    # The angle alone outlines badly: it lights up wherever there is little to see.
-    distance="surprise",
+    # The angle alone segments badly: it lights up wherever there is little to see.
+    distance="normalized-residual",
     standardize=True,  # without it a few loud channels decide the distance, and low contrast is lost
     fusion="normalized",
     smoothing_sigma=4.0,  # half a cell of the finest map
@@ -75,11 +75,11 @@ EDGE = Preset(
     student2_widths=(160, 128, 64),
     student2_blocks=(2, 1, 1),
     # What is hard on good parts is what a map must not light up at; the mean of all hardly sees it.
-    hardest=0.1,
-    head="discriminative",
+    mining_share=0.1,
+    segmentation_head=True,
     # More than half a cell of the finest map each way: so they fall on the teachers' grid in every way.
-    moved=6,
-    turned=True,
+    shift_augmentation=6,
+    rotation_augmentation=True,
     # Pair 2 is the surer of the two about whether there is a defect, pair 1 about where it ends.
     reconstruction_weight=1.5,
 )

@@ -1,4 +1,4 @@
-"""The whole of RSTPM as one module: images in, anomaly maps out: six, six more of evidence, and one of a head."""
+"""The whole of RSTPM as one module: images in, maps out: six, six more for the score, one of a segmentation head."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from rstpm_edge.model.metadata import evidence_names, head_names, map_names
 from .anomaly_maps import AnomalyMaps
 from .feature_distance import Distance
 from .presets import Preset
-from .segmentation_head import DiscriminativeHead
+from .segmentation_head import SegmentationHead
 from .students import EdgeReconstructionStudent, EdgeStudent, PaperReconstructionStudent
 from .teachers import BackboneStudent, Teacher, load_teacher
 
@@ -42,9 +42,9 @@ class RSTPM(nn.Module):
         self.preset = preset
         self.map_names = map_names(strides)
         self.output_names: tuple[str, ...] = self.map_names
-        if preset.distance == "surprise":
+        if preset.distance == "normalized-residual":
             self.output_names += evidence_names(strides)
-        if preset.has_head:
+        if preset.has_segmentation_head:
             self.output_names += head_names(strides)
         stem = [] if preset.shared_stem is None else [preset.shared_stem]
         self.strides1 = sorted({*stem, *strides, deepest})  # of teacher 1's features, relative to the image
@@ -82,8 +82,8 @@ class RSTPM(nn.Module):
         return cast(list[Distance], list(self.maps.distances.values()))
 
     @property
-    def head(self) -> DiscriminativeHead | None:
-        """The head, where the preset has one."""
+    def head(self) -> SegmentationHead | None:
+        """The segmentation head, where the preset has one."""
         return self.maps.head
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -97,13 +97,13 @@ class RSTPM(nn.Module):
         """`image` (B, H, W, 3), uint8 RGB -> both teachers' features, as they come: what a cache may keep."""
         x = _channels_first(image)
         shrinks = (self.preset.teacher1_shrink, self.preset.teacher2_shrink)
-        seen = {shrink: _reduced(x, shrink) for shrink in shrinks}
-        return self.teacher1(self.normalize1(seen[shrinks[0]])), self.teacher2(self.normalize2(seen[shrinks[1]]))
+        shrunk = {shrink: _shrunk(x, shrink) for shrink in shrinks}
+        return self.teacher1(self.normalize1(shrunk[shrinks[0]])), self.teacher2(self.normalize2(shrunk[shrinks[1]]))
 
     def teacher1_alone(self, image: Tensor) -> list[Tensor]:
         """The first of what `teachers` gives, without the work of teacher 2."""
         features: list[Tensor] = self.teacher1(
-            self.normalize1(_reduced(_channels_first(image), self.preset.teacher1_shrink))
+            self.normalize1(_shrunk(_channels_first(image), self.preset.teacher1_shrink))
         )
         return features
 
@@ -123,7 +123,7 @@ def _channels_first(image: Tensor) -> Tensor:
     return image.float().permute(0, 3, 1, 2)  # in this order: TensorRT takes uint8 to nothing but a cast
 
 
-def _reduced(x: Tensor, shrink: int) -> Tensor:
+def _shrunk(x: Tensor, shrink: int) -> Tensor:
     return functional.avg_pool2d(x, shrink) if shrink > 1 else x
 
 

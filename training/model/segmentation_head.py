@@ -1,4 +1,4 @@
-"""The seventh map of the preset `edge`: a small head that says where residuals look like painted defects."""
+"""The segmentation head of the preset `edge`, whose map says where residuals look like synthetic defects."""
 
 from collections.abc import Sequence
 
@@ -6,17 +6,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-REDUCED = 8  # channels of each residual
+REDUCED = 8  # channels that each residual is projected to
 WIDTH = 16
 LIMIT = 8.0  # of the map: one part in three thousand is as sure as it gets
 
 
-class DiscriminativeHead(nn.Module):
+class SegmentationHead(nn.Module):
     """Where six residuals look like a defect: a map of log odds, at the finest level.
 
     A distance adds up what a student misses, whatever it is. The head looks at what it is, over all levels and a 3×3
-    neighbourhood, and was shown painted defects (`fit_head`). After RSTPM2 (arXiv 2210.07548), whose head also sees the
-    image and its attention; this one sees no more than the distances do, so that it cannot learn the product by heart.
+    neighbourhood, and is trained on synthetic defects (`train_segmentation_head`). After RSTPM2 (arXiv 2210.07548),
+    whose head also sees the image and its attention; this one sees no more than the distances do, so that it cannot
+    learn the product by heart.
     """
 
     def __init__(self, channels: Sequence[int]) -> None:
@@ -32,22 +33,22 @@ class DiscriminativeHead(nn.Module):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
     @staticmethod
-    def see(residual: Tensor, outline: Tensor) -> Tensor:
-        """What the head is given of each position: its reduced residual (B, REDUCED, …) and map M (B, 1, …), in one."""
+    def inputs(residual: Tensor, anomaly_map: Tensor) -> Tensor:
+        """What the head is given of each position, in one: projected residual (B, REDUCED, …) and map M (B, 1, …)."""
         # M lies around ½: centred, its scale is that of the rest.
-        return torch.cat([functional.relu(residual), 4 * outline - 2], 1)
+        return torch.cat([functional.relu(residual), 4 * anomaly_map - 2], 1)
 
-    def forward(self, seen: Sequence[Tensor]) -> Tensor:
-        """What is seen of six levels (B, REDUCED + 1, h, w), finest first in each pair -> (B, 1, h, w), the finest."""
-        around = functional.relu(self.context(functional.relu(self.mixed(seen) + self.bias)))
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """`inputs` of six levels (B, REDUCED + 1, h, w), finest first in each pair -> (B, 1, h, w), the finest."""
+        around = functional.relu(self.context(functional.relu(self.mixed(inputs) + self.bias)))
         odds: Tensor = self.score(around)
         return odds.clamp(-LIMIT, LIMIT)
 
-    def mixed(self, seen: Sequence[Tensor]) -> Tensor:
-        """The sum of what is seen of the levels, (B, WIDTH, h, w) at the finest."""
+    def mixed(self, inputs: Sequence[Tensor]) -> Tensor:
+        """The sum over all levels' inputs, (B, WIDTH, h, w) at the finest."""
         total: Tensor | None = None
         for level, layer in list(enumerate(self.mix))[::-1]:  # coarsest first: each is brought to the next, and added
-            at_level: Tensor = layer(torch.cat([seen[level], seen[level + 3]], 1))  # both pairs
+            at_level: Tensor = layer(torch.cat([inputs[level], inputs[level + 3]], 1))  # both pairs
             if total is not None:
                 factor = at_level.shape[-1] // total.shape[-1]
                 at_level = at_level + functional.interpolate(total, scale_factor=factor, mode="bilinear")

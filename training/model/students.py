@@ -43,7 +43,7 @@ class EdgeStudent(nn.Module):
             residual = (ResidualBlock(after, final_relu=False) for _ in range(depth.get(stride, 0)))
             self.stages[str(stride)] = nn.Sequential(conv(before, after, stride=2), *residual)
             width_at[stride] = after
-        self.heads = nn.ModuleDict(
+        self.projections = nn.ModuleDict(
             {str(s): nn.Conv2d(width_at[s], c, 1) for s, c in zip(strides, teacher_channels, strict=True)}
         )
 
@@ -52,8 +52,8 @@ class EdgeStudent(nn.Module):
         x, levels = self.stem(source), []
         for stride, stage in self.stages.items():
             x = stage(x)
-            if stride in self.heads:
-                levels.append(self.heads[stride](x))
+            if stride in self.projections:
+                levels.append(self.projections[stride](x))
         return levels
 
 
@@ -78,7 +78,7 @@ class EdgeReconstructionStudent(nn.Module):
     ) -> None:
         super().__init__()
         self.entry = conv(deep_channels, widths[0], 1)
-        self.narrow, self.stages, self.heads, self.gates = (nn.ModuleDict() for _ in range(4))  # by stride
+        self.narrow, self.stages, self.projections, self.gates = (nn.ModuleDict() for _ in range(4))  # by stride
         self.factors = {}
         before, stride_before = widths[0], deep_stride
         levels = zip(strides[::-1], teacher_channels[::-1], widths, blocks, strict=True)
@@ -86,7 +86,7 @@ class EdgeReconstructionStudent(nn.Module):
             self.factors[str(stride)] = stride_before // stride
             self.narrow[str(stride)] = conv(before, width, 1) if len(self.narrow) else nn.Identity()
             self.stages[str(stride)] = nn.Sequential(*(ResidualBlock(width, final_relu=False) for _ in range(depth)))
-            self.heads[str(stride)] = nn.Conv2d(width, channels, 1)
+            self.projections[str(stride)] = nn.Conv2d(width, channels, 1)
             if attention and stride != strides[0]:  # after the finest level there is nothing left to decode
                 self.gates[str(stride)] = AttentionGate(channels, width, 1, skip=True)
             before, stride_before = width, stride
@@ -99,7 +99,7 @@ class EdgeReconstructionStudent(nn.Module):
             if self.factors[stride] > 1:
                 x = functional.interpolate(x, scale_factor=self.factors[stride], mode="bilinear")
             x = stage(x)
-            levels.append(self.heads[stride](x))
+            levels.append(self.projections[stride](x))
             if stride in self.gates:
                 x = self.gates[stride](x, feature)
         return levels[::-1]

@@ -13,7 +13,7 @@ from rstpm_edge.errors import UsageError
 from rstpm_edge.model.metadata import Evidence, Fusion
 from rstpm_edge.postprocess.scoring import Scorer
 
-from ..learning.map_calibration import fit
+from ..learning.map_calibration import calibrate_maps
 from ..model.presets import Preset
 
 # Held-out images allow small rates only in large numbers, and a rate of one in a hundred shows in no hundred images.
@@ -128,7 +128,7 @@ def behave(
 
     `size` is (height, width) of the model's input; `alpha` is what `calibrate` takes.
     """
-    found = fit(good, preset, size, alpha)
+    found = calibrate_maps(good, preset, size, alpha)
     score = Scorer(found.fusion, found.evidence, [(m.shape[1], m.shape[2]) for m in good[:3]], size)
     return Behaviour(
         found.fusion,

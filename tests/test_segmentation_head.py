@@ -13,16 +13,16 @@ from torch.nn import functional
 
 from rstpm_edge.errors import TrainingError
 from rstpm_edge.model.metadata import map_names
-from rstpm_edge.training.data.synthetic_defects import outlined
+from rstpm_edge.training.data.synthetic_defects import with_masks
 from rstpm_edge.training.learning import head_training as fitting
 from rstpm_edge.training.learning.feature_cache import FeatureCache
-from rstpm_edge.training.learning.head_training import fit_head
-from rstpm_edge.training.learning.residual_normalization import fit_usual
+from rstpm_edge.training.learning.head_training import train_segmentation_head
+from rstpm_edge.training.learning.residual_normalization import fit_residual_normalization
 from rstpm_edge.training.model.anomaly_maps import AnomalyMaps
 from rstpm_edge.training.model.preset_overrides import override
 from rstpm_edge.training.model.presets import EDGE
 from rstpm_edge.training.model.rstpm import RSTPM
-from rstpm_edge.training.model.segmentation_head import LIMIT, DiscriminativeHead
+from rstpm_edge.training.model.segmentation_head import LIMIT, SegmentationHead
 
 CHANNELS = (5, 6, 7, 4, 6, 8)
 CPU = torch.device("cpu")
@@ -79,7 +79,7 @@ def test_the_head_sees_residuals_and_maps_of_all_levels() -> None:
 
 def test_what_normalised_while_it_learned_is_folded_into_the_weights() -> None:
     torch.manual_seed(0)
-    learner = fitting._Learner(DiscriminativeHead(CHANNELS), [0.5, 2.0, 1.0, 0.1, 3.0, 1.0])
+    learner = fitting._Learner(SegmentationHead(CHANNELS), [0.5, 2.0, 1.0, 0.1, 3.0, 1.0])
     residuals, maps = features(0), maps_of()
     for _ in range(5):  # moves the running statistics away from 0 and 1
         learner([3 * r + 1 for r in residuals], maps)
@@ -88,7 +88,7 @@ def test_what_normalised_while_it_learned_is_folded_into_the_weights() -> None:
         expected = learner([r / s for r, s in zip(residuals, learner.scales, strict=True)], maps)
         head = learner.folded()
         levels = zip(head.reduce, residuals, maps, strict=True)
-        seen = [head.see(layer(residual), level) for layer, residual, level in levels]
+        seen = [head.inputs(layer(residual), level) for layer, residual, level in levels]
         torch.testing.assert_close(head(seen), expected.clamp(-LIMIT, LIMIT), atol=1e-4, rtol=1e-4)
 
 
@@ -110,8 +110,10 @@ def trained(monkeypatch: pytest.MonkeyPatch, seen: list[tuple[int, int]] | None 
         raw = model.teachers(torch.from_numpy(images))
     cache = FeatureCache(images, *([level.half().numpy() for level in levels] for levels in raw))
     model.train()
-    fit_usual(model, cache, CPU)
-    fit_head(model, cache, CPU, progress=lambda done, total: None if seen is None else seen.append((done, total)))
+    fit_residual_normalization(model, cache, CPU)
+    train_segmentation_head(
+        model, cache, CPU, progress=lambda done, total: None if seen is None else seen.append((done, total))
+    )
     assert model.students.training
     return model.eval()
 
@@ -150,16 +152,16 @@ def test_the_same_images_give_the_same_head(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_head_that_diverges_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitting, "LEARNING_RATE", 1e30)
-    with pytest.raises(TrainingError, match="head's loss is not finite: train again with --set head=none"):
+    with pytest.raises(TrainingError, match="head's loss is not finite: train again with --set segm"):
         trained(monkeypatch)
 
 
 def test_a_preset_without_a_head_has_nothing_to_learn() -> None:
-    model = RSTPM(dataclasses.replace(EDGE, head=None))
+    model = RSTPM(dataclasses.replace(EDGE, segmentation_head=False))
     assert model.head is None
     assert len(model.output_names) == 12
     nothing = FeatureCache(textures(1), [], [])
-    fit_head(model, nothing, CPU, progress=lambda done, total: pytest.fail("not reached"))
+    train_segmentation_head(model, nothing, CPU, progress=lambda done, total: pytest.fail("not reached"))
 
 
 @pytest.mark.parametrize("changes", [{"distance": "cosine"}, {"fusion": "paper"}, {"head": "none"}])
@@ -169,9 +171,9 @@ def test_there_is_no_head_where_it_has_nothing_to_see_or_to_join(changes: dict[s
     assert "head_8" not in model.output_names
 
 
-def test_painted_defects_are_seen_where_they_are_outlined() -> None:
+def test_painted_defects_are_seen_where_their_masks_say() -> None:
     images = list(textures(5))
-    painted = list(outlined(images, 70))
+    painted = list(with_masks(images, 70))
     assert len(painted) == 70
     shares = []
     for i, (image, where) in enumerate(painted):
@@ -189,13 +191,13 @@ def test_painted_defects_are_seen_where_they_are_outlined() -> None:
 
 def test_the_same_seed_paints_the_same() -> None:
     images = list(textures(3))
-    one, again, other = ([image for image, _ in outlined(images, 9, seed=seed)] for seed in (1, 1, 2))
+    one, again, other = ([image for image, _ in with_masks(images, 9, seed=seed)] for seed in (1, 1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
     assert not any(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def test_one_flat_photo_is_enough_to_paint_on() -> None:
     flat = np.full((64, 64, 3), 90, np.uint8)
-    for image, where in outlined([flat], 21):
+    for image, where in with_masks([flat], 21):
         assert np.isfinite(where).all()
         assert image.shape == flat.shape

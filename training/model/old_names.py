@@ -1,0 +1,55 @@
+"""Names of before, on command lines, in runs and in checkpoints: what reads them goes through here."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rstpm_edge.errors import UsageError
+
+PRESET_FIELDS = {
+    "hardest": "mining_share",
+    "head": "segmentation_head",
+    "moved": "shift_augmentation",
+    "turned": "rotation_augmentation",
+}
+RUN_FIELDS = {"turned": "rotation_aspect"}
+DISTANCES = {"surprise": "normalized-residual"}
+NO_HEAD = ("none", "")
+OF_DISTANCES = {"usual": "prediction", "by_contrast": "contrast_weight", "middle": "offset", "reach": "scale"}
+OF_STUDENTS = {"heads": "projections"}
+
+
+def current_preset(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A preset's fields by today's names, with their values; those that have them already stay as they are.
+
+    From a configuration or, as text, from --set. Raises UsageError for a field that is given by both of its names.
+    """
+    found: dict[str, Any] = {}
+    for name, value in fields.items():
+        now = PRESET_FIELDS.get(name, name)
+        if now in found:
+            raise UsageError(f"{now} is given twice, once by its earlier name: leave one of them out.")
+        text = value.strip().lower() if isinstance(value, str) else value
+        if name == "distance":
+            value = DISTANCES.get(text, value)
+        elif name == "head" and (text is None or text in NO_HEAD):
+            value = False
+        elif name == "head" and text == "discriminative":
+            value = True
+        found[now] = value
+    return found
+
+
+def current_run(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a run's configuration, its preset's among them, by today's names. Raises UsageError as above."""
+    found = {RUN_FIELDS.get(name, name): value for name, value in fields.items()}
+    if isinstance(found.get("preset"), Mapping):
+        found["preset"] = current_preset(found["preset"])
+    return found
+
+
+def current_tensor(name: str) -> str:
+    """The name of a checkpoint's tensor, such as model/maps.distances.stpm_8.scale."""
+    for part, names in (("model/maps.distances.", OF_DISTANCES), ("model/students.", OF_STUDENTS)):
+        if name.startswith(part):
+            return ".".join(names.get(piece, piece) for piece in name.split("."))
+    return name
