@@ -37,7 +37,7 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class LatencyReport:
     """One measurement. All times are of one call, which judges `batch` images.
 
     `decode_ms` is reading a file up to pixels in memory; None for frames, which are there already.
@@ -69,7 +69,7 @@ class Benchmark:
     environment: Environment
 
 
-def measure(
+def measure_latency(
     model: str | os.PathLike[str],
     files: Sequence[Path] = (),
     *,
@@ -82,7 +82,7 @@ def measure(
     engine_cache: str | os.PathLike[str] | None = None,
     kernel: str | None = None,
     threshold: float | None = None,
-) -> Benchmark:
+) -> LatencyReport:
     """Time `runs` calls of a detector on `batch` images each, after calls that are not counted.
 
     files: images that are read anew in each call, in turn; without any, a synthetic frame in memory, BGR as a
@@ -118,7 +118,7 @@ def measure(
     calls = np.array([detector.timed(list(itertools.islice(source, batch))) for _ in range(runs)])  # (runs, 5)
     decode, preprocess, network, postprocess, anomalous = calls.T
     total = _timing(decode + preprocess + network + postprocess)
-    return Benchmark(
+    return LatencyReport(
         model=str(model),
         preset=detector.info.preset,
         precision=detector.info.precision,

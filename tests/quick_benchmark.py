@@ -9,7 +9,7 @@ from bundles import make_bundle, write_model
 from rstpm_edge.calibration import Calibration
 from rstpm_edge.model.metadata import Fusion
 from rstpm_edge.training.benchmark import run as benchmark
-from rstpm_edge.training.benchmark.plan import Plan
+from rstpm_edge.training.benchmark.plan import BenchmarkPlan
 from rstpm_edge.training.learning.options import TrainingOptions
 from rstpm_edge.training.learning.run_folder import Summary, save_summary
 
@@ -17,10 +17,10 @@ TINY = ["--size", "64", "--epochs", "1", "--device", "cpu", "--precision", "32-t
 Trainings = list[tuple[Path, int, list[Path]]]
 
 
-def plan_for(data: Path, **changes: Any) -> Plan:
+def plan_for(data: Path, **changes: Any) -> BenchmarkPlan:
     options = {name: changes.pop(name) for name in ("preset", "epochs", "weights", "size") if name in changes}
     training = TrainingOptions(**{"epochs": 1, "size": (64, 64), **options})
-    return Plan(**{"dataset": "mvtec", "data": data, "options": training, "seeds": (0,), **changes})
+    return BenchmarkPlan(**{"dataset": "mvtec", "data": data, "options": training, "seeds": (0,), **changes})
 
 
 def export_in_no_time(monkeypatch: pytest.MonkeyPatch) -> list[Path]:

@@ -19,8 +19,8 @@ from workplace import command_line, document
 from rstpm_edge.errors import DatasetError, UsageError
 from rstpm_edge.training.audit.audit import MINIMUM_IMAGES, audit
 from rstpm_edge.training.audit.contact_sheet import CELLS, draw_sheet
-from rstpm_edge.training.audit.image_quality import judge_quality, measure, robust_z
-from rstpm_edge.training.audit.outliers import Comparison, Ranking, compare, ranking_of
+from rstpm_edge.training.audit.image_quality import judge_quality, measure_quality, robust_z
+from rstpm_edge.training.audit.outliers import PhotoDistances, Ranking, compare_photos, ranking_of
 from rstpm_edge.training.data.duplicates import find_duplicates, fingerprint
 from rstpm_edge.training.demo.part import write_dataset
 
@@ -223,11 +223,11 @@ def test_an_image_is_never_compared_with_itself_or_its_copies() -> None:
     generator = torch.Generator().manual_seed(0)
     features = torch.nn.functional.normalize(torch.randn(12, 4, 64, generator=generator), dim=2)
     features[7] = features[3]
-    apart = compare(features, np.arange(12)).distances
+    apart = compare_photos(features, np.arange(12)).distances
     assert apart[3].max() < 0.5  # as the mean of its copy, at distance 0, and one more
     groups = np.arange(12)
     groups[7] = 3
-    comparison = compare(features, groups)
+    comparison = compare_photos(features, groups)
     together = comparison.distances
     np.testing.assert_array_equal(comparison.bank, np.delete(np.arange(12), 7))  # once is enough
     for row in (3, 7):
@@ -245,24 +245,24 @@ def test_an_image_is_never_compared_with_itself_or_its_copies() -> None:
 def test_a_photo_and_its_copy_are_one_witness() -> None:
     features = torch.nn.functional.normalize(torch.randn(12, 4, 64, generator=torch.Generator().manual_seed(0)), dim=2)
     features[3] = features[7]  # both show the same rare thing
-    alone = compare(features, np.arange(12)).distances[3]
+    alone = compare_photos(features, np.arange(12)).distances[3]
     features = torch.cat([features, features[7:8]])  # and one of them was photographed twice
     groups = np.array([*range(12), 7])
-    np.testing.assert_allclose(compare(features, groups).distances[3], alone, atol=1e-6)
-    assert compare(features, np.arange(13)).distances[3].max() < alone.min()
+    np.testing.assert_allclose(compare_photos(features, groups).distances[3], alone, atol=1e-6)
+    assert compare_photos(features, np.arange(13)).distances[3].max() < alone.min()
 
 
 def test_many_places_are_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rstpm_edge.training.audit import outliers as unusual
+    from rstpm_edge.training.audit import outliers
 
     features = torch.nn.functional.normalize(torch.randn(11, 9, 16, generator=torch.Generator().manual_seed(1)), dim=2)
-    whole = compare(features, np.arange(11))
-    monkeypatch.setattr(unusual, "SIMILARITIES", 200)
-    parts = compare(features, np.arange(11))
+    whole = compare_photos(features, np.arange(11))
+    monkeypatch.setattr(outliers, "SIMILARITIES", 200)
+    parts = compare_photos(features, np.arange(11))
     np.testing.assert_allclose(parts.distances, whole.distances, atol=1e-6)
     np.testing.assert_allclose(parts.apart, whole.apart, atol=1e-6)
-    monkeypatch.setattr(unusual, "BANK", 5)
-    sampled = compare(features, np.arange(11))
+    monkeypatch.setattr(outliers, "BANK", 5)
+    sampled = compare_photos(features, np.arange(11))
     assert (sampled.distances >= whole.distances - 1e-6).all()  # fewer to choose from: never nearer
     np.testing.assert_allclose(sampled.apart, whole.apart[:, sampled.bank], atol=1e-6)
 
@@ -274,7 +274,7 @@ def ranked(distances: Any, grid: tuple[int, int], plain: Any = None, groups: Any
     apart = np.where(groups[:, None] == groups, 0.1, 0.5).astype(np.float32)
     np.fill_diagonal(apart, np.inf)
     plain = np.ones(count, np.bool_) if plain is None else plain
-    return ranking_of(Comparison(distances, apart, np.arange(count)), grid, plain)
+    return ranking_of(PhotoDistances(distances, apart, np.arange(count)), grid, plain)
 
 
 def test_the_outlier_of_a_set_is_not_expected_in_it() -> None:
@@ -382,7 +382,7 @@ def test_parts_that_lie_alike_are_no_copies() -> None:
 
 
 def quality(images: Any) -> list[set[str]]:
-    return [{remark.kind for remark in remarks} for remarks in judge_quality([measure(i, i) for i in images])]
+    return [{remark.kind for remark in remarks} for remarks in judge_quality([measure_quality(i, i) for i in images])]
 
 
 def test_a_photo_out_of_focus() -> None:

@@ -23,7 +23,7 @@ import rstpm_edge.detector
 import rstpm_edge.input_check
 from rstpm_edge.engine import openvino as session_openvino
 from rstpm_edge.errors import ImageError, ModelError, ProviderError, UsageError
-from rstpm_edge.latency import KERNEL_VARIABLE, WARM_UP_CALLS, measure, peak_memory
+from rstpm_edge.latency import KERNEL_VARIABLE, WARM_UP_CALLS, measure_latency, peak_memory
 from rstpm_edge.native import kernels
 
 ROOT = Path(__file__).parent.parent
@@ -130,7 +130,7 @@ def test_time_is_charged_to_the_step_that_takes_it(
     else:
         module = rstpm_edge.input_check if function == "to_input" else rstpm_edge.detector
         monkeypatch.setattr(module, function, delayed(getattr(module, function)))
-    result = measure(model, [photos / "sub" / "2.jpg"], runs=3, threads=1)
+    result = measure_latency(model, [photos / "sub" / "2.jpg"], runs=3, threads=1)
     slow = [name for name in STEPS if getattr(result, name).min >= 1000 * DELAY]
     assert slow == [step]
     assert result.total_ms.min >= 1000 * DELAY
@@ -142,7 +142,7 @@ def test_all_parts_of_a_batch_are_network(model: Path, monkeypatch: pytest.Monke
     """OpenVINO takes one image at a time."""
     run = session_openvino.OpenVINOSession.run
     monkeypatch.setattr(session_openvino.OpenVINOSession, "run", delayed(run))
-    result = measure(model, runs=3, batch=3, providers="openvino", threads=1)
+    result = measure_latency(model, runs=3, batch=3, providers="openvino", threads=1)
     assert result.network_ms.min >= 3 * 1000 * DELAY
     assert result.preprocess_ms.min < 1000 * DELAY
 
@@ -156,7 +156,7 @@ def test_the_first_calls_do_not_count(model: Path, monkeypatch: pytest.MonkeyPat
             return super().run(*arguments)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", SlowAtFirst)
-    result = measure(model, runs=5, threads=1)
+    result = measure_latency(model, runs=5, threads=1)
     assert len(calls) == WARM_UP_CALLS + 5
     assert result.total_ms.p99 < 1200
 
@@ -173,10 +173,10 @@ def test_images_are_judged_in_batches(model: Path, photos: Path, batches: list[i
 @pytest.mark.parametrize("kernel", kernels().available)
 def test_the_kernel_asked_for_is_the_one_that_runs(model: Path, monkeypatch: pytest.MonkeyPatch, kernel: str) -> None:
     monkeypatch.setenv(KERNEL_VARIABLE, "generic")
-    assert measure(model, runs=1, kernel=kernel).environment.kernel == kernel
+    assert measure_latency(model, runs=1, kernel=kernel).environment.kernel == kernel
     assert os.environ[KERNEL_VARIABLE] == "generic"
     monkeypatch.delenv(KERNEL_VARIABLE)
-    measure(model, runs=1, kernel=kernel)
+    measure_latency(model, runs=1, kernel=kernel)
     assert KERNEL_VARIABLE not in os.environ
 
 
@@ -235,13 +235,13 @@ def test_counts_are_at_least_one(model: Path, arguments: list[str]) -> None:
 
 def test_errors_are_those_of_the_package(model: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no kernel"):
-        measure(model, kernel="abacus")
+        measure_latency(model, kernel="abacus")
     with pytest.raises(ProviderError):
-        measure(model, providers=["abacus"])
+        measure_latency(model, providers=["abacus"])
     with pytest.raises(ImageError):
-        measure(model, [tmp_path / "none.png"])
+        measure_latency(model, [tmp_path / "none.png"])
     with pytest.raises(ModelError):
-        measure(tmp_path / "none.onnx")
+        measure_latency(tmp_path / "none.onnx")
 
 
 def tool(name: str, *arguments: object) -> dict[str, Any]:

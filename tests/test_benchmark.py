@@ -20,11 +20,11 @@ from rstpm_edge.errors import OutputError, TrainingError, UsageError, WeightsErr
 from rstpm_edge.progress import Progress
 from rstpm_edge.training.benchmark import results
 from rstpm_edge.training.benchmark import run as benchmark
-from rstpm_edge.training.benchmark.plan import Plan
+from rstpm_edge.training.benchmark.plan import BenchmarkPlan
 from rstpm_edge.training.benchmark.results import (
     COLUMNS,
     PAIRS,
-    Result,
+    RunResult,
     load_result,
     mean_over_categories,
     save_result,
@@ -386,7 +386,7 @@ def test_weights_are_told_apart_by_what_they_hold(tmp_path: Path, trainings: Tra
     first, moved = tmp_path / "first.pth", tmp_path / "moved.pth"
     first.write_bytes(b"1")
 
-    def weights(path: Path) -> Plan:
+    def weights(path: Path) -> BenchmarkPlan:
         return plan_for(root, weights={EDGE.teacher1: str(path)})
 
     run_benchmark(weights(first), categories, output)
@@ -485,10 +485,10 @@ def test_a_benchmark_on_few_images(tmp_path: Path, trainings: Trainings) -> None
 # Tables
 
 
-def made_up(category: str, seed: int, image: float, pixel: float | None = 0.5) -> Result:
+def made_up(category: str, seed: int, image: float, pixel: float | None = 0.5) -> RunResult:
     row = {"image_auroc": image, "image_ap": 0.5, "image_f1": 0.5, "pixel_auroc": pixel, "pixel_ap": pixel}
     evaluation = {pair: {**row, "aupro_30": pixel, "aupro_05": pixel} for pair in PAIRS}
-    return Result(category, seed, "train/good", 10, 4, 1, 2.0, evaluation)
+    return RunResult(category, seed, "train/good", 10, 4, 1, 2.0, evaluation)
 
 
 def test_means_and_spreads() -> None:

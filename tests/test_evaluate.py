@@ -33,7 +33,7 @@ from rstpm_edge.training.data.images import test_images as labelled_images
 from rstpm_edge.training.evaluation import evaluate as evaluating
 from rstpm_edge.training.evaluation.evaluate import Evaluation, JudgedImage, evaluate
 from rstpm_edge.training.evaluation.metrics import aupro, clopper_pearson
-from rstpm_edge.training.evaluation.pixel_curves import rank
+from rstpm_edge.training.evaluation.pixel_curves import rank_pixels
 from rstpm_edge.training.evaluation.predict import predict
 
 IMAGE = {"image_auroc", "image_ap", "image_f1"}
@@ -377,9 +377,9 @@ def test_maps_are_compared_at_the_images_own_size(
     def spy(masks: Any, maps: Any) -> Any:
         listed = list(maps)
         seen.extend(listed)
-        return rank(masks, listed)
+        return rank_pixels(masks, listed)
 
-    monkeypatch.setattr(evaluating, "rank", spy)
+    monkeypatch.setattr(evaluating, "rank_pixels", spy)
     found = evaluate(spots, model)
     detector = Detector(model, threads=1)
     assert len(found.images) == 6
@@ -470,8 +470,8 @@ def test_pixels_outside_of_a_mask_count_neither_way() -> None:
     outline, inside = np.zeros((20, 30), bool), np.zeros((20, 30), bool)
     outline[3:9, 5:20], inside[:, :12] = True, True
     anomaly = random.random((20, 30), np.float32)
-    masked = rank([outline], [anomaly], [inside])
-    cut = rank([outline[:, :12]], [np.ascontiguousarray(anomaly[:, :12])])
+    masked = rank_pixels([outline], [anomaly], [inside])
+    cut = rank_pixels([outline[:, :12]], [np.ascontiguousarray(anomaly[:, :12])])
     for name in ("good", "defective", "share"):
         np.testing.assert_array_equal(np.sort(getattr(masked, name)), np.sort(getattr(cut, name)))
 

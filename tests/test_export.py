@@ -272,7 +272,7 @@ def test_the_fused_variant_agrees_with_the_detector(
     summary["fusion"]["smoothing_sigma"] = sigma
     (run_copy / "summary.json").write_text(json.dumps(summary))
     report = export(run_copy, tmp_path / "fused.onnx", fused=True)
-    assert (report.unusual_operators, report.obstacles) == ((), ())
+    assert (report.rare_operators, report.obstacles) == ((), ())
     detector = Detector(tmp_path / "fused.onnx", threads=1, channels="rgb")
     runner = session(str(tmp_path / "fused.onnx"))
     for image in images:
@@ -382,7 +382,7 @@ def test_a_new_model_replaces_the_older_one(run_copy: Path, tmp_path: Path, work
     output = tmp_path / "model.onnx"
     output.write_bytes(b"an older model")
     report = export(run_copy, output)
-    assert (report.path, report.images, report.unusual_operators) == (output, 6, ())
+    assert (report.path, report.images, report.rare_operators) == (output, 6, ())
     assert set(report.operators) <= SAFE_OPERATORS
     assert 0 <= report.map_difference < 1e-4
     assert 0 <= report.score_difference < 1e-3
@@ -438,7 +438,7 @@ def test_the_papers_networks_train_and_export(parts: Path, tmp_path: Path, image
     try:
         folder = train.train(tmp_path / "few", options, train.Machine("cpu"), folder=tmp_path / "run")
         report = export(folder, model, fused=True)  # which compares it with PyTorch
-        assert (report.unusual_operators, report.obstacles) == ((), ())
+        assert (report.rare_operators, report.obstacles) == ((), ())
         detector = Detector(model, threads=1, channels="rgb")
         result = detector(images[0])
     finally:  # more than a gigabyte, which pytest would keep

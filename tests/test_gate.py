@@ -16,7 +16,14 @@ from rstpm_edge.errors import UsageError
 from rstpm_edge.model.metadata import Fusion
 from rstpm_edge.training.data.synthetic_defects import KINDS, spoiled
 from rstpm_edge.training.model.presets import EDGE
-from rstpm_edge.training.quantization.acceptance import Behaviour, Margins, Row, behave, checked_margins, compare
+from rstpm_edge.training.quantization.acceptance import (
+    Behaviour,
+    Margins,
+    Row,
+    behave,
+    checked_margins,
+    compare_precisions,
+)
 
 
 def behaviour(good: Any, bad: Any) -> Behaviour:
@@ -25,7 +32,10 @@ def behaviour(good: Any, bad: Any) -> Behaviour:
 
 
 def rows(before: Behaviour, after: Behaviour, margins: Margins | None = None) -> dict[str, Row]:
-    return {row.name.split(",")[0].split(" at ")[0]: row for row in compare(before, after, margins or Margins()).rows}
+    return {
+        row.name.split(",")[0].split(" at ")[0]: row
+        for row in compare_precisions(before, after, margins or Margins()).rows
+    }
 
 
 GOOD = np.random.default_rng(0).gamma(9, 1, 100)
@@ -72,14 +82,14 @@ def test_behave_calibrates_and_judges() -> None:
 
 
 def test_what_does_not_move_is_let_through() -> None:
-    same = compare(FLOAT, FLOAT, Margins(0, 0, 0))
+    same = compare_precisions(FLOAT, FLOAT, Margins(0, 0, 0))
     assert same.broken == ()
     assert (same.good, same.spoiled) == (100, 400)
     assert same.moved == {"auroc": 0, "false_rejects": 0, "verdict": 0, "found": 0}
 
 
 def test_the_scale_of_the_scores_does_not_count() -> None:
-    scaled = compare(FLOAT, behaviour(3 * GOOD + 1, 3 * BAD + 1), Margins(0, 0, 1e-6))
+    scaled = compare_precisions(FLOAT, behaviour(3 * GOOD + 1, 3 * BAD + 1), Margins(0, 0, 1e-6))
     assert scaled.broken == ()
 
 
@@ -92,8 +102,8 @@ def test_auroc_may_fall_by_its_margin() -> None:
     assert found["image AUROC"].before == f"{FLOAT.auroc:.4f}"
     assert found["image AUROC"].after == f"{worse.auroc:.4f}"
     assert rows(FLOAT, worse, Margins(auroc=fell + 1e-9))["image AUROC"].holds
-    assert compare(worse, FLOAT, Margins(auroc=0)).broken == ()  # it may rise as it likes
-    assert compare(FLOAT, worse, Margins()).moved["auroc"] == pytest.approx(-fell, abs=1e-5)
+    assert compare_precisions(worse, FLOAT, Margins(auroc=0)).broken == ()  # it may rise as it likes
+    assert compare_precisions(FLOAT, worse, Margins()).moved["auroc"] == pytest.approx(-fell, abs=1e-5)
 
 
 def test_one_score_that_moves_is_seen() -> None:
@@ -101,8 +111,8 @@ def test_one_score_that_moves_is_seen() -> None:
     typical = np.argsort(GOOD)[20]
     moved[typical] += 0.3 * (FLOAT.calibration.threshold - FLOAT.calibration.median)
     after = behaviour(moved, BAD)
-    assert [row.name for row in compare(FLOAT, after, Margins()).broken] == ["largest move of a good score"]
-    assert compare(FLOAT, after, Margins(verdict=0.31)).broken == ()
+    assert [row.name for row in compare_precisions(FLOAT, after, Margins()).broken] == ["largest move of a good score"]
+    assert compare_precisions(FLOAT, after, Margins(verdict=0.31)).broken == ()
 
 
 def test_false_rejects_may_change_by_their_margin_and_by_one() -> None:
@@ -121,7 +131,7 @@ def test_false_rejects_may_change_by_their_margin_and_by_one() -> None:
 def test_a_refusal_says_what_it_means_and_what_to_do() -> None:
     moved = GOOD.copy()
     moved[np.argsort(GOOD)[20]] += 0.422 * (FLOAT.calibration.threshold - FLOAT.calibration.median)
-    found = compare(FLOAT, behaviour(moved, BAD), Margins())
+    found = compare_precisions(FLOAT, behaviour(moved, BAD), Margins())
     assert 0.4 < found.moved["verdict"] < 0.45
     assert found.refusal("INT8") == (
         "The INT8 file would judge otherwise than FP32, so nothing was written: the score of a good photo moves by "
@@ -131,14 +141,14 @@ def test_a_refusal_says_what_it_means_and_what_to_do() -> None:
         "--margin verdict=0.45 writes it all the same."
     )
     worse = behaviour(np.sort(GOOD), BAD - 0.5)
-    several = compare(FLOAT, worse, Margins(0, 0, 0))
+    several = compare_precisions(FLOAT, worse, Margins(0, 0, 0))
     assert len(several.broken) >= 2
     for row in several.broken:
         assert row.meaning in several.refusal("FP16")
         assert f"--margin {row.enough}" in several.refusal("FP16")
     # What it proposes is enough, whatever moved.
     enough = checked_margins(dict(row.enough.split("=") for row in several.broken))
-    assert compare(FLOAT, worse, enough).broken == ()
+    assert compare_precisions(FLOAT, worse, enough).broken == ()
 
 
 def test_margins_may_be_changed() -> None:

@@ -12,7 +12,7 @@ from scipy.stats import binom
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from rstpm_edge.training.evaluation.metrics import aupro, clopper_pearson, image_metrics, pixel_metrics, ranked_metrics
-from rstpm_edge.training.evaluation.pixel_curves import rank
+from rstpm_edge.training.evaluation.pixel_curves import rank_pixels
 
 # Few distinct values, so that ties within and between the classes are the rule; the float32 neighbours
 # would become ties in a narrower type, and -0.0 equals 0.0 whatever its bits are.
@@ -184,17 +184,20 @@ def test_both_limits_of_pixel_metrics_equal_brute_force_with_ties(data):
 @given(data_sets(), st.integers(0, 4))
 def test_sets_that_are_ranked_apart_and_put_together_equal_one(data, cut):
     masks, maps = data
-    sets = [rank(masks[:cut], iter(maps[:cut])), rank(masks[cut:], iter(maps[cut:]))]  # maps may come one by one
+    sets = [
+        rank_pixels(masks[:cut], iter(maps[:cut])),
+        rank_pixels(masks[cut:], iter(maps[cut:])),
+    ]  # maps may come one by one
     together, whole = ranked_metrics(sets), pixel_metrics(masks, maps)
     assert vars(together) == pytest.approx(vars(whole), abs=1e-12)
 
 
 def test_sets_without_any_defect_are_refused_together_only():
     masks, maps = smooth_data_set(4)  # the first has no defect
-    good = rank(masks[:1], maps[:1])
+    good = rank_pixels(masks[:1], maps[:1])
     with pytest.raises(ValueError, match="but there are 2304 and 0"):
         ranked_metrics([good])
-    assert ranked_metrics([good, rank(masks[1:], maps[1:])]) == pixel_metrics(masks, maps)
+    assert ranked_metrics([good, rank_pixels(masks[1:], maps[1:])]) == pixel_metrics(masks, maps)
 
 
 def test_inputs_stay_as_they_are():

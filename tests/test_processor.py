@@ -11,7 +11,7 @@ from workplace import command_line
 
 from rstpm_edge import cpu as processor
 from rstpm_edge.cpu import advice, dot_products
-from rstpm_edge.latency import measure
+from rstpm_edge.latency import measure_latency
 
 Cpuinfo = Callable[[str], None]
 
@@ -81,7 +81,7 @@ def test_info_and_bench_say_it(cpuinfo: Cpuinfo, model: Path) -> None:
     runtime = json.loads(command_line("info", "--model", model, "--json").stdout)["runtime"]
     assert (runtime["dot_products"], runtime["advice"]) == ("asimddp", advice("fp32"))
     assert advice("fp32") in command_line("bench", "--model", model, "--runs", "2").stdout
-    result = measure(model, runs=2)
+    result = measure_latency(model, runs=2)
     assert (result.precision, result.advice) == ("fp32", advice("fp32"))
 
 

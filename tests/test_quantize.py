@@ -18,8 +18,8 @@ from rstpm_edge.engine.int8_check import relative_error
 from rstpm_edge.training.graph.compatibility import obstacles
 from rstpm_edge.training.graph.session import open_graph, run_maps
 from rstpm_edge.training.quantization.activation_ranges import collect_ranges
-from rstpm_edge.training.quantization.fp16 import to_half
-from rstpm_edge.training.quantization.int8 import quantize, safe_weights, tensors_to_calibrate, weighted_nodes
+from rstpm_edge.training.quantization.fp16 import to_fp16
+from rstpm_edge.training.quantization.int8 import quantize, safe_weights, tensors_with_ranges, weighted_nodes
 from rstpm_edge.training.quantization.integer_coverage import integer_share
 from rstpm_edge.training.quantization.mixed_precision import Subject, blocks, keep_sensitive
 
@@ -33,7 +33,7 @@ def graph() -> onnx.ModelProto:
 
 @pytest.fixture(scope="module")
 def ranges(graph: onnx.ModelProto) -> Any:
-    return collect_ranges(graph, tensors_to_calibrate(graph), IMAGES)
+    return collect_ranges(graph, tensors_with_ranges(graph), IMAGES)
 
 
 def maps(graph: onnx.ModelProto) -> list[NDArray[np.float32]]:
@@ -62,14 +62,14 @@ def test_ranges_are_those_of_the_images(graph: onnx.ModelProto, ranges: Any) -> 
 
 
 def test_nothing_is_printed(graph: onnx.ModelProto, capfd: pytest.CaptureFixture[str]) -> None:
-    found = collect_ranges(graph, tensors_to_calibrate(graph), IMAGES[:2])
+    found = collect_ranges(graph, tensors_with_ranges(graph), IMAGES[:2])
     quantize(graph, found["entropy"], WEIGHTED)
     assert capfd.readouterr() == ("", "")
 
 
 def test_progress_counts_the_images(graph: onnx.ModelProto) -> None:
     seen: list[int] = []
-    collect_ranges(graph, tensors_to_calibrate(graph), IMAGES[:3], progress=seen.append)
+    collect_ranges(graph, tensors_with_ranges(graph), IMAGES[:3], progress=seen.append)
     assert seen == [1, 2, 3]
 
 
@@ -190,7 +190,7 @@ def subject(graph: onnx.ModelProto) -> Subject:
 
 def test_what_does_most_harm_stays_in_float() -> None:
     graph = tiny_network(loud=300.0)
-    ranges = collect_ranges(graph, tensors_to_calibrate(graph), IMAGES)["all values"]
+    ranges = collect_ranges(graph, tensors_with_ranges(graph), IMAGES)["all values"]
     assert list(blocks(graph)) == ["teacher1/stem", "teacher1/deep", "student1/body", "student1/head"]
     harmed = subject(graph)
     everything = harmed.error(ranges, WEIGHTED)
@@ -202,7 +202,7 @@ def test_what_does_most_harm_stays_in_float() -> None:
 
 def test_the_search_tells_how_far_it_is() -> None:
     graph = tiny_network(loud=300.0)
-    ranges = collect_ranges(graph, tensors_to_calibrate(graph), IMAGES)["all values"]
+    ranges = collect_ranges(graph, tensors_with_ranges(graph), IMAGES)["all values"]
     told: list[tuple[int, int]] = []
     keep_sensitive(subject(graph), ranges, target=0.001, seconds=60, progress=lambda *piece: told.append(piece))
     assert [done for done, _ in told] == sorted(done for done, _ in told)
@@ -228,7 +228,7 @@ def test_at_most_half_stays_and_the_search_ends(graph: onnx.ModelProto, ranges: 
 
 
 def test_half_has_16_bits_from_the_first_convolution_to_the_distances(graph: onnx.ModelProto) -> None:
-    half = to_half(graph)
+    half = to_fp16(graph)
     onnx.checker.check_model(half, full_check=True)
     assert obstacles(half) == []
     inferred = onnx.shape_inference.infer_shapes(half)
@@ -258,4 +258,4 @@ def test_sums_of_squares_do_not_overflow() -> None:
             tensor.CopyFrom(numpy_helper.from_array(1000 * numpy_helper.to_array(tensor), tensor.name))
     before = maps(graph)
     assert max(m.max() for m in before) > 65504
-    assert relative_error(before, maps(to_half(graph))) < 0.01
+    assert relative_error(before, maps(to_fp16(graph))) < 0.01

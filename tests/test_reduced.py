@@ -271,7 +271,7 @@ def test_fp16(reducible: Workplace, tmp_path: Path, fused: bool) -> None:
     assert "refuse" not in result.stdout
 
 
-# The gate
+# Whether a reduced model may be delivered
 
 
 @pytest.mark.usefixtures("quick")
@@ -303,7 +303,7 @@ def test_maps_that_are_not_finite_are_refused(
                 tensor.CopyFrom(onnx.numpy_helper.from_array(broken, tensor.name))
         return graph
 
-    monkeypatch.setattr(reducing, "to_half", overflow)
+    monkeypatch.setattr(reducing, "to_fp16", overflow)
     result = command_line("export", reducible.run, "--fp16", "-o", older)
     assert result.exit_code == 2
     assert "In fp16 the maps are not finite: nothing was written." in result.stderr

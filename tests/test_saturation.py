@@ -23,7 +23,7 @@ from rstpm_edge.engine.int8_check import open_exactly, probe, relative_error
 from rstpm_edge.errors import ModelError
 from rstpm_edge.training.graph.session import open_graph, run_maps
 from rstpm_edge.training.quantization.activation_ranges import collect_ranges
-from rstpm_edge.training.quantization.int8 import quantize, safe_weights, tensors_to_calibrate, weighted_nodes
+from rstpm_edge.training.quantization.int8 import quantize, safe_weights, tensors_with_ranges, weighted_nodes
 from rstpm_edge.training.quantization.saturation import without_saturation
 
 HASWELL = "processor\t: 0\nflags\t\t: fpu sse avx avx2 fma\n"
@@ -38,7 +38,7 @@ def graph() -> onnx.ModelProto:
 
 @pytest.fixture(scope="module")
 def ranges(graph: onnx.ModelProto) -> Any:
-    return collect_ranges(graph, tensors_to_calibrate(graph), IMAGES)["all values"]
+    return collect_ranges(graph, tensors_with_ranges(graph), IMAGES)["all values"]
 
 
 @pytest.fixture

@@ -25,8 +25,7 @@ from rstpm_edge.progress import Progress
 from rstpm_edge.training.data import shift_augmentation
 from rstpm_edge.training.data.shift_augmentation import with_shifted_copies
 from rstpm_edge.training.learning import feature_cache as features
-from rstpm_edge.training.learning import head_training, machine, train
-from rstpm_edge.training.learning import student_training as fit
+from rstpm_edge.training.learning import head_training, machine, student_training, train
 from rstpm_edge.training.learning import time_budget as budget
 from rstpm_edge.training.learning.machine import Machine
 from rstpm_edge.training.learning.options import TrainingOptions
@@ -273,7 +272,7 @@ def test_another_pair_of_teachers_and_paper_fusion(parts: Path, tmp_path: Path) 
 def test_a_time_limit_ends_early_with_a_finished_schedule(
     parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now, rates, rate = [0.0], [], fit._rate
+    now, rates, rate = [0.0], [], student_training._rate
 
     class Clock:
         def monotonic(self) -> float:
@@ -287,9 +286,9 @@ def test_a_time_limit_ends_early_with_a_finished_schedule(
         return rates[-1]
 
     monkeypatch.setattr(budget, "time", Clock())
-    monkeypatch.setattr(fit, "time", Clock())
+    monkeypatch.setattr(student_training, "time", Clock())
     monkeypatch.setattr(head_training, "time", Clock())
-    monkeypatch.setattr(fit, "_rate", record)
+    monkeypatch.setattr(student_training, "_rate", record)
     folder = teach(parts, tmp_path / "run", epochs=10_000, max_minutes=0.5, report=report)
     summary, checkpoint = load_summary(folder), load_checkpoint(folder)
     assert checkpoint
@@ -304,7 +303,7 @@ def test_a_time_limit_ends_early_with_a_finished_schedule(
 
 
 def test_the_one_cycle_schedule() -> None:
-    rates = [fit._rate(EDGE, step / 1000) for step in range(1001)]
+    rates = [student_training._rate(EDGE, step / 1000) for step in range(1001)]
     assert max(rates) == rates[300] == 1
     assert rates[0] == pytest.approx(0.04)
     assert rates[1000] == pytest.approx(0)
@@ -312,7 +311,7 @@ def test_the_one_cycle_schedule() -> None:
     assert rates[300:] == sorted(rates[300:], reverse=True)
     assert max(abs(a - b) for a, b in pairwise(rates)) < 0.01
     constant = dataclasses.replace(EDGE, schedule="constant")
-    assert {fit._rate(constant, step / 10) for step in range(11)} == {1.0}
+    assert {student_training._rate(constant, step / 10) for step in range(11)} == {1.0}
 
 
 def test_a_device_whose_memory_is_too_small(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,7 +321,7 @@ def test_a_device_whose_memory_is_too_small(parts: Path, tmp_path: Path, monkeyp
     go_on = f"go on with --resume {tmp_path}/AT --device cpu"
     for at, says in (
         ("lie_at_any_angle", "train with a smaller --size, or with --device cpu"),
-        ("fit", f"train again with --set batch_size=N, below 8, or a smaller --size, or {go_on}"),
+        ("train_students", f"train again with --set batch_size=N, below 8, or a smaller --size, or {go_on}"),
         ("calibrate_model", go_on),
     ):
         run = tmp_path / at

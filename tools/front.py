@@ -91,7 +91,7 @@ def table(rows: list[Row]) -> str:
 @click.option("--output", type=click.Path(path_type=Path), default="front", show_default=True, metavar="FOLDER")
 def main(only: str | None, provider: str, threads: int, rounds: int, output: Path, **options: Any) -> None:
     try:
-        from rstpm_edge.training.benchmark.plan import check
+        from rstpm_edge.training.benchmark.plan import check_plan
         from rstpm_edge.training.benchmark.results import mean_over_categories
         from rstpm_edge.training.model.preset_overrides import override
 
@@ -106,7 +106,7 @@ def main(only: str | None, provider: str, threads: int, rounds: int, output: Pat
             preset = override(plan.options.preset, fields)
             chosen = replace(plan.options, preset=preset, size=plan.options.size if size is None else (size, size))
             plans[name] = replace(plan, options=chosen)
-            check(plans[name])  # all of them before the first training
+            check_plan(plans[name])  # all of them before the first training
         found = compare("design", plans, categories, output, machine)
         models = [output / name / "models" / categories[0].name / f"seed_{plan.seeds[0]}.onnx" for name in names]
         times = time_models(models, provider, threads, rounds)

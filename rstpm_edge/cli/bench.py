@@ -13,7 +13,7 @@ from rstpm_edge.errors import UsageError
 
 if TYPE_CHECKING:
     from rstpm_edge.engine.providers import Provider
-    from rstpm_edge.latency import Benchmark, Timing
+    from rstpm_edge.latency import LatencyReport, Timing
 
 
 @click.command()
@@ -57,11 +57,11 @@ def bench(
       rstpm-edge bench photos/ --threads 4
       rstpm-edge bench --frame 5472x3648 --json
     """
-    from rstpm_edge.latency import measure
+    from rstpm_edge.latency import measure_latency
 
     if images and size is not None:
         raise UsageError("Give either IMAGEs or --frame, which is that of a frame in memory.")
-    result = measure(
+    result = measure_latency(
         model,
         [file for path in images for file in (images_below(path) if path.is_dir() else [path])],
         frame_size=None if size is None else _frame_size(size),
@@ -87,7 +87,7 @@ def _frame_size(text: str) -> tuple[int, int]:
     return int(match[2]), int(match[1])
 
 
-def _table(result: "Benchmark") -> str:
+def _table(result: "LatencyReport") -> str:
     from rstpm_edge.engine.providers import short
 
     environment = result.environment

@@ -91,7 +91,7 @@ def parse_benchmark(options: dict[str, Any]) -> tuple[Any, Any, Any]:
         from rstpm_edge.training.learning import options as options_module
         from rstpm_edge.training.model import preset_overrides, presets
     preset = presets.preset_with_teachers(options["preset"], None, None)
-    plan = plan_module.Plan(
+    plan = plan_module.BenchmarkPlan(
         dataset=options["dataset"],
         data=options["root"],
         options=options_module.TrainingOptions(
@@ -115,7 +115,7 @@ def compare(
 ) -> Mapping[str, Any]:
     """Run several plans and print the table over them: what the tools for ablations and curves share.
 
-    Returns the Benchmark of each. Raises TrainingError where one of them is not complete.
+    Returns the BenchmarkResults of each. Raises TrainingError where one of them is not complete.
     """
     with training_packages():
         from rstpm_edge.training.benchmark import run

@@ -105,7 +105,9 @@ def evaluate(
         except images.MissingMasks as error:
             more = "Add them, or go on without them in the pixel metrics: --skip-unmasked."
             raise DatasetError(f"{error} {more}") from error
-        result = module.measure(predictions, progress=lambda done, total: display(Progress("measuring", done, total)))
+        result = module.evaluate_predictions(
+            predictions, progress=lambda done, total: display(Progress("measuring", done, total))
+        )
         display.pause()
         for note in notes:  # not into the bar
             say_note(note)

@@ -99,8 +99,8 @@ def say_export(report: Any) -> None:
     )
     if small:
         say_reduced(report.precision, small)
-    if report.unusual_operators:
-        say(f"Not every TensorRT or OpenVINO takes these operators: {', '.join(report.unusual_operators)}.")
+    if report.rare_operators:
+        say(f"Not every TensorRT or OpenVINO takes these operators: {', '.join(report.rare_operators)}.")
     if report.obstacles:
         many = "" if len(report.obstacles) == 1 else f", for {len(report.obstacles)} reasons"
         say(f"TensorRT or OpenVINO may refuse this file{many}: {report.obstacles[0]}")
@@ -113,7 +113,7 @@ def say_reduced(precision: str, small: Any) -> None:
         if small.kept:
             kept += f": {', '.join(small.kept)}"
         say(
-            f"Ranges by {small.method}; {kept}. {small.share.operators:.0%} of the operators and "
+            f"Activation ranges by {small.method}; {kept}. {small.share.operators:.0%} of the operators and "
             f"{small.share.multiplications:.0%} of the multiplications are integer."
         )
     before, after = small.milliseconds

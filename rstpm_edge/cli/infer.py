@@ -25,7 +25,7 @@ from rstpm_edge.unexpected import raise_from_threads
 
 if TYPE_CHECKING:
     from rstpm_edge.cli.inspection import Inspection
-    from rstpm_edge.cli.sources import Plan
+    from rstpm_edge.cli.sources import InspectionPlan
     from rstpm_edge.outputs.command import OnAnomaly
     from rstpm_edge.outputs.csv_file import CsvFile
     from rstpm_edge.outputs.mqtt import Mqtt
@@ -184,7 +184,7 @@ def infer(ctx: click.Context, /, sources: tuple[str, ...], **options: Any) -> No
 
 def _run(
     inspection: "Inspection",
-    plan: "Plan",
+    plan: "InspectionPlan",
     outputs: Sequence[Path],
     limit: int | None,
     interrupts: Interrupts,
@@ -254,7 +254,7 @@ def _check_together(options: Mapping[str, Any]) -> None:
         raise UsageError("--mqtt-password-file and --mqtt-ca go with --mqtt URL only.")
 
 
-def _command(options: Mapping[str, Any], plan: "Plan") -> "OnAnomaly":
+def _command(options: Mapping[str, Any], plan: "InspectionPlan") -> "OnAnomaly":
     from rstpm_edge.outputs.command import OnAnomaly
 
     # Files wait for us, a line does not.
@@ -267,7 +267,7 @@ def _command(options: Mapping[str, Any], plan: "Plan") -> "OnAnomaly":
     )
 
 
-def _table(options: Mapping[str, Any], plan: "Plan") -> "CsvFile":
+def _table(options: Mapping[str, Any], plan: "InspectionPlan") -> "CsvFile":
     from rstpm_edge.outputs.csv_file import CsvFile
 
     return CsvFile(options["csv_file"], report=None if plan.has_end else say_note)

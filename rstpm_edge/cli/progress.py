@@ -69,7 +69,7 @@ class _Bar:
             return
         self._whole.take(progress)
         part = f"{progress.part} of {progress.parts} " if progress.parts > 1 else ""
-        label = f"{part}{progress.stage.capitalize():11}"
+        label = f"{part}{progress.stage.capitalize():12}"
         left = self._whole.seconds_left
         said = [*([] if left is None else [f"{duration(left)} left"]), *details(progress)]
         room = shutil.get_terminal_size().columns - len(label) - BAR

@@ -14,7 +14,7 @@ from rstpm_edge.sources.frames import Every, Item, parse_every
 
 
 @dataclass(frozen=True)
-class Plan:
+class InspectionPlan:
     """Exactly one of: files to read in this order (kind, path, name of what is written for it), a live source, or a
     folder to watch."""
 
@@ -45,7 +45,7 @@ class Plan:
 
 def plan_sources(
     sources: Sequence[str], *, every: str | None, watch: bool, settle: float | None, leave_out: Sequence[Path]
-) -> Plan:
+) -> InspectionPlan:
     """Check what was typed. `leave_out` are folders that are written to; where they lie in a folder that is read, their
     images are not.
 
@@ -68,12 +68,12 @@ def plan_sources(
         is_folder = kinds == ["folder"] or (kinds[0] in ("image", "video") and not os.path.exists(sources[0]))
         if len(sources) != 1 or not is_folder:
             raise UsageError("--watch takes one folder.")
-        return Plan(watched=Path(sources[0]), settle=settle)
+        return InspectionPlan(watched=Path(sources[0]), settle=settle)
     for kind, source in zip(kinds, sources, strict=True):
         if kind == "camera" or kind == "stream" or kind == "pipeline":
             if len(sources) > 1:
                 raise UsageError("A camera or stream must be the only source: start rstpm-edge once for each.")
-            return Plan(live=(kind, source), every=chosen)
+            return InspectionPlan(live=(kind, source), every=chosen)
     files: list[tuple[Kind, Path]] = []
     for kind, source in zip(kinds, sources, strict=True):
         if kind == "folder":
@@ -81,7 +81,9 @@ def plan_sources(
         else:
             files.append((kind, Path(source)))
     shared = _shared_folder([Path(source) for source in sources])
-    return Plan(files=tuple((kind, path, os.path.relpath(path, shared)) for kind, path in files), every=chosen)
+    return InspectionPlan(
+        files=tuple((kind, path, os.path.relpath(path, shared)) for kind, path in files), every=chosen
+    )
 
 
 def _shared_folder(paths: Sequence[Path]) -> str:

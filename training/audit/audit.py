@@ -26,8 +26,8 @@ from ..data.learned_photos import PhotoCounter
 from ..learning.options import TrainingOptions, check_options
 from ..model.presets import EDGE
 from ..model.rstpm import RSTPM
-from .image_quality import Measures, Remark, judge_quality, measure
-from .outliers import CELL, Ranking, rank
+from .image_quality import Measures, Remark, judge_quality, measure_quality
+from .outliers import CELL, Ranking, rank_photos
 
 MINIMUM_IMAGES = 10  # fewer cannot say what is usual
 CLEAR = 0.05  # a good set would hold an image as unusual as this one in at most so many cases
@@ -145,7 +145,9 @@ def audit(
     if len(set(groups.tolist())) >= MINIMUM_IMAGES:
         model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         plain = np.array([not reasons for reasons in remarks])
-        ranking = rank(model, inputs, groups, plain, lambda stage, done: report(Progress(stage, done, len(inputs))))
+        ranking = rank_photos(
+            model, inputs, groups, plain, lambda stage, done: report(Progress(stage, done, len(inputs)))
+        )
     named = _name(photos, remarks, groups, ranking, roi, most)
     named += [Named(path, (Remark("unreadable", problem),), suspicious=True) for path, problem in unreadable]
     minutes = (time.monotonic() - started) / 60
@@ -177,7 +179,7 @@ def _read(
         else:
             seen(stored, prepared, placement)
             inputs.append(prepared)
-            photos.append(Photo(path, measure(image, part), fingerprint(part), placement))
+            photos.append(Photo(path, measure_quality(image, part), fingerprint(part), placement))
         report(Progress("reading", done, len(files)))
     return photos, np.stack(inputs) if inputs else np.empty((0, *size, 3), np.uint8), unreadable
 

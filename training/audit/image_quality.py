@@ -41,7 +41,7 @@ class Remark:
     text: str
 
 
-def measure(image: NDArray[np.uint8], part: NDArray[np.uint8]) -> Measures:
+def measure_quality(image: NDArray[np.uint8], part: NDArray[np.uint8]) -> Measures:
     """The figures of an image and of the part of it that is looked at, (H, W, 3) uint8 RGB each."""
     grey: NDArray[Any] = np.asarray(cv2.cvtColor(part, cv2.COLOR_RGB2GRAY))
     brightness, white, black = float(grey.mean()), float((grey >= 250).mean()), float((grey <= 5).mean())

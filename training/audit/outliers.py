@@ -24,7 +24,7 @@ SIMILARITIES = 1 << 24  # that are held at a time
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PhotoDistances:
     """How unlike others N images are, at each of P places and as a whole.
 
     `distances` (N, P) float32, from 0 to 2, are to the most similar places of other images. `apart` (N, B) float32 is
@@ -54,7 +54,7 @@ class Ranking:
         return [int(row) for row in np.argsort(-self.scores, kind="stable")]
 
 
-def rank(
+def rank_photos(
     model: RSTPM,
     inputs: NDArray[np.uint8],
     groups: NDArray[np.int64],
@@ -66,14 +66,14 @@ def rank(
     Those that are `plain` (N,) say what is usual at each place; where hardly any are, all do.
     `progress` is called with the stage, "teacher" or "comparing", and how many images it is done with.
     """
-    features = describe(look(model, inputs, lambda done: progress("teacher", done)))
-    comparison = compare(features, groups, lambda done: progress("comparing", done))
+    features = normalized_features(look(model, inputs, lambda done: progress("teacher", done)))
+    comparison = compare_photos(features, groups, lambda done: progress("comparing", done))
     return ranking_of(comparison, (inputs.shape[1] // CELL, inputs.shape[2] // CELL), plain)
 
 
-def ranking_of(comparison: Comparison, grid: tuple[int, int], plain: NDArray[np.bool_]) -> Ranking:
+def ranking_of(comparison: PhotoDistances, grid: tuple[int, int], plain: NDArray[np.bool_]) -> Ranking:
     """The ranking that follows from a comparison at P places; `grid` is (rows, columns) of them."""
-    deviations = _beside_usual(comparison, plain)
+    deviations = _normalized_distances(comparison, plain)
     most = max(1, round(SHARE * deviations.shape[1]))
     scores = np.sort(deviations, axis=1)[:, -most:].mean(axis=1, dtype=np.float64)
     return Ranking(deviations.reshape(len(deviations), *grid), scores, _expected(scores))
@@ -93,7 +93,7 @@ def look(model: RSTPM, inputs: NDArray[np.uint8], progress: Callable[[int], None
     return [torch.cat(level) for level in zip(*batches, strict=True)]
 
 
-def describe(levels: Sequence[Tensor]) -> Tensor:
+def normalized_features(levels: Sequence[Tensor]) -> Tensor:
     """One feature of length 1 for each place from the levels of a set: (N, P, C) float32.
 
     Channels are scaled to mean 0 and deviation 1 over the set; each level weighs the same, however many it has.
@@ -106,9 +106,9 @@ def describe(levels: Sequence[Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def compare(
+def compare_photos(
     features: Tensor, groups: NDArray[np.int64], progress: Callable[[int], None] = lambda done: None
-) -> Comparison:
+) -> PhotoDistances:
     """Compare each image with the first ones of other groups: a photo and its copy are one witness, not two.
 
     One minus the cosine to the most similar place of an image, meaned over the two images where it is least.
@@ -137,10 +137,10 @@ def compare(
             distances[row, start : start + step] = 1 - similar.topk(k, 1).values.mean(1).numpy()
         apart[row] = (1 - similarity / places).masked_fill(same[row], torch.inf).numpy()
         progress(row + 1)
-    return Comparison(distances, apart, bank)
+    return PhotoDistances(distances, apart, bank)
 
 
-def _beside_usual(comparison: Comparison, plain: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _normalized_distances(comparison: PhotoDistances, plain: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Deviations from what plain images that are most like each one have at each place.
 
     Edges differ more from part to part than surface does; under one light all differs more than under another; and

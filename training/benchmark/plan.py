@@ -18,7 +18,7 @@ from ..model.teachers import RANDOM
 
 
 @dataclass(frozen=True)
-class Plan:
+class BenchmarkPlan:
     """What is trained for each category and seed; `options.seed` gives way to each of `seeds`."""
 
     dataset: str
@@ -30,7 +30,7 @@ class Plan:
     reports: bool = False  # an HTML report of each result
 
 
-def check(plan: Plan) -> None:
+def check_plan(plan: BenchmarkPlan) -> None:
     """Raises UsageError for a plan that cannot work."""
     if not plan.seeds or len(set(plan.seeds)) < len(plan.seeds):
         raise UsageError("--seeds are different numbers, at least one.")
@@ -40,7 +40,7 @@ def check(plan: Plan) -> None:
         check_options(replace(plan.options, seed=seed))
 
 
-def settings(plan: Plan) -> dict[str, Any]:
+def settings(plan: BenchmarkPlan) -> dict[str, Any]:
     """What all results of one folder have in common, as JSON gives it back. Raises WeightsError."""
     options = plan.options
     preset = options.preset if options.epochs is None else replace(options.preset, epochs=options.epochs)
@@ -70,7 +70,7 @@ def _fingerprint(source: str) -> str:
         raise WeightsError(f"Cannot read the weights {source}: {error.strerror or error}.") from error
 
 
-def claim(output: Path, plan: Plan) -> dict[str, Any]:
+def claim(output: Path, plan: BenchmarkPlan) -> dict[str, Any]:
     """Make `output` the folder of the plan's settings, which are given back.
 
     Raises UsageError when it has results of others, OutputError, WeightsError.

@@ -27,7 +27,7 @@ COMPARED = ("image_auroc", "pixel_auroc", "aupro_30")  # where tables stand side
 
 
 @dataclass(frozen=True)
-class Result:
+class RunResult:
     """What one training came to on the test images. `evaluation` is what Evaluation.to_json gives."""
 
     category: str
@@ -57,15 +57,15 @@ class Spread:
         return f"{self.mean:.3f}" + ("" if self.std is None else f" ± {self.std:.3f}")
 
 
-def save_result(path: Path, result: Result, *, below: Path | None = None) -> None:
+def save_result(path: Path, result: RunResult, *, below: Path | None = None) -> None:
     """`below` as for `replacing`. Raises OutputError."""
     write_json(path, asdict(result), below=below)
 
 
-def load_result(path: Path, category: str, seed: int) -> Result | None:
+def load_result(path: Path, category: str, seed: int) -> RunResult | None:
     """The result in `path`, or None when there is none. Raises TrainingError when it is damaged or another's."""
     try:
-        result = Result(**json.loads(path.read_text()))
+        result = RunResult(**json.loads(path.read_text()))
         figures = [result.metric(pair, name) for pair in PAIRS for name in COLUMNS]
         if not all(figure is None or 0 <= figure <= 1 for figure in figures):
             raise ValueError("a figure is not between 0 and 1")
@@ -91,15 +91,15 @@ def spread(values: Iterable[float | None]) -> Spread | None:
     return Spread(statistics.fmean(known), statistics.stdev(known) if len(known) > 1 else None, tuple(known))
 
 
-def by_category(results: Iterable[Result]) -> dict[str, list[Result]]:
+def by_category(results: Iterable[RunResult]) -> dict[str, list[RunResult]]:
     """The results of each category, in their order."""
-    groups: dict[str, list[Result]] = {}
+    groups: dict[str, list[RunResult]] = {}
     for result in results:
         groups.setdefault(result.category, []).append(result)
     return groups
 
 
-def mean_over_categories(results: Sequence[Result], pair: str, name: str) -> Spread | None:
+def mean_over_categories(results: Sequence[RunResult], pair: str, name: str) -> Spread | None:
     """The categories' mean for each seed that all of them have, and its spread over these seeds."""
     groups = by_category(results)
     common = set.intersection(*({result.seed for result in group} for group in groups.values())) if groups else set()
@@ -110,7 +110,7 @@ def mean_over_categories(results: Sequence[Result], pair: str, name: str) -> Spr
     return spread(means)
 
 
-def summary(results: Sequence[Result]) -> dict[str, Any]:
+def summary(results: Sequence[RunResult]) -> dict[str, Any]:
     """For JSON: {"categories": {NAME: {PAIR: {METRIC: {"mean", "std", "values"}}, …}}, "mean": {PAIR: …}}."""
 
     def rows(figure: Any) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def summary(results: Sequence[Result]) -> dict[str, Any]:
     return {"categories": categories, "mean": rows(lambda pair, name: mean_over_categories(results, pair, name))}
 
 
-def text_table(results: Sequence[Result]) -> str:
+def text_table(results: Sequence[RunResult]) -> str:
     """For a terminal: a line for each category, and the means of both pairs and of each alone."""
     groups = by_category(results)
     lines = [" " * 28 + "".join(f"{title:>16}" for title in COLUMNS.values())]
@@ -147,7 +147,7 @@ def text_table(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def markdown(results: Sequence[Result]) -> str:
+def markdown(results: Sequence[RunResult]) -> str:
     """A table for both pairs and one for each alone, a row for each category and one for their mean."""
     groups = by_category(results)
     parts = []
@@ -167,7 +167,7 @@ def markdown(results: Sequence[Result]) -> str:
     return "\n\n".join([*parts, splits]) + "\n"
 
 
-def comparison(title: str, rows: Mapping[str, Sequence[Result]]) -> str:
+def comparison(title: str, rows: Mapping[str, Sequence[RunResult]]) -> str:
     """Several benchmarks side by side, as Markdown: the means over their categories, all pairs, `COMPARED` only."""
     header = [title, *(f"{COLUMNS[name]}, {pair}" for pair in PAIRS for name in COMPARED)]
     return _table(

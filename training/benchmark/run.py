@@ -25,21 +25,21 @@ from rstpm_edge.progress import Progress, Report
 
 from ..data.datasets import Category, about_category
 from ..data.run_files import identify
-from ..evaluation.evaluate import measure
+from ..evaluation.evaluate import evaluate_predictions
 from ..evaluation.predict import predict
 from ..export.export import export
 from ..learning.machine import Machine
 from ..learning.run_folder import load_checkpoint, load_config, load_summary
 from ..learning.train import resume, train
 from ..report.html import write_report
-from .plan import Plan, check, claim
-from .results import Result, comparison, load_result, markdown, save_result, summary
+from .plan import BenchmarkPlan, check_plan, claim
+from .results import RunResult, comparison, load_result, markdown, save_result, summary
 
 TESTING = 0.1  # of what a training takes, about
 
 
 @dataclass(frozen=True)
-class Failure:
+class FailedTraining:
     """A training that came to no result; the others went on."""
 
     category: str
@@ -48,38 +48,38 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class BenchmarkResults:
     """All results there are of a plan, by category, then seed, and the failures."""
 
-    results: tuple[Result, ...]
-    failures: tuple[Failure, ...]
+    results: tuple[RunResult, ...]
+    failures: tuple[FailedTraining, ...]
 
 
 def run_benchmark(
-    plan: Plan,
+    plan: BenchmarkPlan,
     categories: Sequence[Category],
     output: Path,
     machine: Machine | None = None,
     *,
     report: Report = lambda progress: None,
     say: Callable[[str], None] = lambda line: None,
-) -> Benchmark:
+) -> BenchmarkResults:
     """Bring the results of `plan` in `output` to completion, and write the tables there.
 
     `report` gets the progress of each training and test, `say` a line when one begins or fails. A category that cannot
-    be read, diverges, or cannot be exported is a Failure, and the others go on.
+    be read, diverges, or cannot be exported is a FailedTraining, and the others go on.
 
     Raises UsageError for a plan that cannot work, or an `output` of other settings; TrainingError when an older result
     is damaged; WeightsError; OutputError.
     """
-    check(plan)
+    check_plan(plan)
     ours = claim(output, plan)
     pending = [(category, seed) for seed in plan.seeds for category in categories]
     known = {
         (category.name, seed): load_result(_result_path(output, category, seed), category.name, seed)
         for category, seed in pending
     }
-    failures: list[Failure] = []
+    failures: list[FailedTraining] = []
     for sentence in dict.fromkeys(told for category in categories for told in about_category(category)):
         say(sentence)
     benchmark = _collect(plan, categories, known, failures)
@@ -97,7 +97,7 @@ def run_benchmark(
                     plan, category, seed, output, machine, _of_part(report, part, parts)
                 )
             except (DatasetError, ExportError, ImageError, ModelError, TrainingError) as error:
-                failures.append(Failure(category.name, seed, str(error)))
+                failures.append(FailedTraining(category.name, seed, str(error)))
                 say(f"{category.name}, seed {seed} failed: {error}")
             benchmark = _collect(plan, categories, known, failures)
             write_tables(output, ours, benchmark)
@@ -107,20 +107,20 @@ def run_benchmark(
 
 def run_comparison(
     title: str,
-    plans: Mapping[str, Plan],
+    plans: Mapping[str, BenchmarkPlan],
     categories: Sequence[Category],
     output: Path,
     machine: Machine | None = None,
     *,
     report: Report = lambda progress: None,
     say: Callable[[str], None] = lambda line: None,
-) -> dict[str, Benchmark]:
+) -> dict[str, BenchmarkResults]:
     """Bring several benchmarks of the same data to completion, each in a folder of its own below `output`.
 
     OUTPUT/comparison.md, a row for each, is written after each; its first column is headed `title`. Raises as
     `run_benchmark` does.
     """
-    found: dict[str, Benchmark] = {}
+    found: dict[str, BenchmarkResults] = {}
     for name, plan in plans.items():
         say(f"{title} {name} ({len(found) + 1} of {len(plans)})")
         found[name] = run_benchmark(plan, categories, output / name, machine, report=report, say=say)
@@ -129,7 +129,7 @@ def run_comparison(
     return found
 
 
-def write_tables(output: Path, settings: Mapping[str, Any], benchmark: Benchmark) -> None:
+def write_tables(output: Path, settings: Mapping[str, Any], benchmark: BenchmarkResults) -> None:
     """Write all that is said about all results together, as JSON and as Markdown. Raises OutputError."""
     content = {
         "settings": settings,
@@ -161,8 +161,8 @@ def _of_part(report: Report, part: int, parts: int) -> Report:
 
 
 def _run_one(
-    plan: Plan, category: Category, seed: int, output: Path, machine: Machine | None, report: Report
-) -> Result:
+    plan: BenchmarkPlan, category: Category, seed: int, output: Path, machine: Machine | None, report: Report
+) -> RunResult:
     files = chosen_images(category.train, plan.max_images, seed)
     run = output / "runs" / category.name / f"seed_{seed}"
     if not _is_run_on(run, files):
@@ -181,14 +181,14 @@ def _run_one(
         allow_size_change=True,  # published sets are judged whole
         notify=lambda sentence: report(Progress("testing", 0, 0, warning=sentence)),
     )
-    evaluation = measure(predictions)
+    evaluation = evaluate_predictions(predictions)
     if plan.reports:
         page = _report_path(output, category, seed)
         make_folder(page.parent, below=output)
         drop_link(page)
         write_report(page, predictions, evaluation)
     trained = load_summary(run)
-    result = Result(
+    result = RunResult(
         category=category.name,
         seed=seed,
         split=category.split,
@@ -226,13 +226,13 @@ def _is_run_on(run: Path, files: Sequence[Path]) -> bool:
 
 
 def _collect(
-    plan: Plan,
+    plan: BenchmarkPlan,
     categories: Sequence[Category],
-    known: dict[tuple[str, int], Result | None],
-    failures: Sequence[Failure],
-) -> Benchmark:
+    known: dict[tuple[str, int], RunResult | None],
+    failures: Sequence[FailedTraining],
+) -> BenchmarkResults:
     found = (known[category.name, seed] for category in categories for seed in plan.seeds)
-    return Benchmark(tuple(result for result in found if result is not None), tuple(failures))
+    return BenchmarkResults(tuple(result for result in found if result is not None), tuple(failures))
 
 
 def _report_path(output: Path, category: Category, seed: int) -> Path:

@@ -25,7 +25,7 @@ NAMED = 10  # unreadable images in one message
 
 @dataclass(frozen=True)
 class TestImage:
-    """An image whose label is known. `mask` is None for a good image, and for a defect that was not outlined."""
+    """An image whose label is known. `mask` is None for a good image, and for a defect that has no mask."""
 
     __test__ = False  # not a pytest class
 

@@ -17,7 +17,7 @@ from rstpm_edge.postprocess.scoring import ScoredMaps
 from ..data.images import TestImage
 from ..learning.memory import available_memory
 from .metrics import PixelMetrics, clopper_pearson, image_metrics, ranked_metrics
-from .pixel_curves import RankedPixels, rank
+from .pixel_curves import RankedPixels, rank_pixels
 from .predict import ALL_MAPS, Predictions, predict
 
 GOOD_PIXEL, DEFECTIVE_PIXEL = 4, 80  # bytes of memory that ranking one takes
@@ -165,7 +165,7 @@ def evaluate(
 
     Raises DatasetError, ImageError, ModelError and ProviderError.
     """
-    return measure(
+    return evaluate_predictions(
         predict(
             data,
             model,
@@ -182,7 +182,9 @@ def evaluate(
     )
 
 
-def measure(predictions: Predictions, *, progress: Callable[[int, int], None] = lambda done, total: None) -> Evaluation:
+def evaluate_predictions(
+    predictions: Predictions, *, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Evaluation:
     """Compare predictions with the labels and masks. `progress` gets (done, total) of the rows of figures.
 
     Pixel metrics are taken at each image's own resolution, the pixels of all images pooled; with a mask, of those that
@@ -278,8 +280,8 @@ def _ranked(predictions: Predictions, score: Callable[[int], ScoredMaps], chosen
         return None
     maps = (predictions.at_image_size(i, score(i).anomaly_map[0]) for i in masked)
     if all(inside is None for inside in predictions.ignored):
-        return rank(list(masked.values()), maps)
-    return rank(list(masked.values()), maps, [predictions.counted(i) for i in masked])
+        return rank_pixels(list(masked.values()), maps)
+    return rank_pixels(list(masked.values()), maps, [predictions.counted(i) for i in masked])
 
 
 def _metrics(
@@ -287,9 +289,9 @@ def _metrics(
 ) -> Metrics:
     image = image_metrics(defective, scores)
     masked = [ranked for ranked in pixels if ranked is not None]
-    # With a ROI, all defects of a kind may lie outside it: there is nothing to outline then.
-    outlined = len(masked) == len(pixels) and any(ranked.defective.size for ranked in masked)
-    pixel: PixelMetrics | None = ranked_metrics(masked) if outlined else None
+    # With a ROI, all defects of a kind may lie outside it: there is no mask then.
+    has_masks = len(masked) == len(pixels) and any(ranked.defective.size for ranked in masked)
+    pixel: PixelMetrics | None = ranked_metrics(masked) if has_masks else None
     metrics = Metrics(image.auroc, image.ap, image.f1)
     if pixel is None:
         return metrics

@@ -44,7 +44,7 @@ class Curve:
     pro: _Floats  # (K,) mean share of the regions at or above it; the last is 1
 
 
-def rank(
+def rank_pixels(
     masks: Sequence[Mask], anomaly_maps: Iterable[AnomalyMap], counted: Sequence[Mask | None] | None = None
 ) -> RankedPixels:
     """Rank the pixels of some images; arguments and errors are those of `metrics.pixel_metrics`.
@@ -57,11 +57,11 @@ def rank(
     filled = 0
     values: list[AnomalyMap] = [np.empty(0, np.float32)]  # of the defective pixels, image by image
     shares: list[_Floats] = [np.empty(0)]
-    for i, (outline, anomaly_map, inside) in enumerate(zip(masks, anomaly_maps, counted, strict=True)):
-        _check(i, outline, anomaly_map)
-        mask = outline if inside is None else outline & inside
+    for i, (painted, anomaly_map, inside) in enumerate(zip(masks, anomaly_maps, counted, strict=True)):
+        _check(i, painted, anomaly_map)
+        mask = painted if inside is None else painted & inside
         if inside is not None:
-            background = anomaly_map[inside & ~outline]
+            background = anomaly_map[inside & ~painted]
         else:
             # Most images have no defect, and to copy a whole map is cheaper than to index it by a mask.
             background = anomaly_map[~mask] if mask.any() else anomaly_map.ravel()

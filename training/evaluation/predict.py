@@ -37,7 +37,7 @@ class Predictions:
     """N images of the data set `data`, the "good" ones first, and what the model gave for each of them.
 
     The images themselves are not kept; of each, the model's ROI counts, scaled with it where it has another size.
-    `masks` are (H, W) bool at the image's size, and None where a defect was not outlined; `maps`, each (N, h, w)
+    `masks` are (H, W) bool at the image's size, and None where a defect has no mask; `maps`, each (N, h, w)
     float32, are in the order of `bundle.output_names`.
     """
 
@@ -160,13 +160,13 @@ def predict(
     for done, image in enumerate(images, 1):
         photo = read_stored(image.path)
         inputs, grid = check.prepare(photo, image.path)
-        outline = None
+        truth = None
         if image.mask or not image.is_defective:
-            outline = read_mask(image, (photo.shape[0], photo.shape[1]))
-        if image.mask and outline is not None:  # all of it: a defect may lie outside the ROI
+            truth = read_mask(image, (photo.shape[0], photo.shape[1]))
+        if image.mask and truth is not None:  # all of it: a defect may lie outside the ROI
             of_kind = (image.mask.parent, image.mask_level)
-            marked[of_kind] = marked.get(of_kind, False) or bool(outline.any())
-        masks.append(None if outline is None else crop(outline, (grid.x, grid.y, grid.width, grid.height)))
+            marked[of_kind] = marked.get(of_kind, False) or bool(truth.any())
+        masks.append(None if truth is None else crop(truth, (grid.x, grid.y, grid.width, grid.height)))
         batches.append(session.run(inputs[None]))
         grids.append(grid)
         ignored.append(ignores and ignores(grid, (bundle.height, bundle.width)))

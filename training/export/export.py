@@ -35,8 +35,8 @@ from ..graph.session import open_graph
 from ..learning.convergence import unfinished
 from ..learning.run_folder import RunConfig, Summary, load_checkpoint, load_config, load_summary, load_trained_state
 from ..model.rstpm import RSTPM
-from ..quantization.acceptance import Comparison
-from ..quantization.reduced_precision import TRACING, Reduced, Reduction, load_photos, reduce
+from ..quantization.acceptance import PrecisionComparison
+from ..quantization.reduced_precision import TRACING, ReducedModel, Reduction, load_photos, reduce
 
 # What ONNX Runtime, TensorRT and OpenVINO all take with static shapes. Backbones outside the presets may need more;
 # they are exported with a warning.
@@ -91,10 +91,10 @@ class ExportReport:
     map_difference: float  # ONNX Runtime against PyTorch, as `map_difference` has it
     score_difference: float  # ONNX Runtime and the extension against PyTorch and NumPy, as `score_difference` has it
     operators: tuple[str, ...]
-    unusual_operators: tuple[str, ...]
+    rare_operators: tuple[str, ...]
     obstacles: tuple[str, ...]  # what else TensorRT or OpenVINO may not take: sentences
     precision: Precision = "fp32"
-    reduced: Reduced | None = None  # None for fp32
+    reduced: ReducedModel | None = None  # None for fp32
 
 
 def export(
@@ -105,7 +105,7 @@ def export(
     mask: Path | None = None,
     reduction: Reduction | None = None,
     report: Report = lambda progress: None,
-    compared: Callable[[Comparison], None] = lambda comparison: None,
+    compared: Callable[[PrecisionComparison], None] = lambda comparison: None,
 ) -> ExportReport:
     """Write the run's model to `output`.
 
@@ -147,14 +147,14 @@ def export(
         check_alone(content, bundle, images, fused)
     write_bytes(output, content)
     operators = tuple(sorted({node.op_type for node in graph.graph.node}))
-    unusual = tuple(name for name in operators if name not in SAFE_OPERATORS)
+    rare = tuple(name for name in operators if name not in SAFE_OPERATORS)
     return ExportReport(
         output,
         len(images),
         map_difference,
         score_difference,
         operators,
-        unusual,
+        rare,
         tuple(obstacles(graph)),
         reduction.precision,
         reduced,
@@ -200,7 +200,7 @@ def _fitting_mask(file: Path, config: RunConfig) -> StoredMask:
     return mask.stored()
 
 
-def _reduced_bundle(bundle: Bundle, reduced: Reduced, precision: Precision) -> Bundle:
+def _reduced_bundle(bundle: Bundle, reduced: ReducedModel, precision: Precision) -> Bundle:
     """The same of its graph in fewer bits, whose maps and scores are others."""
     behaviour = reduced.behaviour
     return replace(
@@ -294,7 +294,7 @@ def check(
 def map_difference(found: Sequence[NDArray[np.float32]], expected: Sequence[NDArray[np.float32]]) -> float:
     """The largest difference between maps (N, h, w), each as a share of its largest value, or of 1 where that is less.
 
-    Outlines and cosines lie below 2, log odds within 8, angles beside their deviation wherever they like. NaN where a
+    Anomaly maps and cosines lie below 2, log odds within 8, normalized angles wherever they like. NaN where a
     map holds one.
     """
     pairs = zip(found, expected, strict=True)

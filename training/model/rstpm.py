@@ -15,7 +15,7 @@ from .feature_distance import Distance
 from .presets import Preset
 from .segmentation_head import SegmentationHead
 from .students import EdgeReconstructionStudent, EdgeStudent, PaperReconstructionStudent
-from .teachers import BackboneStudent, Teacher, load_teacher
+from .teachers import BackboneStudent, TeacherNetwork, load_teacher
 
 DEEPEST = 32  # the stride of teacher 1, relative to what it sees, at which student 2 starts
 
@@ -180,7 +180,7 @@ class Normalization(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, teacher: Teacher) -> None:
+    def __init__(self, teacher: TeacherNetwork) -> None:
         super().__init__()
         # Not persistent: they belong to the teacher, not to what was trained.
         self.register_buffer("mean", 255 * torch.tensor(teacher.mean)[:, None, None], persistent=False)

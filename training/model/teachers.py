@@ -52,7 +52,7 @@ PACKAGES: Mapping[str, _Package] = {
 }
 
 
-class Teacher(nn.Module):
+class TeacherNetwork(nn.Module):
     """A frozen backbone that maps normalised images to its features at the wanted strides.
 
     `mean` and `std` are what its images are normalised with, on a scale of 0 to 1. `channels` belongs to
@@ -80,7 +80,7 @@ class Teacher(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
-    def train(self, mode: bool = True) -> "Teacher":
+    def train(self, mode: bool = True) -> "TeacherNetwork":
         """Stay in evaluation mode, whatever the model around it does: a teacher is frozen."""
         return super().train(False)
 
@@ -91,7 +91,7 @@ class Teacher(nn.Module):
 
 def load_teacher(
     name: str, strides: Sequence[int], weights: Mapping[str, str] | None = None, *, seed: int = 0
-) -> Teacher:
+) -> TeacherNetwork:
     """Build the backbone `name` with its pretrained weights.
 
     `strides` are ascending. `weights` maps names to a file (.pth or .safetensors) or to "random", which `seed`
@@ -138,7 +138,7 @@ class BackboneStudent(nn.Module):
                 layer.reset_running_stats()
 
 
-def _timm_teacher(name: str, strides: Sequence[int], source: str | None, seed: int) -> Teacher:
+def _timm_teacher(name: str, strides: Sequence[int], source: str | None, seed: int) -> TeacherNetwork:
     package = PACKAGES.get(name)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -179,7 +179,7 @@ def _timm_teacher(name: str, strides: Sequence[int], source: str | None, seed: i
             ) from error
         record = TeacherRecord(name, f"timm {cfg.get('hf_hub_id') or cfg.get('url')}", _digest(backbone), license_)
     mean, std = (package.mean, package.std) if package else (cfg["mean"], cfg["std"])
-    return Teacher(backbone, record, extract, strides, [levels[s][1] for s in strides], mean, std)
+    return TeacherNetwork(backbone, record, extract, strides, [levels[s][1] for s in strides], mean, std)
 
 
 @torch.no_grad()
@@ -192,7 +192,7 @@ def _takes_any_size(backbone: nn.Module, extract: Callable[[nn.Module, Tensor], 
     return True
 
 
-def _torchvision_teacher(name: str, strides: Sequence[int], source: str | None, seed: int) -> Teacher:
+def _torchvision_teacher(name: str, strides: Sequence[int], source: str | None, seed: int) -> TeacherNetwork:
     if not set(strides) <= {4, 8, 16, 32}:
         raise UsageError(f"{name} gives features at strides 4, 8, 16 and 32 only{_without_stride_2(strides)}.")
     pretrained = torchvision.models.get_model_weights(name).IMAGENET1K_V1  # the ones of the paper's time
@@ -219,7 +219,7 @@ def _torchvision_teacher(name: str, strides: Sequence[int], source: str | None, 
         return [features[stride] for stride in strides]
 
     picked = [channels[(4, 8, 16, 32).index(stride)] for stride in strides]
-    return Teacher(backbone, record, extract, strides, picked, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    return TeacherNetwork(backbone, record, extract, strides, picked, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def load_weights(backbone: nn.Module, path: Path, *, in_order: bool = False) -> str:

@@ -93,7 +93,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PrecisionComparison:
     """The table, and the numbers that a model file keeps of it."""
 
     good: int
@@ -139,7 +139,7 @@ def behave(
     )
 
 
-def compare(before: Behaviour, after: Behaviour, margins: Margins) -> Comparison:
+def compare_precisions(before: Behaviour, after: Behaviour, margins: Margins) -> PrecisionComparison:
     """What moved between two models that saw the same images."""
     n = len(before.good)
     fell = before.auroc - after.auroc
@@ -189,7 +189,7 @@ def compare(before: Behaviour, after: Behaviour, margins: Margins) -> Comparison
         "verdict": round(move, 4),
         "found": round(after.found - before.found, 4),
     }
-    return Comparison(n, len(before.spoiled), rows, moved)
+    return PrecisionComparison(n, len(before.spoiled), rows, moved)
 
 
 def _above(value: float, step: float) -> str:

@@ -14,17 +14,17 @@ _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _ALWAYS_FLOAT = {"Resize": (1, 2)}  # inputs that are float32 by definition, whatever the others are
 
 
-def to_half(graph: onnx.ModelProto) -> onnx.ModelProto:
+def to_fp16(graph: onnx.ModelProto) -> onnx.ModelProto:
     """`graph` with float16 weights and activations, from its first convolutions to the maps.
 
     Maps are measured in float32: squares summed over hundreds of channels overflow beyond 65504, and of two such sums a
     map is the small difference. So does what stands before the first convolution, where pixels are up to 255. The
     input stays uint8 and the outputs float32.
     """
-    half = onnx.ModelProto()
-    half.CopyFrom(graph)
-    del half.graph.node[:], half.graph.value_info[:]
-    constants = {tensor.name: tensor for tensor in half.graph.initializer if tensor.data_type == TensorProto.FLOAT}
+    converted = onnx.ModelProto()
+    converted.CopyFrom(graph)
+    del converted.graph.node[:], converted.graph.value_info[:]
+    constants = {tensor.name: tensor for tensor in converted.graph.initializer if tensor.data_type == TensorProto.FLOAT}
     stays = _float_nodes(graph)
     kind = {name: TensorProto.FLOAT for node in graph.graph.node if node.name in stays for name in node.output}
     kind |= {name: TensorProto.FLOAT16 for node in graph.graph.node if node.name not in stays for name in node.output}
@@ -36,13 +36,13 @@ def to_half(graph: onnx.ModelProto) -> onnx.ModelProto:
                 made[name, wanted] = f"{name}_half"
                 with np.errstate(over="ignore"):  # what becomes infinite does not pass the comparison with float32
                     values = numpy_helper.to_array(constants[name]).astype(np.float16)
-                half.graph.initializer.append(numpy_helper.from_array(values, made[name, wanted]))
+                converted.graph.initializer.append(numpy_helper.from_array(values, made[name, wanted]))
             return made[name, wanted]
         if name not in kind or kind[name] == wanted:  # no float, or of the right kind
             return name
         if (name, wanted) not in made:
             made[name, wanted] = f"{name}_{'half' if wanted == TensorProto.FLOAT16 else 'float'}"
-            half.graph.node.append(
+            converted.graph.node.append(
                 helper.make_node("Cast", [name], [made[name, wanted]], f"{made[name, wanted]}/Cast", to=wanted)
             )
         return made[name, wanted]
@@ -54,11 +54,11 @@ def to_half(graph: onnx.ModelProto) -> onnx.ModelProto:
         for i, name in enumerate(node.input):
             if i not in _ALWAYS_FLOAT.get(node.op_type, ()):
                 copy.input[i] = as_kind(name, wanted)
-        half.graph.node.append(copy)
-    used = {name for node in half.graph.node for name in node.input}
-    for tensor in [tensor for tensor in half.graph.initializer if tensor.name not in used]:
-        half.graph.initializer.remove(tensor)
-    return half
+        converted.graph.node.append(copy)
+    used = {name for node in converted.graph.node for name in node.input}
+    for tensor in [tensor for tensor in converted.graph.initializer if tensor.name not in used]:
+        converted.graph.initializer.remove(tensor)
+    return converted
 
 
 def _float_nodes(graph: onnx.ModelProto) -> set[str]:

@@ -32,7 +32,7 @@ def weighted_nodes(graph: onnx.ModelProto) -> list[str]:
     ]
 
 
-def tensors_to_calibrate(graph: onnx.ModelProto) -> list[str]:
+def tensors_with_ranges(graph: onnx.ModelProto) -> list[str]:
     """The tensors whose ranges `quantize` needs: what goes into the weighted nodes and what comes out of them."""
     chosen = set(weighted_nodes(graph))
     tensors = {name for node in graph.graph.node if node.name in chosen for name in (node.input[0], *node.output)}

@@ -20,10 +20,10 @@ from ..data.run_files import recorded_files
 from ..data.synthetic_defects import KINDS, spoiled
 from ..graph.session import open_graph, run_maps
 from ..learning.run_folder import RunConfig
-from .acceptance import Behaviour, Comparison, Margins, behave, compare
+from .acceptance import Behaviour, Margins, PrecisionComparison, behave, compare_precisions
 from .activation_ranges import METHODS, collect_ranges
-from .fp16 import to_half
-from .int8 import quantize, safe_weights, tensors_to_calibrate, weighted_nodes
+from .fp16 import to_fp16
+from .int8 import quantize, safe_weights, tensors_with_ranges, weighted_nodes
 from .integer_coverage import IntegerShare, integer_share
 from .mixed_precision import Subject, blocks, keep_sensitive
 
@@ -42,7 +42,7 @@ SECONDS = 60.0  # for the search of what to leave in float
 TRACING = "tracing"
 PLANS: Mapping[Precision, Mapping[str, float]] = {
     "fp16": {TRACING: 20, "comparison": 25},
-    "int8": {TRACING: 20, "ranges": 30, "sensitivity": 50, "comparison": 20},
+    "int8": {TRACING: 20, "activations": 30, "sensitivity": 50, "comparison": 20},
 }
 
 
@@ -65,12 +65,12 @@ class Photos:
 
 
 @dataclass(frozen=True, eq=False)
-class Reduced:
+class ReducedModel:
     """The graph in fewer bits, its own calibration, and what is to be said of it."""
 
     graph: onnx.ModelProto
     behaviour: Behaviour
-    comparison: Comparison
+    comparison: PrecisionComparison
     milliseconds: tuple[float, float]  # of one image on this machine, at best: float32, and this graph
     method: str | None = None  # INT8: how ranges were chosen
     kept: tuple[str, ...] = ()  # INT8: blocks that stay in float
@@ -97,8 +97,8 @@ def reduce(
     wanted: Reduction,
     *,
     report: Report = lambda progress: None,
-    compared: Callable[[Comparison], None] = lambda comparison: None,
-) -> Reduced:
+    compared: Callable[[PrecisionComparison], None] = lambda comparison: None,
+) -> ReducedModel:
     """The run's float `graph`, without fusion, in the precision that is wanted.
 
     Ranges come from photos that were learned from, all else from photos that were held out. `compared` is told what
@@ -107,11 +107,11 @@ def reduce(
     Raises ExportError when a margin is exceeded, or maps are not finite.
     """
     names, held_out = [output.name for output in graph.graph.output], photos.held_out
-    facts: dict[str, Any] = {}
+    details: dict[str, Any] = {}
     if wanted.precision == "fp16":
-        small = to_half(graph)
+        small = to_fp16(graph)
     else:
-        small, facts = _quantized(graph, names, photos.learned, wanted.symmetric, report)
+        small, details = _quantized(graph, names, photos.learned, wanted.symmetric, report)
     painted = list(spoiled(_spread(held_out, SPOILED), per_image=len(KINDS)))
     sessions = open_graph(graph), open_graph(small)
     behaviours, done = [], 0
@@ -130,25 +130,25 @@ def reduce(
                 f"In {wanted.precision} the maps are not finite: nothing was written. This network needs FP32."
             )
         behaviours.append(behave(good, bad, config.preset, config.size, config.alpha))
-    comparison = compare(behaviours[0], behaviours[1], wanted.margins)
+    comparison = compare_precisions(behaviours[0], behaviours[1], wanted.margins)
     compared(comparison)
     if comparison.broken:
         raise ExportError(comparison.refusal(wanted.precision.upper()))
-    return Reduced(
-        small, behaviours[1], comparison, _milliseconds(*sessions, held_out[0]), symmetric=wanted.symmetric, **facts
+    return ReducedModel(
+        small, behaviours[1], comparison, _milliseconds(*sessions, held_out[0]), symmetric=wanted.symmetric, **details
     )
 
 
 def _quantized(
     graph: onnx.ModelProto, names: Sequence[str], learned: list[NDArray[np.uint8]], symmetric: bool, report: Report
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
-    """The graph in INT8, and the facts about it that `Reduced` has."""
+    """The graph in INT8, and the fields about it that `ReducedModel` has."""
     pieces = len(learned) + METHODS
 
-    def told(done: int) -> None:
-        report(Progress("ranges", done, pieces))
+    def tell(done: int) -> None:
+        report(Progress("activations", done, pieces))
 
-    ranges = collect_ranges(graph, tensors_to_calibrate(graph), learned, progress=told)
+    ranges = collect_ranges(graph, tensors_with_ranges(graph), learned, progress=tell)
     images = _spread(learned, MEASURED)
     safe = safe_weights(graph)
     subject = Subject(graph, names, images, run_maps(open_graph(graph), names, images), symmetric, safe)
@@ -156,7 +156,7 @@ def _quantized(
     errors: dict[str, float] = {}
     for done, name in enumerate(ranges, len(learned) + 1):
         errors[name] = subject.error(ranges[name], everything)
-        told(done)
+        tell(done)
     method = min(errors, key=lambda name: errors[name])
     kept, error = keep_sensitive(
         subject,

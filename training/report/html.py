@@ -18,7 +18,7 @@ from rstpm_edge.atomic_files import write_bytes
 from ..evaluation.evaluate import Evaluation, JudgedImage, Metrics, Verdicts
 from ..evaluation.predict import Predictions
 from .charts import roc_chart, score_chart
-from .pictures import Painter, Picture, Views
+from .pictures import EmbeddedPicture, Painter, Views
 from .selection import ends, fitting, gallery_order, worst_first
 from .tables import configuration, counted, environment, percent, promise
 
@@ -52,7 +52,7 @@ class Thumbnail:
     """An image of the gallery."""
 
     image: JudgedImage
-    picture: Picture
+    picture: EmbeddedPicture
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from ..evaluation.predict import Predictions
 PANEL, MAP, THUMBNAIL = 340, 140, 150  # longest sides in pixels
 GAP, GAP_COLOUR = 6, 235  # between the two halves of a thumbnail
 JPEG_QUALITY = 82
-OUTLINED: Colour = (86, 180, 233)  # sky blue: apart from the heat map's colours, for colour-blind eyes too
+CONTOUR: Colour = (86, 180, 233)  # sky blue: apart from the heat map's colours, for colour-blind eyes too
 
 
 @dataclass(frozen=True)
-class Picture:
+class EmbeddedPicture:
     """An image file as a data URI, and its size in pixels."""
 
     uri: str
@@ -32,10 +32,10 @@ class Picture:
 class Views:
     """One test image as the report shows it in detail. `truth` is None where there is no mask to show."""
 
-    photo: Picture
-    overlay: Picture
-    truth: Picture | None
-    maps: tuple[Picture, ...]  # six, in the order of Bundle.map_names
+    photo: EmbeddedPicture
+    overlay: EmbeddedPicture
+    truth: EmbeddedPicture | None
+    maps: tuple[EmbeddedPicture, ...]  # six, in the order of Bundle.map_names
 
     @property
     def size(self) -> int:
@@ -64,7 +64,7 @@ class Painter:
             maps=tuple(jpeg(self._map(level, i)) for level in range(6)),
         )
 
-    def thumbnail(self, i: int) -> Picture:
+    def thumbnail(self, i: int) -> EmbeddedPicture:
         """Photo and overlay of image i in one picture, side by side or, for a wide image, one above the other."""
         halves = [scaled(panel, THUMBNAIL / max(panel.shape[:2])) for panel in self._photo_and_overlay(i)]
         height, width = halves[0].shape[:2]
@@ -89,11 +89,11 @@ class Painter:
         return heat_colours(np.asarray(inside, np.float32))
 
 
-def jpeg(image: Image) -> Picture:
+def jpeg(image: Image) -> EmbeddedPicture:
     """An RGB picture (H, W, 3) as a JPEG file."""
     content = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
     uri = "data:image/jpeg;base64," + base64.b64encode(content.tobytes()).decode()
-    return Picture(uri, image.shape[1], image.shape[0])
+    return EmbeddedPicture(uri, image.shape[1], image.shape[0])
 
 
 def _scale(maps: NDArray[np.float32], predictions: Predictions) -> tuple[float, float]:
@@ -112,5 +112,5 @@ def _outlined(photo: Image, mask: NDArray[np.bool_]) -> Image:
     shown: Image = np.where(inside[..., None], photo, photo // 2)
     # Around the defect, not on it: some are no wider than the line.
     around = cv2.dilate(inside.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-    shown[around & ~inside] = OUTLINED
+    shown[around & ~inside] = CONTOUR
     return shown
