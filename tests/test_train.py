@@ -176,7 +176,7 @@ def test_parts_that_lie_at_any_angle_are_learned_from_in_rotated_copies(
     folder = teach(parts, tmp_path / "run", epochs=None, preset=brief, report=said.append)
     config = load_config(folder)
     assert (config.rotation_aspect, config.preset.epochs, load_summary(folder).epochs) == (1.0, 2, 2)
-    assert [progress.warning for progress in said if progress.warning] == [train.ABOUT_ANGLES]
+    assert [progress.warning for progress in said if progress.warning] == [train.ABOUT_ROTATION]
     assert len(seen[0]) == 12 * len(config.train)
     train.resume(folder, CPU)
     np.testing.assert_array_equal(seen[1], seen[0])
