@@ -20,7 +20,7 @@ from workplace import command_line
 from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import ImageError, OutputError
 from rstpm_edge.model.metadata import Fusion
-from rstpm_edge.training.evaluation.evaluate import Evaluation, measure
+from rstpm_edge.training.evaluation.evaluate import Evaluation, evaluate_predictions
 from rstpm_edge.training.evaluation.predict import Predictions, predict
 from rstpm_edge.training.report.html import MAX_BYTES, render_report, write_report
 from rstpm_edge.training.report.pictures import Painter
@@ -46,7 +46,7 @@ def predictions(tmp_path: Path, model: Path) -> Predictions:
 
 @pytest.fixture
 def evaluation(predictions: Predictions) -> Evaluation:
-    return measure(predictions)
+    return evaluate_predictions(predictions)
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_names_in_the_model_file_are_text(model_factory: ModelFactory, tmp_path:
     nasty = "<script>alert(1)</script>"
     model = model_factory(preset=nasty, training={nasty: {"deep": nasty, "number": 1.5}, "list": [1, "<i>"]})
     predictions = predict(write_labelled(tmp_path / nasty.replace("/", ""), {"good": 2, "spot": 1}), model)
-    content = render_report(predictions, measure(predictions))
+    content = render_report(predictions, evaluate_predictions(predictions))
     assert "<script>alert" not in content
     assert "<i>" not in content
     document = Document(content)
@@ -147,7 +147,7 @@ def test_a_name_that_is_no_text(tmp_path: Path, model: Path) -> None:
     data = write_labelled(tmp_path / "data", {"good": 2, "spot": 1})
     os.rename(data / "test" / "good" / "0.png", os.fsencode(data / "test" / "good") + b"/\xff\x01.png")
     predictions = predict(data, model)
-    write_report(tmp_path / "report.html", predictions, measure(predictions))
+    write_report(tmp_path / "report.html", predictions, evaluate_predictions(predictions))
     document = Document((tmp_path / "report.html").read_text("utf-8"))
     assert "test/good/?\x01.png" in [item.attributes["data-name"] for item in document.all("li")]
 
@@ -257,7 +257,7 @@ def test_without_masks_there_is_no_ground_truth(tmp_path: Path, model: Path) -> 
     data = write_labelled(tmp_path / "data", {"good": 2, "spot": 2})
     shutil.rmtree(data / "ground_truth")
     predictions = predict(data, model)
-    document = Document(render_report(predictions, measure(predictions)))
+    document = Document(render_report(predictions, evaluate_predictions(predictions)))
     assert document.problems == []
     assert all(row[4:] == ["–"] * 4 for row in document.table("metrics"))
     assert not [picture for picture in document.all("img") if "Ground truth" in str(picture.attributes["alt"])]
@@ -300,7 +300,7 @@ def test_the_report_of_many_large_photos_keeps_to_its_size(tmp_path: Path, model
         if mask.exists():
             cv2.imwrite(str(mask), np.tri(400, dtype=np.uint8) * 255)
     predictions = predict(data, model)
-    content = render_report(predictions, measure(predictions), max_bytes=2_000_000)
+    content = render_report(predictions, evaluate_predictions(predictions), max_bytes=2_000_000)
     assert 1_000_000 < len(content.encode()) <= 2_000_000
     document = Document(content)
     assert document.problems == []
@@ -320,7 +320,7 @@ def test_photos_of_any_shape(size: tuple[int, int], tmp_path: Path, model_factor
     (data / "ground_truth" / "dark").mkdir(parents=True)
     cv2.imwrite(str(data / "ground_truth" / "dark" / "0.png"), np.full(size, 255, np.uint8))
     predictions = predict(data, model_factory(resize="letterbox"))
-    document = Document(render_report(predictions, measure(predictions)))
+    document = Document(render_report(predictions, evaluate_predictions(predictions)))
     for picture in document.all("img"):
         assert decoded(picture.attributes["src"]).size > 0
 
@@ -328,7 +328,7 @@ def test_photos_of_any_shape(size: tuple[int, int], tmp_path: Path, model_factor
 def test_the_papers_fusion_has_no_statistics(model_factory: ModelFactory, tmp_path: Path) -> None:
     model = model_factory(fusion=Fusion("paper"), calibration=Calibration(0.5, (0.5,)))
     predictions = predict(write_labelled(tmp_path / "data", {"good": 2, "spot": 2}), model)
-    document = Document(render_report(predictions, measure(predictions)))
+    document = Document(render_report(predictions, evaluate_predictions(predictions)))
     terms = [element.text for element in document.all("dt")]
     assert "Fusion" in terms
     assert "Mean of each map" not in terms
@@ -337,7 +337,7 @@ def test_the_papers_fusion_has_no_statistics(model_factory: ModelFactory, tmp_pa
 def test_a_model_of_a_part_of_the_photo_shows_that_part(model_factory: ModelFactory, tmp_path: Path) -> None:
     data = write_labelled(tmp_path / "data", {"good": 2, "spot": 2}, size=(80, 100))
     predictions = predict(data, model_factory(roi=(10, 20, 80, 40)))
-    document = Document(render_report(predictions, measure(predictions)))
+    document = Document(render_report(predictions, evaluate_predictions(predictions)))
     terms = dict(zip([e.text for e in document.all("dt")], [e.text for e in document.all("dd")], strict=True))
     assert terms["Judged part"] == "x 10, y 20, 80 × 40 pixels of each photo"
     photo = next(p for p in document.all("img") if str(p.attributes["alt"]).startswith("Photo "))
