@@ -7,7 +7,6 @@
 #include <exception>
 #include <limits>
 #include <memory>
-#include <mutex>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -15,6 +14,7 @@
 #include "dispatch.hpp"
 #include "geometry.hpp"
 #include "kernel.hpp"
+#include "pool.hpp"
 #include "rstpm_edge.h"
 
 namespace rstpm {
@@ -102,10 +102,10 @@ rstpm_status check(const rstpm_fusion_config& config) {
 struct rstpm_fusion {
     rstpm_fusion(const rstpm_fusion_config& config, const rstpm::Kernel* kernel);
 
-    // Scratch memory is lent out and taken back, so that calls at the same time never share any, and a call
-    // allocates only when more run at once than ever before.
-    std::unique_ptr<rstpm::Scratch> borrow_scratch();
-    void give_back(std::unique_ptr<rstpm::Scratch> scratch);
+    std::unique_ptr<rstpm::Scratch> borrow_scratch() {
+        return pool_.borrow([this] { return make_scratch(); });
+    }
+    void give_back(std::unique_ptr<rstpm::Scratch> scratch) { pool_.give_back(std::move(scratch)); }
 
     const rstpm::Kernel* kernel;
     std::atomic<const char*> last_kernel{nullptr};
@@ -118,8 +118,7 @@ struct rstpm_fusion {
     rstpm::GridTables grids_[RSTPM_LEVELS];
     rstpm::BandTable smooth_rows_, smooth_columns_;
     std::vector<rstpm::Strip> strips_;
-    std::mutex mutex_;
-    std::vector<std::unique_ptr<rstpm::Scratch>> idle_;
+    rstpm::Pool<rstpm::Scratch> pool_;
 };
 
 rstpm_fusion::rstpm_fusion(const rstpm_fusion_config& config, const rstpm::Kernel* chosen) : kernel(chosen) {
@@ -180,7 +179,7 @@ rstpm_fusion::rstpm_fusion(const rstpm_fusion_config& config, const rstpm::Kerne
         plan.smooth_columns = {config.width, smooth_columns_.taps, smooth_columns_.start.data(),
                                smooth_columns_.weight.data()};
     }
-    idle_.push_back(make_scratch());
+    pool_.give_back(make_scratch());
 }
 
 rstpm::Workspace rstpm_fusion::lay_out(rstpm::Layout* layout) const {
@@ -217,23 +216,6 @@ std::unique_ptr<rstpm::Scratch> rstpm_fusion::make_scratch() const {
     layout.tags = scratch->tags.data();
     scratch->view = lay_out(&layout);
     return scratch;
-}
-
-std::unique_ptr<rstpm::Scratch> rstpm_fusion::borrow_scratch() {
-    {
-        const std::lock_guard<std::mutex> lock(mutex_);
-        if (!idle_.empty()) {
-            std::unique_ptr<rstpm::Scratch> scratch = std::move(idle_.back());
-            idle_.pop_back();
-            return scratch;
-        }
-    }
-    return make_scratch();
-}
-
-void rstpm_fusion::give_back(std::unique_ptr<rstpm::Scratch> scratch) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    idle_.push_back(std::move(scratch));
 }
 
 namespace rstpm {

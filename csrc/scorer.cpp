@@ -7,11 +7,10 @@
 #include <exception>
 #include <limits>
 #include <memory>
-#include <mutex>
 #include <utility>
-#include <vector>
 
 #include "geometry.hpp"
+#include "pool.hpp"
 #include "rstpm_edge.h"
 
 namespace rstpm {
@@ -103,10 +102,10 @@ struct rstpm_scorer {
     rstpm_status run_image(const float* const* outputs, const std::uint8_t* mask, float* out, int threads,
                            rstpm::Scratch* scratch, rstpm_score* result) const;
 
-    // As in rstpm_fusion: calls at the same time never share any, and one allocates only when more run at
-    // once than ever before.
-    std::unique_ptr<rstpm::Scratch> borrow_scratch();
-    void give_back(std::unique_ptr<rstpm::Scratch> scratch);
+    std::unique_ptr<rstpm::Scratch> borrow_scratch() {
+        return pool_.borrow([this] { return make_scratch(); });
+    }
+    void give_back(std::unique_ptr<rstpm::Scratch> scratch) { pool_.give_back(std::move(scratch)); }
 
     // The head's is the seventh or the thirteenth output: of the finest level, as it should be.
     std::size_t level_pixels(int output) const { return level_pixels_[output % RSTPM_LEVELS]; }
@@ -123,8 +122,7 @@ struct rstpm_scorer {
     std::size_t width_, level_pixels_[RSTPM_LEVELS];
     float head_mean_, head_gain_, map_weight_, bias_;
     double threshold_;
-    std::mutex mutex_;
-    std::vector<std::unique_ptr<rstpm::Scratch>> idle_;
+    rstpm::Pool<rstpm::Scratch> pool_;
 };
 
 rstpm_scorer::rstpm_scorer(const rstpm_scorer_config& config, rstpm::FusionPlan for_map,
@@ -143,7 +141,7 @@ rstpm_scorer::rstpm_scorer(const rstpm_scorer_config& config, rstpm::FusionPlan 
       threshold_(config.threshold) {
     for (int l = 0; l < RSTPM_LEVELS; ++l)
         level_pixels_[l] = static_cast<std::size_t>(config.level_height[l]) * config.level_width[l];
-    idle_.push_back(make_scratch());
+    pool_.give_back(make_scratch());
 }
 
 std::unique_ptr<rstpm::Scratch> rstpm_scorer::make_scratch() const {
@@ -151,23 +149,6 @@ std::unique_ptr<rstpm::Scratch> rstpm_scorer::make_scratch() const {
     if (has_head) scratch->finest.resize(level_pixels(0));
     if (has_score_maps) scratch->score_map.resize(pixels);
     return scratch;
-}
-
-std::unique_ptr<rstpm::Scratch> rstpm_scorer::borrow_scratch() {
-    {
-        const std::lock_guard<std::mutex> lock(mutex_);
-        if (!idle_.empty()) {
-            std::unique_ptr<rstpm::Scratch> scratch = std::move(idle_.back());
-            idle_.pop_back();
-            return scratch;
-        }
-    }
-    return make_scratch();
-}
-
-void rstpm_scorer::give_back(std::unique_ptr<rstpm::Scratch> scratch) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    idle_.push_back(std::move(scratch));
 }
 
 rstpm_status rstpm_scorer::run_image(const float* const* outputs, const std::uint8_t* mask, float* out,
