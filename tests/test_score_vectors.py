@@ -94,7 +94,8 @@ def test_the_fused_graph(vector: Vector, runtime: Any) -> None:
 
 @pytest.mark.checkout
 def test_the_file_is_what_its_script_writes(tmp_path: Path) -> None:
-    code = f"import score_vectors as s; from pathlib import Path; s.FILE = Path({str(tmp_path / 'scores.json')!r}); s.main()"
+    file = str(tmp_path / "scores.json")
+    code = f"import score_vectors as s; from pathlib import Path; s.FILE = Path({file!r}); s.main()"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT / "tools")
     old, new = FILE.read_text().splitlines(), (tmp_path / "scores.json").read_text().splitlines()
     assert [line for line in new if "expected" not in line] == [line for line in old if "expected" not in line]

@@ -31,7 +31,14 @@ from rstpm_edge.errors import RstpmEdgeError
 from rstpm_edge.image.listing import find_images
 
 KERNEL = "neon"
-TESTS = ("test_fusion.py", "test_scoring.py", "test_score_vectors.py", "test_resize.py", "test_image.py", "test_detector.py")
+TESTS = (
+    "test_fusion.py",
+    "test_scoring.py",
+    "test_score_vectors.py",
+    "test_resize.py",
+    "test_image.py",
+    "test_detector.py",
+)
 PACKAGES = ("pip", "pytest>=8", "hypothesis>=6.100", "onnx>=1.17")
 SCORE_TOLERANCE = 1e-3  # relative; what `export` allows between ONNX Runtime and PyTorch
 TINY = ("--size", "64", "--epochs", "2", "--holdout", "0.25", "--device", "cpu")

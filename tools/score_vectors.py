@@ -23,8 +23,8 @@ from rstpm_edge.postprocess.reference import Float64, score_outputs
 FILE = Path(__file__).parent.parent / "tests" / "data" / "scores.json"
 ABOUT = (
     "Inputs of rstpm_scorer_run and what they give, in float64, by the formulas at rstpm_scorer_config in "
-    "csrc/rstpm_edge.h. Read inputs as float32; null is NaN. Maps are in row-major order; the mask has 1 where anomalies count. "
-    "`tolerance` is how far map and score may be off."
+    "csrc/rstpm_edge.h. Read inputs as float32; null is NaN. Maps are in row-major order; the mask has 1 where "
+    "anomalies count. `tolerance` is how far map and score may be off."
 )
 CLEARLY = 1e-3  # of the largest value: by how much maxima stand out, and scores from the threshold
 
