@@ -11,7 +11,7 @@ import numpy as np
 
 from rstpm_edge import __version__
 from rstpm_edge.cpu import usable_cores
-from rstpm_edge.engine.onnxruntime import onnxruntime
+from rstpm_edge.engine.no_telemetry import onnxruntime
 from rstpm_edge.engine.providers import OPENVINO
 
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rstpm_edge.engine.onnxruntime import onnxruntime
+from rstpm_edge.engine.no_telemetry import onnxruntime
 from rstpm_edge.engine.providers import INPUT_NAME
 from rstpm_edge.errors import ModelError
 from rstpm_edge.model.metadata import Bundle

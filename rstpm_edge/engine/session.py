@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from rstpm_edge.atomic_files import make_folder
 from rstpm_edge.cpu import dot_products, usable_cores
-from rstpm_edge.engine.onnxruntime import onnxruntime
+from rstpm_edge.engine.no_telemetry import onnxruntime
 from rstpm_edge.engine.providers import (
     INPUT_NAME,
     OPENVINO,

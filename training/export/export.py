@@ -13,7 +13,7 @@ from onnx import helper
 
 from rstpm_edge import __version__
 from rstpm_edge.atomic_files import write_bytes
-from rstpm_edge.engine.onnxruntime import onnxruntime
+from rstpm_edge.engine.no_telemetry import onnxruntime
 from rstpm_edge.errors import ExportError, ModelError, OutputError, RstpmEdgeError, TrainingError
 from rstpm_edge.image.decode import read_image
 from rstpm_edge.image.grid import Grid

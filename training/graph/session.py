@@ -8,7 +8,7 @@ import onnx
 from numpy.typing import NDArray
 
 from rstpm_edge.cpu import usable_cores
-from rstpm_edge.engine.onnxruntime import onnxruntime
+from rstpm_edge.engine.no_telemetry import onnxruntime
 from rstpm_edge.engine.providers import INPUT_NAME
 from rstpm_edge.engine.session import session_options
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .distillation_loss import hard_feature_loss
 from .presets import Preset
 
 LEAST = 1e-2  # of the image's mean contrast: errors below it are numerical noise, and all alike
@@ -120,12 +121,8 @@ class NormalizedResidual(nn.Module):
         return Residual.of(contrast, strength, product, contrast.mean((2, 3), keepdim=True))
 
     def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Mean of each image's largest squared errors, where every standardised channel counts the same: a number."""
-        errors = (student - teacher).square().flatten(1)  # (B, C·h·w)
-        if self.mining_share < 1:
-            # Of each image, not of the batch: the same whether or not processes share it.
-            errors = errors.topk(max(1, round(self.mining_share * errors.shape[1])), dim=1, sorted=False).values
-        return errors.mean()
+        """See `hard_feature_loss`: a number."""
+        return hard_feature_loss(student, teacher, self.mining_share)
 
 
 Distance = CosineDistance | NormalizedResidual

@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from rstpm_edge.engine.onnxruntime import submodule
+from rstpm_edge.engine.no_telemetry import submodule
 from rstpm_edge.engine.providers import INPUT_NAME
 
 from ..graph.session import open_graph

@@ -8,7 +8,7 @@ from typing import Any
 import onnx
 from onnx import numpy_helper
 
-from rstpm_edge.engine.onnxruntime import submodule
+from rstpm_edge.engine.no_telemetry import submodule
 
 from ..graph.onnx_graph import MAPS
 from .activation_ranges import Ranges
