@@ -253,10 +253,10 @@ def test_the_maps_of_a_whole_model(changes: dict[str, Any]) -> None:
     model = RSTPM(preset).eval()
     for distance in model.distances:  # each level's own, so that none can stand for another's
         assert isinstance(distance, NormalizedResidual)
-        for values in (distance.usual.weight, distance.usual.bias, distance.by_contrast, distance.middle):
+        for values in (distance.prediction.weight, distance.prediction.bias, distance.contrast_weight, distance.offset):
             assert isinstance(values, torch.Tensor)
             values.data.normal_(0, 0.05)
-        distance.reach.uniform_(0.5, 1.5)
+        distance.scale.uniform_(0.5, 1.5)
     height, width = 64, 128
     image = torch.randint(0, 256, (2, height, width, 3), dtype=torch.uint8)
     pixels = image.permute(0, 3, 1, 2).float()
