@@ -36,7 +36,8 @@ def test_a_model_of_another_run_is_told(workplace: Workplace, parts: Path, tmp_p
     checkpoint = load_checkpoint(run)
     assert checkpoint is not None
     tensors = {
-        name: value + 0.1 if name.endswith("projections.8.weight") else value for name, value in checkpoint.tensors.items()
+        name: value + 0.1 if name.endswith("projections.8.weight") else value
+        for name, value in checkpoint.tensors.items()
     }
     save_checkpoint(run, dataclasses.replace(checkpoint, tensors=tensors))
     result = command_line("verify", parts, "--model", workplace.model, "--run", run, "--most", 1)
