@@ -30,7 +30,7 @@ class Result:
 
     `score` is in no unit and without bounds; compare it with `threshold` and with `typical_score`, the median over the
     good images that the model was calibrated on. It is the highest value of the anomaly map, or, where the model has
-    evidence of its own for it (`Bundle.evidence`), in that map's unit.
+    score maps (`Bundle.score_fusion`), also theirs, in that map's unit.
     `p_value`, in (0, 1], says how often a good image scores this high: (1 + how many calibration images do)
     / (n + 1).
     `position` (x, y) is the image pixel where the map is highest. `regions`, parts of the map above the threshold, are

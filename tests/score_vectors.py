@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rstpm_edge.model.metadata import Evidence, Fusion, HeadMap
+from rstpm_edge.model.metadata import Fusion, HeadMap, ScoreFusion
 
 FILE = Path(__file__).parent / "data" / "scores.json"
 
@@ -23,7 +23,7 @@ class Vector:
     size: tuple[int, int]
     levels: tuple[tuple[int, int], ...]
     fusion: Fusion
-    evidence: Evidence | None
+    score_fusion: ScoreFusion | None
     threshold: float
     counts: NDArray[np.bool_] | None
     outputs: list[NDArray[np.float32]]
@@ -57,7 +57,9 @@ def _vector(case: dict[str, Any]) -> Vector:
         size=(case["size"][0], case["size"][1]),
         levels=levels,
         fusion=_fusion(case, None if head is None else HeadMap(**head)),
-        evidence=None if scores is None else Evidence(_fusion(scores, None), scores["map_weight"], scores["bias"]),
+        score_fusion=None
+        if scores is None
+        else ScoreFusion(_fusion(scores, None), scores["map_weight"], scores["bias"]),
         threshold=case["threshold"],
         counts=None if mask is None else np.reshape(mask, case["size"]).astype(np.bool_),
         outputs=[np.array(v, np.float32).reshape(1, *levels[i % 3]) for i, v in enumerate(case["outputs"])],

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rstpm_edge.errors import ModelError
-from rstpm_edge.model.metadata import SCHEMA_VERSION, Evidence, Fusion, HeadMap, parse_bundle
+from rstpm_edge.model.metadata import SCHEMA_VERSION, Fusion, HeadMap, ScoreFusion, parse_bundle
 from rstpm_edge.postprocess.fusion import make_fuser
 
 
@@ -221,7 +221,7 @@ ANYTHING = st.recursive(
 @given(data=st.data(), value=ANYTHING)
 def test_whatever_stands_in_a_field_is_taken_or_refused_in_a_sentence(data: Any, value: Any) -> None:
     bundle = make_bundle(
-        evidence=Evidence(Fusion(), 0.5, 0.0), fusion=Fusion(head=HeadMap(0.0, 1.0, 1.0)), roi=(0, 0, 9, 9)
+        score_fusion=ScoreFusion(Fusion(), 0.5, 0.0), fusion=Fusion(head=HeadMap(0.0, 1.0, 1.0)), roi=(0, 0, 9, 9)
     )
     document = json.loads(bundle.to_json())
     place: Any = document

@@ -26,7 +26,7 @@ from rstpm_edge.image.grid import Grid
 from rstpm_edge.image.mask import load_mask
 from rstpm_edge.image.placement import Placement
 from rstpm_edge.model.c_header import c_header
-from rstpm_edge.model.metadata import Bundle, Evidence, Fusion, HeadMap
+from rstpm_edge.model.metadata import Bundle, Fusion, HeadMap, ScoreFusion
 from rstpm_edge.native import kernels
 
 pytestmark = pytest.mark.checkout
@@ -167,18 +167,18 @@ def test_the_example_on_maps_of_its_own(score_maps: Path) -> None:
 STATISTICS = {name: tuple(np.linspace(0.1, 0.9, 6) + i) for i, name in enumerate(("mean", "std", "weights"))}
 FUSION = Fusion(smoothing_sigma=2.5, **STATISTICS)
 HEADED = replace(FUSION, head=HeadMap(mean=0.2, std=0.5, weight=0.7))
-EVIDENCE = Evidence(Fusion(smoothing_sigma=4.0, weights=(3.0,) * 6), outline=0.25, offset=-2.0)
+SCORE_FUSION = ScoreFusion(Fusion(smoothing_sigma=4.0, weights=(3.0,) * 6), map_weight=0.25, bias=-2.0)
 LEFT = np.repeat([[255] * 60 + [0] * 100], 120, axis=0).astype(np.uint8)  # of a photo: white is judged
 MODELS: dict[str, dict[str, Any]] = {
     "six maps": {"fusion": FUSION},
     "the paper's product": {"fusion": Fusion("paper", smoothing_sigma=1.5)},
     "a head": {"fusion": HEADED},
-    "score maps": {"fusion": FUSION, "evidence": EVIDENCE},
-    "head and score maps": {"fusion": HEADED, "evidence": EVIDENCE},
-    "all with a mask": {"fusion": HEADED, "evidence": EVIDENCE, "mask": load_mask(LEFT).stored()},
+    "score maps": {"fusion": FUSION, "score_fusion": SCORE_FUSION},
+    "head and score maps": {"fusion": HEADED, "score_fusion": SCORE_FUSION},
+    "all with a mask": {"fusion": HEADED, "score_fusion": SCORE_FUSION, "mask": load_mask(LEFT).stored()},
     "all with mask and ROI": {
         "fusion": HEADED,
-        "evidence": EVIDENCE,
+        "score_fusion": SCORE_FUSION,
         "mask": load_mask(LEFT).stored(),
         "roi": (20, 10, 130, 100),
         "resize": "letterbox",
@@ -335,13 +335,17 @@ def config_of(vector: Vector, kernel: str) -> ScorerConfig:
         return {**fields, prefix + "smoothing_sigma": fusion.smoothing_sigma}
 
     modes = ("normalized", "paper")
-    (height, width), head, evidence = vector.size, vector.fusion.head, vector.evidence
+    (height, width), head, score_fusion = vector.size, vector.fusion.head, vector.score_fusion
     fields = {"mode": modes.index(vector.fusion.mode), **six("", vector.fusion), "threshold": vector.threshold}
     if head is not None:
         fields |= {"has_head": 1, **{f"head_{name}": value for name, value in vars(head).items()}}
-    if evidence is not None:
-        fields |= {"has_score_maps": 1, "score_mode": modes.index(evidence.fusion.mode)}
-        fields |= {**six("score_", evidence.fusion), "map_weight": evidence.outline, "bias": evidence.offset}
+    if score_fusion is not None:
+        fields |= {"has_score_maps": 1, "score_mode": modes.index(score_fusion.fusion.mode)}
+        fields |= {
+            **six("score_", score_fusion.fusion),
+            "map_weight": score_fusion.map_weight,
+            "bias": score_fusion.bias,
+        }
     return ScorerConfig(
         struct_size=ctypes.sizeof(ScorerConfig),
         level_height=Int3(*(level[0] for level in vector.levels)),

@@ -27,7 +27,7 @@ from rstpm_edge.engine.session import open_session
 from rstpm_edge.errors import DatasetError, ModelError
 from rstpm_edge.image.decode import read_image
 from rstpm_edge.image.preprocess import to_input
-from rstpm_edge.model.metadata import Evidence, Fusion
+from rstpm_edge.model.metadata import Fusion, ScoreFusion
 from rstpm_edge.postprocess.reference import score as reference
 from rstpm_edge.training.data.images import test_images as labelled_images
 from rstpm_edge.training.evaluation import evaluate as evaluating
@@ -127,27 +127,27 @@ def test_both_is_what_the_detector_gives(evaluation: Evaluation, workplace: Work
 
 def test_pairs_and_maps_alone(evaluation: Evaluation, workplace: Workplace, parts: Path) -> None:
     session = open_session(workplace.model, threads=1)
-    fusion, evidence = session.bundle.fusion, session.bundle.evidence
-    assert evidence is not None
+    fusion, score_fusion = session.bundle.fusion, session.bundle.score_fusion
+    assert score_fusion is not None
     paths = sorted((parts / "test").rglob("*.png"))
     inputs = np.stack([to_input(read_image(path), (64, 96), "stretch")[0] for path in paths])
     maps, masks = session.run(inputs), read_masks(parts, paths)
     labels = [path.parent.name != "good" for path in paths]
 
-    def alone(kept: set[int], fusion: Fusion, evidence: Evidence | None) -> dict[str, float]:
+    def alone(kept: set[int], fusion: Fusion, score_fusion: ScoreFusion | None) -> dict[str, float]:
         def only(fusion: Fusion) -> Fusion:
             return replace(
                 fusion, weights=tuple(w if i in kept else 0.0 for i, w in enumerate(fusion.weights)), head=None
             )
 
-        evidence = evidence and replace(evidence, fusion=only(evidence.fusion))
-        fused, scores = reference(maps, replace(session.bundle, fusion=only(fusion), evidence=evidence))
+        score_fusion = score_fusion and replace(score_fusion, fusion=only(score_fusion.fusion))
+        fused, scores = reference(maps, replace(session.bundle, fusion=only(fusion), score_fusion=score_fusion))
         at_image = [cv2.resize(one.astype(np.float32), (128, 128), interpolation=cv2.INTER_LINEAR) for one in fused]
         return by_hand(labels, scores, masks, at_image)
 
     assert fusion.mode == "normalized"
-    assert vars(evaluation.stpm) == pytest.approx(alone({0, 1, 2}, fusion, evidence), abs=1e-3)
-    assert vars(evaluation.recon) == pytest.approx(alone({3, 4, 5}, fusion, evidence), abs=1e-3)
+    assert vars(evaluation.stpm) == pytest.approx(alone({0, 1, 2}, fusion, score_fusion), abs=1e-3)
+    assert vars(evaluation.recon) == pytest.approx(alone({3, 4, 5}, fusion, score_fusion), abs=1e-3)
     plain = Fusion(smoothing_sigma=fusion.smoothing_sigma)
     for i, (name, metrics) in enumerate(evaluation.maps.items()):
         assert name == session.bundle.map_names[i]
@@ -220,7 +220,7 @@ def test_scores_meet_the_threshold_in_double_precision_as_the_detectors_do(
 def test_predictions_hold_what_the_detector_says(model_factory: ModelFactory, spots: Path, resize: str) -> None:
     model = model_factory(resize=resize)
     predictions = predict(spots, model, threads=1)
-    score = predictions.scorer(predictions.bundle.fusion, predictions.bundle.evidence)
+    score = predictions.scorer(predictions.bundle.fusion, predictions.bundle.score_fusion)
     detector = Detector(model, threads=1)
     for i, image in enumerate(predictions.images):
         got, want = predictions.result(i, score(i)), detector(image.path)

@@ -29,9 +29,9 @@ from rstpm_edge.model.metadata import (
     CHECKSUM_KEY,
     FILE_CHECKSUM_KEY,
     METADATA_KEY,
-    Evidence,
     Fusion,
     HeadMap,
+    ScoreFusion,
     parse_bundle,
 )
 from rstpm_edge.postprocess.reference import score as reference
@@ -208,7 +208,7 @@ def test_held_out_images_score_what_the_calibration_says(workplace: Workplace, p
 
 @pytest.mark.parametrize("mode", ["normalized", "paper"])
 @pytest.mark.parametrize("sigma", [0.0, 3.0])
-@pytest.mark.parametrize("judged", [False, True], ids=["by the map", "by evidence"])
+@pytest.mark.parametrize("judged", [False, True], ids=["by the map", "by score maps"])
 def test_the_fused_graph_agrees_with_the_reference(
     graph: onnx.ModelProto, images: list[NDArray[np.uint8]], mode: Any, sigma: float, judged: bool
 ) -> None:
@@ -216,11 +216,11 @@ def test_the_fused_graph_agrees_with_the_reference(
     drawn = [[tuple(map(float, rng.uniform(0.2, 1.5, 6))) for _ in range(3)] for _ in range(2)]
     head = HeadMap(mean=-1.5, std=0.7, weight=0.4) if judged and mode == "normalized" else None
     fusion = Fusion(mode, *drawn[0], sigma, head)
-    evidence = Evidence(Fusion("normalized", *drawn[1], 3.0), outline=0.3, offset=-2.0) if judged else None
-    bundle = make_bundle(fusion=fusion, evidence=evidence, height=SIZE[0], width=SIZE[1])
+    score_fusion = ScoreFusion(Fusion("normalized", *drawn[1], 3.0), map_weight=0.3, bias=-2.0) if judged else None
+    bundle = make_bundle(fusion=fusion, score_fusion=score_fusion, height=SIZE[0], width=SIZE[1])
     model = onnx.ModelProto()
     model.CopyFrom(graph)
-    add_fusion(model, fusion, evidence, SIZE)
+    add_fusion(model, fusion, score_fusion, SIZE)
     onnx.checker.check_model(model, full_check=True)
     assert {node.op_type for node in model.graph.node} <= SAFE_OPERATORS
     inputs = np.stack([to_input(image, SIZE, "stretch")[0] for image in images])
@@ -237,7 +237,7 @@ def test_the_fused_graph_agrees_with_the_reference(
 @pytest.mark.parametrize("runtime", ["onnxruntime", pytest.param("openvino", marks=pytest.mark.extra)])
 def test_a_fused_graph_never_gives_a_number_for_maps_that_hold_nan(mode: Any, runtime: str) -> None:
     """Of a map of NaN, OpenVINO's maximum is the lowest number there is: the part would be good."""
-    bundle = make_bundle(fusion=Fusion(mode, smoothing_sigma=1.0), evidence=Evidence(Fusion(), 0.3, 1.0))
+    bundle = make_bundle(fusion=Fusion(mode, smoothing_sigma=1.0), score_fusion=ScoreFusion(Fusion(), 0.3, 1.0))
     names = [name for name in bundle.output_names if not name.startswith("head")]
     maps = [helper.make_tensor_value_info(f"in_{name}", TensorProto.FLOAT, ["N", 8, 8]) for name in names]
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 8, 8]) for name in names]
@@ -245,7 +245,7 @@ def test_a_fused_graph_never_gives_a_number_for_maps_that_hold_nan(mode: Any, ru
     model = helper.make_model(
         helper.make_graph(nodes, "g", maps, outputs), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
     )
-    add_fusion(model, bundle.fusion, bundle.evidence, (64, 64))
+    add_fusion(model, bundle.fusion, bundle.score_fusion, (64, 64))
     content = model.SerializeToString()
     if runtime == "openvino":
         core = session_openvino._openvino().Core()
@@ -299,16 +299,20 @@ def test_a_graph_that_disagrees_is_not_written(
         export(run_copy, older, fused=fused)
 
 
-@pytest.mark.parametrize("by", ["fusion", "evidence"])
+@pytest.mark.parametrize("by", ["fusion", "score fusion"])
 def test_a_fusion_that_disagrees_is_not_written(
     quick: onnx.ModelProto, run_copy: Path, older: Path, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
-    def wrong(model: onnx.ModelProto, fusion: Fusion, evidence: Evidence, size: tuple[int, int]) -> None:
+    def wrong(model: onnx.ModelProto, fusion: Fusion, score_fusion: ScoreFusion, size: tuple[int, int]) -> None:
         other = dataclasses.replace(fusion, smoothing_sigma=fusion.smoothing_sigma + 0.5)
-        add_fusion(model, fusion if by == "evidence" else other, wrong_evidence(evidence), size)
+        add_fusion(model, fusion if by == "score fusion" else other, wrong_score_fusion(score_fusion), size)
 
-    def wrong_evidence(evidence: Evidence) -> Evidence:
-        return dataclasses.replace(evidence, outline=evidence.outline + 0.1) if by == "evidence" else evidence
+    def wrong_score_fusion(score_fusion: ScoreFusion) -> ScoreFusion:
+        return (
+            dataclasses.replace(score_fusion, map_weight=score_fusion.map_weight + 0.1)
+            if by == "score fusion"
+            else score_fusion
+        )
 
     monkeypatch.setattr(exporting, "add_fusion", wrong)
     with pytest.raises(ExportError, match="disagree"):

@@ -28,7 +28,7 @@ def test_export_keeps_a_mask(workplace: Workplace, parts: Path, tmp_path: Path) 
 
     # What `evaluate` measures is what the detector says.
     predictions = predict(parts, model)
-    scored = predictions.scorer(masked.info.fusion, masked.info.evidence)
+    scored = predictions.scorer(masked.info.fusion, masked.info.score_fusion)
     for i, image in enumerate(predictions.images):
         one, other = predictions.result(i, scored(i)), masked(image.path)
         assert (one.score, one.position, one.is_anomalous) == (other.score, other.position, other.is_anomalous)

@@ -1,4 +1,4 @@
-"""What held-out images say about fusion and evidence: training.calibrate."""
+"""What held-out images say about fusion and score maps: training.calibrate."""
 
 from dataclasses import replace
 from typing import cast
@@ -74,7 +74,7 @@ def peaks_alone(fusion: Fusion, maps: Maps) -> list[float]:
 @pytest.mark.parametrize("weight", [1.0, 1.5])
 def test_where_the_maximum_is_the_score_every_maps_peak_counts_the_same_in_its_pair(weight: float) -> None:
     found, maps = calibrated(replace(ANGLES, reconstruction_weight=weight))
-    assert found.evidence is None
+    assert found.score_fusion is None
     np.testing.assert_allclose(found.fusion.mean, [m.mean() for m in maps], rtol=1e-5)
     np.testing.assert_allclose(found.fusion.std, [m.std() for m in maps], rtol=1e-5)
     assert np.mean(found.fusion.weights) == pytest.approx(1)
@@ -90,27 +90,27 @@ def test_the_papers_product_takes_no_weights() -> None:
 
 
 @pytest.mark.parametrize("weight", [1.0, 1.5])
-def test_outlines_weigh_alike_and_evidence_by_its_peaks(weight: float) -> None:
+def test_maps_weigh_alike_and_score_maps_by_their_peaks(weight: float) -> None:
     found, maps = calibrated(replace(EDGE, reconstruction_weight=weight))
-    assert found.evidence is not None
+    assert found.score_fusion is not None
     np.testing.assert_allclose(found.fusion.weights, np.repeat([1, weight], 3) * 2 / (1 + weight), rtol=1e-6)
-    np.testing.assert_allclose(found.evidence.fusion.mean, [m.mean() for m in maps[6:12]], rtol=1e-5)
-    counts = peaks_alone(found.evidence.fusion, maps[6:12])
+    np.testing.assert_allclose(found.score_fusion.fusion.mean, [m.mean() for m in maps[6:12]], rtol=1e-5)
+    counts = peaks_alone(found.score_fusion.fusion, maps[6:12])
     np.testing.assert_allclose(counts, np.repeat([counts[0], weight * counts[0]], 3), rtol=1e-4)
 
 
 @pytest.mark.parametrize("alpha", [None, 0.2, 0.4])
 def test_scores_are_in_the_unit_of_the_anomaly_map(alpha: float | None) -> None:
     found, maps = calibrated(EDGE, alpha)
-    assert found.evidence is not None
-    bundle = make_bundle(fusion=found.fusion, evidence=found.evidence, height=SIZE, width=SIZE)
+    assert found.score_fusion is not None
+    bundle = make_bundle(fusion=found.fusion, score_fusion=found.score_fusion, height=SIZE, width=SIZE)
     np.testing.assert_allclose(found.scores, score(maps, bundle)[1], rtol=1e-4, atol=1e-3)
     highest = calibrate(map(float, peaks_under(found.fusion, [*maps[:6], maps[-1]])), alpha)
     assert found.calibration.median == pytest.approx(highest.median, rel=1e-3)
     assert found.calibration.threshold == pytest.approx(highest.threshold, rel=1e-3)
     # Of what makes the score differ from image to image, the outline has its share.
-    outline = found.evidence.outline * peaks_under(found.fusion, [*maps[:6], maps[-1]]).std()
-    assert outline == pytest.approx(MAP_SHARE * peaks_under(found.evidence.fusion, maps[6:12]).std(), rel=1e-3)
+    outline = found.score_fusion.map_weight * peaks_under(found.fusion, [*maps[:6], maps[-1]]).std()
+    assert outline == pytest.approx(MAP_SHARE * peaks_under(found.score_fusion.fusion, maps[6:12]).std(), rel=1e-3)
 
 
 def test_the_head_varies_by_a_share_of_what_the_six_maps_do() -> None:
@@ -139,8 +139,8 @@ def test_maps_that_never_vary_give_finite_scores() -> None:
     maps = [np.full((4, side, side), 0.5, np.float32) for side in outputs(EDGE)]
     found = calibrate_maps(maps, EDGE, (SIZE, SIZE), None)
     assert np.isfinite(found.scores).all()
-    assert found.evidence is not None
-    assert np.isfinite([found.evidence.outline, found.evidence.offset]).all()
+    assert found.score_fusion is not None
+    assert np.isfinite([found.score_fusion.map_weight, found.score_fusion.bias]).all()
 
 
 def test_a_head_that_is_as_sure_of_everything_good_does_not_drown_the_maps() -> None:

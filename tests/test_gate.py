@@ -74,8 +74,8 @@ def test_behave_calibrates_and_judges() -> None:
     assert (found.auroc, found.found) == (1, 1)
     assert found.calibration == calibrate(found.good)
     assert found.fusion.mean == pytest.approx([m.mean() for m in good[:6]], rel=1e-5)
-    assert found.evidence is not None
-    assert found.evidence.fusion.mean == pytest.approx([m.mean() for m in good[6:12]], rel=1e-5)
+    assert found.score_fusion is not None
+    assert found.score_fusion.fusion.mean == pytest.approx([m.mean() for m in good[6:12]], rel=1e-5)
 
 
 # The comparison

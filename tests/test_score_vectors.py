@@ -23,7 +23,7 @@ each = pytest.mark.parametrize("vector", VECTORS, ids=[vector.name for vector in
 
 @each
 def test_the_reference(vector: Vector) -> None:
-    found = score_outputs(vector.outputs, vector.fusion, vector.evidence, vector.size, vector.counts)
+    found = score_outputs(vector.outputs, vector.fusion, vector.score_fusion, vector.size, vector.counts)
     if vector.finite:
         vector.check(*(one[0] for one in found))
     else:
@@ -33,7 +33,7 @@ def test_the_reference(vector: Vector) -> None:
 @each
 @pytest.mark.parametrize("kernel", kernels().available)
 def test_each_kernel(vector: Vector, kernel: str) -> None:
-    scorer = Scorer(vector.fusion, vector.evidence, vector.levels, vector.size, kernel=kernel)
+    scorer = Scorer(vector.fusion, vector.score_fusion, vector.levels, vector.size, kernel=kernel)
     ignored = None if vector.counts is None else [~vector.counts]
     if vector.finite:
         found = scorer(vector.outputs, ignored)
@@ -59,7 +59,7 @@ def fused_graph(vector: Vector) -> bytes:
         outputs.append(helper.make_tensor_value_info(f"out_{i}", TensorProto.FLOAT, shape))
     graph = helper.make_graph(nodes, "vector", inputs, outputs)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    add_fusion(model, vector.fusion, vector.evidence, vector.size)
+    add_fusion(model, vector.fusion, vector.score_fusion, vector.size)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
 

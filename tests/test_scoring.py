@@ -1,4 +1,4 @@
-"""Scores with evidence of their own: what is computed, what a mask does to it, and regions of a map that stays low."""
+"""Scores with a fusion of their own: what is computed, what a mask does to it, and regions of a map that stays low."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import ModelError
 from rstpm_edge.image.grid import Grid
 from rstpm_edge.image.placement import Placement
-from rstpm_edge.model.metadata import SMOOTHING, Bundle, Evidence, Fusion, HeadMap, parse_bundle
+from rstpm_edge.model.metadata import SMOOTHING, Bundle, Fusion, HeadMap, ScoreFusion, parse_bundle, words_of_files
 from rstpm_edge.postprocess.fusion import make_fuser
 from rstpm_edge.postprocess.reference import score as reference
 from rstpm_edge.postprocess.scoring import ScoredMaps, Scorer
@@ -28,7 +28,9 @@ SIZES = ((16, 24), (8, 12), (4, 6))
 SIZE = (64, 96)
 FUSION = Fusion("normalized", (0.5,) * 6, (0.2,) * 6, (1, 2, 3, 4, 5, 6), 2.0)
 HEADED = replace(FUSION, head=HeadMap(mean=0.3, std=0.4, weight=0.9))
-EVIDENCE = Evidence(Fusion("normalized", (0.4,) * 6, (0.3,) * 6, (6, 5, 4, 3, 2, 1), 4.0), outline=0.3, offset=-1.5)
+SCORE_FUSION = ScoreFusion(
+    Fusion("normalized", (0.4,) * 6, (0.3,) * 6, (6, 5, 4, 3, 2, 1), 4.0), map_weight=0.3, bias=-1.5
+)
 
 
 def draw_maps(count: int, seed: int = 0) -> list[NDArray[np.float32]]:
@@ -37,15 +39,15 @@ def draw_maps(count: int, seed: int = 0) -> list[NDArray[np.float32]]:
 
 
 def scored(maps: list[NDArray[np.float32]], *ignored: NDArray[np.bool_] | None) -> ScoredMaps:
-    return Scorer(FUSION, EVIDENCE, SIZES, SIZE)(maps, ignored or None)
+    return Scorer(FUSION, SCORE_FUSION, SIZES, SIZE)(maps, ignored or None)
 
 
 @pytest.mark.parametrize("fusion", [FUSION, HEADED], ids=["six maps", "with a head"])
-@pytest.mark.parametrize("evidence", [None, EVIDENCE])
-def test_map_and_score_are_those_of_the_reference(evidence: Evidence | None, fusion: Fusion) -> None:
+@pytest.mark.parametrize("score_fusion", [None, SCORE_FUSION])
+def test_map_and_score_are_those_of_the_reference(score_fusion: ScoreFusion | None, fusion: Fusion) -> None:
     maps = draw_maps(3)
-    bundle = make_bundle(fusion=fusion, evidence=evidence, height=SIZE[0], width=SIZE[1])
-    found = Scorer(fusion, evidence, SIZES, SIZE)(maps)
+    bundle = make_bundle(fusion=fusion, score_fusion=score_fusion, height=SIZE[0], width=SIZE[1])
+    found = Scorer(fusion, score_fusion, SIZES, SIZE)(maps)
     anomaly_map, score = reference(maps, bundle)
     np.testing.assert_allclose(found.anomaly_map, anomaly_map, rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(found.score, score, rtol=1e-4)
@@ -65,20 +67,20 @@ def test_a_head_that_gives_nan_is_refused() -> None:
     maps = draw_maps(1)
     maps[12][0, 3, 3] = np.nan
     with pytest.raises(ModelError, match="NaN or infinite"):
-        Scorer(HEADED, EVIDENCE, SIZES, SIZE)(maps)
+        Scorer(HEADED, SCORE_FUSION, SIZES, SIZE)(maps)
 
 
 def test_a_score_that_is_no_number_is_refused() -> None:
     large = [np.full_like(m, 1e28 if i < 6 else 0.5) for i, m in enumerate(draw_maps(1))]
     with pytest.raises(ModelError, match="too large to add up"):  # each maximum is finite
-        Scorer(FUSION, replace(EVIDENCE, outline=1e12), SIZES, SIZE)(large)
+        Scorer(FUSION, replace(SCORE_FUSION, map_weight=1e12), SIZES, SIZE)(large)
     with pytest.raises(ValueError, match="must be finite"):
-        Scorer(FUSION, replace(EVIDENCE, outline=3e38, offset=3e38), SIZES, SIZE)
+        Scorer(FUSION, replace(SCORE_FUSION, map_weight=3e38, bias=3e38), SIZES, SIZE)
     huge = [np.full_like(m, 3e38) for m in draw_maps(1)]
-    for evidence in (None, EVIDENCE):
+    for score_fusion in (None, SCORE_FUSION):
         for fusion in (FUSION, HEADED, Fusion("paper")):
             with pytest.raises(ModelError, match="too large to add up"):
-                Scorer(fusion, evidence, SIZES, SIZE)(huge)
+                Scorer(fusion, score_fusion, SIZES, SIZE)(huge)
 
 
 @pytest.mark.parametrize("score", [np.nan, np.inf, -np.inf])
@@ -114,7 +116,7 @@ def test_what_is_ignored_has_no_part_in_the_score() -> None:
     found, whole = scored(maps, None, ignored), scored(maps)
     np.testing.assert_array_equal(found.anomaly_map, whole.anomaly_map)
     assert found.score[0] == whole.score[0]
-    seen = Scorer(EVIDENCE.fusion, None, SIZES, SIZE)(maps[6:]).anomaly_map
+    seen = Scorer(SCORE_FUSION.fusion, None, SIZES, SIZE)(maps[6:]).anomaly_map
     row, column = found.position[1]
     peak = found.anomaly_map[1, 40:].max()
     assert found.score[1] == pytest.approx(seen[1, 40:].max() + 0.3 * peak - 1.5, rel=1e-6)
@@ -155,23 +157,23 @@ def test_an_anomalous_image_has_a_region_also_where_its_map_stays_below_the_thre
     assert result_of(peak=9, score=5, threshold=6, typical=3) == (0, 0)  # a score says whether there are any
 
 
-def test_the_document_keeps_the_evidence() -> None:
-    bundle = make_bundle(evidence=EVIDENCE)
+def test_the_document_keeps_the_score_fusion() -> None:
+    bundle = make_bundle(score_fusion=SCORE_FUSION)
     assert parse_bundle(bundle.to_json()) == bundle
     assert bundle.output_names == (*bundle.map_names, *(f"{name}_angle" for name in bundle.map_names))
     assert "evidence" not in make_bundle().to_json()
     assert make_bundle().output_names == make_bundle().map_names
 
 
-@pytest.mark.parametrize("evidence", [None, EVIDENCE])
-def test_the_document_keeps_the_head_where_older_readers_refuse_it(evidence: Evidence | None) -> None:
-    bundle = make_bundle(fusion=HEADED, evidence=evidence)
+@pytest.mark.parametrize("score_fusion", [None, SCORE_FUSION])
+def test_the_document_keeps_the_head_where_older_readers_refuse_it(score_fusion: ScoreFusion | None) -> None:
+    bundle = make_bundle(fusion=HEADED, score_fusion=score_fusion)
     assert parse_bundle(bundle.to_json()) == bundle
     assert bundle.output_names == (*replace(bundle, fusion=FUSION).output_names, "head_4")
     fields = json.loads(bundle.to_json())
     assert fields["head"] == {"mean": 0.3, "std": 0.4, "weight": 0.9}
     assert "head" not in fields["fusion"]
-    assert "head" not in make_bundle(evidence=evidence).to_json()
+    assert "head" not in make_bundle(score_fusion=score_fusion).to_json()
 
 
 @pytest.mark.parametrize(
@@ -192,40 +194,42 @@ def test_a_damaged_head_is_refused(fields: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "evidence",
+    "score_fusion",
     [
-        Evidence(FUSION, outline=-0.1, offset=0.0),
-        Evidence(FUSION, outline=0.1, offset=1e400),
-        Evidence(Fusion(std=(0.0,) * 6), outline=0.1, offset=0.0),
-        Evidence(Fusion(weights=(1.0,) * 5), outline=0.1, offset=0.0),
+        ScoreFusion(FUSION, map_weight=-0.1, bias=0.0),
+        ScoreFusion(FUSION, map_weight=0.1, bias=1e400),
+        ScoreFusion(Fusion(std=(0.0,) * 6), map_weight=0.1, bias=0.0),
+        ScoreFusion(Fusion(weights=(1.0,) * 5), map_weight=0.1, bias=0.0),
     ],
 )
-def test_a_damaged_evidence_is_refused(evidence: Evidence) -> None:
-    document = _unchecked(make_bundle(evidence=evidence))
+def test_a_damaged_score_fusion_is_refused(score_fusion: ScoreFusion) -> None:
+    document = _unchecked(make_bundle(score_fusion=score_fusion))
     with pytest.raises(ModelError, match="metadata is damaged"):
         parse_bundle(document)
 
 
 def _unchecked(bundle: Bundle) -> str:
-    fields = asdict(bundle)
+    fields = words_of_files(asdict(bundle))
     del fields["roi"]
     return json.dumps(fields)
 
 
-def test_the_detector_scores_by_evidence(model_factory: ModelFactory) -> None:
-    evidence = Evidence(Fusion(weights=(2.0,) * 6), outline=0.5, offset=-1.0)
-    image = np.full((64, 64, 3), 255, np.uint8)  # every map says 1: the anomaly map 6, the evidence 12
-    detector = Detector(model_factory(evidence=evidence))
+def test_the_detector_scores_by_score_maps(model_factory: ModelFactory) -> None:
+    score_fusion = ScoreFusion(Fusion(weights=(2.0,) * 6), map_weight=0.5, bias=-1.0)
+    image = np.full((64, 64, 3), 255, np.uint8)  # every map says 1: the anomaly map 6, the score maps 12
+    detector = Detector(model_factory(score_fusion=score_fusion))
     result = detector(image)
     assert result.score == pytest.approx(12 + 3 - 1)
     assert result.model_map.max() == pytest.approx(6)
     mask = np.zeros((64, 64), np.bool_)
     mask[:, :32] = True
     image[:, 32:] = 127  # the right half is as it should be
-    assert Detector(model_factory(evidence=evidence), mask=~mask)(image).score < 6  # what the cells at the edge share
+    assert (
+        Detector(model_factory(score_fusion=score_fusion), mask=~mask)(image).score < 6
+    )  # what the cells at the edge share
 
 
-def test_a_model_that_lacks_what_its_evidence_needs(model_factory: ModelFactory) -> None:
-    path: Path = model_factory(evidence=EVIDENCE, leave_out="recon_8_angle")
+def test_a_model_that_lacks_its_score_maps(model_factory: ModelFactory) -> None:
+    path: Path = model_factory(score_fusion=SCORE_FUSION, leave_out="recon_8_angle")
     with pytest.raises(ModelError, match=r"^The output recon_8_angle of .* is missing"):
         Detector(path)

@@ -111,7 +111,7 @@ def main(
     figures = {}
     for i, name in enumerate(pairs):
         clock, processor = times[i].T
-        # Models with evidence give twelve maps, with a head one more, others six: those that both have are compared.
+        # Models with score maps give twelve maps, with a head one more, others six: those that both have are compared.
         figures[name] = {
             "precision": sessions[i].precision,
             "load_ms": load_ms[i],

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rstpm_edge.model.metadata import Evidence, Fusion, FusionMode, HeadMap
+from rstpm_edge.model.metadata import Fusion, FusionMode, HeadMap, ScoreFusion
 from rstpm_edge.postprocess.reference import Float64, score_outputs
 
 FILE = Path(__file__).parent.parent / "tests" / "data" / "scores.json"
@@ -92,12 +92,12 @@ def _vector(case: Case, rng: np.random.Generator) -> dict[str, Any] | None:
     outputs = [rng.uniform(0, 2, (1, *case.levels[i % 3])).round(4).astype(np.float32) for i in range(count)]
     statistics = fusion(case.mode, case.sigma)
     head = HeadMap(*rng.uniform(0.2, 0.8, 3).round(3).tolist()) if case.head else None
-    evidence = None
+    score_fusion = None
     if case.score_maps is not None:
-        evidence = Evidence(fusion(case.score_maps, case.score_sigma), outline=0.35, offset=-1.25)
+        score_fusion = ScoreFusion(fusion(case.score_maps, case.score_sigma), map_weight=0.35, bias=-1.25)
     with_head = Fusion(**{**vars(statistics), "head": head})
     counts = rng.random(case.size) < 0.6 if case.mask else None
-    fused, score, position = score_outputs(outputs, with_head, evidence, case.size, counts)
+    fused, score, position = score_outputs(outputs, with_head, score_fusion, case.size, counts)
     largest = max(1.0, float(np.abs(fused).max()), abs(float(score[0])))
     threshold = round(float(score[0]) + float(rng.choice([-0.5, 0.5])), 3)
     if case.nan is None and not _is_clear(fused, counts, CLEARLY * largest):
@@ -119,8 +119,8 @@ def _vector(case: Case, rng: np.random.Generator) -> dict[str, Any] | None:
         **_statistics(statistics),
         "head": None if head is None else vars(head),
         "score_maps": None
-        if evidence is None
-        else {**_statistics(evidence.fusion), "map_weight": evidence.outline, "bias": evidence.offset},
+        if score_fusion is None
+        else {**_statistics(score_fusion.fusion), "map_weight": score_fusion.map_weight, "bias": score_fusion.bias},
         "threshold": threshold,
         "mask": None if counts is None else counts.astype(int).ravel().tolist(),
         "outputs": [_values(output) for output in outputs],

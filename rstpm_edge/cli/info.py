@@ -15,6 +15,7 @@ from rstpm_edge.cli.terminal import say_json, say_table
 from rstpm_edge.errors import UsageError
 from rstpm_edge.image.input_profile import GREY, describe_sizes
 from rstpm_edge.image.stored_mask import parse_mask
+from rstpm_edge.model.metadata import words_of_files
 from rstpm_edge.printable import one_line
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def info(
         say_table(header_of(bundle).rstrip("\n"))
         return
     calibration = bundle.calibration
-    facts: dict[str, Any] = asdict(bundle)
+    facts = words_of_files(asdict(bundle))
     facts["calibration"] = {
         "alpha": calibration.alpha,
         "images": len(calibration.scores),
@@ -159,7 +160,8 @@ def _in_use(runtime: dict[str, Any]) -> str:
 def _score(evidence: dict[str, Any] | None) -> str:
     if evidence is None:
         return "the highest value of the anomaly map"
-    return f"the highest evidence, of angles, + {evidence['outline']:.4g} of the highest value of the anomaly map"
+    share = f"{evidence['outline']:.4g} of the highest value of the anomaly map"
+    return f"the highest value of the fused score maps, of angles, + {share}"
 
 
 def _numbers(values: Iterable[float]) -> str:

@@ -10,8 +10,8 @@ from rstpm_edge.model.metadata import Bundle, Fusion, HeadMap
 def c_header(bundle: Bundle) -> str:
     """One `static const rstpm_scorer_config`, C99 and C++11; what the network takes and gives stands in a comment."""
     sizes = [(bundle.height // stride, bundle.width // stride) for stride in bundle.strides]
-    head, evidence = bundle.fusion.head or HeadMap(0.0, 0.0, 0.0), bundle.evidence
-    scores = Fusion(std=(0.0,) * 6, weights=(0.0,) * 6) if evidence is None else evidence.fusion
+    head, score_fusion = bundle.fusion.head or HeadMap(0.0, 0.0, 0.0), bundle.score_fusion
+    scores = Fusion(std=(0.0,) * 6, weights=(0.0,) * 6) if score_fusion is None else score_fusion.fusion
     fields = [
         ("struct_size", "sizeof(rstpm_scorer_config)"),
         ("mode", _mode(bundle.fusion)),
@@ -21,12 +21,12 @@ def c_header(bundle: Bundle) -> str:
         ("width", str(bundle.width)),
         *_statistics("", bundle.fusion),
         ("has_head", str(int(bundle.fusion.head is not None))),
-        ("has_score_maps", str(int(evidence is not None))),
+        ("has_score_maps", str(int(score_fusion is not None))),
         *((f"head_{name}", repr(float(getattr(head, name)))) for name in ("mean", "std", "weight")),
         ("score_mode", _mode(scores)),
         *_statistics("score_", scores),
-        ("map_weight", repr(0.0 if evidence is None else float(evidence.outline))),
-        ("bias", repr(0.0 if evidence is None else float(evidence.offset))),
+        ("map_weight", repr(0.0 if score_fusion is None else float(score_fusion.map_weight))),
+        ("bias", repr(0.0 if score_fusion is None else float(score_fusion.bias))),
         ("threshold", repr(float(bundle.calibration.threshold))),
         ("kernel", "NULL"),
     ]

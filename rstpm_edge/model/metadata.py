@@ -68,17 +68,18 @@ class Fusion:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ScoreFusion:
     """How an image is scored where another measure than the anomaly map's own maximum tells good from defective better.
 
-    score = max(B) + outline · max(A) + offset. A is the anomaly map; B is fused by `fusion` from six further maps
-    (`Bundle.evidence_names`). The scale of B, `outline` and `offset` put the score into the unit of A: on held-out good
-    images, scores and maxima of A have the same median and the same threshold.
+    score = max(B) + map_weight · max(A) + bias. A is the anomaly map; B is fused by `fusion` from six score maps
+    (`Bundle.score_map_names`). The scale of B, `map_weight` and `bias` put the score into the unit of A: on held-out
+    good images, scores and maxima of A have the same median and the same threshold. In files this is `evidence`, with
+    `outline` for `map_weight` and `offset` for `bias`.
     """
 
     fusion: Fusion
-    outline: float
-    offset: float
+    map_weight: float
+    bias: float
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,9 @@ class Bundle:
     """The document itself. `strides` are finest first; `training` is a summary for people.
 
     `roi` is the part of each photo that was trained on; None for all of it. `precision` is what the network's weights
-    are stored in, and `moved` what that changed against fp32: a summary for people, too. Without `evidence` the score
-    is the maximum of the anomaly map. `profile` says what the photos were like, and is None in files from before it was
-    kept: what is judged is then compared with nothing. `mask` says where anomalies count; None is everywhere.
+    are stored in, and `moved` what that changed against fp32: a summary for people, too. Without `score_fusion` the
+    score is the maximum of the anomaly map. `profile` says what the photos were like, and is None in files from before
+    it was kept: what is judged is then compared with nothing. `mask` says where anomalies count; None is everywhere.
     `sums_fit` says of int8 that no processor's sums of products saturate, as they may in files from before.
     """
 
@@ -115,7 +116,7 @@ class Bundle:
     roi: Roi | None = None
     precision: Precision = "fp32"
     moved: Mapping[str, Any] = field(default_factory=dict)
-    evidence: Evidence | None = None
+    score_fusion: ScoreFusion | None = None
     profile: InputProfile | None = None
     mask: StoredMask | None = None
     sums_fit: bool = False
@@ -132,9 +133,9 @@ class Bundle:
         return map_names(self.strides)
 
     @property
-    def evidence_names(self) -> tuple[str, ...]:
-        """Names of the six outputs that `evidence` is fused from, stpm_8_angle … recon_32_angle; none without it."""
-        return () if self.evidence is None else evidence_names(self.strides)
+    def score_map_names(self) -> tuple[str, ...]:
+        """Names of the six score maps, which `score_fusion` fuses: stpm_8_angle … recon_32_angle; none without it."""
+        return () if self.score_fusion is None else score_map_names(self.strides)
 
     @property
     def head_names(self) -> tuple[str, ...]:
@@ -143,12 +144,12 @@ class Bundle:
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """Names of all outputs that are read, in order: the six maps, those of the evidence, that of the head."""
-        return self.map_names + self.evidence_names + self.head_names
+        """Names of all outputs that are read, in order: the six maps, the score maps, that of the head."""
+        return self.map_names + self.score_map_names + self.head_names
 
     def to_json(self) -> str:
         """The document as JSON; NaN and infinity are refused (ValueError)."""
-        fields = asdict(self)
+        fields = words_of_files(asdict(self))
         fields["calibration"]["threshold"] = self.calibration.threshold  # for programs that are not ours
         # Beside the fusion, not in it, so that a reader that knows of no head refuses the file.
         head = fields["fusion"].pop("head")
@@ -164,7 +165,7 @@ class Bundle:
             del fields["sums_fit"]
         if self.precision == "fp32":  # as in files from before there was another
             del fields["precision"], fields["moved"]
-        if self.evidence is None:
+        if fields["evidence"] is None:
             del fields["evidence"]
         else:
             del fields["evidence"]["fusion"]["head"]
@@ -176,14 +177,25 @@ def map_names(strides: tuple[int, int, int]) -> tuple[str, ...]:
     return tuple(f"{pair}_{stride}" for pair in ("stpm", "recon") for stride in strides)
 
 
-def evidence_names(strides: tuple[int, int, int]) -> tuple[str, ...]:
-    """Output names of the six maps that evidence is fused from, for these strides."""
+def score_map_names(strides: tuple[int, int, int]) -> tuple[str, ...]:
+    """Output names of the six score maps, for these strides."""
     return tuple(f"{name}_angle" for name in map_names(strides))
 
 
 def head_names(strides: tuple[int, int, int]) -> tuple[str]:
     """Output name of the head's map, for these strides."""
     return (f"head_{strides[0]}",)
+
+
+def words_of_files(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a bundle or summary under the names that files give them.
+
+    A `score_fusion` is an `evidence` there, its `map_weight` an `outline`, its `bias` an `offset`.
+    """
+    named = {"evidence" if name == "score_fusion" else name: value for name, value in fields.items()}
+    if (found := named["evidence"]) is not None:
+        named["evidence"] = {"fusion": found["fusion"], "outline": found["map_weight"], "offset": found["bias"]}
+    return named
 
 
 def check_version(document: str) -> None:
@@ -219,11 +231,12 @@ def head_gain(fusion: Fusion, head: HeadMap) -> float:
 
 def _bundle(loaded: Mapping[str, Any]) -> Bundle:
     required = [one.name for one in dataclass_fields(Bundle) if one.default is one.default_factory is MISSING]
-    optional = [one.name for one in dataclass_fields(Bundle) if one.name not in required]
+    known = words_of_files({one.name: None for one in dataclass_fields(Bundle)})
+    optional = [name for name in known if name not in required]
     found = read.fields(loaded, "it", required, [*optional, "head"])
     height, width = (read.whole(found[name], f"the {name}", 1, MOST_SIDE) for name in ("height", "width"))
     fusion = _fusion(found["fusion"], found.get("head"), max(height, width))
-    evidence = found.get("evidence")
+    score_fusion = found.get("evidence")
     moved = read.summary(found.get("moved", {}), "moved")
     for value in moved.values():
         read.number(value, "what was moved", -LARGEST, LARGEST)
@@ -244,7 +257,7 @@ def _bundle(loaded: Mapping[str, Any]) -> Bundle:
         roi=None if found.get("roi") is None else _roi(found["roi"]),
         precision=read.choice(found.get("precision", "fp32"), "the precision", get_args(Precision)),
         moved=moved,
-        evidence=None if evidence is None else _evidence(evidence, max(height, width)),
+        score_fusion=None if score_fusion is None else _score_fusion(score_fusion, max(height, width)),
         profile=None if found.get("profile") is None else parse_profile(found["profile"]),
         mask=None if found.get("mask") is None else parse_mask(found["mask"]),
         sums_fit=sums_fit,
@@ -325,11 +338,11 @@ def _head(value: Any) -> HeadMap:
     return head
 
 
-def _evidence(value: Any, largest_side: int) -> Evidence:
+def _score_fusion(value: Any, largest_side: int) -> ScoreFusion:
     found = read.fields(value, "the evidence", ("fusion", "outline", "offset"))
-    return Evidence(
+    return ScoreFusion(
         _fusion(found["fusion"], None, largest_side),
         # With a negative share, what a mask ignores could raise the score.
-        outline=read.number(found["outline"], "the evidence's share of the map", 0, LARGEST_MEAN),
-        offset=read.number(found["offset"], "the evidence's offset", -LARGEST_MEAN, LARGEST_MEAN),
+        map_weight=read.number(found["outline"], "the evidence's share of the map", 0, LARGEST_MEAN),
+        bias=read.number(found["offset"], "the evidence's offset", -LARGEST_MEAN, LARGEST_MEAN),
     )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from rstpm_edge.model.metadata import Bundle, Evidence, Fusion, HeadMap
+    from rstpm_edge.model.metadata import Bundle, Fusion, HeadMap, ScoreFusion
 
 Float64 = NDArray[np.float64]
 
@@ -75,7 +75,7 @@ def fuse(
 def score_outputs(
     outputs: Sequence[NDArray[Any]],
     fusion: Fusion,
-    evidence: Evidence | None,
+    score_fusion: ScoreFusion | None,
     size: tuple[int, int],
     counts: NDArray[np.bool_] | None = None,
 ) -> tuple[Float64, Float64, NDArray[np.int64]]:
@@ -85,15 +85,15 @@ def score_outputs(
     """
     fused, _, _ = fuse([*outputs[:6], outputs[-1]], size, **vars(fusion))
     score, position = _peak(fused, counts)
-    if evidence is not None:
-        seen, _, _ = fuse(outputs[6:12], size, **vars(evidence.fusion))
-        score = _peak(seen, counts)[0] + evidence.outline * score + evidence.offset
+    if score_fusion is not None:
+        seen, _, _ = fuse(outputs[6:12], size, **vars(score_fusion.fusion))
+        score = _peak(seen, counts)[0] + score_fusion.map_weight * score + score_fusion.bias
     return fused, score, position
 
 
 def score(maps: Sequence[NDArray[Any]], bundle: Bundle) -> tuple[Float64, Float64]:
     """Anomaly map (N, H, W) and score (N,) of the bundle's outputs."""
-    return score_outputs(maps, bundle.fusion, bundle.evidence, (bundle.height, bundle.width))[:2]
+    return score_outputs(maps, bundle.fusion, bundle.score_fusion, (bundle.height, bundle.width))[:2]
 
 
 def _peak(fused: Float64, counts: NDArray[np.bool_] | None) -> tuple[Float64, NDArray[np.int64]]:

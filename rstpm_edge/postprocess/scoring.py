@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.errors import ModelError
-from rstpm_edge.model.metadata import Evidence, Fusion
+from rstpm_edge.model.metadata import Fusion, ScoreFusion
 from rstpm_edge.native import _native
 
 
@@ -37,25 +37,27 @@ class Scorer:
     def __init__(
         self,
         fusion: Fusion,
-        evidence: Evidence | None,
+        score_fusion: ScoreFusion | None,
         map_sizes: Sequence[tuple[int, int]],
         size: tuple[int, int],
         *,
         kernel: str | None = None,
     ) -> None:
-        self._fusion, self._evidence = fusion, evidence
+        self._fusion, self._score_fusion = fusion, score_fusion
         self._map_sizes, self._size = map_sizes, size
         self._kernel = kernel
         self._make()
 
     def _make(self) -> None:
-        head, evidence = self._fusion.head, self._evidence
+        head, score_fusion = self._fusion.head, self._score_fusion
         self._native = _native.Scorer(
             self._map_sizes,
             self._size,
             _statistics(self._fusion),
             None if head is None else (head.mean, head.std, head.weight),
-            None if evidence is None else (_statistics(evidence.fusion), evidence.outline, evidence.offset),
+            None
+            if score_fusion is None
+            else (_statistics(score_fusion.fusion), score_fusion.map_weight, score_fusion.bias),
             self._kernel,
         )
         self._process = os.getpid()
@@ -82,7 +84,7 @@ class Scorer:
         if os.getpid() != self._process:  # forked: a thread that is gone may hold the scorer's lock
             self._make()
         chosen = [*maps[:6]]
-        if self._evidence is not None:
+        if self._score_fusion is not None:
             chosen += maps[6:12]
         if self._fusion.head is not None:
             chosen.append(maps[-1])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rstpm_edge.engine.providers import Provider
 from rstpm_edge.errors import DatasetError
 from rstpm_edge.image.roi import Roi
-from rstpm_edge.model.metadata import Evidence, Fusion
+from rstpm_edge.model.metadata import Fusion, ScoreFusion
 from rstpm_edge.postprocess.scoring import ScoredMaps
 
 from ..data.images import TestImage
@@ -207,14 +207,14 @@ def evaluate_predictions(
         rows += 1
         progress(rows, total)
 
-    def alone(fusion: Fusion, evidence: Evidence | None, kept: Sequence[int] = ALL_MAPS) -> Metrics:
-        score = predictions.scorer(fusion, evidence, kept)
+    def alone(fusion: Fusion, score_fusion: ScoreFusion | None, kept: Sequence[int] = ALL_MAPS) -> Metrics:
+        score = predictions.scorer(fusion, score_fusion, kept)
         pixels = _ranked(predictions, score, range(len(defective)))
         metrics = _metrics(defective, _scores(score, len(defective)), [pixels])
         count()
         return metrics
 
-    score = predictions.scorer(bundle.fusion, bundle.evidence)
+    score = predictions.scorer(bundle.fusion, bundle.score_fusion)
     scores = _scores(score, len(defective))
     pixels = {kind: _ranked(predictions, score, chosen) for kind, chosen in groups.items()}
     by_kind = {
@@ -235,8 +235,8 @@ def evaluate_predictions(
         points.append(OperatingPoint(alpha, threshold, found["good"], _all_defects(found)))
     return Evaluation(
         both=both,
-        stpm=alone(*_pair_alone(bundle.fusion, bundle.evidence, range(3))),
-        recon=alone(*_pair_alone(bundle.fusion, bundle.evidence, range(3, 6))),
+        stpm=alone(*_pair_alone(bundle.fusion, bundle.score_fusion, range(3))),
+        recon=alone(*_pair_alone(bundle.fusion, bundle.score_fusion, range(3, 6))),
         maps={name: alone(_map_alone(bundle.fusion, i), None) for i, name in enumerate(bundle.map_names)},
         by_kind=by_kind,
         verdicts=verdicts,
@@ -312,8 +312,8 @@ def _all_defects(verdicts: Mapping[str, Verdicts]) -> Verdicts:
 
 
 def _pair_alone(
-    fusion: Fusion, evidence: Evidence | None, kept: Sequence[int]
-) -> tuple[Fusion, Evidence | None, Sequence[int]]:
+    fusion: Fusion, score_fusion: ScoreFusion | None, kept: Sequence[int]
+) -> tuple[Fusion, ScoreFusion | None, Sequence[int]]:
     """One pair's share. The other's maps weigh nothing in a sum, and add nothing inside the paper's product.
 
     Without the head, which sees both pairs.
@@ -322,7 +322,7 @@ def _pair_alone(
     def only(fusion: Fusion) -> Fusion:
         return replace(fusion, weights=tuple(w if i in kept else 0.0 for i, w in enumerate(fusion.weights)), head=None)
 
-    return only(fusion), None if evidence is None else replace(evidence, fusion=only(evidence.fusion)), kept
+    return only(fusion), None if score_fusion is None else replace(score_fusion, fusion=only(score_fusion.fusion)), kept
 
 
 def _map_alone(fusion: Fusion, kept: int) -> Fusion:

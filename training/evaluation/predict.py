@@ -21,7 +21,7 @@ from rstpm_edge.image.grid import Grid
 from rstpm_edge.image.mask import load_mask, stored_mask
 from rstpm_edge.image.roi import Roi, check_roi, crop
 from rstpm_edge.input_check import InputCheck, Notify
-from rstpm_edge.model.metadata import Bundle, Evidence, Fusion
+from rstpm_edge.model.metadata import Bundle, Fusion, ScoreFusion
 from rstpm_edge.native import kernels
 from rstpm_edge.postprocess.scoring import ScoredMaps, Scorer
 from rstpm_edge.postprocess.verdict import judge
@@ -61,10 +61,10 @@ class Predictions:
         return self.bundle.calibration.threshold if self.given_threshold is None else self.given_threshold
 
     def scorer(
-        self, fusion: Fusion, evidence: Evidence | None, kept: Sequence[int] = ALL_MAPS
+        self, fusion: Fusion, score_fusion: ScoreFusion | None, kept: Sequence[int] = ALL_MAPS
     ) -> Callable[[int], ScoredMaps]:
         """Something that scores image i; pairs and levels that are not `kept` count as zero everywhere."""
-        score = Scorer(fusion, evidence, self.map_sizes, (self.bundle.height, self.bundle.width))
+        score = Scorer(fusion, score_fusion, self.map_sizes, (self.bundle.height, self.bundle.width))
         maps = [level if i % 6 in kept else np.zeros_like(level) for i, level in enumerate(self.maps)]
 
         def scored(i: int) -> ScoredMaps:

@@ -184,7 +184,7 @@ def _bundle(config: RunConfig, summary: Summary, teachers: tuple[Teacher, Teache
             **({} if reason is None else {"not done": reason}),
         },
         roi=config.roi,
-        evidence=summary.evidence,
+        score_fusion=summary.score_fusion,
         profile=config.profile,
     )
 
@@ -206,7 +206,7 @@ def _reduced_bundle(bundle: Bundle, reduced: ReducedModel, precision: Precision)
     return replace(
         bundle,
         fusion=behaviour.fusion,
-        evidence=behaviour.evidence,
+        score_fusion=behaviour.score_fusion,
         calibration=behaviour.calibration,
         precision=precision,
         moved=reduced.comparison.moved,
@@ -236,7 +236,7 @@ def _checked(
 def _complete(graph: onnx.ModelProto, bundle: Bundle, fused: bool) -> bytes:
     """Put into `graph` what makes a model file of it, and give the file's bytes."""
     if fused:
-        add_fusion(graph, bundle.fusion, bundle.evidence, (bundle.height, bundle.width))
+        add_fusion(graph, bundle.fusion, bundle.score_fusion, (bundle.height, bundle.width))
     document = bundle.to_json()
     graph.producer_name, graph.producer_version = "rstpm-edge", __version__
     helper.set_model_props(graph, {METADATA_KEY: document, **stamps(graph.SerializeToString(), document)})
@@ -335,7 +335,7 @@ def check_alone(content: bytes, bundle: Bundle, images: Sequence[NDArray[np.uint
 
 def _scorer(bundle: Bundle, maps: Sequence[NDArray[np.float32]]) -> Scorer:
     sizes = [(m.shape[1], m.shape[2]) for m in maps[:3]]
-    return Scorer(bundle.fusion, bundle.evidence, sizes, (bundle.height, bundle.width))
+    return Scorer(bundle.fusion, bundle.score_fusion, sizes, (bundle.height, bundle.width))
 
 
 def _check_images(run: Path, roi: Roi | None, bits: int) -> list[NDArray[np.uint8]]:

@@ -66,7 +66,7 @@ def verify(
             "the float32 model, and `evaluate` says what it does on labelled photos."
         )
     check = InputCheck(bundle, allow_size_change=allow_size_change, notify=notify)
-    scorer = Scorer(bundle.fusion, bundle.evidence, session.map_sizes, size)
+    scorer = Scorer(bundle.fusion, bundle.score_fusion, session.map_sizes, size)
     apart: list[tuple[float, float]] = []  # of each image: maps, the fused one
     scores: list[tuple[float, float]] = []  # found, expected
     for done, path in enumerate(images, 1):

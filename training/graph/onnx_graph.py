@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxscript.optimizer import fold_constants
 
 from rstpm_edge.errors import ExportError
-from rstpm_edge.model.metadata import Evidence, Fusion
+from rstpm_edge.model.metadata import Fusion, ScoreFusion
 from rstpm_edge.postprocess.reference import bilinear_matrix, gaussian_matrix
 
 from ..model.rstpm import RSTPM
@@ -70,7 +70,7 @@ def to_onnx(model: RSTPM, size: tuple[int, int], *, any_batch: bool = False) -> 
     return graph
 
 
-def add_fusion(model: onnx.ModelProto, fusion: Fusion, evidence: Evidence | None, size: tuple[int, int]) -> None:
+def add_fusion(model: onnx.ModelProto, fusion: Fusion, score_fusion: ScoreFusion | None, size: tuple[int, int]) -> None:
     """Append upsampling, normalisation, fusion and score to the graph, as outputs `anomaly_map` and `score`.
 
     Bilinear upsampling and Gaussian smoothing are linear along each axis, so each level takes two matrix products:
@@ -78,19 +78,21 @@ def add_fusion(model: onnx.ModelProto, fusion: Fusion, evidence: Evidence | None
     """
     appended = _Fusion(model.graph, size)
     anomaly_map = appended.fuse(range(6), fusion, "fusion", "anomaly_map")
-    if evidence is None:
+    if score_fusion is None:
         score = appended.node("ReduceMax", "fusion/peak", None, anomaly_map, axes=[1, 2], keepdims=0)  # (N,)
         appended.pass_on_nan("score", score, anomaly_map)
     else:
-        evidence_map = appended.fuse(range(6, 12), evidence.fusion, "evidence", "evidence/map")
+        score_map = appended.fuse(range(6, 12), score_fusion.fusion, "evidence", "evidence/map")
         peak = appended.node("ReduceMax", "fusion/peak", None, anomaly_map, axes=[1, 2], keepdims=0)  # (N,)
-        seen = appended.node("ReduceMax", "evidence/peak", None, evidence_map, axes=[1, 2], keepdims=0)
+        seen = appended.node("ReduceMax", "evidence/peak", None, score_map, axes=[1, 2], keepdims=0)
         share = appended.node(
-            "Mul", "evidence/share", None, peak, appended.constant("evidence/outline", evidence.outline)
+            "Mul", "evidence/share", None, peak, appended.constant("evidence/outline", score_fusion.map_weight)
         )
         both = appended.node("Add", "evidence/both", None, seen, share)
-        score = appended.node("Add", "evidence/sum", None, both, appended.constant("evidence/offset", evidence.offset))
-        appended.pass_on_nan("score", score, anomaly_map, evidence_map)
+        score = appended.node(
+            "Add", "evidence/sum", None, both, appended.constant("evidence/offset", score_fusion.bias)
+        )
+        appended.pass_on_nan("score", score, anomaly_map, score_map)
     outputs = model.graph.output
     outputs.append(helper.make_tensor_value_info("anomaly_map", TensorProto.FLOAT, ["N", *size]))
     outputs.append(helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N"]))

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from rstpm_edge.calibration import Calibration, calibrate
-from rstpm_edge.model.metadata import Evidence, Fusion, FusionMode, HeadMap
+from rstpm_edge.model.metadata import Fusion, FusionMode, HeadMap, ScoreFusion
 from rstpm_edge.postprocess.fusion import make_fuser
 from rstpm_edge.postprocess.scoring import Scorer
 
@@ -35,7 +35,7 @@ class MapCalibration:
     """What a model file says of its own maps, and the held-out good images' scores in their order."""
 
     fusion: Fusion
-    evidence: Evidence | None
+    score_fusion: ScoreFusion | None
     calibration: Calibration
     scores: tuple[float, ...]
 
@@ -65,7 +65,7 @@ def calibrate_model(
 
 
 def calibrate_maps(maps: Maps, preset: Preset, size: tuple[int, int], alpha: float | None) -> MapCalibration:
-    """Fusion, evidence and conformal calibration that these maps of held-out good images ask for.
+    """Fusion, fusion of score maps, and conformal calibration that these maps of held-out good images ask for.
 
     `maps` are the outputs of a model of `preset`, each (N, h, w) float32, `size` is (height, width) of its input,
     `alpha` the false-reject rate to promise, as `calibrate` takes it.
@@ -75,7 +75,7 @@ def calibrate_maps(maps: Maps, preset: Preset, size: tuple[int, int], alpha: flo
     sizes = [(m.shape[1], m.shape[2]) for m in maps[:3]]
     pairs = np.repeat([1.0, preset.reconstruction_weight], 3)
     fusion = _statistics(maps[:6], preset.fusion, preset.smoothing_sigma)
-    evidence = None
+    score_fusion = None
     if fusion.mode == "normalized":
         # The map is drawn by every position, and each one's deviation says how much its positions differ by chance.
         # Where the map's maximum is the score, its maxima do.
@@ -88,9 +88,9 @@ def calibrate_maps(maps: Maps, preset: Preset, size: tuple[int, int], alpha: flo
         angles = _statistics(angle_maps, "normalized", preset.smoothing_sigma)
         angles = replace(angles, weights=_relative(pairs / _peaks(angle_maps, angles, sizes, size)))
         peaks = Scorer(fusion, None, sizes, size)(maps).score
-        evidence = _in_unit_of_map(peaks, make_fuser(angles, sizes, size)(angle_maps).score, angles, alpha)
-    scores = tuple(float(score) for score in Scorer(fusion, evidence, sizes, size)(maps).score)
-    return MapCalibration(fusion, evidence, calibrate(scores, alpha), scores)
+        score_fusion = _in_unit_of_map(peaks, make_fuser(angles, sizes, size)(angle_maps).score, angles, alpha)
+    scores = tuple(float(score) for score in Scorer(fusion, score_fusion, sizes, size)(maps).score)
+    return MapCalibration(fusion, score_fusion, calibrate(scores, alpha), scores)
 
 
 def _statistics(maps: Maps, mode: FusionMode, smoothing_sigma: float) -> Fusion:
@@ -132,8 +132,8 @@ def _relative(weights: NDArray[np.float64]) -> tuple[float, ...]:
 
 def _in_unit_of_map(
     peak: NDArray[np.float32], angle: NDArray[np.float32], angles: Fusion, alpha: float | None
-) -> Evidence:
-    """The evidence whose scores have the median and the threshold of the map's maxima `peak`, (N,) each."""
+) -> ScoreFusion:
+    """The fusion of score maps whose scores have the median and the threshold of the map's maxima `peak`, (N,) each."""
 
     def deviation(values: NDArray[np.float32]) -> float:
         return max(float(values.std(dtype=np.float64)), 1e-9)
@@ -144,4 +144,4 @@ def _in_unit_of_map(
     # Of few images, or of images that all look alike, threshold and median may be one.
     scale = spans[0] / spans[1] if min(spans) > 1e-6 else deviation(peak) / deviation(angle)
     fusion = replace(angles, weights=tuple(scale * w for w in angles.weights))
-    return Evidence(fusion, outline=scale * share, offset=unit.median - scale * raw.median)
+    return ScoreFusion(fusion, map_weight=scale * share, bias=unit.median - scale * raw.median)

@@ -25,7 +25,7 @@ from rstpm_edge.errors import OutputError, TrainingError, UsageError
 from rstpm_edge.image.input_profile import InputProfile, parse_profile
 from rstpm_edge.image.placement import ResizePolicy
 from rstpm_edge.image.roi import Roi, check_roi
-from rstpm_edge.model.metadata import Evidence, Fusion, HeadMap
+from rstpm_edge.model.metadata import Fusion, HeadMap, ScoreFusion, words_of_files
 
 from ..data.run_files import RecordedFile
 from ..model.old_names import current_run, current_tensor
@@ -85,7 +85,7 @@ class Summary:
     calibration: Calibration
     teacher_sha256: tuple[str, str]
     highest: tuple[tuple[str, float], ...] = ()  # of the held-out images: name and score, highest first
-    evidence: Evidence | None = None
+    score_fusion: ScoreFusion | None = None
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def _file(name: Any, size: Any, crc32: Any = None) -> RecordedFile:
 
 def save_summary(folder: Path, summary: Summary) -> None:
     """Raises OutputError."""
-    write_json(folder / "summary.json", asdict(summary), below=folder)
+    write_json(folder / "summary.json", words_of_files(asdict(summary)), below=folder)
 
 
 def load_summary(folder: Path) -> Summary:
@@ -179,7 +179,7 @@ def load_summary(folder: Path) -> Summary:
         f"The run {folder} has not finished; go on with `rstpm-edge train --resume {folder}`",
     )
     try:
-        evidence = fields.get("evidence")
+        scores = fields.get("evidence")
         calibration = Calibration(fields["calibration"]["alpha"], tuple(fields["calibration"]["scores"]))
         return Summary(
             epochs=int(fields["epochs"]),
@@ -189,7 +189,7 @@ def load_summary(folder: Path) -> Summary:
             calibration=calibration,
             teacher_sha256=(fields["teacher_sha256"][0], fields["teacher_sha256"][1]),
             highest=tuple((str(name), float(score)) for name, score in fields.get("highest", ())),
-            evidence=evidence and Evidence(_fusion(evidence["fusion"]), evidence["outline"], evidence["offset"]),
+            score_fusion=scores and ScoreFusion(_fusion(scores["fusion"]), scores["outline"], scores["offset"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise TrainingError(f"{folder / 'summary.json'} is damaged ({error}); train again.") from error

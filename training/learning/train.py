@@ -309,7 +309,7 @@ def _run(
                 found.calibration,
                 hashes,
                 highest,
-                found.evidence,
+                found.score_fusion,
             ),
         )
     fabric.barrier()

@@ -77,9 +77,8 @@ class NormalizedResidual(nn.Module):
 
     It segments well.
 
-    The second map has the paper's distance in the place of E, for the score of
-    `rstpm_edge.model.metadata.Evidence`: an angle judges images well, also where there is little to see, but lights up
-    wherever noise turns a weak feature.
+    The second map, a score map (`rstpm_edge.model.metadata.ScoreFusion`), has the paper's distance in the place of E:
+    an angle judges images well, also where there is little to see, but lights up wherever noise turns a weak feature.
 
         M_angle = (1 − cos(F_S, F_T) − its expectation) / √(its expected deviation)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rstpm_edge.model.metadata import evidence_names, head_names, map_names
+from rstpm_edge.model.metadata import head_names, map_names, score_map_names
 
 from .anomaly_maps import AnomalyMaps
 from .feature_distance import Distance
@@ -43,7 +43,7 @@ class RSTPM(nn.Module):
         self.map_names = map_names(strides)
         self.output_names: tuple[str, ...] = self.map_names
         if preset.distance == "normalized-residual":
-            self.output_names += evidence_names(strides)
+            self.output_names += score_map_names(strides)
         if preset.has_segmentation_head:
             self.output_names += head_names(strides)
         stem = [] if preset.shared_stem is None else [preset.shared_stem]

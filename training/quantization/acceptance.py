@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from rstpm_edge.calibration import Calibration, conformal_threshold, smallest_alpha
 from rstpm_edge.errors import UsageError
-from rstpm_edge.model.metadata import Evidence, Fusion
+from rstpm_edge.model.metadata import Fusion, ScoreFusion
 from rstpm_edge.postprocess.scoring import Scorer
 
 from ..learning.map_calibration import calibrate_maps
@@ -39,7 +39,7 @@ class Behaviour:
     """What a model says of held-out good images (n,), calibrated on them, and of their defective versions (m,)."""
 
     fusion: Fusion
-    evidence: Evidence | None
+    score_fusion: ScoreFusion | None
     calibration: Calibration
     good: NDArray[np.float64]
     spoiled: NDArray[np.float64]
@@ -129,10 +129,10 @@ def behave(
     `size` is (height, width) of the model's input; `alpha` is what `calibrate` takes.
     """
     found = calibrate_maps(good, preset, size, alpha)
-    score = Scorer(found.fusion, found.evidence, [(m.shape[1], m.shape[2]) for m in good[:3]], size)
+    score = Scorer(found.fusion, found.score_fusion, [(m.shape[1], m.shape[2]) for m in good[:3]], size)
     return Behaviour(
         found.fusion,
-        found.evidence,
+        found.score_fusion,
         found.calibration,
         np.asarray(found.scores),
         np.asarray(score(list(spoiled)).score, np.float64),

@@ -49,7 +49,7 @@ class Painter:
 
     def __init__(self, predictions: Predictions) -> None:
         self._predictions = predictions
-        self._score = predictions.scorer(predictions.bundle.fusion, predictions.bundle.evidence)
+        self._score = predictions.scorer(predictions.bundle.fusion, predictions.bundle.score_fusion)
         self._scales = [_scale(maps, predictions) for maps in predictions.maps]
 
     def views(self, i: int) -> Views:

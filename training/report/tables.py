@@ -78,16 +78,17 @@ def configuration(predictions: Predictions) -> Rows:
         ]
     if (head := fusion.head) is not None:
         rows.append(("Head", f"mean {head.mean:.4g}, deviation {head.std:.4g}, weight {head.weight:.4g}"))
-    if bundle.evidence is not None:
+    if bundle.score_fusion is not None:
         rows += [
             (
                 "Score",
-                f"highest evidence + {bundle.evidence.outline:.4g} × highest of the map + {bundle.evidence.offset:.4g}",
+                f"highest of the fused score maps + {bundle.score_fusion.map_weight:.4g} × highest of the map "
+                f"+ {bundle.score_fusion.bias:.4g}",
             ),
-            ("Maps of the evidence", ", ".join(bundle.evidence_names)),
-            ("Mean of each", _six(bundle.evidence.fusion.mean)),
-            ("Deviation of each", _six(bundle.evidence.fusion.std)),
-            ("Weight of each", _six(bundle.evidence.fusion.weights)),
+            ("Score maps", ", ".join(bundle.score_map_names)),
+            ("Mean of each", _six(bundle.score_fusion.fusion.mean)),
+            ("Deviation of each", _six(bundle.score_fusion.fusion.std)),
+            ("Weight of each", _six(bundle.score_fusion.fusion.weights)),
         ]
     rows += [
         ("Calibration", f"{counted(len(calibration.scores), 'good image')}, α = {percent(calibration.alpha)}"),
