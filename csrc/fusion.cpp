@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "dispatch.hpp"
-#include "geometry.hpp"
+#include "interpolation.hpp"
 #include "kernel.hpp"
 #include "pool.hpp"
 #include "rstpm_edge.h"

@@ -72,7 +72,7 @@ struct V {
     }
 };
 
-#include "kernel_body.inl"
+#include "fusion_body.inl"
 #include "resize_body.inl"
 
 #if defined(__clang__)

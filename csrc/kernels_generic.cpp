@@ -61,7 +61,7 @@ struct V {
     }
 };
 
-#include "kernel_body.inl"
+#include "fusion_body.inl"
 #include "resize_body.inl"
 
 bool always() { return true; }

@@ -9,7 +9,7 @@
 #include <memory>
 #include <utility>
 
-#include "geometry.hpp"
+#include "interpolation.hpp"
 #include "pool.hpp"
 #include "rstpm_edge.h"
 

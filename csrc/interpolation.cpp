@@ -1,4 +1,4 @@
-#include "geometry.hpp"
+#include "interpolation.hpp"
 
 #include <algorithm>
 #include <cmath>
