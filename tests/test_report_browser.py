@@ -12,7 +12,7 @@ import pytest
 from bundles import write_model
 from labelled import NASTY, write_labelled
 
-from rstpm_edge.training.evaluation.evaluate import measure
+from rstpm_edge.training.evaluation.evaluate import evaluate_predictions
 from rstpm_edge.training.evaluation.predict import predict
 from rstpm_edge.training.report.html import write_report
 
@@ -31,7 +31,7 @@ WIDTHS = {"desktop": 1280, "tablet": 820}
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     predictions = predict(write_labelled(folder / "data", KINDS), write_model(folder / "model.onnx"), threads=1)
-    write_report(folder / "report.html", predictions, measure(predictions))
+    write_report(folder / "report.html", predictions, evaluate_predictions(predictions))
     return folder / "report.html"
 
 

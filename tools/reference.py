@@ -34,18 +34,18 @@ def commands_page() -> str:
         "This page is written by `python tools/reference.py` from the code. [Exit codes and JSON](output.md) have a "
         "page of their own. Each command also explains itself: `rstpm-edge COMMAND --help`.",
     ]
-    context = click.Context(commands, info_name="rstpm-edge")
+    context = click.Context(commands, info_name="rstpm-edge", **commands.context_settings)
     for name in commands.list_commands(context):
         command = commands.get_command(context, name)
         assert command is not None
-        lines += ["", f"## {name}", "", *_command(click.Context(command, info_name=f"rstpm-edge {name}"))]
+        lines += ["", f"## {name}", "", *_command(click.Context(command, parent=context, info_name=name))]
     return "\n".join(lines) + "\n"
 
 
 def _command(context: click.Context) -> Iterator[str]:
     command = context.command
     usage = " ".join(command.collect_usage_pieces(context))
-    yield f"`{context.info_name} {usage}`"
+    yield f"`{context.command_path} {usage}`"
     for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
         yield ""
         if paragraph.lstrip().startswith("\b"):
