@@ -55,11 +55,11 @@ def audit(ctx: click.Context, /, data: Path, output: Path, json_file: Path | Non
       rstpm-edge audit photos/good --most 20 -o bracket.png --json bracket.json
     """
     with training_packages():
-        from rstpm_edge.training.audit import audit as module
-        from rstpm_edge.training.audit import contact_sheet as sheet
+        from rstpm_edge.training.audit import audit as audit_module
+        from rstpm_edge.training.audit import contact_sheet
     _check_outputs(data, output, json_file)
     with show_progress() as report:
-        found = module.audit(
+        found = audit_module.audit(
             data,
             most=options["most"],
             size=parse_size(options["size"]),
@@ -72,7 +72,7 @@ def audit(ctx: click.Context, /, data: Path, output: Path, json_file: Path | Non
     if json_file:
         write_json(json_file, to_json(found))
     if found.named:
-        write_bytes(output, sheet.encode_sheet(found, output.suffix.lower()))
+        write_bytes(output, contact_sheet.encode_sheet(found, output.suffix.lower()))
         say(
             f"Look at {output}, move what is bad out of {found.folder}, and then: rstpm-edge train {data}"
             if found.suspicious

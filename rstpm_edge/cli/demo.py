@@ -40,7 +40,7 @@ def demo(ctx: click.Context, data: Path | None, output: Path, max_minutes: float
         from rstpm_edge.training.demo import part
         from rstpm_edge.training.export import export
         from rstpm_edge.training.learning import options as options_module
-        from rstpm_edge.training.learning import train as module
+        from rstpm_edge.training.learning import train as train_module
     make_folder(output)
     model = output / "model.onnx"
     with show_progress() as display:
@@ -55,7 +55,7 @@ def demo(ctx: click.Context, data: Path | None, output: Path, max_minutes: float
             say(sentence)
         say(f"Training on the good images of {data} …")
         options = options_module.TrainingOptions(max_minutes=max_minutes, seed=seed)
-        run = module.train(data, options, folder=_fresh(output / "run"), report=whole)
+        run = train_module.train(data, options, folder=_fresh(output / "run"), report=whole)
         display.pause()
         say_run(run)
         whole.exporting(0, 1)

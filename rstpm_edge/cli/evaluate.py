@@ -80,7 +80,7 @@ def evaluate(
     """
     with training_packages():
         from rstpm_edge.training.data import images
-        from rstpm_edge.training.evaluation import evaluate as module
+        from rstpm_edge.training.evaluation import evaluate as evaluate_module
         from rstpm_edge.training.evaluation import predict
         from rstpm_edge.training.report import html
     write_report = html.write_report if report_file else None
@@ -105,7 +105,7 @@ def evaluate(
         except images.MissingMasks as error:
             more = "Add them, or go on without them in the pixel metrics: --skip-unmasked."
             raise DatasetError(f"{error} {more}") from error
-        result = module.evaluate_predictions(
+        result = evaluate_module.evaluate_predictions(
             predictions, progress=lambda done, total: display(Progress("measuring", done, total))
         )
         display.pause()

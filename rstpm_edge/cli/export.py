@@ -66,7 +66,7 @@ def export(
     check_no_picture("-o", output)
     check_writable(output)
     with training_packages():
-        from rstpm_edge.training.export import export as module
+        from rstpm_edge.training.export import export as export_module
         from rstpm_edge.training.learning import run_folder
         from rstpm_edge.training.quantization import acceptance, reduced_precision
     reduction = reduced_precision.Reduction(
@@ -77,7 +77,7 @@ def export(
     )
     run = run or run_folder.newest_run()
     with show_progress(reduced_precision.PLANS.get(reduction.precision)) as report:
-        found = module.export(
+        found = export_module.export(
             run,
             output,
             fused=fused,

@@ -84,7 +84,7 @@ def train(ctx: click.Context, /, data: Path | None, **options: Any) -> None:
         from rstpm_edge.training.data import images
         from rstpm_edge.training.learning import machine as machine_module
         from rstpm_edge.training.learning import options as options_module
-        from rstpm_edge.training.learning import train as module
+        from rstpm_edge.training.learning import train as train_module
         from rstpm_edge.training.model import preset_overrides, presets
     machine = machine_module.Machine(options["device"], options["precision"], options["processes"])
     with show_progress() as report:
@@ -92,7 +92,7 @@ def train(ctx: click.Context, /, data: Path | None, **options: Any) -> None:
             if data is not None:
                 raise UsageError("Give either DATA or --resume RUN: a run knows its data.")
             _refuse_others(ctx)
-            run = module.resume(options["resume"], machine, report=report)
+            run = train_module.resume(options["resume"], machine, report=report)
         elif data is None:
             raise UsageError("Give DATA, a folder of good images, or --resume RUN.")
         else:
@@ -120,7 +120,7 @@ def train(ctx: click.Context, /, data: Path | None, **options: Any) -> None:
                 weights=parse_weights(options["weights"]),
                 **chosen,
             )
-            run = module.train(data, parsed, machine, report=report)
+            run = train_module.train(data, parsed, machine, report=report)
     if machine_module.is_first_process():
         say_run(run)
         for sentence in images.about_training_folder(data) if data is not None else ():
@@ -143,9 +143,8 @@ def _refuse_others(ctx: click.Context) -> None:
 def say_run(run: Path) -> None:
     """What the quality manager asks: how often will it reject a good part, and how do you know?"""
     with training_packages():
-        from rstpm_edge.training.learning import convergence
-        from rstpm_edge.training.learning import run_folder as module
-    summary, config = module.load_summary(run), module.load_config(run)
+        from rstpm_edge.training.learning import convergence, run_folder
+    summary, config = run_folder.load_summary(run), run_folder.load_config(run)
     calibration, held = summary.calibration, len(config.holdout)
     epochs = "one epoch" if summary.epochs == 1 else f"{summary.epochs} epochs"
     say(

@@ -23,8 +23,7 @@ def read_image(path: str | os.PathLike[str], *, channels: Channels = "rgb", bits
 
     As `read_stored`, but 16-bit values are scaled from 0 to 2^`bits` - 1 to 0…255: see `preprocess.eight_bits`.
     """
-    image, name = read_stored(path), str(path)
-    return to_rgb(image, "bgr", name, bits) if channels == "rgb" else eight_bits(image, name, bits)
+    return decode_image(read_encoded(path), str(path), channels=channels, bits=bits)
 
 
 def read_stored(path: str | os.PathLike[str]) -> NDArray[Any]:

@@ -161,7 +161,9 @@ def evaluate(
     skip_unmasked: bool = False,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
-    """Run `model` over the test images of `data` (MVTec AD layout) and measure; see `predict` and `measure`.
+    """Run `model` over the test images of `data` (MVTec AD layout) and measure.
+
+    See `predict` and `evaluate_predictions`.
 
     Raises DatasetError, ImageError, ModelError and ProviderError.
     """
