@@ -504,6 +504,7 @@ bool is_whole_ac_scan(rstpm::ProgressiveComponent& component, const py::buffer& 
 
 PYBIND11_MODULE(_native, module) {
     module.doc() = "Kernels; use rstpm_edge.postprocess and rstpm_edge.image.";
+    module.attr("INTERFACE") = 1;  // goes up with any change of rstpm_edge/_native.pyi; native.py compares it
     module.def("available_kernels", &available_kernels);
     module.def("default_kernel", &default_kernel);
     module.def("resize", &resize, py::arg("image"), py::arg("out"), py::arg("bgr"), py::arg("threads") = 1,

@@ -4,6 +4,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+INTERFACE: int  # goes up with any change of this file, in csrc/bindings.cpp and native.py
+
 def available_kernels() -> tuple[str, ...]: ...
 def default_kernel() -> str: ...
 def resize(

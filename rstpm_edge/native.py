@@ -1,4 +1,4 @@
-"""The C++ extension, or a clear word where it is missing, and the kernels that it has for this processor."""
+"""The C++ extension, or a clear word where it is missing or stale, and the kernels that it has for this processor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from rstpm_edge.errors import UsageError
 try:
     from rstpm_edge import _native
 except ImportError as error:
-    raise ImportError("the C++ extension of rstpm_edge is not built: run `pip install .` (or `make build`)") from error
+    raise ImportError(
+        "The C++ extension of rstpm_edge is not built: run `pip install .` (or `make build`)", name="rstpm_edge._native"
+    ) from error
+
+_INTERFACE = 1  # of csrc/bindings.cpp, as this package calls it
+if getattr(_native, "INTERFACE", 0) != _INTERFACE:
+    raise ImportError(
+        "The C++ extension of rstpm_edge was built from other sources than the package: run `make build`, or install "
+        "rstpm-edge again",
+        name=_native.__name__,
+    )
 
 __all__ = ["Kernels", "_native", "kernels"]
 

@@ -37,6 +37,8 @@ def sentence(error: BaseException) -> str:
     how = f"Set {VARIABLE}=1 to see where"
     if isinstance(error, MemoryError) or getattr(error, "errno", None) in EXHAUSTED:
         return f"Memory or open files ran out ({what}): give smaller images, or stop other programs. {how}."
+    if isinstance(error, ImportError) and error.name == "rstpm_edge._native":
+        return f"{error}. {how}."
     if isinstance(error, ImportError):
         return f"The installation is damaged ({what}): install rstpm-edge anew into an empty environment. {how}."
     return f"Something went wrong that should not ({what}). {how}, and report that: it is a fault of rstpm-edge."

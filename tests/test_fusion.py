@@ -472,4 +472,4 @@ def test_a_missing_extension_says_what_to_do() -> None:
     code = "import sys; sys.modules['rstpm_edge._native'] = None; import rstpm_edge.postprocess.fusion"
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert child.returncode == 1
-    assert "ImportError: the C++ extension of rstpm_edge is not built: run `pip install .`" in child.stderr
+    assert "ImportError: The C++ extension of rstpm_edge is not built: run `pip install .`" in child.stderr

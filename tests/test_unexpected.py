@@ -202,6 +202,18 @@ def test_a_broken_installation(model: Path, photos: Path, name: str, statement: 
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("change", ["_native.INTERFACE = 0", "del _native.INTERFACE"])
+def test_an_extension_that_is_not_of_this_package(photos: Path, change: str) -> None:
+    """As after a pull without a build: `_native` lacks what is called, or takes other arguments."""
+    code = f"from rstpm_edge import _native\n{change}"
+    result = program("infer", photos, "--model", "model.onnx", code=code)
+    assert result.returncode == 70
+    assert result.stderr == (
+        "Error: The C++ extension of rstpm_edge was built from other sources than the package: run `make build`, or "
+        "install rstpm-edge again. Set RSTPM_EDGE_TRACEBACK=1 to see where.\n"
+    )
+
+
 def test_python_m_is_the_program(model: Path, photos: Path) -> None:
     assert program("--version").stdout.startswith("rstpm-edge, version ")
     assert program("infer", photos, "--model", model).returncode == 1
