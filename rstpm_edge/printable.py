@@ -16,7 +16,8 @@ _PARAMETER = re.compile(rf"(?is)({_NAME}{_EQUALS})(?:(?!&[\w.%-]+=).)*")
 _SCHEME = r"[a-z][a-z0-9+.-]*(?::/+|//)"  # also where the colon was forgotten
 _ADDRESS = re.compile(rf"(?is)\s*({_SCHEME})(.*)")
 _ENCODED_ADDRESS = re.compile(r"(?is)((?:%3a)(?:%2f)+[^&]*?)(?:%3a|:)[^&]*(%40|@)")
-_ADDRESS_IN_TEXT = re.compile(rf"(?i)\b{_SCHEME}(?:[^\n]*@)?\S*")  # to the last @: a password may hold spaces
+# In a sentence: to the last @, since a password may hold spaces; without the quote and the mark that may follow it.
+_ADDRESS_IN_TEXT = re.compile(rf"""(?i)\b{_SCHEME}(?:[^\n]*@)?\S*?(?=['")\]]?[.,:;!?]?(?:\s|\Z))""")
 # In a GStreamer pipeline: NAME=VALUE, where VALUE may have a type in front, quotes and backslashes.
 _VALUE = r"""(?:\(\w+\)\s*)?(?:"(?:[^"\\]|\\.)*(?:"|\Z)|'(?:[^'\\]|\\.)*(?:'|\Z)|\\.|[^\s"'])+"""
 _PROPERTY = re.compile(rf"(?s)([\w.-]+)(\s*=\s*)({_VALUE})")

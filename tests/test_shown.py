@@ -213,6 +213,15 @@ def test_no_password_is_shown_in_a_sentence(password: str) -> None:
         assert shown.startswith("Cannot open ")
 
 
+@pytest.mark.parametrize("end", [":", ".", ",", ";", "'", "'.", ")", ""])
+def test_a_sentence_keeps_what_follows_a_hidden_parameter(end: str) -> None:
+    sentence = f"Cannot open http://camera/video?channel=1&token=Zq9{end} There is no answer."
+    shown = f"Cannot open http://camera/video?channel=1&token=***{end} There is no answer."
+    assert without_passwords(sentence) == shown
+    assert without_passwords(shown) == shown  # a source was hidden before the sentence about it is
+    assert without_passwords(f"It is http://camera/video?token=Zq9{end}") == f"It is http://camera/video?token=***{end}"
+
+
 def test_what_is_no_secret_stays() -> None:
     for source in (
         "camera:0,format=MJPG,size=1920x1080,fps=30",
