@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -182,6 +183,41 @@ def test_the_queue_is_bounded_and_the_inspection_does_not_wait(
         assert publisher.lost == 15
         assert reports[1:] == [f"10 messages wait for the MQTT broker 127.0.0.1:{port}; further ones are lost."]
     assert publisher.lost == 25
+
+
+class Slow(int):
+    """A count in the middle of whose change another thread gets its turn."""
+
+    def __add__(self, other: int) -> Slow:
+        time.sleep(0.0005)
+        return Slow(int(self) + other)
+
+    def __sub__(self, other: int) -> Slow:
+        time.sleep(0.0005)
+        return Slow(int(self) - other)
+
+
+def test_messages_of_several_threads_are_all_counted(reports: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mqtt, "GOODBYE", 0)
+    with Mqtt(parse_broker(f"mqtt://127.0.0.1:{free_port()}/t"), report=reports.append) as publisher:
+        publisher._unanswered._number = Slow()
+
+        def source() -> None:  # is lost, and is back: its thread, not that of the inspection
+            for number in range(25):
+                publisher.tell_source(bool(number % 2))
+
+        def broker() -> None:
+            for number in range(25):
+                publisher._on_publish(None, None, number, None, None)
+
+        threads = [threading.Thread(target=one) for one in (source, source, source, source, broker, broker)]
+        for thread in threads:
+            thread.start()
+        for _ in range(25):
+            publisher.tell(BAD)
+        for thread in threads:
+            thread.join()
+    assert publisher.lost == (1 + 4 - 2) * 25
 
 
 def test_lost_messages_are_in_the_summary(run: Any, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,11 @@
 """Verdicts over MQTT, with paho-mqtt (the extra `mqtt`)."""
 
 import json
+import math
 import os
 import queue
 import ssl
 import threading
-import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -85,14 +85,45 @@ def parse_broker(url: str, *, password_file: Path | None = None, ca: Path | None
     return Broker(host, port or (8883 if tls else 1883), topic, tls, user, password, ca)
 
 
+class _Unanswered:
+    """How many messages the broker has not acknowledged yet, those that still wait for it included.
+
+    Counted from the threads of the inspection, of a source that tells of itself, and of paho.
+    """
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._changed = threading.Condition()
+
+    def add(self, most: float = math.inf) -> bool:
+        """Count one more; False, and nothing counted, where there are `most`."""
+        with self._changed:
+            if self._number >= most:
+                return False
+            self._number += 1
+        return True
+
+    def remove(self) -> None:
+        """Count one less."""
+        with self._changed:
+            self._number -= 1
+            self._changed.notify_all()
+
+    def wait(self, seconds: float) -> int:
+        """Wait until there is none, but no longer; how many there are then."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._number <= 0, seconds)
+            return self._number
+
+
 class Mqtt:
     """Publishes verdicts at QoS 1, beside the inspection, which never waits for the broker.
 
     TOPIC/verdict gets each verdict's JSON. TOPIC/status is retained: "online"; "no source" while the camera or folder
     is lost; and "offline" when the inspection ends or, as last will, when the broker has not heard of it for some
-    seconds. While the broker is away, up to
-    1000 messages wait; further ones are lost and counted in `lost`. `report` is called, also from another thread,
-    with a sentence when the broker cannot be reached, refuses, is lost, or is back.
+    seconds. While the broker is away, up to 1000 messages wait; further ones are lost and counted in `lost`. `report`
+    is called, also from another thread, with a sentence when the broker cannot be reached, refuses, is lost, or is
+    back.
 
     Leaving the context waits for up to five seconds until all is delivered. Raises UsageError without paho-mqtt,
     and for a certificate that cannot be read.
@@ -109,9 +140,7 @@ class Mqtt:
         self._report = report
         self._in_trouble = self._full = self._closed = False
         self._status = "online"
-        self._queued = 0  # with a lock, since a source tells of itself from a thread of its own
-        self._lock = threading.Lock()
-        self._delivered = 0  # without one: paho holds its own while it calls back
+        self._unanswered = _Unanswered()
         self._queue: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()  # the topic's last part, and the message
         self._ready = threading.Event()  # connected, and what was on its way when the connection broke is sent again
         self._window = threading.Semaphore(WINDOW)
@@ -148,11 +177,9 @@ class Mqtt:
         self._enqueue("status", self._status)
 
     def _enqueue(self, topic: str, message: str) -> bool:
-        with self._lock:
-            if self._queued - self._delivered >= QUEUE:
-                return False
-            self._queued += 1
-            self._queue.put((topic, message))
+        if not self._unanswered.add(QUEUE):
+            return False
+        self._queue.put((topic, message))
         return True
 
     def __enter__(self) -> "Mqtt":
@@ -162,12 +189,11 @@ class Mqtt:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         hurry = kind is not None and not issubclass(kind, Exception)
-        self._wait(0 if hurry else GOODBYE)
-        self.lost += self._queued - self._delivered
+        self.lost += self._unanswered.wait(0 if hurry else GOODBYE)
         if self._ready.is_set():
-            self._queued += 1
+            self._unanswered.add()
             self._client.publish(f"{self._broker.topic}/status", "offline", qos=1, retain=True)
-            self._wait(0 if hurry else 1)
+            self._unanswered.wait(0 if hurry else 1)
         self._closed = True
         for release in (self._ready.set, self._window.release, lambda: self._queue.put(("", ""))):
             release()  # whatever the thread waits for
@@ -175,12 +201,6 @@ class Mqtt:
         self._client.on_disconnect = None
         self._client.disconnect()
         self._client.loop_stop()
-
-    def _wait(self, seconds: float) -> None:
-        """Wait until everything is delivered, but no longer."""
-        deadline = time.monotonic() + seconds
-        while self._delivered < self._queued and time.monotonic() < deadline:
-            time.sleep(0.01)
 
     def _send_all(self) -> None:
         # Handed to paho only now: what it gets while it connects may overtake what it got before.
@@ -219,7 +239,7 @@ class Mqtt:
                 self._ready.set()
             self._greetings.remove(mid)
         else:
-            self._delivered += 1
+            self._unanswered.remove()
             self._window.release()
 
     def _trouble(self, what: str) -> None:
