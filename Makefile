@@ -69,7 +69,7 @@ pytest: install
 test-fused: install
 	@test -n '$(ONNXRUNTIME_ROOT)' || { echo 'name the folder that has include/ and lib/ of ONNX Runtime:' \
 	  'make test-fused ONNXRUNTIME_ROOT=/usr, after apt install libonnxruntime-dev' >&2; exit 2; }
-	ONNXRUNTIME_ROOT='$(abspath $(ONNXRUNTIME_ROOT))' $(BIN)/python -m pytest tests/test_fused_programs.py
+	ONNXRUNTIME_ROOT='$(abspath $(ONNXRUNTIME_ROOT))' $(BIN)/python -m pytest tests/examples/test_fused.py
 
 # The C library's tests with AddressSanitizer and UndefinedBehaviorSanitizer.
 SANITIZE ?= address,undefined
@@ -81,7 +81,7 @@ sanitize: install
 # The HTML report and the page of `rstpm-edge roi` in a headless Chromium, which not every machine has.
 test-browser: install
 	@command -v chromedriver >/dev/null || { echo 'No chromedriver here: apt install chromium chromium-driver'; exit 1; }
-	RSTPM_EDGE_NO_SKIPS=1 $(BIN)/python -m pytest -m browser tests/test_report_browser.py tests/test_roi_browser.py
+	RSTPM_EDGE_NO_SKIPS=1 $(BIN)/python -m pytest -m browser tests/training/report/test_browser.py tests/outputs/test_roi_page.py
 
 test-mqtt: install
 	$(BIN)/python -m pytest -m mosquitto

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ast
-import fcntl
 import os
 import struct
 import zlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 from bundles import Bundle, ModelFactory, make_bundle, write_model
 from numpy.typing import NDArray
+from once import once
 from workplace import Workplace, fill_workplace
 
 from rstpm_edge.detector import Detector
@@ -146,21 +146,6 @@ def huge_png() -> bytes:
     """The start of a PNG file that claims 60000×60000 pixels."""
     header = b"IHDR" + struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
-
-
-def once(factory: pytest.TempPathFactory, name: str, fill: Callable[[Path], None]) -> Path:
-    """A folder that `fill` fills, once a session, even when pytest-xdist runs several processes."""
-    base = factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        base = base.parent  # the one that the processes share
-    folder, done = base / name, base / f"{name}.done"
-    with open(base / f"{name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not done.exists():
-            folder.mkdir()  # fails where a process before has failed
-            fill(folder)
-            done.touch()
-    return folder
 
 
 @pytest.fixture(scope="session")

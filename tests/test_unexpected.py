@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkout import ROOT
 from click.testing import CliRunner
 from workplace import command_line
 
@@ -19,8 +20,6 @@ from rstpm_edge import unexpected
 from rstpm_edge.cli.main import main
 from rstpm_edge.detector import Detector
 from rstpm_edge.outputs.command import OnAnomaly
-
-ROOT = Path(__file__).parent.parent
 
 
 def deep() -> None:

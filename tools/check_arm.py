@@ -32,11 +32,11 @@ from rstpm_edge.image.listing import find_images
 
 KERNEL = "neon"
 TESTS = (
-    "test_fusion.py",
-    "test_scoring.py",
-    "test_score_vectors.py",
-    "test_resize.py",
-    "test_image.py",
+    "postprocess/test_fusion.py",
+    "postprocess/test_scoring.py",
+    "postprocess/test_score_vectors.py",
+    "image/test_resize.py",
+    "image/test_image.py",
     "test_detector.py",
 )
 PACKAGES = ("pip", "pytest>=8", "hypothesis>=6.100", "onnx>=1.17")

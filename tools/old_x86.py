@@ -1,6 +1,6 @@
 """Runs a command as on an x86 processor without dot products of 8-bit integers (VNNI), at full speed.
 
-    python tools/old_x86.py .venv/bin/python -m pytest -q -n 0 tests/test_reduced.py
+    python tools/old_x86.py .venv/bin/python -m pytest -q -n 0 tests/training/quantization
     OLD_X86=sse4 python tools/old_x86.py rstpm-edge bench --model int8.onnx --provider openvino
 
 The processor is one of 2013, with AVX2. With OLD_X86=avx512 it has AVX-512, too, as of 2017; with OLD_X86=sse4 it has

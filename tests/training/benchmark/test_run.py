@@ -1,0 +1,538 @@
+"""Benchmarks: every category and seed once, whatever interrupts them, and tables that say what was found."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from layouts import MINIATURES, mvtec, put_good
+from quick_benchmark import TINY, Trainings, export_in_no_time, plan_for, train_in_no_time
+from workplace import command_line, document
+
+from rstpm_edge.cli.benchmark import parse_seeds
+from rstpm_edge.errors import OutputError, TrainingError, UsageError, WeightsError
+from rstpm_edge.progress import Progress
+from rstpm_edge.training.benchmark import results
+from rstpm_edge.training.benchmark import run as benchmark
+from rstpm_edge.training.benchmark.plan import BenchmarkPlan
+from rstpm_edge.training.benchmark.results import (
+    COLUMNS,
+    PAIRS,
+    RunResult,
+    load_result,
+    mean_over_categories,
+    save_result,
+    spread,
+)
+from rstpm_edge.training.benchmark.run import chosen_images, run_benchmark
+from rstpm_edge.training.data.datasets import load_categories
+from rstpm_edge.training.learning.machine import Machine
+from rstpm_edge.training.learning.run_folder import load_config
+from rstpm_edge.training.learning.train import train
+from rstpm_edge.training.model.preset_overrides import override
+from rstpm_edge.training.model.presets import EDGE, PAPER
+
+CPU = Machine("cpu", precision="32-true")
+
+
+def files_of(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def quick_export(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The runs that were exported."""
+    return export_in_no_time(monkeypatch)
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch, quick_export: list[Path]) -> Trainings:
+    return train_in_no_time(monkeypatch)
+
+
+def spy(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Any]:
+    """What `train` or `resume` of the benchmark is given first, call by call."""
+    seen: list[Any] = []
+    original = getattr(benchmark, name)
+
+    def record(first: Any, *rest: Any, **words: Any) -> Any:
+        seen.append(first)
+        return original(first, *rest, **words)
+
+    monkeypatch.setattr(benchmark, name, record)
+    return seen
+
+
+# The whole way
+
+
+def test_a_benchmark_as_a_user_types_it(tmp_path: Path, quick_export: list[Path]) -> None:
+    root, output = mvtec(tmp_path / "data", "bottle"), tmp_path / "out"
+    arguments = ["benchmark", root, "--seeds", 2, "--output", output, "--set", "student2_widths=32,16,16", *TINY]
+    first = command_line(*arguments)
+    assert first.exit_code == 0, first.stderr
+    assert "bottle, seed 0 (1 of 2)" in first.stderr
+    assert "bottle, seed 1 (2 of 2)" in first.stderr
+    found = [document(output / "results" / "bottle" / f"seed_{seed}.json") for seed in (0, 1)]
+    assert files_of(output) == {  # what was needed on the way is gone
+        "settings.json",
+        "benchmark.json",
+        "benchmark.md",
+        "results/bottle/seed_0.json",
+        "results/bottle/seed_1.json",
+    }
+    values = [result["evaluation"]["both"]["image_auroc"] for result in found]
+    cell = f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
+    (line,) = [line for line in first.stdout.splitlines() if line.startswith("bottle")]
+    assert line.split()[1:4] == cell.split()
+    assert f"| bottle | {cell} |" in (output / "benchmark.md").read_text()
+    written = document(output / "benchmark.json")
+    assert written["categories"]["bottle"]["both"]["image_auroc"]["values"] == values
+    assert written["settings"]["preset"]["student2_widths"] == [32, 16, 16]
+    assert written["settings"]["preset"]["epochs"] == 1
+    assert written["failures"] == []
+
+    again = command_line(*arguments)
+    assert again.exit_code == 0
+    assert again.stdout == first.stdout
+    assert again.stderr == ""  # nothing was left to do
+
+
+@pytest.mark.parametrize("dataset", MINIATURES)
+def test_every_layout_is_learned_from_its_good_training_images_alone(
+    tmp_path: Path, dataset: str, quick_export: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = MINIATURES[dataset](tmp_path / "data")
+    category = load_categories(root, dataset)[-1]
+    learned = spy(monkeypatch, "train")
+    plan = plan_for(root, dataset=dataset, keep=True)
+    found = run_benchmark(plan, [category], tmp_path / "out", CPU)
+    assert learned == [list(category.train)]
+    assert not set(learned[0]) & {image.path for image in category.test}
+    (result,) = found.results
+    assert (result.images, result.test_images) == (len(category.train), len(category.test))
+    assert result.split == category.split
+    assert result.metric("both", "image_auroc") == 1  # the stand-in finds the spot, and masks are where it is
+    assert result.metric("both", "pixel_auroc") > 0.9
+    config = load_config(quick_export[0])
+    assert {photo.name for photo in (*config.train, *config.holdout)} == {path.name for path in category.train}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dataset", MINIATURES)
+def test_every_layout_to_the_end(tmp_path: Path, dataset: str) -> None:
+    root, output = MINIATURES[dataset](tmp_path / "data"), tmp_path / "out"
+    name = load_categories(root, dataset)[0].name
+    options = ["--dataset", dataset, "--categories", name, "--seeds", "0,", "--output", output]
+    result = command_line("benchmark", root, *options, *TINY)
+    assert result.exit_code == 0, result.stderr
+    found = load_result(output / "results" / name / "seed_0.json", name, 0)
+    assert found
+    assert set(found.evaluation["maps"]) == {f"{pair}_{s}" for pair in ("stpm", "recon") for s in EDGE.strides}
+    assert found.metric("both", "pixel_auroc") is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("teacher2", ["resnet50", "resnet34"])
+def test_the_papers_preset_to_the_end(tmp_path: Path, teacher2: str) -> None:
+    root, output = mvtec(tmp_path / "data", "bottle"), tmp_path / "out"
+    weights = ["--weights", "resnet18=random", "--weights", f"{teacher2}=random"]
+    changed = [] if teacher2 == PAPER.teacher2 else ["--set", f"teacher2={teacher2}", "--set", "attention=false"]
+    options = ["--dataset", "mvtec", "--preset", "paper", *weights, *changed, "--seeds", "0,", "--output", output]
+    result = command_line("benchmark", root, *options, *TINY, "--keep")
+    assert result.exit_code == 0, result.stderr
+    found = document(output / "results" / "bottle" / "seed_0.json")
+    assert set(found["evaluation"]["maps"]) == {f"{pair}_{s}" for pair in ("stpm", "recon") for s in (4, 8, 16)}
+    preset = load_config(output / "runs" / "bottle" / "seed_0").preset
+    assert (preset.optimizer, preset.learning_rate, preset.fusion, preset.batch_size) == ("sgd", 0.4, "paper", 32)
+    graph = onnx.load(output / "models" / "bottle" / "seed_0.onnx").graph
+    assert any(node.op_type == "Sigmoid" for node in graph.node) == preset.attention
+
+
+# Interrupted
+
+
+class Stop:
+    """A report that stops the training, as Ctrl-C would, in its second epoch."""
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.stage == "students" and progress.done == 2:  # one batch is an epoch here
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_benchmark_goes_on_in_the_middle_of_a_training(
+    tmp_path: Path, quick_export: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, output = mvtec(tmp_path / "data"), tmp_path / "out"
+    categories, plan = load_categories(root, "mvtec"), plan_for(root, epochs=3)
+    run_benchmark(plan, categories[:1], output, CPU)
+    with pytest.raises(KeyboardInterrupt):
+        run_benchmark(plan, categories, output, CPU, report=Stop())
+    assert "runs/cable/seed_0/checkpoint.safetensors" in files_of(output)
+    resumed = spy(monkeypatch, "resume")
+    monkeypatch.setattr(benchmark, "train", None)  # nothing starts anew
+    lines: list[str] = []
+    found = run_benchmark(plan, categories, output, CPU, say=lines.append)
+    assert resumed == [output / "runs" / "cable" / "seed_0"]
+    assert lines == ["cable, seed 0 (2 of 2)"]
+    assert [(result.category, result.epochs) for result in found.results] == [("bottle", 3), ("cable", 3)]
+    assert not (output / "runs").exists()
+    assert not (output / "models").exists()
+
+
+@pytest.mark.parametrize("spoil", ["config", "checkpoint", "images"])
+def test_a_training_that_cannot_go_on_starts_anew(
+    tmp_path: Path, quick_export: list[Path], monkeypatch: pytest.MonkeyPatch, spoil: str
+) -> None:
+    root, output = mvtec(tmp_path / "data", "bottle"), tmp_path / "out"
+    (category,), plan = load_categories(root, "mvtec"), plan_for(root, epochs=2)
+    with pytest.raises(KeyboardInterrupt):
+        run_benchmark(plan, [category], output, CPU, report=Stop())
+    run = output / "runs" / "bottle" / "seed_0"
+    if spoil in ("config", "checkpoint"):
+        path = run / {"config": "config.json", "checkpoint": "checkpoint.safetensors"}[spoil]
+        path.write_bytes(path.read_bytes()[:50])
+    else:
+        put_good(root / "bottle" / "train" / "good" / "another.png")
+        (category,) = load_categories(root, "mvtec")
+    started = spy(monkeypatch, "train")
+    (result,) = run_benchmark(plan, [category], output, CPU).results
+    assert len(started) == 1
+    assert (result.epochs, result.images) == (2, len(category.train))
+
+
+def test_more_seeds_and_categories_train_only_what_is_new(tmp_path: Path, trainings: Trainings) -> None:
+    root, output = mvtec(tmp_path / "data"), tmp_path / "out"
+    categories = load_categories(root, "mvtec")
+    run_benchmark(plan_for(root), categories[:1], output)
+    lines: list[str] = []
+    found = run_benchmark(plan_for(root, seeds=(0, 4)), categories, output, say=lines.append)
+    assert lines == ["cable, seed 0 (2 of 4)", "bottle, seed 4 (3 of 4)", "cable, seed 4 (4 of 4)"]
+    assert [(result.category, result.seed) for result in found.results] == [
+        ("bottle", 0),
+        ("bottle", 4),
+        ("cable", 0),
+        ("cable", 4),
+    ]
+    assert [seed for _, seed, _ in trainings] == [0, 0, 4, 4]
+
+
+def test_tables_are_there_after_each_result(tmp_path: Path, trainings: Trainings) -> None:
+    root, output = mvtec(tmp_path / "data"), tmp_path / "out"
+    counts = []
+
+    def say(line: str) -> None:
+        path = output / "benchmark.json"
+        counts.append(len(document(path)["categories"]) if path.exists() else 0)
+
+    run_benchmark(plan_for(root), load_categories(root, "mvtec"), output, say=say)
+    assert counts == [0, 1]
+    assert len(document(output / "benchmark.json")["categories"]) == 2
+
+
+def test_what_is_left_out_is_told(tmp_path: Path, trainings: Trainings) -> None:
+    root, said = mvtec(tmp_path / "data", "bottle"), list[str]()
+    good = root / "bottle" / "train" / "good"
+    (good / "notes.txt").touch()
+    run_benchmark(plan_for(root), load_categories(root, "mvtec"), tmp_path / "out", say=said.append)
+    taken = len(list(good.iterdir())) - 1
+    assert said[0] == f"Took {taken} of {taken + 1} files in {good}: left out 1 no image (notes.txt)."
+
+
+def test_kept_runs_and_models(tmp_path: Path, trainings: Trainings) -> None:
+    root, output = mvtec(tmp_path / "data", "bottle"), tmp_path / "out"
+    run_benchmark(plan_for(root, keep=True), load_categories(root, "mvtec"), output)
+    assert {"runs/bottle/seed_0/summary.json", "models/bottle/seed_0.onnx"} <= files_of(output)
+
+
+def test_reports_of_each_result(tmp_path: Path, trainings: Trainings) -> None:
+    root, output = MINIATURES["visa"](tmp_path / "data"), tmp_path / "out"
+    plan = plan_for(root, dataset="visa", reports=True)
+    run_benchmark(plan, load_categories(root, "visa"), output)
+    for name in ("candle", "pcb1"):
+        page = (output / "reports" / name / "seed_0.html").read_text()
+        assert f"{name}" in page
+        assert "Data/Images/Anomaly/000.JPG" in page
+    said: list[str] = []
+    page = output / "reports" / "pcb1" / "seed_0.html"
+    page.unlink()
+    run_benchmark(plan, load_categories(root, "visa"), output, say=said.append)
+    result = output / "results" / "pcb1" / "seed_0.json"
+    assert said == [f"pcb1, seed 0 was finished without {page}: remove {result} to have it done again."]
+
+
+# What goes wrong
+
+
+def test_a_training_that_fails_does_not_stop_the_others(
+    tmp_path: Path, trainings: Trainings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, output = mvtec(tmp_path / "data"), tmp_path / "out"
+    quick = benchmark.train
+
+    def train(files: list[Path], *rest: Any, folder: Path, **words: Any) -> Path:
+        if "bottle" in folder.parts:
+            raise TrainingError("The loss is not finite in epoch 2.")
+        return quick(files, *rest, folder=folder, **words)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(benchmark, "train", train)
+    result = command_line("benchmark", root, "--seeds", "0,", "--output", output, *TINY)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == (
+        "Error: 1 training failed; bottle, seed 0: The loss is not finite in epoch 2."
+    )
+    assert "mean of 1" in result.stdout
+    assert [failure["category"] for failure in document(output / "benchmark.json")["failures"]] == ["bottle"]
+    monkeypatch.setattr(benchmark, "train", quick)
+    assert command_line("benchmark", root, "--seeds", "0,", "--output", output, *TINY).exit_code == 0
+
+
+def test_a_full_disk_stops_everything(tmp_path: Path, trainings: Trainings, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = mvtec(tmp_path / "data")
+
+    def full(*arguments: Any, **words: Any) -> None:
+        raise OutputError("Cannot write x: No space left on device.")
+
+    monkeypatch.setattr(benchmark, "export", full)
+    with pytest.raises(OutputError):
+        run_benchmark(plan_for(root), load_categories(root, "mvtec"), tmp_path / "out")
+    assert len(trainings) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "is damaged ("),
+        ("[]", "is damaged ("),
+        ("{}", "is damaged ("),
+        ({"evaluation": {}}, "is damaged ('both')"),
+        ({"minutes": "long"}, "is damaged ("),
+        ({"images": 0}, "is damaged (its minutes or images are no numbers)"),
+        ({"seed": 1}, "is damaged (it is that of bottle, seed 1)"),
+        ({"both": {"image_auroc": 1.5}}, "is damaged (a figure is not between 0 and 1)"),
+        ({"both": {"surprise": 1.0}}, "is damaged ("),
+    ],
+)
+def test_a_damaged_result_is_named_before_any_work(
+    tmp_path: Path, trainings: Trainings, content: Any, says: str
+) -> None:
+    root, output = mvtec(tmp_path / "data"), tmp_path / "out"
+    categories = load_categories(root, "mvtec")
+    run_benchmark(plan_for(root), categories[:1], output)
+    path = output / "results" / "bottle" / "seed_0.json"
+    if isinstance(content, dict):
+        whole = document(path)
+        whole["evaluation"]["both"].update(content.pop("both", {}))
+        content = json.dumps({**whole, **content})
+    path.write_text(content)
+    with pytest.raises(TrainingError) as error:
+        run_benchmark(plan_for(root), categories, output)
+    assert str(error.value).startswith(f"The result {path} {says}")
+    assert str(error.value).endswith("delete it, and the next benchmark trains that one again.")
+    assert len(trainings) == 1
+    path.unlink()
+    assert len(run_benchmark(plan_for(root), categories, output).results) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"epochs": 2}, "preset.epochs 1 there, 2 here"),
+        ({"size": (64, 96)}, "width 64 there, 96 here"),
+        ({"max_images": 5}, "max_images None there, 5 here"),
+        ({"dataset": "folder"}, "dataset mvtec there, folder here"),
+        ({"weights": {"tf_efficientnet_lite0": "random"}}, "weights.tf_efficientnet_lite0 not set there, random here"),
+        (
+            {"preset": override(EDGE, {"fusion": "paper"})},
+            "preset.name edge there, edge (fusion=paper) here; preset.fusion normalized there, paper here",
+        ),
+    ],
+)
+def test_a_folder_of_other_settings(tmp_path: Path, trainings: Trainings, changes: dict[str, Any], says: str) -> None:
+    root, output = mvtec(tmp_path / "data", "bottle"), tmp_path / "out"
+    categories = load_categories(root, "mvtec")
+    run_benchmark(plan_for(root), categories, output)
+    with pytest.raises(UsageError) as error:
+        run_benchmark(plan_for(root, **changes), categories, output)
+    assert str(error.value) == f"{output} belongs to other settings ({says}); give another --output."
+    assert len(trainings) == 1
+
+
+@pytest.mark.parametrize("content", [None, "", "\udcff"])
+def test_a_folder_whose_settings_are_lost(tmp_path: Path, trainings: Trainings, content: str | None) -> None:
+    root, output = mvtec(tmp_path / "data", "bottle"), tmp_path / "out"
+    categories = load_categories(root, "mvtec")
+    run_benchmark(plan_for(root), categories, output)
+    settings = output / "settings.json"
+    settings.unlink()
+    if content is not None:
+        settings.write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(
+        UsageError, match=r"has results, but .*settings\.json cannot tell of what \(.*\); give another --output\.$"
+    ):
+        run_benchmark(plan_for(root), categories, output)
+
+
+def test_weights_are_told_apart_by_what_they_hold(tmp_path: Path, trainings: Trainings) -> None:
+    root, output = mvtec(tmp_path / "data", "bottle"), tmp_path / "out"
+    categories = load_categories(root, "mvtec")
+    first, moved = tmp_path / "first.pth", tmp_path / "moved.pth"
+    first.write_bytes(b"1")
+
+    def weights(path: Path) -> BenchmarkPlan:
+        return plan_for(root, weights={EDGE.teacher1: str(path)})
+
+    run_benchmark(weights(first), categories, output)
+    shutil.copy(first, moved)
+    run_benchmark(weights(moved), categories, output)
+    moved.write_bytes(b"2")
+    with pytest.raises(UsageError, match=r"weights\.tf_efficientnet_lite0 .* there, .* here"):
+        run_benchmark(weights(moved), categories, output)
+    with pytest.raises(WeightsError, match="Cannot read the weights"):
+        run_benchmark(weights(tmp_path / "none.pth"), categories, output)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--seeds", "x"], "--seeds is a number of seeds, or the seeds with commas between them, not 'x'."),
+        (["--seeds", "-1"], "--seeds is a number of seeds"),
+        (["--seeds", "0,,1"], "--seeds is a number of seeds"),
+        (["--seeds", ""], "--seeds is a number of seeds"),
+        (["--seeds", "0"], "--seeds must be from 1 to 1000, not 0; a seed alone is written 0,"),
+        (["--seeds", "1,1"], "--seeds are different numbers, at least one."),
+        (["--seeds", f"{1 << 64},"], "--seed must lie between"),
+        (["--max-images", "4"], "--max-images must be at least 5, not 4."),
+        (["--max-minutes", "0"], "--max-minutes must be positive"),
+        (["--epochs", "0"], "--epochs must be at least 1"),
+        (["--size", "100"], "The input size 100x100 does not work"),
+        (["--set", "fusion=sum"], "--set fusion takes one of normalized, paper"),
+        (["--weights", "resnet18=random"], "--weights names resnet18, but the teachers are"),
+        (["--preset", "best"], "There is no preset 'best'"),
+        (["--categories", "teapot"], "{root} has no category teapot; it has bottle, cable."),
+        (["--device", "abacus"], "Cannot train on 'abacus'"),
+        (["--weights", "tf_efficientnet_lite0=none.pth"], "Cannot read the weights none.pth"),
+    ],
+)
+def test_wrong_options(tmp_path: Path, options: list[str], says: str) -> None:
+    root = mvtec(tmp_path / "data")
+    result = command_line("benchmark", root, "--output", tmp_path / "out", "--size", 64, *options)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.splitlines()[-1].startswith(f"Error: {says.format(root=root)}")
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "out" / "results").exists()
+
+
+def test_an_output_that_is_a_file(tmp_path: Path) -> None:
+    root = mvtec(tmp_path / "data")
+    (tmp_path / "out").write_text("")
+    result = command_line("benchmark", root, "--output", tmp_path / "out", "--size", 64)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: Cannot create the folder {tmp_path / 'out'}: ")
+
+
+def test_settings_without_results_bind_nobody(tmp_path: Path, trainings: Trainings) -> None:
+    root, output = mvtec(tmp_path / "data", "bottle"), tmp_path / "out"
+    wrong = ["benchmark", root, "--output", output, "--set", "fusion=paper", "--device", "abacus", "--size", 64]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benchmark, "train", train)
+        assert command_line(*wrong).exit_code == 2
+    assert files_of(output) == {"settings.json"}
+    assert command_line("benchmark", root, "--output", output, *TINY).exit_code == 0
+
+
+# Seeds and images
+
+
+def test_seeds() -> None:
+    assert parse_seeds("3") == (0, 1, 2)
+    assert parse_seeds("1") == (0,)
+    assert parse_seeds("3,") == (3,)
+    assert parse_seeds("0, 7,2") == (0, 7, 2)
+
+
+def test_few_images_are_picked_by_the_seed_and_nested(tmp_path: Path) -> None:
+    files = [tmp_path / f"{i}.png" for i in range(50)]
+    few, more = chosen_images(files, 10, 0), chosen_images(files, 30, 0)
+    assert (len(few), len(more)) == (10, 30)
+    assert set(few) < set(more) < set(files)
+    assert few == sorted(few, key=files.index)
+    assert chosen_images(files, 10, 0) == few
+    assert chosen_images(files, 10, 1) != few
+    assert chosen_images(files, None, 0) == chosen_images(files, 50, 0) == chosen_images(files, 99, 0) == files
+
+
+def test_a_benchmark_on_few_images(tmp_path: Path, trainings: Trainings) -> None:
+    root = mvtec(tmp_path / "data", "bottle")
+    for i in range(100, 120):
+        put_good(root / "bottle" / "train" / "good" / f"{i}.png")
+    (category,) = load_categories(root, "mvtec")
+    found = run_benchmark(plan_for(root, max_images=5, seeds=(0, 1)), [category], tmp_path / "out")
+    assert [result.images for result in found.results] == [5, 5]
+    picked = [files for _, _, files in trainings]
+    assert picked == [chosen_images(category.train, 5, seed) for seed in (0, 1)]
+    assert picked[0] != picked[1]
+
+
+# Tables
+
+
+def made_up(category: str, seed: int, image: float, pixel: float | None = 0.5) -> RunResult:
+    row = {"image_auroc": image, "image_ap": 0.5, "image_f1": 0.5, "pixel_auroc": pixel, "pixel_ap": pixel}
+    evaluation = {pair: {**row, "aupro_30": pixel, "aupro_05": pixel} for pair in PAIRS}
+    return RunResult(category, seed, "train/good", 10, 4, 1, 2.0, evaluation)
+
+
+def test_means_and_spreads() -> None:
+    figures = {("a", 0): 0.9, ("a", 1): 0.8, ("b", 0): 0.5, ("b", 1): 0.7}
+    found = [made_up(category, seed, value) for (category, seed), value in figures.items()]
+    mean = mean_over_categories(found, "both", "image_auroc")
+    assert mean
+    by_seed = [(0.9 + 0.5) / 2, (0.8 + 0.7) / 2]
+    assert mean.values == pytest.approx(by_seed)
+    assert mean.mean == pytest.approx(np.mean(by_seed))
+    assert mean.std == pytest.approx(np.std(by_seed, ddof=1))
+    assert str(mean) == "0.725 ± 0.035"
+    one = spread([0.25])
+    assert (str(one), one and one.std) == ("0.250", None)
+    assert spread([]) is None
+
+
+def test_a_mean_takes_seeds_that_all_categories_have() -> None:
+    found = [made_up("a", 0, 0.9), made_up("a", 1, 0.1), made_up("b", 0, 0.7)]
+    mean = mean_over_categories(found, "both", "image_auroc")
+    assert mean
+    assert mean.values == pytest.approx([0.8])
+    assert mean_over_categories([made_up("a", 0, 0.9), made_up("b", 1, 0.7)], "both", "image_auroc") is None
+    assert mean_over_categories([], "both", "image_auroc") is None
+
+
+def test_without_masks_there_is_a_dash(tmp_path: Path) -> None:
+    found = [made_up("a", 0, 0.9), made_up("b", 0, 0.7, None)]
+    assert mean_over_categories(found, "both", "pixel_auroc") is None
+    lines = results.text_table(found).splitlines()
+    assert lines[2].split() == ["b", "0.700", "0.500", "0.500", "–", "–", "–"]
+    assert lines[3].split() == ["mean", "of", "2", "0.800", "0.500", "0.500", "–", "–", "–"]
+    assert "| mean of 2 | 0.800 | 0.500 | 0.500 | – | – | – |" in results.markdown(found)
+    assert results.summary(found)["mean"]["both"]["pixel_auroc"] is None
+    save_result(tmp_path / "x.json", found[1])
+    assert load_result(tmp_path / "x.json", "b", 0) == found[1]
+
+
+def test_tables_hold_every_pair_and_metric() -> None:
+    found = [made_up("a", seed, 0.9) for seed in (0, 1)]
+    text = results.markdown(found)
+    for title in PAIRS.values():
+        assert f"{title[0].upper()}{title[1:]}\n\n| category | {' | '.join(COLUMNS.values())} |\n" in text
+    assert "- a: 10 images to learn from, 4 to test on; split: train/good; seeds 0, 1; 2.0 minutes of training" in text
+    assert all(title in results.text_table(found) for title in list(PAIRS.values())[1:])
+    widths = {text.count("|") for text in text.splitlines() if text.startswith("|")}
+    assert widths == {len(COLUMNS) + 2}
+    assert max(map(len, results.text_table([made_up("a" * 99, 0, 0.9)]).splitlines())) == 28 + 16 * len(COLUMNS)
