@@ -1,0 +1,143 @@
+"""A watched folder on another host, which is away for a while and comes back."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from watcher import Watcher, encoded
+
+from rstpm_edge.errors import SourceError
+from rstpm_edge.sources import watched_folder as watching
+from rstpm_edge.sources.frames import Frame
+from rstpm_edge.sources.watched_folder import watch
+
+pytestmark = pytest.mark.usefixtures("clock")
+
+
+def put_there(mount: Path, folder: Path) -> None:
+    """As if `folder` were mounted at `mount`."""
+    mount.unlink(missing_ok=True)
+    mount.symlink_to(folder)
+
+
+def test_a_folder_that_is_not_mounted_for_a_while(tmp_path: Path, bad: NDArray[np.uint8]) -> None:
+    share, mount = tmp_path / "share", tmp_path / "mount"
+    share.mkdir()
+    (share / "old.png").write_bytes(encoded(bad))
+    put_there(mount, share)
+    (tmp_path / "empty").mkdir()
+    watcher = Watcher(mount)
+    for elsewhere in (tmp_path / "nowhere", tmp_path / "empty"):
+        put_there(mount, elsewhere)
+        watcher.nothing(0.3)
+        put_there(mount, share)
+        watcher.nothing(0.5)  # what was there is not new
+    assert watcher.reports == [
+        (f"The folder {mount} has gone; waiting for it.", False),
+        (f"The folder {mount} is back.", True),
+    ]
+    (share / "new.png").write_bytes(encoded(bad))
+    watcher.until("new.png")
+
+
+def test_an_image_that_arrived_as_its_folder_went(tmp_path: Path, bad: NDArray[np.uint8]) -> None:
+    share, mount = tmp_path / "share", tmp_path / "mount"
+    share.mkdir()
+    put_there(mount, share)
+    watcher = Watcher(mount)
+    (share / "whole.png").write_bytes(encoded(bad))
+    (share / "half.png").write_bytes(encoded(bad)[:100])
+    watcher.until("whole.png")
+    mount.unlink()
+    watcher.nothing(0.3)
+    (share / "half.png").write_bytes(encoded(bad))
+    put_there(mount, share)
+    assert isinstance(watcher.until("half.png")["half.png"], Frame)
+
+
+@pytest.mark.parametrize("vanish", [True, False])
+def test_an_image_that_cannot_be_looked_at_for_a_moment(
+    tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch, vanish: bool
+) -> None:
+    monkeypatch.setattr(watching, "LISTED", 0.5)
+    watcher = Watcher(tmp_path)
+    (tmp_path / "x.png").write_bytes(encoded(bad))
+    stat, gone = os.stat, [True] if vanish else []
+
+    def flaky(path: object, *args: object, **keywords: object) -> os.stat_result:
+        if str(path).endswith("x.png") and gone:
+            gone.clear()
+            raise OSError(116, "Stale file handle")
+        return stat(path, *args, **keywords)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "stat", flaky)
+    watcher.until("x.png")
+    watcher.nothing()
+
+
+def test_a_share_that_is_mounted_as_another_device(tmp_path: Path, bad: NDArray[np.uint8]) -> None:
+    share, mount = tmp_path / "share", tmp_path / "mount"
+    share.mkdir()
+    (share / "old.png").write_bytes(encoded(bad))
+    put_there(mount, share)
+    watcher = Watcher(mount)
+    (share / "new.png").write_bytes(encoded(bad))
+    watcher.until("new.png")
+    again = tmp_path / "again"  # the same files in what is another folder by its numbers
+    again.mkdir()
+    for name in ("old.png", "new.png"):
+        os.link(share / name, again / name)
+    put_there(mount, again)
+    watcher.nothing()
+
+
+def test_a_share_of_many_files_that_is_mounted_as_another_device(
+    tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "REMEMBERED", 1)
+    share, mount = tmp_path / "share", tmp_path / "mount"
+    for name in ("1.png", "2.png", "sub/3.png", "sub/4.png"):
+        (share / name).parent.mkdir(parents=True, exist_ok=True)
+        (share / name).write_bytes(encoded(bad))
+    (tmp_path / "empty").mkdir()
+    put_there(mount, share)
+    watcher = Watcher(mount)
+    again = tmp_path / "again"
+    shutil.copytree(share, again, copy_function=os.link)
+    for there in (tmp_path / "empty", again):
+        put_there(mount, there)
+        watcher.nothing()
+    (again / "sub" / "5.png").write_bytes(encoded(bad))
+    watcher.until("5.png")
+
+
+def test_while_the_share_is_away_nobody_can_write(
+    tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "GIVEN_UP", 1.0)
+    share, mount = tmp_path / "share", tmp_path / "mount"
+    share.mkdir()
+    put_there(mount, share)
+    watcher = Watcher(mount)
+    (share / "x.png").write_bytes(encoded(bad)[:100])
+    watcher.nothing(0.3)
+    mount.unlink()
+    watcher.nothing(1.2)
+    put_there(mount, share)
+    watcher.nothing(0.5)
+    (share / "x.png").write_bytes(encoded(bad))
+    assert isinstance(watcher.until("x.png")["x.png"], Frame)
+
+
+def test_a_folder_that_may_not_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watcher = Watcher(tmp_path)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may do everything
+    watcher.nothing(0.3)
+    assert watcher.reports == [(f"The folder {tmp_path} has gone; waiting for it.", False)]
+    with pytest.raises(SourceError, match=r"^Cannot watch .*: no permission to list it\.$"):
+        watch(tmp_path)
