@@ -58,7 +58,7 @@ void raise_on_error(rstpm_status status, const char* kernel = nullptr) {
         case RSTPM_BAD_SMOOTHING:
             throw py::value_error(
                 "smoothing_sigma must be 0 (off) or from 0.01 to 64 output pixels, and at most the output's "
-                "size");
+                "size; the product of mode 'paper' is not smoothed");
         case RSTPM_UNKNOWN_KERNEL:
             throw py::value_error("unknown " + requested_kernel(kernel) + "; kernels are " +
                                   kernel_names(rstpm_known_kernel));

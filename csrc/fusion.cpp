@@ -7,13 +7,13 @@
 #include <exception>
 #include <limits>
 #include <memory>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "dispatch.hpp"
 #include "interpolation.hpp"
 #include "kernel.hpp"
+#include "parallel.hpp"
 #include "pool.hpp"
 #include "rstpm_edge.h"
 
@@ -93,7 +93,7 @@ rstpm_status check(const rstpm_fusion_config& config) {
     const double sigma = config.smoothing_sigma;
     const bool in_range = sigma >= RSTPM_MIN_SIGMA && sigma <= RSTPM_MAX_SIGMA &&
                           sigma <= std::max(config.height, config.width);
-    return sigma == 0.0 || in_range ? RSTPM_OK : RSTPM_BAD_SMOOTHING;
+    return sigma == 0.0 || (in_range && config.mode == RSTPM_NORMALIZED) ? RSTPM_OK : RSTPM_BAD_SMOOTHING;
 }
 
 }  // namespace
@@ -167,12 +167,8 @@ rstpm_fusion::rstpm_fusion(const rstpm_fusion_config& config, const rstpm::Kerne
 
     plan.smooth = config.smoothing_sigma > 0.0;
     if (plan.smooth) {
-        Banded rows = gaussian(config.height, config.smoothing_sigma);
-        Banded columns = gaussian(config.width, config.smoothing_sigma);
-        if (normalized) {
-            rows = multiply(rows, grids_[0].rows);
-            columns = multiply(columns, grids_[0].columns);
-        }
+        const Banded rows = multiply(gaussian(config.height, config.smoothing_sigma), grids_[0].rows);
+        const Banded columns = multiply(gaussian(config.width, config.smoothing_sigma), grids_[0].columns);
         smooth_rows_ = band_per_row(rows);
         smooth_columns_ = band_per_vector(columns, kernel->lanes);
         plan.smooth_rows = {smooth_rows_.taps, smooth_rows_.start.data(), smooth_rows_.weight.data()};
@@ -194,13 +190,7 @@ rstpm::Workspace rstpm_fusion::lay_out(rstpm::Layout* layout) const {
             work.level_rows[level] = layout->take_ring(2, grid.columns.sources);
         }
         work.knot_rows[g] = layout->take_ring(1, grid.columns.sources);
-        const bool smoothed = plan.smooth && plan.mode == RSTPM_NORMALIZED;
-        work.full_rows[g] = layout->take_ring(smoothed ? std::max(2, plan.smooth_rows.taps) : 2, plan.width);
-    }
-    if (plan.smooth && plan.mode == RSTPM_PAPER) {
-        work.product_strip = layout->take(static_cast<std::size_t>(kMaxStripRows) * plan.width);
-        // A whole strip is added at a time: its last rows may lie beyond the band that is still in use.
-        work.smoothed_rows = layout->take_ring(plan.smooth_rows.taps + kMaxStripRows, plan.width);
+        work.full_rows[g] = layout->take_ring(std::max(2, plan.smooth_rows.taps), plan.width);
     }
     return work;
 }
@@ -279,20 +269,10 @@ void fuse_threaded(rstpm_fusion* fusion, const Call& call, std::int64_t batch, i
         part.scratch = fusion->borrow_scratch();
         part.results.resize((part.end - 1) / height - part.first_image + 1);
     }
-    const auto run = [fusion, &call](Part* part) {
-        fuse_range(fusion, *part->scratch, call, part->begin, part->end, part->results.data());
-    };
-    std::vector<std::thread> workers;
-    workers.reserve(threads);
-    int started = 1;  // the calling thread takes the first part
-    try {
-        for (; started < threads; ++started) workers.emplace_back(run, &parts[started]);
-    } catch (const std::exception&) {
-        // No more threads to be had: the caller does the rest itself.
-    }
-    run(&parts[0]);
-    for (int t = started; t < threads; ++t) run(&parts[t]);
-    for (std::thread& worker : workers) worker.join();
+    in_parallel(threads, [fusion, &call, &parts](int t) {
+        Part& part = parts[t];
+        fuse_range(fusion, *part.scratch, call, part.begin, part.end, part.results.data());
+    });
 
     std::int64_t merged = 0;
     for (Part& part : parts) {

@@ -65,8 +65,7 @@ struct Plan {
     Grid grid[RSTPM_LEVELS];
     const Strip* strips;
     int strip_count;
-    // Smoothing. Normalized: Gaussian times bilinear, applied to the grid of knots. Paper: the Gaussian,
-    // applied to the product.
+    // Smoothing, of a sum only: Gaussian times bilinear, applied to the grid of knots.
     bool smooth;
     RowBand smooth_rows;
     ColumnBand smooth_columns;
@@ -86,9 +85,6 @@ struct Workspace {
     RowRing level_rows[RSTPM_LEVELS];  // level rows at knot columns
     RowRing knot_rows[RSTPM_LEVELS];   // knot rows at knot columns, one ring per grid
     RowRing full_rows[RSTPM_LEVELS];   // knot rows at full width, one ring per grid
-    // The paper's mode with smoothing:
-    float* product_strip;   // one strip of the product
-    RowRing smoothed_rows;  // its rows, smoothed along themselves
 };
 
 struct Task {

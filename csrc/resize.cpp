@@ -9,11 +9,11 @@
 #include <limits>
 #include <memory>
 #include <numeric>
-#include <thread>
 #include <vector>
 
 #include "dispatch.hpp"
 #include "kernel.hpp"
+#include "parallel.hpp"
 #include "rstpm_edge.h"
 
 namespace rstpm {
@@ -76,37 +76,19 @@ const char* resize_band(const Kernel* kernel, ResizeTask task, int begin, int en
     return task.kernel;
 }
 
+// The kernel's name, or null where memory ran out for a band of the rows.
 const char* resize_threaded(const Kernel* kernel, const ResizeTask& task, int height, int threads) {
-    struct Band {
-        int begin, end;
-        const char* ran = nullptr;  // stays null where memory ran out
-    };
-    std::vector<Band> bands(threads);
-    for (int t = 0; t < threads; ++t) {
-        bands[t].begin = static_cast<int>(static_cast<std::int64_t>(height) * t / threads);
-        bands[t].end = static_cast<int>(static_cast<std::int64_t>(height) * (t + 1) / threads);
-    }
-    const auto run = [kernel, &task](Band* band) {
+    std::vector<const char*> ran(threads);
+    in_parallel(threads, [kernel, &task, &ran, height, threads](int t) {
+        const auto row = [height, threads](std::int64_t band) {
+            return static_cast<int>(height * band / threads);
+        };
         try {
-            band->ran = resize_band(kernel, task, band->begin, band->end);
-        } catch (const std::exception&) {  // must not leave the thread
+            ran[t] = resize_band(kernel, task, row(t), row(t + 1));
+        } catch (const std::exception&) {
         }
-    };
-    std::vector<std::thread> workers;
-    workers.reserve(threads);
-    int started = 1;  // the calling thread takes the first band
-    try {
-        for (; started < threads; ++started) workers.emplace_back(run, &bands[started]);
-    } catch (const std::exception&) {
-        // No more threads to be had: the caller does the rest itself.
-    }
-    run(&bands[0]);
-    for (int t = started; t < threads; ++t) run(&bands[t]);
-    for (std::thread& worker : workers) worker.join();
-    const char* ran = bands[0].ran;
-    for (const Band& band : bands)
-        if (band.ran == nullptr) ran = nullptr;
-    return ran;
+    });
+    return std::find(ran.begin(), ran.end(), nullptr) == ran.end() ? ran[0] : nullptr;
 }
 
 // Whether rows `stride` bytes apart lie within what an offset can reach.

@@ -13,7 +13,7 @@ typedef double Double4 __attribute__((vector_size(32)));
 constexpr int kByteSumRows = 256;
 
 template <int kRows>
-RSTPM_INLINE std::uint16_t column_sum(const std::uint8_t* at, std::int64_t stride) {
+[[gnu::always_inline]] inline std::uint16_t column_sum(const std::uint8_t* at, std::int64_t stride) {
     int sum = at[0];
     if (kRows > 1) sum += at[stride];
     if (kRows > 2) sum += at[2 * stride];
@@ -22,8 +22,8 @@ RSTPM_INLINE std::uint16_t column_sum(const std::uint8_t* at, std::int64_t strid
 }
 
 template <int kRows>
-static void add_rows(std::uint16_t* __restrict sums, const std::uint8_t* row, std::int64_t stride, int count,
-                     bool fresh) {
+void add_rows(std::uint16_t* __restrict sums, const std::uint8_t* row, std::int64_t stride, int count,
+              bool fresh) {
     if (fresh) {
         for (int i = 0; i < count; ++i) sums[i] = column_sum<kRows>(row + i, stride);
     } else {
@@ -33,8 +33,7 @@ static void add_rows(std::uint16_t* __restrict sums, const std::uint8_t* row, st
 }
 
 // Four rows at a time: one load and store of the sums then serves four.
-static void sum_bytes(std::uint16_t* sums, const std::uint8_t* row, std::int64_t stride, int rows,
-                      int count) {
+void sum_bytes(std::uint16_t* sums, const std::uint8_t* row, std::int64_t stride, int rows, int count) {
     bool fresh = true;
     for (; rows >= 4; rows -= 4, row += 4 * stride, fresh = false)
         add_rows<4>(sums, row, stride, count, fresh);
@@ -44,7 +43,7 @@ static void sum_bytes(std::uint16_t* sums, const std::uint8_t* row, std::int64_t
 }
 
 // `count` values from `values` on, in the image's first row, summed over the rows of a span.
-static void sum_rows(const ResizeTask& task, const Span& span, const std::uint8_t* values, int count) {
+void sum_rows(const ResizeTask& task, const Span& span, const std::uint8_t* values, int count) {
     std::int32_t* __restrict sums = task.row_sums;
     const std::int64_t stride = task.image.row_stride;
     const std::uint8_t* const first = values + span.first * stride;
@@ -71,34 +70,33 @@ static void sum_rows(const ResizeTask& task, const Span& span, const std::uint8_
     }
 }
 
-RSTPM_INLINE Int4 load_four(const std::int32_t* from) {
+[[gnu::always_inline]] inline Int4 load_four(const std::int32_t* from) {
     Int4 value;
     __builtin_memcpy(&value, from, sizeof value);
     return value;
 }
 
-// Output pixels [begin, end) of a row, from the sums of the input pixels from `origin` on. `channels` (3 or
-// 4) and `bgr` are known where this is inlined. With three, the fourth value is the next pixel's first, and
-// is not used.
-RSTPM_INLINE void write_colours(const ResizeTask& task, std::uint8_t* out, int begin, int end, int origin,
-                                int channels, bool bgr) {
-    const std::int64_t longest = static_cast<std::int64_t>(task.inner_pixels) * channels;
+// Output pixels [begin, end) of a row, from the sums of the input pixels from `origin` on. With three
+// channels, the fourth value is the next pixel's first, and is not used.
+template <int kChannels, bool kBgr>
+void write_colours(const ResizeTask& task, std::uint8_t* out, int begin, int end, int origin) {
+    const std::int64_t longest = static_cast<std::int64_t>(task.inner_pixels) * kChannels;
     for (int x = begin; x < end; ++x) {
         const Span& span = task.columns.spans[x];
         const std::int32_t* const first =
-            task.row_sums + static_cast<std::int64_t>(span.first - origin) * channels;
+            task.row_sums + static_cast<std::int64_t>(span.first - origin) * kChannels;
         const std::int32_t* const last =
-            task.row_sums + static_cast<std::int64_t>(span.last - origin) * channels;
+            task.row_sums + static_cast<std::int64_t>(span.last - origin) * kChannels;
         Double4 total = __builtin_convertvector(load_four(first), Double4) * task.first_weights[x] +
                         __builtin_convertvector(load_four(last), Double4) * task.last_weights[x];
-        for (const std::int32_t* at = first + channels; at < last;) {
+        for (const std::int32_t* at = first + kChannels; at < last;) {
             const std::int32_t* const stop = last - at > longest ? at + longest : last;
             Int4 inner = load_four(at);
-            for (at += channels; at < stop; at += channels) inner += load_four(at);
+            for (at += kChannels; at < stop; at += kChannels) inner += load_four(at);
             total += __builtin_convertvector(inner, Double4) * task.inner_weight;
         }
         const Int4 pixel = __builtin_convertvector(total * task.scale + task.bias, Int4);
-        const std::uint32_t packed = V::pack_bytes(pixel, bgr ? 0x00000408 : 0x00080400);
+        const std::uint32_t packed = V::pack_bytes(pixel, kBgr ? 0x00000408 : 0x00080400);
         if (x + 1 < end) {
             __builtin_memcpy(out + 3 * x, &packed, 4);  // the fourth byte is the next pixel's to write
         } else {
@@ -107,7 +105,7 @@ RSTPM_INLINE void write_colours(const ResizeTask& task, std::uint8_t* out, int b
     }
 }
 
-static void write_greys(const ResizeTask& task, std::uint8_t* out, int begin, int end, int origin) {
+void write_greys(const ResizeTask& task, std::uint8_t* out, int begin, int end, int origin) {
     for (int x = begin; x < end; ++x) {
         const Span& span = task.columns.spans[x];
         const std::int32_t* const first = task.row_sums + (span.first - origin);
@@ -126,7 +124,7 @@ static void write_greys(const ResizeTask& task, std::uint8_t* out, int begin, in
 
 // A row whose size stays: sixteen bytes at a time give four or five pixels. The bytes beyond those are the
 // next step's to write; the last pixels, without room for that, come one by one.
-static void copy_row(const ResizeTask& task, std::uint8_t* out, const std::uint8_t* in) {
+void copy_row(const ResizeTask& task, std::uint8_t* out, const std::uint8_t* in) {
     const int channels = task.image.channels, width = task.width;
     if (channels == 3 && !task.image.bgr) {
         __builtin_memcpy(out, in, 3 * static_cast<std::size_t>(width));
@@ -153,7 +151,7 @@ static void copy_row(const ResizeTask& task, std::uint8_t* out, const std::uint8
     }
 }
 
-static void resize_row(const ResizeTask& task, int y) {
+void resize_row(const ResizeTask& task, int y) {
     std::uint8_t* const out = task.out + y * task.out_row_stride;
     const Span* const spans = task.columns.spans;
     const int channels = task.image.channels;
@@ -170,16 +168,16 @@ static void resize_row(const ResizeTask& task, int y) {
         if (channels == 1) {
             write_greys(task, out, begin, end, origin);
         } else if (channels == 3) {
-            if (task.image.bgr) write_colours(task, out, begin, end, origin, 3, true);
-            if (!task.image.bgr) write_colours(task, out, begin, end, origin, 3, false);
+            (task.image.bgr ? write_colours<3, true> : write_colours<3, false>)(task, out, begin, end,
+                                                                                origin);
         } else {
-            if (task.image.bgr) write_colours(task, out, begin, end, origin, 4, true);
-            if (!task.image.bgr) write_colours(task, out, begin, end, origin, 4, false);
+            (task.image.bgr ? write_colours<4, true> : write_colours<4, false>)(task, out, begin, end,
+                                                                                origin);
         }
     }
 }
 
-static void resize_rows(ResizeTask& task) {
+void resize_rows(ResizeTask& task) {
     for (int y = task.row_begin; y < task.row_end; ++y) {
         if (task.copy) {
             copy_row(task, task.out + y * task.out_row_stride, task.image.pixels + y * task.image.row_stride);

@@ -45,7 +45,7 @@ typedef enum rstpm_status {
     RSTPM_OK = 0,
     RSTPM_BAD_SIZE = 1,           /* a side outside what is possible, or more than memory can hold */
     RSTPM_BAD_STATISTICS = 2,     /* a mean, std, weight or bias outside the bounds, or a std not positive */
-    RSTPM_BAD_SMOOTHING = 3,      /* sigma neither 0 nor within the bounds above, or larger than the output */
+    RSTPM_BAD_SMOOTHING = 3,      /* sigma neither 0 nor in bounds, above the output's size, or a product's */
     RSTPM_BAD_ARGUMENT = 4,       /* a null pointer, a negative count, an unknown mode, a threshold of NaN */
     RSTPM_UNKNOWN_KERNEL = 5,     /* no kernel has this name */
     RSTPM_UNSUPPORTED_KERNEL = 6, /* the kernel exists, but not for this processor */
@@ -70,7 +70,7 @@ typedef struct rstpm_fusion_config {
     int32_t level_height[RSTPM_LEVELS], level_width[RSTPM_LEVELS]; /* 1..RSTPM_MAX_SIDE, finest level first */
     int32_t height, width;                                         /* of the fused map, 1..RSTPM_MAX_SIDE */
     float mean[RSTPM_MAPS], std[RSTPM_MAPS], weight[RSTPM_MAPS]; /* RSTPM_NORMALIZED only; std no denormal */
-    double smoothing_sigma;                                      /* in output pixels; 0 is off */
+    double smoothing_sigma; /* in output pixels, at most the larger side; 0 is off, as RSTPM_PAPER needs it */
     const char* kernel; /* a kernel's name, or NULL: RSTPM_EDGE_KERNEL of the environment, else the fastest */
 } rstpm_fusion_config;
 

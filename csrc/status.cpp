@@ -17,7 +17,7 @@ extern "C" const char* rstpm_status_message(int32_t status) {
                    "map_weight must lie in 0..1e12, and |bias| at most 1e12";
         case RSTPM_BAD_SMOOTHING:
             return "smoothing_sigma must be 0 (off) or from 0.01 to 64 output pixels, and at most the "
-                   "output's size";
+                   "output's size; the product of RSTPM_PAPER is not smoothed";
         case RSTPM_BAD_ARGUMENT:
             return "an argument is wrong: a null pointer, a negative batch, fewer than one thread, an "
                    "unknown mode, a head where the mode is no sum, a threshold of NaN, a mask of zeros only, "

@@ -52,7 +52,6 @@ CASES = (
     Case("normalized", (15, 22), ODD),
     Case("normalized, smoothed", (15, 22), ODD, sigma=1.3),
     Case("paper", (15, 22), ODD, "paper"),
-    Case("paper, smoothed", (15, 22), ODD, "paper", sigma=1.3),
     Case("head", (15, 22), ODD, head=True),
     Case("score maps", (15, 22), ODD, score_maps="normalized", score_sigma=2.0),
     Case("head, score maps, smoothed", (15, 22), ODD, sigma=0.8, head=True, score_maps="normalized", score_sigma=2.0),

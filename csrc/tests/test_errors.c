@@ -134,6 +134,11 @@ static void test_create(void) {
     create_gives(RSTPM_BAD_SMOOTHING, &config);
     config.smoothing_sigma = RSTPM_MIN_SIGMA;
     create_gives(RSTPM_OK, &config);
+    config.mode = RSTPM_PAPER;
+    create_gives(RSTPM_BAD_SMOOTHING, &config);
+    config.smoothing_sigma = 0.0;
+    create_gives(RSTPM_OK, &config);
+    config.mode = RSTPM_NORMALIZED;
     config.smoothing_sigma = RSTPM_MAX_SIGMA;
     config.height = RSTPM_MAX_SIDE;
     create_gives(RSTPM_OK, &config);

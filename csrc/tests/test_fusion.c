@@ -72,7 +72,7 @@ static void reference(const rstpm_fusion_config* config, const Maps* maps, int i
             out[p] = paper ? out[p] * up : out[p] + up;
         }
     }
-    if (config->smoothing_sigma == 0.0) return;
+    if (config->smoothing_sigma == 0.0) return; /* as a product's always is */
     const int radius = (int)ceil(3.0 * config->smoothing_sigma);
     static double rows[PIXELS];
     for (int axis = 0; axis < 2; ++axis) {
@@ -230,12 +230,12 @@ static void test_callers_share_a_plan(void) {
 }
 
 int main(void) {
-    const double sigmas[] = {0.0, 1.5};
     for (size_t i = 0; rstpm_available_kernel(i) != NULL; ++i) {
-        for (int k = 0; k < 4; ++k) {
-            const int32_t mode = k % 2 == 0 ? RSTPM_NORMALIZED : RSTPM_PAPER;
-            test_values(mode, sigmas[k / 2], rstpm_available_kernel(i));
-            test_bounds(mode, sigmas[k / 2], rstpm_available_kernel(i));
+        for (int k = 0; k < 3; ++k) {
+            const int32_t mode = k < 2 ? RSTPM_NORMALIZED : RSTPM_PAPER;
+            const double sigma = k == 1 ? 1.5 : 0.0;
+            test_values(mode, sigma, rstpm_available_kernel(i));
+            test_bounds(mode, sigma, rstpm_available_kernel(i));
         }
     }
     test_callers_share_a_plan();

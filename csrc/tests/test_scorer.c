@@ -300,6 +300,8 @@ static void test_create(void) {
     config.mode = RSTPM_PAPER;
     create_gives(RSTPM_BAD_ARGUMENT, &config);
     config.has_head = 0;
+    create_gives(RSTPM_BAD_SMOOTHING, &config);
+    config.smoothing_sigma = 0.0;
     create_gives(RSTPM_OK, &config);
     config.score_mode = 2;
     create_gives(RSTPM_BAD_ARGUMENT, &config);

@@ -77,7 +77,7 @@ def train(ctx: click.Context, /, data: Path | None, **options: Any) -> None:
     Examples:
       rstpm-edge train photos/good
       rstpm-edge train photos/good --max-minutes 10 --size 256x512
-      rstpm-edge train photos/good --set fusion=paper --set attention=false
+      rstpm-edge train photos/good --set attention=false --set smoothing_sigma=2
       rstpm-edge train --resume runs/2026-01-31_12-00-00
     """
     with training_packages():

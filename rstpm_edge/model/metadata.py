@@ -55,8 +55,8 @@ class Fusion:
     """How six maps become one (pair 1 at three levels, then pair 2 at three levels), and a seventh where there is one.
 
     `mean` and `std` are each map's μ and σ over held-out good images. `smoothing_sigma` is the standard
-    deviation, in pixels of the model's input, of a Gaussian applied to the fused map; 0 means none. `head` is for the
-    mode `normalized`.
+    deviation, in pixels of the model's input, of a Gaussian applied to the fused map; 0 means none. Smoothing and
+    `head` are for the mode `normalized`.
     """
 
     mode: FusionMode = "normalized"
@@ -318,6 +318,8 @@ def _fusion(value: Any, head: Any, largest_side: int) -> Fusion:
         raise ValueError(f"a weight is more than {LARGEST_GAIN:g} times its std")
     if 0 < fusion.smoothing_sigma < SMOOTHING[0] or fusion.smoothing_sigma > largest_side:
         raise ValueError(f"the smoothing sigma is below {SMOOTHING[0]:g}, or larger than the input")
+    if fusion.smoothing_sigma and fusion.mode == "paper":
+        raise ModelError("The model smooths a product of maps, as rstpm-edge no longer does: train without smoothing.")
     if fusion.head is not None:
         if fusion.mode != "normalized" or fusion.weights[0] == 0:
             raise ValueError("there is a head, but no sum that its map could join")

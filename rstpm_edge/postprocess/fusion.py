@@ -43,6 +43,7 @@ class Fuser:
             denormal float32, |weight / std| at most 1e24. Maps of values up to 1e12 then have a finite fused map.
         smoothing_sigma: standard deviation in output pixels of a Gaussian that is applied to the fused map
             before its maximum is taken (radius ceil(3 sigma), edges clamped); from 0.01 to 64, or 0, which is off.
+            In mode `paper` it is 0.
         kernel: one of `kernels().available`; None takes `kernels().active`.
 
     Raises:

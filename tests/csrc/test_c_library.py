@@ -172,7 +172,7 @@ SCORE_FUSION = ScoreFusion(Fusion(smoothing_sigma=4.0, weights=(3.0,) * 6), map_
 LEFT = np.repeat([[255] * 60 + [0] * 100], 120, axis=0).astype(np.uint8)  # of a photo: white is judged
 MODELS: dict[str, dict[str, Any]] = {
     "six maps": {"fusion": FUSION},
-    "the paper's product": {"fusion": Fusion("paper", smoothing_sigma=1.5)},
+    "the paper's product": {"fusion": Fusion("paper")},
     "a head": {"fusion": HEADED},
     "score maps": {"fusion": FUSION, "score_fusion": SCORE_FUSION},
     "head and score maps": {"fusion": HEADED, "score_fusion": SCORE_FUSION},

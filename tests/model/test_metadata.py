@@ -26,7 +26,7 @@ def changed(**changes: Any) -> str:
 
 
 def test_a_document_survives_the_round_trip() -> None:
-    bundle = make_bundle(fusion=Fusion("paper", (0.1,) * 6, (0.3,) * 6, (2.0,) * 6, 1.5))
+    bundle = make_bundle(fusion=Fusion("normalized", (0.1,) * 6, (0.3,) * 6, (2.0,) * 6, 1.5))
     assert parse_bundle(bundle.to_json()) == bundle
 
 
@@ -203,6 +203,14 @@ def test_damaged_documents(changes: dict[str, Any]) -> None:
         parse_bundle(changed(**changes))
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("place", ["fusion", "score_fusion"])
+def test_a_product_that_is_smoothed_is_refused_as_such(place: str) -> None:
+    product = Fusion("paper", smoothing_sigma=1.5)
+    fields: dict[str, Any] = {"fusion": product, "score_fusion": ScoreFusion(product, 0.0, 0.0)}
+    with pytest.raises(ModelError, match=r"^The model smooths a product of maps, as .*: train without smoothing\.$"):
+        parse_bundle(make_bundle(**{place: fields[place]}).to_json())
 
 
 def test_a_name_that_comes_twice() -> None:

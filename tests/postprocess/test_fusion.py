@@ -24,7 +24,10 @@ PRODUCT = [(32, 32), (16, 16), (8, 8)]  # the edge preset at 256 x 256
 
 each_kernel = pytest.mark.parametrize("kernel", KERNELS)
 each_mode = pytest.mark.parametrize("mode", ["normalized", "paper"])
-each_smoothing = pytest.mark.parametrize("sigma", [0.0, 1.5])
+# A product is not smoothed.
+each_mode_and_smoothing = pytest.mark.parametrize(
+    ("mode", "sigma"), [("normalized", 0.0), ("normalized", 1.5), ("paper", 0.0)]
+)
 
 side = st.integers(1, 75)
 
@@ -69,7 +72,7 @@ def assert_same(left: Any, right: Any) -> None:
 def test_agrees_with_the_reference(
     kernel: str, mode: Any, map_sizes: Any, size: Any, batch: int, sigma: float, seed: int
 ) -> None:
-    sigma = min(sigma, max(size))
+    sigma = min(sigma, max(size)) if mode == "normalized" else 0.0
     options = {"mode": mode, "smoothing_sigma": sigma, **statistics(seed)}
     maps = make_maps(map_sizes, batch, seed)
     result = Fuser(map_sizes, size, kernel=kernel, **options)(maps)
@@ -91,8 +94,7 @@ def test_agrees_with_the_reference(
 
 
 @each_kernel
-@each_mode
-@pytest.mark.parametrize("sigma", [0.0, 4.0])
+@pytest.mark.parametrize(("mode", "sigma"), [("normalized", 0.0), ("normalized", 4.0), ("paper", 0.0)])
 @pytest.mark.parametrize(
     ("map_sizes", "size"),
     [
@@ -155,8 +157,7 @@ def test_smoothing_is_a_gaussian_of_the_fused_map(kernel: str) -> None:
 
 
 @each_kernel
-@each_mode
-@each_smoothing
+@each_mode_and_smoothing
 def test_the_first_of_equal_maxima_counts(kernel: str, mode: Any, sigma: float) -> None:
     maps = [np.ones((1, *PRODUCT[i % 3]), np.float32) for i in range(6)]
     result = Fuser(PRODUCT, (64, 65), mode=mode, kernel=kernel)(maps)
@@ -168,8 +169,7 @@ def test_the_first_of_equal_maxima_counts(kernel: str, mode: Any, sigma: float) 
 
 
 @each_kernel
-@each_mode
-@each_smoothing
+@each_mode_and_smoothing
 @pytest.mark.parametrize("width", [3, 16, 61])
 def test_mask_is_the_map_above_the_threshold(kernel: str, mode: Any, sigma: float, width: int) -> None:
     fuser = Fuser(PRODUCT, (50, width), mode=mode, smoothing_sigma=sigma, kernel=kernel)
@@ -182,8 +182,7 @@ def test_mask_is_the_map_above_the_threshold(kernel: str, mode: Any, sigma: floa
 
 
 @each_kernel
-@each_mode
-@each_smoothing
+@each_mode_and_smoothing
 def test_out_is_written_in_place(kernel: str, mode: Any, sigma: float) -> None:
     fuser = Fuser(PRODUCT, (40, 37), mode=mode, smoothing_sigma=sigma, kernel=kernel)
     maps = make_maps(PRODUCT, 2)
@@ -199,8 +198,7 @@ def test_out_is_written_in_place(kernel: str, mode: Any, sigma: float) -> None:
 
 
 @each_kernel
-@each_mode
-@each_smoothing
+@each_mode_and_smoothing
 @pytest.mark.parametrize(("batch", "threads"), [(1, 2), (1, 7), (3, 2), (5, 4), (2, 1000)])
 def test_threads_change_nothing(kernel: str, mode: Any, sigma: float, batch: int, threads: int) -> None:
     fuser = Fuser(PRODUCT, (90, 70), mode=mode, smoothing_sigma=sigma, kernel=kernel, **statistics())
@@ -229,8 +227,7 @@ def test_many_callers_share_one_fuser(kernel: str) -> None:
 
 
 @each_kernel
-@each_mode
-@each_smoothing
+@each_mode_and_smoothing
 def test_a_batch_is_its_images_one_by_one(kernel: str, mode: Any, sigma: float) -> None:
     fuser = Fuser(PRODUCT, (60, 80), mode=mode, smoothing_sigma=sigma, kernel=kernel)
     maps = make_maps(PRODUCT, 20)
@@ -310,8 +307,7 @@ def test_every_kernel_that_the_processor_can_run_is_there() -> None:
 
 
 @each_kernel
-@each_mode
-@each_smoothing
+@each_mode_and_smoothing
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_are_found(kernel: str, mode: Any, sigma: float, value: float) -> None:
     fuser = Fuser(PRODUCT, (32, 32), mode=mode, smoothing_sigma=sigma, kernel=kernel)
@@ -365,6 +361,7 @@ def test_the_score_is_right_when_the_mask_and_the_weights_are_negative() -> None
         ({"smoothing_sigma": -1.0}, ValueError, "smoothing_sigma must be 0"),
         ({"smoothing_sigma": float("nan")}, ValueError, "smoothing_sigma must be 0"),
         ({"smoothing_sigma": 33.0}, ValueError, "smoothing_sigma must be 0"),
+        ({"mode": "paper", "smoothing_sigma": 1.0}, ValueError, "the product of mode 'paper' is not smoothed"),
         ({"size": "large"}, TypeError, "incompatible constructor arguments"),
     ],
 )

@@ -160,8 +160,7 @@ class _Fusion:
                 both = self.node("Add", f"{tag}/centred", None, both, self.constant(f"{tag}/offset", offset))
             shape = self._shapes[chosen[level]]
             rows, columns = (bilinear_matrix(side, small) for side, small in zip(self._size, shape, strict=True))
-            if linear:  # smoothing goes into the same matrices
-                rows, columns = smooth[0] @ rows, smooth[1] @ columns
+            rows, columns = smooth[0] @ rows, smooth[1] @ columns  # a product is not smoothed: they are identities
             tall = self.node(
                 "MatMul", f"{tag}/rows", None, self.constant(f"{tag}/row_weights", rows), both
             )  # (N, H, w)
@@ -169,13 +168,7 @@ class _Fusion:
             levels.append(self.node("MatMul", f"{tag}/columns", None, tall, weights))  # (N, H, W)
         combine = "Add" if linear else "Mul"
         partial = self.node(combine, f"{scope}/levels_0_1", None, levels[0], levels[1])
-        if linear or fusion.smoothing_sigma == 0:
-            return self.node(combine, f"{scope}/levels", output, partial, levels[2])
-        product = self.node(combine, f"{scope}/product", None, partial, levels[2])
-        row_weights = self.constant(f"{scope}/smooth_rows", smooth[0])
-        column_weights = self.constant(f"{scope}/smooth_columns", smooth[1].T)
-        tall = self.node("MatMul", f"{scope}/smoothed_rows", None, row_weights, product)
-        return self.node("MatMul", f"{scope}/smoothed", output, tall, column_weights)
+        return self.node(combine, f"{scope}/levels", output, partial, levels[2])
 
 
 def _to_opset(model: onnx.ModelProto) -> None:

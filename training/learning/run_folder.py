@@ -151,6 +151,8 @@ def load_config(folder: Path) -> RunConfig:
         roi, aspect, profile = (fields.pop(key, None) for key in ("roi", "rotation_aspect", "profile"))
         if aspect is not None and not 0 < float(aspect) < math.inf:
             raise ValueError(f"rotation_aspect is {aspect}, no ratio of lengths")
+        if preset["fusion"] == "paper" and preset["smoothing_sigma"]:
+            raise ValueError("it smooths a product of maps, as rstpm-edge no longer does")
         return RunConfig(
             preset=Preset(**preset),
             roi=None if roi is None else check_roi(roi),

@@ -1,6 +1,6 @@
 """`--set NAME=VALUE`: a preset with some of its fields changed, for ablations.
 
-    override(EDGE, {"fusion": "paper", "strides": "4,8,16", "shared_stem": "none"})
+    override(EDGE, {"attention": "no", "strides": "4,8,16", "shared_stem": "none"})
 
 Unlike --teacher1 and --teacher2, it may give both pairs the same backbone: that this costs accuracy is one of the
 paper's claims, and worth measuring.
@@ -23,7 +23,7 @@ TRUE, FALSE, NONE = ("true", "yes", "on", "1"), ("false", "no", "off", "0"), ("n
 
 
 def override(preset: Preset, values: Mapping[str, str]) -> Preset:
-    """`preset` with the fields that `values` names; its name tells of them, too: `edge (fusion=paper)`.
+    """`preset` with the fields that `values` names; its name tells of them, too: `edge (attention=no)`.
 
     Values are read by the field's type: true or false; a number; one of the choices; numbers with commas between them;
     `none` where a field may have no value. Earlier names of fields are read, too (`old_names`).
@@ -61,6 +61,8 @@ def check_preset(preset: Preset) -> None:
             f"--set smoothing_sigma is 0, or from {SMOOTHING[0]:g} to {SMOOTHING[1]:g} pixels, "
             f"not {preset.smoothing_sigma:g}."
         )
+    if preset.smoothing_sigma and preset.fusion == "paper":
+        raise UsageError("--set fusion=paper needs smoothing_sigma=0: a product of maps is not smoothed.")
     if not 0 < preset.mining_share <= 1:
         raise UsageError(f"--set mining_share is a share above 0, up to 1, not {preset.mining_share:g}.")
     if not 0 <= preset.shift_augmentation <= FARTHEST:

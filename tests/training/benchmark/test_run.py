@@ -349,8 +349,8 @@ def test_a_damaged_result_is_named_before_any_work(
         ({"dataset": "folder"}, "dataset mvtec there, folder here"),
         ({"weights": {"tf_efficientnet_lite0": "random"}}, "weights.tf_efficientnet_lite0 not set there, random here"),
         (
-            {"preset": override(EDGE, {"fusion": "paper"})},
-            "preset.name edge there, edge (fusion=paper) here; preset.fusion normalized there, paper here",
+            {"preset": override(EDGE, {"mining_share": "1"})},
+            "preset.name edge there, edge (mining_share=1) here; preset.mining_share 0.1 there, 1.0 here",
         ),
     ],
 )
@@ -440,7 +440,7 @@ def test_an_output_that_is_a_file(tmp_path: Path) -> None:
 
 def test_settings_without_results_bind_nobody(tmp_path: Path, trainings: Trainings) -> None:
     root, output = mvtec(tmp_path / "data", "bottle"), tmp_path / "out"
-    wrong = ["benchmark", root, "--output", output, "--set", "fusion=paper", "--device", "abacus", "--size", 64]
+    wrong = ["benchmark", root, "--output", output, "--set", "attention=no", "--device", "abacus", "--size", 64]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(benchmark, "train", train)
         assert command_line(*wrong).exit_code == 2

@@ -206,8 +206,7 @@ def test_held_out_images_score_what_the_calibration_says(workplace: Workplace, p
 # The fused variant
 
 
-@pytest.mark.parametrize("mode", ["normalized", "paper"])
-@pytest.mark.parametrize("sigma", [0.0, 3.0])
+@pytest.mark.parametrize(("mode", "sigma"), [("normalized", 0.0), ("normalized", 3.0), ("paper", 0.0)])
 @pytest.mark.parametrize("judged", [False, True], ids=["by the map", "by score maps"])
 def test_the_fused_graph_agrees_with_the_reference(
     graph: onnx.ModelProto, images: list[NDArray[np.uint8]], mode: Any, sigma: float, judged: bool
@@ -237,7 +236,7 @@ def test_the_fused_graph_agrees_with_the_reference(
 @pytest.mark.parametrize("runtime", ["onnxruntime", pytest.param("openvino", marks=pytest.mark.extra)])
 def test_a_fused_graph_never_gives_a_number_for_maps_that_hold_nan(mode: Any, runtime: str) -> None:
     """Of a map of NaN, OpenVINO's maximum is the lowest number there is: the part would be good."""
-    bundle = make_bundle(fusion=Fusion(mode, smoothing_sigma=1.0), score_fusion=ScoreFusion(Fusion(), 0.3, 1.0))
+    bundle = make_bundle(fusion=Fusion(mode), score_fusion=ScoreFusion(Fusion(), 0.3, 1.0))
     names = [name for name in bundle.output_names if not name.startswith("head")]
     maps = [helper.make_tensor_value_info(f"in_{name}", TensorProto.FLOAT, ["N", 8, 8]) for name in names]
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 8, 8]) for name in names]

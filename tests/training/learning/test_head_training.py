@@ -164,7 +164,9 @@ def test_a_preset_without_a_head_has_nothing_to_learn() -> None:
     train_segmentation_head(model, nothing, CPU, progress=lambda done, total: pytest.fail("not reached"))
 
 
-@pytest.mark.parametrize("changes", [{"distance": "cosine"}, {"fusion": "paper"}, {"head": "none"}])
+@pytest.mark.parametrize(
+    "changes", [{"distance": "cosine"}, {"fusion": "paper", "smoothing_sigma": "0"}, {"head": "none"}]
+)
 def test_there_is_no_head_where_it_has_nothing_to_see_or_to_join(changes: dict[str, str]) -> None:
     model = RSTPM(override(EDGE, changes))
     assert model.head is None

@@ -85,7 +85,7 @@ def test_where_the_maximum_is_the_score_every_maps_peak_counts_the_same_in_its_p
 
 
 def test_the_papers_product_takes_no_weights() -> None:
-    found, _ = calibrated(replace(ANGLES, fusion="paper", reconstruction_weight=3.0))
+    found, _ = calibrated(replace(ANGLES, fusion="paper", smoothing_sigma=0.0, reconstruction_weight=3.0))
     assert found.fusion.weights == (1.0,) * 6
 
 

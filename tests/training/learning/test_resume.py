@@ -162,6 +162,11 @@ def test_a_config_of_another_version(interrupted: Path, whole: Path) -> None:
         (interrupted / "config.json").write_text(run.json.dumps(config))
         with pytest.raises(TrainingError, match=r"config\.json is damaged or of another version"):
             train.resume(interrupted, CPU)
+    config = document(whole / "config.json")
+    config["preset"] |= {"fusion": "paper", "smoothing_sigma": 4.0}
+    (interrupted / "config.json").write_text(run.json.dumps(config))
+    with pytest.raises(TrainingError, match=r"another version \(it smooths a product of maps, as rstpm-edge no longer"):
+        train.resume(interrupted, CPU)
     for missing in ("train", "holdout"):
         config = document(whole / "config.json")
         del config[missing]

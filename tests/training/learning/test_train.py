@@ -258,7 +258,8 @@ def test_photos_that_are_all_the_same_promise_nothing(parts: Path, tmp_path: Pat
 
 
 def test_another_pair_of_teachers_and_paper_fusion(parts: Path, tmp_path: Path) -> None:
-    preset = dataclasses.replace(preset_with_teachers("edge", SMALL, "resnet18"), fusion="paper", standardize=False)
+    changes = {"fusion": "paper", "smoothing_sigma": 0.0, "standardize": False}
+    preset = dataclasses.replace(preset_with_teachers("edge", SMALL, "resnet18"), **changes)
     folder = teach(parts, tmp_path / "run", epochs=1, preset=preset, weights={SMALL: "random", "resnet18": "random"})
     fusion = load_summary(folder).fusion
     assert fusion.mode == "paper"

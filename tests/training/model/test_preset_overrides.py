@@ -26,7 +26,6 @@ RANDOM = dict.fromkeys(("tf_efficientnet_lite0", "tf_efficientnet_lite1"), "rand
 @pytest.mark.parametrize(
     ("name", "text", "value"),
     [
-        ("fusion", "paper", "paper"),
         ("attention", "false", False),
         ("attention", "Off", False),
         ("standardize", "1", True),
@@ -56,7 +55,7 @@ def test_values_are_read_by_the_type_of_their_field(name: str, text: str, value:
 
 
 def test_the_preset_tells_that_it_is_another_one() -> None:
-    assert override(EDGE, {"fusion": "paper", "attention": "no"}).name == "edge (attention=no, fusion=paper)"
+    assert override(EDGE, {"epochs": "9", "attention": "no"}).name == "edge (attention=no, epochs=9)"
     assert override(EDGE, {}) is EDGE
 
 
@@ -82,6 +81,7 @@ def test_the_presets_themselves_pass(preset: Preset) -> None:
         ({"smoothing_sigma": "wide"}, "--set smoothing_sigma takes a number, not 'wide'."),
         ({"smoothing_sigma": "nan"}, "--set smoothing_sigma must be a finite number from 0 up, not nan."),
         ({"smoothing_sigma": "-1"}, "--set smoothing_sigma must be a finite number from 0 up, not -1."),
+        ({"fusion": "paper"}, "--set fusion=paper needs smoothing_sigma=0: a product of maps is not smoothed."),
         ({"learning_rate": "0"}, "--set learning_rate must be a finite number above 0, not 0."),
         ({"learning_rate": "inf"}, "--set learning_rate must be a finite number above 0, not inf."),
         (
