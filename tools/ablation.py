@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+from comparison import Tool, compare
 
-from rstpm_edge.cli.benchmark import benchmark_options, compare, parse_benchmark
-from rstpm_edge.errors import RstpmEdgeError, UsageError
+from rstpm_edge.cli.benchmark import BenchmarkOptions, benchmark_options, plan_benchmark
+from rstpm_edge.cli.parameter_types import FILE, NAMES
+from rstpm_edge.errors import UsageError
 
 VARIANTS: dict[str, dict[str, str]] = {
     "default": {},
@@ -42,24 +44,21 @@ VARIANTS: dict[str, dict[str, str]] = {
 }
 
 
-@click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))
+@click.command(cls=Tool, help=__doc__.replace("\n\n", "\n\n\b\n"))
 @benchmark_options
-@click.option("--only", metavar="A,B,…", help=f"Of {', '.join(VARIANTS)}.  [default: all]")
-@click.option("--output", type=click.Path(path_type=Path), default="ablation", show_default=True, metavar="FOLDER")
-def main(only: str | None, output: Path, **options: Any) -> None:
-    try:
-        from rstpm_edge.training.model.preset_overrides import override
+@click.option("--only", type=NAMES, metavar="A,B,…", help=f"Of {', '.join(VARIANTS)}.  [default: all]")
+@click.option("--output", type=FILE, default="ablation", show_default=True, metavar="FOLDER")
+def main(only: tuple[str, ...] | None, output: Path, **options: Any) -> None:
+    from rstpm_edge.training.model.preset_overrides import override
 
-        names = [name.strip() for name in only.split(",")] if only else list(VARIANTS)
-        unknown = [name for name in names if name not in VARIANTS]
-        if unknown:
-            raise UsageError(f"There is no variant {', '.join(unknown)}; choose from {', '.join(VARIANTS)}.")
-        plan, categories, machine = parse_benchmark(options)
-        presets = {name: override(plan.options.preset, VARIANTS[name]) for name in names}
-        plans = {name: replace(plan, options=replace(plan.options, preset=preset)) for name, preset in presets.items()}
-        compare("variant", plans, categories, output, machine)
-    except RstpmEdgeError as error:
-        raise click.ClickException(" ".join(str(error).split())) from error
+    names = only or tuple(VARIANTS)
+    unknown = [name for name in names if name not in VARIANTS]
+    if unknown:
+        raise UsageError(f"There is no variant {', '.join(unknown)}; choose from {', '.join(VARIANTS)}.")
+    plan, categories, machine = plan_benchmark(BenchmarkOptions(**options))
+    presets = {name: override(plan.options.preset, VARIANTS[name]) for name in names}
+    plans = {name: replace(plan, options=replace(plan.options, preset=preset)) for name, preset in presets.items()}
+    compare("variant", plans, categories, output, machine)
 
 
 if __name__ == "__main__":

@@ -57,9 +57,9 @@ def export(folder: Path) -> None:
 def detector(file: str, threads: int, image: Any, provider: str = "cpu") -> Callable[[], Any]:
     """Our whole detector on an image in memory; `provider` as --provider has it."""
     from rstpm_edge import Detector
-    from rstpm_edge.cli.common import parse_provider
+    from rstpm_edge.cli.parameter_types import PROVIDER
 
-    judge = Detector(file, threads=threads, providers=[parse_provider(provider)])
+    judge = Detector(file, threads=threads, providers=[PROVIDER.convert(provider, None, None)])
     return lambda: judge(image)
 
 

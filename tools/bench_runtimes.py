@@ -25,7 +25,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from rstpm_edge.cli.common import parse_provider
+from rstpm_edge.cli.parameter_types import PROVIDER
 from rstpm_edge.engine.session import Session, open_session
 from rstpm_edge.environment import read_environment
 from rstpm_edge.errors import RstpmEdgeError
@@ -93,9 +93,8 @@ def main(
         for model, provider in pairs.values():
             cache = None if provider.startswith(("cpu", "cuda")) else engine_cache
             start = time.perf_counter()
-            session = open_session(
-                model, providers=[parse_provider(provider)], threads=threads, polite=polite, engine_cache=cache
-            )
+            chosen = PROVIDER.convert(provider, None, None)
+            session = open_session(model, providers=[chosen], threads=threads, polite=polite, engine_cache=cache)
             load_ms.append(1000 * (time.perf_counter() - start))
             sessions.append(session)
         bundle = sessions[0].bundle

@@ -14,26 +14,25 @@ from pathlib import Path
 from typing import Any
 
 import click
+from comparison import Tool, compare
 
-from rstpm_edge.cli.benchmark import benchmark_options, compare, parse_benchmark
-from rstpm_edge.errors import RstpmEdgeError, UsageError
+from rstpm_edge.cli.benchmark import BenchmarkOptions, benchmark_options, plan_benchmark
+from rstpm_edge.cli.parameter_types import FILE
+from rstpm_edge.errors import UsageError
 
 
-@click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))
+@click.command(cls=Tool, help=__doc__.replace("\n\n", "\n\n\b\n"))
 @benchmark_options
 @click.option("--counts", default="10,30,100,300", show_default=True, help="Numbers of images; at most all.")
-@click.option("--output", type=click.Path(path_type=Path), default="few-images", show_default=True, metavar="FOLDER")
+@click.option("--output", type=FILE, default="few-images", show_default=True, metavar="FOLDER")
 def main(counts: str, output: Path, **options: Any) -> None:
-    try:
-        if not all(part.strip().isdecimal() for part in counts.split(",")):
-            raise UsageError(f"--counts are numbers of images with commas between, not {counts!r}.")
-        plan, categories, machine = parse_benchmark(options)
-        most = max(len(category.train) for category in categories)
-        numbers = [min(int(part), most) for part in counts.split(",")]
-        plans = {str(number): replace(plan, max_images=number) for number in numbers}
-        compare("images", plans, categories, output, machine)
-    except RstpmEdgeError as error:
-        raise click.ClickException(" ".join(str(error).split())) from error
+    if not all(part.strip().isdecimal() for part in counts.split(",")):
+        raise UsageError(f"--counts are numbers of images with commas between, not {counts!r}.")
+    plan, categories, machine = plan_benchmark(BenchmarkOptions(**options))
+    most = max(len(category.train) for category in categories)
+    numbers = [min(int(part), most) for part in counts.split(",")]
+    plans = {str(number): replace(plan, max_images=number) for number in numbers}
+    compare("images", plans, categories, output, machine)
 
 
 if __name__ == "__main__":

@@ -17,13 +17,15 @@ from typing import Any
 import click
 import numpy as np
 from bench_runtimes import measure
+from comparison import Tool, compare
 
 from rstpm_edge.atomic_files import write_bytes
-from rstpm_edge.cli.benchmark import benchmark_options, compare, parse_benchmark
-from rstpm_edge.cli.common import parse_provider
+from rstpm_edge.cli.benchmark import BenchmarkOptions, benchmark_options, plan_benchmark
+from rstpm_edge.cli.parameter_types import FILE, NAMES, PROVIDER
 from rstpm_edge.cli.terminal import say, say_table
+from rstpm_edge.engine.providers import Provider
 from rstpm_edge.engine.session import open_session
-from rstpm_edge.errors import RstpmEdgeError, UsageError
+from rstpm_edge.errors import UsageError
 
 DESIGNS: dict[str, tuple[int | None, dict[str, str]]] = {  # input size, None for --size, and fields of the preset
     "default": (None, {}),
@@ -59,9 +61,9 @@ def on_front(row: Row, rows: list[Row]) -> bool:
     return True
 
 
-def time_models(models: list[Path], provider: str, threads: int, rounds: int) -> list[tuple[float, float]]:
+def time_models(models: list[Path], provider: Provider, threads: int, rounds: int) -> list[tuple[float, float]]:
     """Median and minimum in milliseconds of each model's network, on noise; the models take turns."""
-    sessions = [open_session(model, providers=[parse_provider(provider)], threads=threads) for model in models]
+    sessions = [open_session(model, providers=[provider], threads=threads) for model in models]
     draw = np.random.default_rng(0)
     images = [
         draw.integers(0, 256, (1, session.bundle.height, session.bundle.width, 3), np.uint8) for session in sessions
@@ -82,47 +84,46 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-@click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))
+@click.command(cls=Tool, help=__doc__.replace("\n\n", "\n\n\b\n"))
 @benchmark_options
-@click.option("--only", metavar="A,B,…", help=f"Of {', '.join(DESIGNS)}.  [default: all]")
-@click.option("--provider", default="cpu", show_default=True, help="What times the networks, as `bench` takes it.")
+@click.option("--only", type=NAMES, metavar="A,B,…", help=f"Of {', '.join(DESIGNS)}.  [default: all]")
+@click.option("--provider", type=PROVIDER, default="cpu", show_default=True, help="Times the networks, as for `bench`.")
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=20, show_default=True, help="Of 10 calls each.")
-@click.option("--output", type=click.Path(path_type=Path), default="front", show_default=True, metavar="FOLDER")
-def main(only: str | None, provider: str, threads: int, rounds: int, output: Path, **options: Any) -> None:
-    try:
-        from rstpm_edge.training.benchmark.plan import check_plan
-        from rstpm_edge.training.benchmark.results import mean_over_categories
-        from rstpm_edge.training.model.preset_overrides import override
+@click.option("--output", type=FILE, default="front", show_default=True, metavar="FOLDER")
+def main(
+    only: tuple[str, ...] | None, provider: Provider, threads: int, rounds: int, output: Path, **options: Any
+) -> None:
+    from rstpm_edge.training.benchmark.plan import check_plan
+    from rstpm_edge.training.benchmark.results import mean_over_categories
+    from rstpm_edge.training.model.preset_overrides import override
 
-        names = [name.strip() for name in only.split(",")] if only else list(DESIGNS)
-        unknown = [name for name in names if name not in DESIGNS]
-        if unknown:
-            raise UsageError(f"There is no design {', '.join(unknown)}; choose from {', '.join(DESIGNS)}.")
-        plan, categories, machine = parse_benchmark({**options, "keep": True})
-        plans = {}
-        for name in names:
-            size, fields = DESIGNS[name]
-            preset = override(plan.options.preset, fields)
-            chosen = replace(plan.options, preset=preset, size=plan.options.size if size is None else (size, size))
-            plans[name] = replace(plan, options=chosen)
-            check_plan(plans[name])  # all of them before the first training
-        found = compare("design", plans, categories, output, machine)
-        models = [output / name / "models" / categories[0].name / f"seed_{plan.seeds[0]}.onnx" for name in names]
-        times = time_models(models, provider, threads, rounds)
-        rows = []
-        for name, (median_ms, min_ms) in zip(names, times, strict=True):
-            figures = {}
-            for metric in ("image_auroc", "pixel_auroc", "aupro_30"):
-                spread = mean_over_categories(found[name].results, "both", metric)
-                figures[metric] = (spread.mean, str(spread)) if spread else (float("nan"), "–")
-            rows.append(Row(name, figures, median_ms, min_ms))
-        text = table(rows)
-        write_bytes(output / "front.md", f"{text}\n".encode())
-        say("")
-        say_table(text)
-    except RstpmEdgeError as error:
-        raise click.ClickException(" ".join(str(error).split())) from error
+    names = only or tuple(DESIGNS)
+    unknown = [name for name in names if name not in DESIGNS]
+    if unknown:
+        raise UsageError(f"There is no design {', '.join(unknown)}; choose from {', '.join(DESIGNS)}.")
+    plan, categories, machine = plan_benchmark(replace(BenchmarkOptions(**options), keep=True))
+    plans = {}
+    for name in names:
+        size, fields = DESIGNS[name]
+        preset = override(plan.options.preset, fields)
+        chosen = replace(plan.options, preset=preset, size=plan.options.size if size is None else (size, size))
+        plans[name] = replace(plan, options=chosen)
+        check_plan(plans[name])  # all of them before the first training
+    found = compare("design", plans, categories, output, machine)
+    models = [output / name / "models" / categories[0].name / f"seed_{plan.seeds[0]}.onnx" for name in names]
+    times = time_models(models, provider, threads, rounds)
+    rows = []
+    for name, (median_ms, min_ms) in zip(names, times, strict=True):
+        figures = {}
+        for metric in ("image_auroc", "pixel_auroc", "aupro_30"):
+            spread = mean_over_categories(found[name].results, "both", metric)
+            figures[metric] = (spread.mean, str(spread)) if spread else (float("nan"), "–")
+        rows.append(Row(name, figures, median_ms, min_ms))
+    text = table(rows)
+    write_bytes(output / "front.md", f"{text}\n".encode())
+    say("")
+    say_table(text)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,15 @@ import click
 
 from rstpm_edge.atomic_files import check_writable, write_bytes, write_json
 from rstpm_edge.cli.common import check_no_picture, real, training_packages
-from rstpm_edge.cli.progress import parse_size, parse_weights, show_progress
+from rstpm_edge.cli.parameter_types import FILE, ROI, SIZE, WEIGHTS
+from rstpm_edge.cli.progress import show_progress
 from rstpm_edge.cli.terminal import say, say_table
 from rstpm_edge.errors import UsageError
-from rstpm_edge.image.roi import parse_roi
 from rstpm_edge.printable import one_line
 
 if TYPE_CHECKING:
+    from rstpm_edge.image.placement import ResizePolicy
+    from rstpm_edge.image.roi import Roi
     from rstpm_edge.training.audit.audit import Audit, Named
 
 SOMETHING_SUSPICIOUS, SOMETHING_UNREADABLE = 1, 3
@@ -21,24 +23,34 @@ SHEETS = (".jpg", ".jpeg", ".png")
 
 
 @click.command()
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", type=FILE)
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=FILE,
     default="audit.jpg",
     show_default=True,
     metavar="FILE",
     help="The contact sheet, JPEG or PNG.",
 )
-@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all findings there.")
+@click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write all findings there.")
 @click.option("--most", type=click.IntRange(min=1), default=10, show_default=True, help="Unusual images to name.")
-@click.option("--size", default="256", show_default=True, metavar="HxW", help="As for train.")
+@click.option("--size", type=SIZE, default="256", show_default=True, metavar="HxW", help="As for train.")
 @click.option("--resize", type=click.Choice(["stretch", "letterbox"]), default="stretch", show_default=True)
-@click.option("--roi", metavar="X,Y,W,H", help="As for train.")
-@click.option("--weights", multiple=True, metavar="NAME=FILE", help="As for train.")
+@click.option("--roi", type=ROI, metavar="X,Y,W,H", help="As for train.")
+@click.option("--weights", type=WEIGHTS, multiple=True, metavar="NAME=FILE", help="As for train.")
 @click.pass_context
-def audit(ctx: click.Context, /, data: Path, output: Path, json_file: Path | None, **options: Any) -> None:
+def audit(
+    ctx: click.Context,
+    data: Path,
+    output: Path,
+    json_file: Path | None,
+    most: int,
+    size: tuple[int, int],
+    resize: "ResizePolicy",
+    roi: "Roi | None",
+    weights: tuple[tuple[str, str], ...],
+) -> None:
     """Look for photos in DATA that should not be learned from, before `train` takes them for good ones.
 
     Names the photos that are most unlike all others, each compared with the others only; copies; photos out of focus,
@@ -60,13 +72,7 @@ def audit(ctx: click.Context, /, data: Path, output: Path, json_file: Path | Non
     _check_outputs(data, output, json_file)
     with show_progress() as report:
         found = audit_module.audit(
-            data,
-            most=options["most"],
-            size=parse_size(options["size"]),
-            resize=options["resize"],
-            roi=None if options["roi"] is None else parse_roi(options["roi"]),
-            weights=parse_weights(options["weights"]),
-            report=report,
+            data, most=most, size=size, resize=resize, roi=roi, weights=dict(weights), report=report
         )
     say_table(format_audit(found))  # first, so that a full disk does not lose it
     if json_file:

@@ -1,13 +1,14 @@
 """`rstpm-edge bench`: how fast a model is on this machine, and where the time goes."""
 
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from rstpm_edge.cli.common import images_below, model_option, session_options
+from rstpm_edge.cli.common import images_of
+from rstpm_edge.cli.options import model_option, session_options
+from rstpm_edge.cli.parameter_types import FILE, FRAME_SIZE
 from rstpm_edge.cli.terminal import say_json, say_table
 from rstpm_edge.errors import UsageError
 
@@ -17,11 +18,17 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("images", nargs=-1, metavar="[IMAGE]...", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, metavar="[IMAGE]...", type=FILE)
 @model_option
 @click.option("--batch", type=click.IntRange(1, 256), default=1, show_default=True, metavar="N", help="Images a call.")
 @click.option("--runs", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="Timed calls.")
-@click.option("--frame", "size", metavar="WxH", help="Size of a frame in memory, without IMAGE.  [default: input's]")
+@click.option(
+    "--frame",
+    "frame_size",
+    type=FRAME_SIZE,
+    metavar="WxH",
+    help="Size of a frame in memory, without IMAGE.  [default: input's]",
+)
 @click.option("--kernel", metavar="NAME", help="Kernel: generic, avx2, …; `rstpm-edge info` lists them.")
 @click.option(
     "--threshold",
@@ -36,7 +43,7 @@ def bench(
     model: Path,
     batch: int,
     runs: int,
-    size: str | None,
+    frame_size: tuple[int, int] | None,
     kernel: str | None,
     threshold: float | None,
     providers: "list[Provider] | None",
@@ -59,12 +66,12 @@ def bench(
     """
     from rstpm_edge.latency import measure_latency
 
-    if images and size is not None:
+    if images and frame_size is not None:
         raise UsageError("Give either IMAGEs or --frame, which is that of a frame in memory.")
     result = measure_latency(
         model,
-        [file for path in images for file in (images_below(path) if path.is_dir() else [path])],
-        frame_size=None if size is None else _frame_size(size),
+        images_of(images),
+        frame_size=frame_size,
         runs=runs,
         batch=batch,
         providers=providers,
@@ -78,13 +85,6 @@ def bench(
         say_json(asdict(result))
     else:
         say_table(_table(result))
-
-
-def _frame_size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d{1,9})[x×](\d{1,9})", text.strip().lower())
-    if match is None:
-        raise UsageError(f"--frame is WIDTHxHEIGHT in pixels, such as 1920x1080, not {text!r}.")
-    return int(match[2]), int(match[1])
 
 
 def _table(result: "LatencyReport") -> str:

@@ -10,6 +10,7 @@ from rstpm_edge.atomic_files import drop_link, make_folder
 from rstpm_edge.cli.common import training_packages
 from rstpm_edge.cli.export import say_export
 from rstpm_edge.cli.infer import infer
+from rstpm_edge.cli.parameter_types import FILE
 from rstpm_edge.cli.progress import Display, show_progress
 from rstpm_edge.cli.terminal import say
 from rstpm_edge.cli.train import say_run
@@ -20,8 +21,8 @@ PER_KIND = 2  # images of each defect that are judged, and three times as many g
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path), help="Your own photos, MVTec AD layout, not rendered ones.")
-@click.option("--output", type=click.Path(path_type=Path), default="demo", show_default=True, metavar="FOLDER")
+@click.option("--data", type=FILE, help="Your own photos, MVTec AD layout, not rendered ones.")
+@click.option("--output", type=FILE, default="demo", show_default=True, metavar="FOLDER")
 @click.option("--max-minutes", default=3.0, show_default=True, help="Time for training.")
 @click.option("--seed", default=0, show_default=True)
 @click.pass_context

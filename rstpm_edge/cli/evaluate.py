@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING
 import click
 
 from rstpm_edge.atomic_files import check_writable, write_json
-from rstpm_edge.cli.common import (
-    RATE,
-    check_no_picture,
-    chosen_mask,
-    chosen_roi,
+from rstpm_edge.cli.common import check_no_picture, real, training_packages
+from rstpm_edge.cli.options import (
+    JudgedMask,
+    JudgedRoi,
+    judged_part_options,
     model_option,
     provider_option,
-    real,
     size_change_option,
-    training_packages,
 )
+from rstpm_edge.cli.parameter_types import FILE, RATE
 from rstpm_edge.cli.progress import show_progress
 from rstpm_edge.cli.terminal import say, say_note, say_table
 from rstpm_edge.errors import DatasetError, UsageError
@@ -34,20 +33,19 @@ MEASURING = ("testing", "measuring")
 
 
 @click.command()
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", type=FILE)
 @model_option
-@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write all figures there.")
+@click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write all figures there.")
 @click.option(
     "--report",
     "report_file",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="FILE",
     help="Write an HTML report there, with figures, charts and pictures.",
 )
 @click.option("--threshold", type=float, metavar="SCORE", help="Measure with this one, not the calibrated threshold.")
 @click.option("--alpha", type=RATE, metavar="RATE", help="Or with that of another false-reject rate, as 5%.")
-@click.option("--roi", metavar="X,Y,W,H", help="Judge this part (pixels), or `full`.  [default: what was trained on]")
-@click.option("--mask", metavar="FILE", help="Anomalies where it is black do not count; or `full`.  [default: model's]")
+@judged_part_options
 @click.option("--skip-unmasked", is_flag=True, help="Leave images without a ground-truth mask out of pixel metrics.")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads.")
 @provider_option
@@ -59,8 +57,8 @@ def evaluate(
     report_file: Path | None,
     threshold: float | None,
     alpha: float | None,
-    roi: str | None,
-    mask: str | None,
+    roi: JudgedRoi,
+    mask: JudgedMask,
     skip_unmasked: bool,
     threads: int | None,
     providers: "list[Provider] | None",
@@ -95,8 +93,8 @@ def evaluate(
                 providers=providers,
                 threshold=threshold,
                 alpha=alpha,
-                roi=chosen_roi(roi),
-                mask=chosen_mask(mask),
+                roi=roi,
+                mask=mask,
                 skip_unmasked=skip_unmasked,
                 report=lambda done, total: display(Progress("testing", done, total)),
                 allow_size_change=allow_size_change,

@@ -1,35 +1,42 @@
-"""`rstpm-edge export` and `verify`. They import torch only when they run."""
+"""`rstpm-edge export`. It imports torch only when it runs."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from rstpm_edge.atomic_files import check_writable
-from rstpm_edge.cli.common import check_no_picture, images_below, model_option, size_change_option, training_packages
-from rstpm_edge.cli.progress import parse_margins, show_progress
+from rstpm_edge.cli.common import check_no_picture, training_packages
+from rstpm_edge.cli.parameter_types import FILE, MARGIN
+from rstpm_edge.cli.progress import show_progress
 from rstpm_edge.cli.terminal import say, say_table
 from rstpm_edge.cpu import advice
-from rstpm_edge.errors import ExportError, UsageError
+from rstpm_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from rstpm_edge.training.export.export import ExportReport
+    from rstpm_edge.training.quantization.acceptance import PrecisionComparison
+    from rstpm_edge.training.quantization.reduced_precision import ReducedModel
 
 
 @click.command()
-@click.argument("run", required=False, type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), default="model.onnx", show_default=True)
+@click.argument("run", required=False, type=FILE)
+@click.option("-o", "--output", type=FILE, default="model.onnx", show_default=True)
 @click.option("--fused", is_flag=True, help="Also give anomaly_map and score in the graph, for other runtimes.")
 @click.option(
     "--mask",
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="FILE",
     help="Keep this mask in the model: anomalies where it is black do not count (not in the graph of --fused).",
 )
 @click.option("--int8", is_flag=True, help="8-bit convolutions: a quarter of the file, and faster on most processors.")
 @click.option("--fp16", is_flag=True, help="16-bit floats: half the file, for GPUs and some ARM processors.")
 @click.option("--symmetric", is_flag=True, help="With --int8: as TensorRT takes it, and slow on a CPU.")
-@click.option("--data", type=click.Path(path_type=Path), metavar="FOLDER", help="Where the run's photos are now.")
+@click.option("--data", type=FILE, metavar="FOLDER", help="Where the run's photos are now.")
 @click.option(
     "--margin",
     "margins",
+    type=MARGIN,
     multiple=True,
     metavar="NAME=VALUE",
     help="What --int8 and --fp16 may change: auroc=0.005, false_rejects=0.02, verdict=0.25 unless given otherwise.",
@@ -43,7 +50,7 @@ def export(
     fp16: bool,
     symmetric: bool,
     data: Path | None,
-    margins: tuple[str, ...],
+    margins: tuple[tuple[str, str], ...],
 ) -> None:
     """Write a finished RUN (the newest in ./runs by default) as one ONNX file, and check it on real images.
 
@@ -62,7 +69,6 @@ def export(
         raise UsageError("--symmetric goes with --int8 only.")
     if not (int8 or fp16) and (data is not None or margins):
         raise UsageError("--data and --margin go with --int8 or --fp16 only; a float32 export needs neither.")
-    limits = parse_margins(margins)
     check_no_picture("-o", output)
     check_writable(output)
     with training_packages():
@@ -73,7 +79,7 @@ def export(
         precision="int8" if int8 else "fp16" if fp16 else "fp32",
         symmetric=symmetric,
         data=data,
-        margins=acceptance.checked_margins(limits),
+        margins=acceptance.checked_margins(dict(margins)),
     )
     run = run or run_folder.newest_run()
     with show_progress(reduced_precision.PLANS.get(reduction.precision)) as report:
@@ -84,12 +90,12 @@ def export(
             mask=mask,
             reduction=reduction,
             report=report,
-            compared=lambda found: say_table(moved_table(found)),
+            compared=lambda comparison: say_table(_precision_table(comparison)),
         )
     say_export(found)
 
 
-def say_export(report: Any) -> None:
+def say_export(report: "ExportReport") -> None:
     """One line, and more where a backbone brought something that not every runtime takes."""
     small = report.reduced
     say(
@@ -98,7 +104,7 @@ def say_export(report: Any) -> None:
         f"largest difference {report.map_difference:.1g} (maps), {report.score_difference:.1g} (score, relative)."
     )
     if small:
-        say_reduced(report.precision, small)
+        _say_reduced(report.precision, small)
     if report.rare_operators:
         say(f"Not every TensorRT or OpenVINO takes these operators: {', '.join(report.rare_operators)}.")
     if report.obstacles:
@@ -106,7 +112,7 @@ def say_export(report: Any) -> None:
         say(f"TensorRT or OpenVINO may refuse this file{many}: {report.obstacles[0]}")
 
 
-def say_reduced(precision: str, small: Any) -> None:
+def _say_reduced(precision: str, small: "ReducedModel") -> None:
     """What the reduction did, and whether it pays on this machine: measured, and by what the processor has."""
     if small.share is not None:
         kept = f"{len(small.kept)} of {small.blocks} blocks stay in float"
@@ -123,7 +129,7 @@ def say_reduced(precision: str, small: Any) -> None:
     )
 
 
-def moved_table(comparison: Any) -> str:
+def _precision_table(comparison: "PrecisionComparison") -> str:
     """What moved against float32, as people read it."""
     header = f"{comparison.good} held-out good photos, {comparison.spoiled} with a defect painted in"
     lines = [f"{header:56}{'float32':>12}{'this file':>12}{'allowed':>10}"]
@@ -131,35 +137,3 @@ def moved_table(comparison: Any) -> str:
         verdict = "" if row.holds else "  too far"
         lines.append(f"{row.name:56}{row.before:>12}{row.after:>12}{row.allowed or '':>10}{verdict}")
     return "\n".join(lines)
-
-
-@click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
-@model_option
-@click.option("--run", type=click.Path(path_type=Path), help="Where it was exported from.  [default: newest in ./runs]")
-@click.option("--most", type=click.IntRange(min=1), default=50, show_default=True, help="Images, evenly spread.")
-@size_change_option
-def verify(paths: tuple[Path, ...], model: Path, run: Path | None, most: int, allow_size_change: bool) -> None:
-    """Compare a model file in ONNX Runtime and in the C++ kernels with PyTorch and NumPy, on images.
-
-    \b
-    Example:
-      rstpm-edge verify photos/good
-    """
-    with training_packages():
-        from rstpm_edge.training.export import verify as verify_module
-        from rstpm_edge.training.learning import run_folder
-    images = [image for path in paths for image in (images_below(path) if path.is_dir() else [path])]
-    chosen = [images[i * len(images) // most] for i in range(most)] if len(images) > most else images
-    run = run or run_folder.newest_run()
-    with show_progress() as display:
-        result = verify_module.verify(
-            run, model, chosen, allow_size_change=allow_size_change, notify=display.say, report=display
-        )
-    say(
-        f"{result.images} images; largest difference of a map {result.map_onnxruntime:.1e} (ONNX Runtime and PyTorch), "
-        f"of the fused map {result.fused_extension:.1e} (extension and NumPy, relative), "
-        f"of the score {result.score:.1e} (relative)."
-    )
-    if not result.agree:
-        raise ExportError(f"{model} does not agree with {run}: was it exported from another run?")

@@ -1,22 +1,24 @@
 """`rstpm-edge infer`: judge images, videos, cameras and streams."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from rstpm_edge.atomic_files import make_folder
-from rstpm_edge.cli.common import (
-    RATE,
-    check_no_picture,
-    chosen_mask,
-    chosen_roi,
+from rstpm_edge.cli.common import check_no_picture
+from rstpm_edge.cli.options import (
+    JudgedMask,
+    JudgedRoi,
+    judged_part_options,
     model_option,
     session_options,
     size_change_option,
 )
+from rstpm_edge.cli.parameter_types import EVERY, FILE, RATE
 from rstpm_edge.cli.signals import Interrupts
 from rstpm_edge.cli.systemd import Service
 from rstpm_edge.cli.terminal import say, say_note
@@ -25,14 +27,44 @@ from rstpm_edge.unexpected import raise_from_threads
 
 if TYPE_CHECKING:
     from rstpm_edge.cli.inspection import Inspection
-    from rstpm_edge.cli.sources import InspectionPlan
-    from rstpm_edge.outputs.command import OnAnomaly
-    from rstpm_edge.outputs.csv_file import CsvFile
-    from rstpm_edge.outputs.mqtt import Mqtt
-    from rstpm_edge.sources.frames import Item
+    from rstpm_edge.cli.plan import InspectionPlan
+    from rstpm_edge.engine.providers import Provider
+    from rstpm_edge.sources.frames import Every, Source
 
 SOMETHING_ANOMALOUS, SOMETHING_UNWRITTEN, SOMETHING_UNREADABLE, SIGNALLED = 1, 2, 3, 128
-FILE = click.Path(path_type=Path)
+
+
+@dataclass(frozen=True)
+class InferOptions:
+    """What was typed after `rstpm-edge infer`."""
+
+    sources: tuple[str, ...]
+    model: Path
+    threshold: float | None
+    alpha: float | None
+    roi: JudgedRoi
+    mask: JudgedMask
+    allow_size_change: bool
+    every: "Every | None"
+    limit: int | None
+    watch: bool
+    settle: float | None  # seconds
+    as_json: bool
+    csv_file: Path | None
+    save_overlay: Path | None  # a folder, as the next one
+    save_map: Path | None
+    map_format: Literal["png", "npy"]
+    rejects_only: bool
+    on_anomaly: str | None
+    on_anomaly_timeout: float  # seconds
+    on_anomaly_unjudged: bool
+    mqtt: str | None
+    mqtt_password_file: Path | None
+    mqtt_ca: Path | None
+    providers: "list[Provider] | None"
+    engine_cache: Path | None
+    threads: int | None
+    polite: bool
 
 
 @click.command()
@@ -42,14 +74,11 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--alpha", type=RATE, metavar="RATE", help="Or the threshold at which so many good parts may be rejected, as 5%."
 )
-@click.option("--roi", metavar="X,Y,W,H", help="Judge this part (pixels), or `full`.  [default: what was trained on]")
-@click.option(
-    "--mask",
-    metavar="FILE",
-    help="A picture: anomalies where it is black do not count; or `full`.  [default: what was exported with the model]",
-)
+@judged_part_options
 @size_change_option
-@click.option("--every", metavar="N|SECONDS", help="Of a video or camera, each N-th frame, or one each 0.5s.")
+@click.option(
+    "--every", type=EVERY, metavar="N|SECONDS", help="Of a video or camera, each N-th frame, or one each 0.5s."
+)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N images.")
 @click.option("--watch", is_flag=True, help="Judge what is written into the folder SOURCE from now on.")
 @click.option(
@@ -98,7 +127,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--mqtt-ca", type=FILE, metavar="FILE", help="Trust these certificates, not the system's.")
 @session_options
 @click.pass_context
-def infer(ctx: click.Context, /, sources: tuple[str, ...], **options: Any) -> None:
+def infer(ctx: click.Context, /, **options: Any) -> None:
     """Judge images, folders with everything below them, videos, a camera or a stream.
 
     A camera is camera:0 or /dev/video0 (with ,format=MJPG,size=1920x1080,fps=30 behind it as needed), a stream
@@ -120,107 +149,91 @@ def infer(ctx: click.Context, /, sources: tuple[str, ...], **options: Any) -> No
       rstpm-edge infer camera:0 --roi 100,50,640,480 --on-anomaly 'reject-part {p_value}'
       rstpm-edge infer incoming/ --watch --mqtt mqtt://line@broker/station4
     """
+    ctx.exit(_infer(InferOptions(**options)))
+
+
+def _infer(options: InferOptions) -> int:
+    """The exit code."""
     from rstpm_edge.cli.inspection import Inspection, Output
-    from rstpm_edge.cli.sources import plan_sources
+    from rstpm_edge.cli.plan import plan_sources
+    from rstpm_edge.cli.reactions import open_reactions
     from rstpm_edge.detector import Detector
 
     _check_together(options)
-    check_no_picture("--csv", options["csv_file"])
-    folders = [make_folder(options[name]) for name in ("save_overlay", "save_map") if options[name]]
+    check_no_picture("--csv", options.csv_file)
+    folders = [make_folder(folder) for folder in (options.save_overlay, options.save_map) if folder]
     plan = plan_sources(
-        sources, every=options["every"], watch=options["watch"], settle=options["settle"], leave_out=folders
+        options.sources, every=options.every, watch=options.watch, settle=options.settle, leave_out=folders
     )
     output = Output(
-        options["as_json"],
-        options["save_overlay"],
-        options["save_map"],
-        options["map_format"],
-        options["rejects_only"],
+        options.as_json,
+        options.save_overlay,
+        options.save_map,
+        options.map_format,
+        options.rejects_only,
         keep_going=not plan.has_end,
     )
     detector = Detector(
-        options["model"],
-        providers=options["providers"],
-        threads=options["threads"],
-        polite=options["polite"],
-        engine_cache=options["engine_cache"],
-        threshold=options["threshold"],
-        alpha=options["alpha"],
-        roi=chosen_roi(options["roi"]),
-        mask=chosen_mask(options["mask"]),
-        allow_size_change=options["allow_size_change"],
+        options.model,
+        providers=options.providers,
+        threads=options.threads,
+        polite=options.polite,
+        engine_cache=options.engine_cache,
+        threshold=options.threshold,
+        alpha=options.alpha,
+        roi=options.roi,
+        mask=options.mask,
+        allow_size_change=options.allow_size_change,
         notify=lambda sentence: say_note(f"{inspection.judged}: {sentence}"),
     )
     with contextlib.ExitStack() as stack:
-        command = stack.enter_context(_command(options, plan)) if options["on_anomaly"] is not None else None
-        mqtt = stack.enter_context(_mqtt(options)) if options["mqtt"] is not None else None
-        table = stack.enter_context(_table(options, plan)) if options["csv_file"] is not None else None
+        reactions = open_reactions(options, plan, stack)
         interrupts = stack.enter_context(Interrupts())
-        inspection = Inspection(
-            detector, output, [one.tell for one in (mqtt, table) if one], of_parts=[command.tell] if command else []
-        )
-        tell_source = mqtt.tell_source if mqtt else lambda there: None
-        notes = _run(inspection, plan, folders, options["limit"], interrupts, tell_source)
-    if notes is not None:
-        if command:
-            notes += [_count(command.failed, "failed command"), _count(command.dropped, "command", " not run")]
-        if mqtt:
-            notes.append(_count(mqtt.lost, "message", " lost"))
-        if table:
-            notes.append(_count(table.lost, "row", " not written"))
-        notes.append(_count(inspection.unwritten, "image", " without pictures or maps"))
+        inspection = Inspection(detector, output, reactions.to_all, of_parts=reactions.to_parts)
+        source = _run(inspection, plan, options.limit, interrupts, reactions.tell_source)
+    if source is not None:
+        summary = inspection.summary(source.summary(), *reactions.notes())
         if not output.as_json:
-            say(inspection.summary(*notes))
+            say(summary)
         elif not plan.has_end:
-            say_note(inspection.summary(*notes))
+            say_note(summary)
     if interrupts.received and plan.has_end:
-        ctx.exit(SIGNALLED + interrupts.received)
-    if inspection.unwritten or (table and table.lost):
-        ctx.exit(SOMETHING_UNWRITTEN)
+        return SIGNALLED + interrupts.received
+    if inspection.unwritten or (reactions.table and reactions.table.lost):
+        return SOMETHING_UNWRITTEN
     if inspection.counts["failed"]:
-        ctx.exit(SOMETHING_UNREADABLE)
-    ctx.exit(SOMETHING_ANOMALOUS if inspection.counts["anomalous"] else 0)
+        return SOMETHING_UNREADABLE
+    return SOMETHING_ANOMALOUS if inspection.counts["anomalous"] else 0
 
 
 def _run(
     inspection: "Inspection",
     plan: "InspectionPlan",
-    outputs: Sequence[Path],
     limit: int | None,
     interrupts: Interrupts,
     tell_source: Callable[[bool], None],
-) -> list[str] | None:
+) -> "Source | None":
     """Judge until the source ends, the limit is reached or a signal comes.
 
     `tell_source` is called with False when a live source is lost, and with True when it is back.
 
-    Gives notes for the summary; None when the source could not be opened, which then is all there is to say.
+    Gives the source, closed, for what it says of itself; None when it could not be opened, and that is all there is to
+    say.
     """
     import cv2
 
-    from rstpm_edge.sources.camera import Live
     from rstpm_edge.sources.frames import Failure
-    from rstpm_edge.sources.watched_folder import SETTLED, LeftOut, watch
 
     def report(sentence: str, there: bool) -> None:
         say_note(sentence)
         tell_source(there)
 
-    service, left_out = Service(), LeftOut(say_note)
-    live = None
-    notes: list[str] | None = None
+    service = Service()
+    source = None
     try:
-        items: Iterable[Item]
-        if plan.live:
-            items = live = Live(*plan.live, every=plan.every, report=report, deep=True)
-        elif plan.watched:
-            settle = SETTLED if plan.settle is None else plan.settle
-            items = watch(plan.watched, outputs, settle=settle, report=report, left_out=left_out)
-        else:
-            items = plan.read_files()
-        notes = []
+        source = plan.open(report, say_note)
         service.ready()
-        for item in items:
+        for item in source:
             service.alive()
             raise_from_threads()
             if item is not None:
@@ -234,51 +247,16 @@ def _run(
         inspection.note_lost_source(Failure(plan.name, str(error)))
     finally:
         service.stopping()
-        if live:
-            live.close()
-    if notes is not None:
-        notes.append(left_out.summary())
-    if live and notes is not None:
-        damaged = f", {live.damaged} of them damaged" if live.damaged else ""
-        notes += [_count(live.dropped, "frame", f" dropped{damaged}"), _count(live.reconnections, "reconnection")]
-    return notes
+        if source is not None:
+            source.close()
+    return source
 
 
-def _check_together(options: Mapping[str, Any]) -> None:
+def _check_together(options: InferOptions) -> None:
     """Raises UsageError for an option that does nothing without another."""
-    if options["rejects_only"] and not (options["save_overlay"] or options["save_map"]):
+    if options.rejects_only and not (options.save_overlay or options.save_map):
         raise UsageError("--rejects-only goes with --save-overlay or --save-map, whose files it leaves out.")
-    if options["on_anomaly"] is None and options["on_anomaly_unjudged"]:
+    if options.on_anomaly is None and options.on_anomaly_unjudged:
         raise UsageError("--on-anomaly-unjudged goes with --on-anomaly COMMAND only.")
-    if options["mqtt"] is None and (options["mqtt_password_file"] or options["mqtt_ca"]):
+    if options.mqtt is None and (options.mqtt_password_file or options.mqtt_ca):
         raise UsageError("--mqtt-password-file and --mqtt-ca go with --mqtt URL only.")
-
-
-def _command(options: Mapping[str, Any], plan: "InspectionPlan") -> "OnAnomaly":
-    from rstpm_edge.outputs.command import OnAnomaly
-
-    # Files wait for us, a line does not.
-    return OnAnomaly(
-        options["on_anomaly"],
-        timeout=options["on_anomaly_timeout"],
-        unjudged=options["on_anomaly_unjudged"],
-        wait=plan.has_end,
-        report=say_note,
-    )
-
-
-def _table(options: Mapping[str, Any], plan: "InspectionPlan") -> "CsvFile":
-    from rstpm_edge.outputs.csv_file import CsvFile
-
-    return CsvFile(options["csv_file"], report=None if plan.has_end else say_note)
-
-
-def _mqtt(options: Mapping[str, Any]) -> "Mqtt":
-    from rstpm_edge.outputs.mqtt import Mqtt, parse_broker
-
-    broker = parse_broker(options["mqtt"], password_file=options["mqtt_password_file"], ca=options["mqtt_ca"])
-    return Mqtt(broker, report=say_note)
-
-
-def _count(number: int, what: str, more: str = "") -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}{more}" if number else ""

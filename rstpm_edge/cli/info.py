@@ -10,7 +10,8 @@ import click
 from click.core import ParameterSource
 
 from rstpm_edge.calibration import typed
-from rstpm_edge.cli.common import model_option, provider_option
+from rstpm_edge.cli.options import model_option, provider_option
+from rstpm_edge.cli.parameter_types import FILE
 from rstpm_edge.cli.terminal import say_json, say_table
 from rstpm_edge.errors import UsageError
 from rstpm_edge.image.input_profile import GREY, describe_sizes
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("file", required=False, metavar="[MODEL]", type=click.Path(path_type=Path))
+@click.argument("file", required=False, metavar="[MODEL]", type=FILE)
 @model_option
 @provider_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

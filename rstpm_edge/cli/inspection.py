@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from rstpm_edge.atomic_files import fitting_name, make_folder, replacing
-from rstpm_edge.cli.terminal import say, say_error, say_json, say_note
+from rstpm_edge.cli.terminal import counted, say, say_error, say_json, say_note
 from rstpm_edge.errors import ImageError, ModelError, OutputError, UsageError
 from rstpm_edge.image.preprocess import to_rgb
 from rstpm_edge.outputs.map_file import encode_npy, encode_png
@@ -82,14 +82,15 @@ class Inspection:
         self._fail(failure)
 
     def summary(self, *notes: str) -> str:
-        """One line for people at the end; `notes` come last, empty ones are left out."""
+        """One line for people at the end, with `notes` that are not empty."""
         total, judged = self.counts.total(), self.counts["normal"] + self.counts["anomalous"]
         line = (
-            f"{total} {'image' if total == 1 else 'images'}: {self.counts['normal']} normal, "
+            f"{counted(total, 'image')}: {self.counts['normal']} normal, "
             f"{self.counts['anomalous']} anomalous, {self.counts['failed']} failed; "
             f"threshold {self._detector.threshold:.4g}"
         )
-        return "; ".join([line, *filter(None, (*self._times(judged), *notes))])
+        unwritten = [f"{counted(self.unwritten, 'image')} without pictures or maps"] if self.unwritten else []
+        return "; ".join([line, *filter(None, (*self._times(judged), *notes, *unwritten))])
 
     def _times(self, judged: int) -> list[str]:
         """What an image took; writing stands apart, since a line without pictures does without."""

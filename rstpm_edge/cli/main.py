@@ -15,12 +15,13 @@ from rstpm_edge.cli.bench import bench
 from rstpm_edge.cli.benchmark import benchmark
 from rstpm_edge.cli.demo import demo
 from rstpm_edge.cli.evaluate import evaluate
-from rstpm_edge.cli.export import export, verify
+from rstpm_edge.cli.export import export
 from rstpm_edge.cli.infer import infer
 from rstpm_edge.cli.info import info
 from rstpm_edge.cli.roi import roi
 from rstpm_edge.cli.terminal import discard_stdout, say_error
 from rstpm_edge.cli.train import train
+from rstpm_edge.cli.verify import verify
 from rstpm_edge.errors import RstpmEdgeError
 from rstpm_edge.printable import one_line, without_password
 

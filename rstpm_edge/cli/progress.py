@@ -1,16 +1,15 @@
-"""What the commands that need torch share: progress on the terminal or in a log, and options of more than one word."""
+"""How far long work is, on standard error: as one bar on a terminal, as the lines of a log elsewhere."""
 
 import contextlib
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from rstpm_edge.cli.terminal import say_note
-from rstpm_edge.errors import UsageError
 from rstpm_edge.progress import Log, Progress, Whole, details, duration, percent
 
 if TYPE_CHECKING:
@@ -99,36 +98,3 @@ class _Bar:
         """End the bar's line."""
         if self._bar is not None:
             click.echo(err=True)
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """--size as (height, width). Raises UsageError."""
-    parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.strip().isdecimal() for part in parts):
-        raise UsageError(f"--size is a number of pixels or HEIGHTxWIDTH, such as 256 or 256x512, not {text!r}.")
-    return int(parts[0]), int(parts[-1])
-
-
-def parse_weights(pairs: Iterable[str]) -> dict[str, str]:
-    """--weights as {NAME: FILE}. Raises UsageError."""
-    return _pairs(pairs, "--weights takes NAME=FILE, such as resnet18=resnet18.pth")
-
-
-def parse_overrides(pairs: Iterable[str]) -> dict[str, str]:
-    """--set as {NAME: VALUE}. Raises UsageError."""
-    return _pairs(pairs, "--set takes NAME=VALUE, such as fusion=paper")
-
-
-def parse_margins(pairs: Iterable[str]) -> dict[str, str]:
-    """--margin as {NAME: VALUE}. Raises UsageError."""
-    return _pairs(pairs, "--margin takes NAME=VALUE, such as auroc=0.01")
-
-
-def _pairs(pairs: Iterable[str], expected: str) -> dict[str, str]:
-    values = {}
-    for pair in pairs:
-        name, equals, value = (part.strip() for part in pair.partition("="))
-        if not (name and equals and value):
-            raise UsageError(f"{expected}, not {pair!r}.")
-        values[name] = value
-    return values

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rstpm_edge.cli.parameter_types import FILE, ROI
 from rstpm_edge.cli.terminal import say
 from rstpm_edge.errors import SourceError, UsageError
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-FILE = click.Path(path_type=Path)
+    from rstpm_edge.image.roi import Roi
+
 PICTURES = (".png", ".jpg", ".jpeg")
 WAIT = 10.0  # seconds for the first frame of a camera
 
@@ -23,9 +25,9 @@ WAIT = 10.0  # seconds for the first frame of a camera
 @click.argument("source", metavar="PHOTO")
 @click.option("-o", "--output", type=FILE, metavar="FILE", help="The picture to write.  [default: roi.png]")
 @click.option("--page", type=FILE, metavar="FILE.html", help="Write a page to draw on instead, for any browser.")
-@click.option("--roi", metavar="X,Y,W,H", help="Draw this part in.")
+@click.option("--roi", "chosen", type=ROI, metavar="X,Y,W,H", help="Draw this part in.")
 @click.option("--mask", type=FILE, metavar="FILE", help="Draw in what this mask ignores.")
-def roi(source: str, output: Path | None, page: Path | None, roi: str | None, mask: Path | None) -> None:
+def roi(source: str, output: Path | None, page: Path | None, chosen: "Roi | None", mask: Path | None) -> None:
     """Show where the pixels of a photo are, to choose --roi and --mask of train and infer.
 
     The picture shows the photo with a grid; its numbers are the photo's own pixels. The page needs no network: drag a
@@ -43,7 +45,7 @@ def roi(source: str, output: Path | None, page: Path | None, roi: str | None, ma
 
     from rstpm_edge.atomic_files import write_bytes
     from rstpm_edge.image.mask import load_mask
-    from rstpm_edge.image.roi import crop, parse_roi
+    from rstpm_edge.image.roi import crop
     from rstpm_edge.outputs.roi_page import page_of
     from rstpm_edge.outputs.roi_picture import draw_grid
     from rstpm_edge.printable import without_password
@@ -58,7 +60,6 @@ def roi(source: str, output: Path | None, page: Path | None, roi: str | None, ma
     written = page or picture
     if written.exists() and os.path.exists(source) and written.samefile(source):
         raise UsageError(f"{written} is the photo itself: give the picture another name.")
-    chosen = None if roi is None else parse_roi(roi)
     photo, name = _first_image(source)
     height, width = photo.shape[:2]
     crop(photo, chosen, name)

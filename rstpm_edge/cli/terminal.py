@@ -59,3 +59,8 @@ def printable(text: str) -> str:
     """`text` with whatever the terminal cannot show (file names may hold any bytes) replaced."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"  # there is no stdout where it was closed
     return text.encode(encoding, "replace").decode(encoding)
+
+
+def counted(number: int, what: str) -> str:
+    """`1 image`, `2 images`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,19 +1,23 @@
 """`rstpm-edge train`. It imports torch only when it runs."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from rstpm_edge.cli.common import RATE, training_packages
-from rstpm_edge.cli.progress import parse_overrides, parse_size, parse_weights, show_progress
+from rstpm_edge.cli.common import training_packages
+from rstpm_edge.cli.parameter_types import BITS, FILE, OVERRIDE, RATE, ROI, SIZE, WEIGHTS
+from rstpm_edge.cli.progress import show_progress
 from rstpm_edge.cli.terminal import say
 from rstpm_edge.errors import UsageError
-from rstpm_edge.image.roi import parse_roi
 
 if TYPE_CHECKING:
     from rstpm_edge.calibration import Calibration
+    from rstpm_edge.image.placement import ResizePolicy
+    from rstpm_edge.image.roi import Roi
+    from rstpm_edge.training.learning.options import TrainingOptions
     from rstpm_edge.training.learning.run_folder import Summary
 
 OF_RESUME = ("resume", "device", "precision", "processes")  # what may be another when a run goes on
@@ -21,8 +25,35 @@ LENIENT = 0.05  # the rate, at least, for which a higher one than the model's is
 ODD = 1.25  # times as far above the typical score as the next
 
 
+@dataclass(frozen=True)
+class TrainOptions:
+    """What was typed after `rstpm-edge train`."""
+
+    data: Path | None
+    preset: str
+    teacher1: str | None
+    teacher2: str | None
+    weights: tuple[tuple[str, str], ...]  # name of a teacher and file
+    overrides: tuple[tuple[str, str], ...]  # name of a preset's field and value
+    epochs: int | None
+    max_minutes: float | None
+    size: tuple[int, int]  # height, width
+    resize: "ResizePolicy"
+    roi: "Roi | None"
+    bits: int | None
+    allow_size_change: bool
+    holdout: float
+    alpha: float | None
+    seed: int
+    skip_unreadable: bool
+    device: str
+    precision: str
+    processes: int
+    resume: Path | None
+
+
 @click.command()
-@click.argument("data", required=False, type=click.Path(path_type=Path))
+@click.argument("data", required=False, type=FILE)
 @click.option(
     "--preset",
     default="edge",
@@ -33,25 +64,36 @@ ODD = 1.25  # times as far above the typical score as the next
 @click.option("--teacher2", metavar="NAME", help="Another backbone for pair 2; it must differ from teacher 1.")
 @click.option(
     "--weights",
+    type=WEIGHTS,
     multiple=True,
     metavar="NAME=FILE",
     help="A teacher's weights (.pth or .safetensors), or NAME=random to try things out; may be repeated.",
 )
-@click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Another value for a preset's field.")
+@click.option(
+    "--set",
+    "overrides",
+    type=OVERRIDE,
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Another value for a preset's field.",
+)
 @click.option("--epochs", type=int, help="Passes over the images.  [default: the preset's]")
 @click.option("--max-minutes", type=float, help="Finish all of the training within this time, with fewer epochs.")
 @click.option(
     "--size",
+    type=SIZE,
     default="256",
     show_default=True,
     metavar="HxW",
     help="Input size, multiples of 32, with edge-small of 64.",
 )
 @click.option("--resize", type=click.Choice(["stretch", "letterbox"]), default="stretch", show_default=True)
-@click.option("--roi", metavar="X,Y,W,H", help="Learn this part of each photo only (pixels); `infer` keeps to it.")
+@click.option(
+    "--roi", type=ROI, metavar="X,Y,W,H", help="Learn this part of each photo only (pixels); `infer` keeps to it."
+)
 @click.option(
     "--bits",
-    type=click.Choice(["auto", "8", "10", "12", "14", "16"]),
+    type=BITS,
     default="auto",
     show_default=True,
     help="How many bits 16-bit photos use: 4095 is white with 12.",
@@ -66,9 +108,9 @@ ODD = 1.25  # times as far above the typical score as the next
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
 @click.option("--precision", default="auto", show_default=True, help="32-true, bf16-mixed, or with a GPU 16-mixed.")
 @click.option("--processes", default=1, show_default=True, help="Processes or GPUs that share each batch.")
-@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with an interrupted run.")
+@click.option("--resume", type=FILE, metavar="RUN", help="Go on with an interrupted run.")
 @click.pass_context
-def train(ctx: click.Context, /, data: Path | None, **options: Any) -> None:
+def train(ctx: click.Context, /, **options: Any) -> None:
     """Learn a product from the good images in DATA; writes ./runs/<time>.
 
     DATA is a folder of good images, or has the MVTec AD layout, of which train/good is taken.
@@ -80,51 +122,57 @@ def train(ctx: click.Context, /, data: Path | None, **options: Any) -> None:
       rstpm-edge train photos/good --set attention=false --set smoothing_sigma=2
       rstpm-edge train --resume runs/2026-01-31_12-00-00
     """
+    chosen = TrainOptions(**options)
+    if chosen.resume is not None:
+        if chosen.data is not None:
+            raise UsageError("Give either DATA or --resume RUN: a run knows its data.")
+        _refuse_others(ctx)
+    elif chosen.data is None:
+        raise UsageError("Give DATA, a folder of good images, or --resume RUN.")
+    _train(chosen)
+
+
+def _train(chosen: TrainOptions) -> None:
+    """Train on `data`, or go on with `resume`, of which one is there."""
     with training_packages():
         from rstpm_edge.training.data import images
         from rstpm_edge.training.learning import machine as machine_module
-        from rstpm_edge.training.learning import options as options_module
         from rstpm_edge.training.learning import train as train_module
-        from rstpm_edge.training.model import preset_overrides, presets
-    machine = machine_module.Machine(options["device"], options["precision"], options["processes"])
+    machine = machine_module.Machine(chosen.device, chosen.precision, chosen.processes)
     with show_progress() as report:
-        if options["resume"] is not None:
-            if data is not None:
-                raise UsageError("Give either DATA or --resume RUN: a run knows its data.")
-            _refuse_others(ctx)
-            run = train_module.resume(options["resume"], machine, report=report)
-        elif data is None:
-            raise UsageError("Give DATA, a folder of good images, or --resume RUN.")
+        if chosen.resume is not None:
+            run = train_module.resume(chosen.resume, machine, report=report)
         else:
-            preset = presets.preset_with_teachers(options["preset"], options["teacher1"], options["teacher2"])
-            preset = preset_overrides.override(preset, parse_overrides(options["overrides"]))
-            chosen = {
-                name: options[name]
-                for name in (
-                    "epochs",
-                    "max_minutes",
-                    "seed",
-                    "resize",
-                    "holdout",
-                    "alpha",
-                    "skip_unreadable",
-                    "allow_size_change",
-                )
-            }
-            roi = None if options["roi"] is None else parse_roi(options["roi"])
-            parsed = options_module.TrainingOptions(
-                roi=roi,
-                bits=None if options["bits"] == "auto" else int(options["bits"]),
-                preset=preset,
-                size=parse_size(options["size"]),
-                weights=parse_weights(options["weights"]),
-                **chosen,
-            )
-            run = train_module.train(data, parsed, machine, report=report)
+            assert chosen.data is not None
+            run = train_module.train(chosen.data, _training_options(chosen), machine, report=report)
     if machine_module.is_first_process():
         say_run(run)
-        for sentence in images.about_training_folder(data) if data is not None else ():
+        for sentence in images.about_training_folder(chosen.data) if chosen.data is not None else ():
             say(sentence)
+
+
+def _training_options(chosen: TrainOptions) -> "TrainingOptions":
+    """Raises UsageError for a preset, teacher or field that there is not."""
+    from rstpm_edge.training.learning.options import TrainingOptions
+    from rstpm_edge.training.model.preset_overrides import override
+    from rstpm_edge.training.model.presets import preset_with_teachers
+
+    preset = preset_with_teachers(chosen.preset, chosen.teacher1, chosen.teacher2)
+    return TrainingOptions(
+        preset=override(preset, dict(chosen.overrides)),
+        epochs=chosen.epochs,
+        max_minutes=chosen.max_minutes,
+        seed=chosen.seed,
+        size=chosen.size,
+        resize=chosen.resize,
+        roi=chosen.roi,
+        holdout=chosen.holdout,
+        alpha=chosen.alpha,
+        skip_unreadable=chosen.skip_unreadable,
+        weights=dict(chosen.weights),
+        bits=chosen.bits,
+        allow_size_change=chosen.allow_size_change,
+    )
 
 
 def _refuse_others(ctx: click.Context) -> None:

@@ -1,7 +1,6 @@
 """The part of a photo that is judged: a rectangle, in pixels of the photo."""
 
 import operator
-import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -11,7 +10,7 @@ if TYPE_CHECKING:  # reading a model's document takes no NumPy
     from numpy.typing import NDArray
 
 Roi: TypeAlias = tuple[int, int, int, int]  # x, y, width, height
-EXAMPLE = "x,y,width,height in pixels of the photo, such as 100,50,640,480"
+ROI_FORM = "x,y,width,height in pixels of the photo, such as 100,50,640,480"
 
 
 def check_roi(roi: Iterable[Any]) -> Roi:
@@ -20,18 +19,10 @@ def check_roi(roi: Iterable[Any]) -> Roi:
     try:
         x, y, width, height = map(operator.index, values)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"A ROI is {EXAMPLE}, not {values}.") from error
+        raise UsageError(f"A ROI is {ROI_FORM}, not {values}.") from error
     if min(x, y) < 0 or min(width, height) < 1:
-        raise UsageError(f"A ROI is {EXAMPLE}; its corner lies in the photo, and it is not empty: not {values}.")
+        raise UsageError(f"A ROI is {ROI_FORM}; its corner lies in the photo, and it is not empty: not {values}.")
     return x, y, width, height
-
-
-def parse_roi(text: str) -> Roi:
-    """What `--roi` takes: "x,y,width,height". Raises UsageError."""
-    values = text.replace(" ", "").split(",")
-    if len(values) != 4 or not all(re.fullmatch(r"-?[0-9]{1,9}", value) for value in values):
-        raise UsageError(f"--roi is {EXAMPLE}, not {text!r}.")
-    return check_roi(map(int, values))
 
 
 def scaled_roi(roi: Roi, drawn_on: tuple[int, int], size: tuple[int, int]) -> Roi | None:

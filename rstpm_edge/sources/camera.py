@@ -83,6 +83,16 @@ class Live:
                 raise SourceError(f"{self.name} hangs: its driver has not answered for {HANGS:.0f} seconds.")
             yield frame
 
+    def summary(self) -> str:
+        """For the end: "3 frames dropped, 1 of them damaged; 2 reconnections"; empty where there were none."""
+        told = []
+        if self.dropped:
+            damaged = f", {self.damaged} of them damaged" if self.damaged else ""
+            told.append(f"{self.dropped} frame{'' if self.dropped == 1 else 's'} dropped{damaged}")
+        if self.reconnections:
+            told.append(f"{self.reconnections} reconnection{'' if self.reconnections == 1 else 's'}")
+        return "; ".join(told)
+
     def close(self) -> None:
         """Stop grabbing and release the source; waits for the call under way, but not for one that hangs."""
         self._stopped.set()

@@ -1,10 +1,10 @@
-"""Where images come from: files, folders and videos. Cameras and streams are in `live`, watched folders in `watch`."""
+"""What a source is, and images that come from files: photos and videos."""
 
 import os
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -45,6 +45,31 @@ def kind_of(source: str) -> Kind:
             )
     # Whatever else it is called, it is read as an image; that will tell.
     return "video" if Path(source).suffix.lower() in VIDEOS else "image"
+
+
+class Files:
+    """Photos and videos in their order: of each its kind, its path, and what is written for it is called.
+
+    `every` says which frames of the videos are due.
+    """
+
+    def __init__(self, files: Sequence[tuple[Kind, Path, str]], every: Every) -> None:
+        self._files = files
+        self._every = every
+
+    def __iter__(self) -> Iterator[Item]:
+        for kind, path, output in self._files:
+            if kind == "video":
+                yield from video_frames(path, output, self._every)
+            else:
+                yield image_frame(path, output)
+
+    def summary(self) -> str:
+        """Nothing: each file that cannot be judged is told by itself."""
+        return ""
+
+    def close(self) -> None:
+        """Nothing stays open."""
 
 
 def image_frame(path: Path, output: str, taken: float | None = None) -> Frame | Failure:

@@ -1,15 +1,12 @@
 """What a source gives: frames and failures, and which of the frames are due."""
 
 import math
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from numpy.typing import NDArray
-
-from rstpm_edge.errors import UsageError
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +50,18 @@ Item: TypeAlias = Frame | Failure | None
 SourceReport: TypeAlias = Callable[[str, bool], None]
 
 
+class Source(Protocol):
+    """Where images come from, once it is open. Iterating raises SourceError where it is lost for good."""
+
+    def __iter__(self) -> Iterator[Item]: ...
+
+    def summary(self) -> str:
+        """What is to be said at the end of what was not judged; empty where there is nothing."""
+
+    def close(self) -> None:
+        """Leave the source."""
+
+
 @dataclass(frozen=True)
 class Every:
     """Which frames of a video or camera are judged: the first of each `frames`, or of each span of `seconds`."""
@@ -65,15 +74,6 @@ class Every:
         if self.seconds is None:
             return number // self.frames
         return math.floor(seconds / self.seconds + 1e-6)  # 0.3 / 0.1 is a little less than 3
-
-
-def parse_every(text: str) -> Every:
-    """What `--every` takes: "10" (frames) or "0.5s". Raises UsageError."""
-    if re.fullmatch(r"[0-9]{1,9}", text) and int(text):
-        return Every(frames=int(text))
-    if re.fullmatch(r"[0-9]{0,9}\.?[0-9]{1,9}s", text) and float(text[:-1]):
-        return Every(seconds=float(text[:-1]))
-    raise UsageError(f"--every is a number of frames or a time, such as 10 or 0.5s, not {text!r}.")
 
 
 def utc_time(seconds: float) -> str | None:

@@ -14,7 +14,6 @@ from checkout import ROOT
 from click.testing import CliRunner
 from workplace import command_line
 
-from rstpm_edge.cli.common import RATE
 from rstpm_edge.cli.main import main
 
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
@@ -22,23 +21,24 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
 FOREIGN = {"--list-formats-ext", "--no-index", "--find-links"}
 # Which commands print what stands in a module: a module that is not here is printed by any command.
 PRINTED_BY = {
-    "rstpm_edge/cli_audit.py": {"audit"},
-    "rstpm_edge/cli_bench.py": {"bench"},
-    "rstpm_edge/cli_benchmark.py": {"benchmark"},
-    "rstpm_edge/cli_demo.py": {"demo"},
-    "rstpm_edge/cli_evaluate.py": {"evaluate"},
-    "rstpm_edge/cli_export.py": {"export"},
-    "rstpm_edge/cli_infer.py": {"infer"},
-    "rstpm_edge/cli_info.py": {"info"},
-    "rstpm_edge/cli_roi.py": {"roi"},
-    "rstpm_edge/cli_sources.py": {"infer"},
-    "rstpm_edge/cli_train.py": {"train"},
-    "rstpm_edge/csv_file.py": {"infer"},
-    "rstpm_edge/live.py": {"infer"},
-    "rstpm_edge/mqtt.py": {"infer"},
-    "rstpm_edge/on_anomaly.py": {"infer"},
-    "rstpm_edge/sources.py": {"infer"},
-    "rstpm_edge/watch.py": {"infer"},
+    "rstpm_edge/cli/audit.py": {"audit"},
+    "rstpm_edge/cli/bench.py": {"bench"},
+    "rstpm_edge/cli/benchmark.py": {"benchmark"},
+    "rstpm_edge/cli/demo.py": {"demo"},
+    "rstpm_edge/cli/evaluate.py": {"evaluate"},
+    "rstpm_edge/cli/export.py": {"export"},
+    "rstpm_edge/cli/infer.py": {"infer"},
+    "rstpm_edge/cli/info.py": {"info"},
+    "rstpm_edge/cli/inspection.py": {"infer"},
+    "rstpm_edge/cli/plan.py": {"infer"},
+    "rstpm_edge/cli/reactions.py": {"infer"},
+    "rstpm_edge/cli/roi.py": {"roi"},
+    "rstpm_edge/cli/train.py": {"train"},
+    "rstpm_edge/cli/verify.py": {"verify"},
+    "rstpm_edge/outputs/command.py": {"infer"},
+    "rstpm_edge/outputs/csv_file.py": {"infer"},
+    "rstpm_edge/outputs/mqtt.py": {"infer"},
+    "rstpm_edge/sources/watched_folder.py": {"infer"},
 }
 
 
@@ -70,6 +70,10 @@ def advice() -> list[Any]:
             if not name.startswith("rstpm_edge/training/"):
                 found += [pytest.param(name, text, id=f"{name}:{line}") for line, text in raised_texts(path)]
     return [one for one in found if OPTION.search(one.values[1])]
+
+
+def test_the_modules_of_single_commands_are_there() -> None:
+    assert [module for module in PRINTED_BY if not (ROOT / module).is_file()] == []
 
 
 @pytest.mark.parametrize(("module", "text"), advice())
@@ -118,30 +122,6 @@ def test_options_of_others_are_told_apart(
 
 
 # Words
-
-
-@pytest.mark.parametrize(
-    ("text", "rate"), [("0.05", 0.05), ("5%", 0.05), ("5 %", 0.05), (" 2.5%", 0.025), ("1e-2", 0.01)]
-)
-def test_rates(text: str, rate: float) -> None:
-    assert RATE.convert(text, None, None) == rate
-
-
-def test_percent_is_exact() -> None:
-    for number in range(1, 1000):
-        assert RATE.convert(f"{number / 10}%", None, None) == float(f"{number}e-3")
-
-
-@pytest.mark.parametrize("text", ["", "%", "x", "5%%", "5 percent", "%5", "--"])
-def test_what_is_no_rate(text: str) -> None:
-    with pytest.raises(click.BadParameter, match=r"is no rate; write it as 0\.05 or as 5%"):
-        RATE.convert(text, None, None)
-
-
-@pytest.mark.parametrize("command", ["infer", "train", "evaluate"])
-def test_every_command_takes_both_ways_to_write_a_rate(command: str) -> None:
-    (option,) = [option for option in main.commands[command].params if option.name == "alpha"]
-    assert option.type is RATE
 
 
 def test_percent_in_infer(model: Path, photos: Path) -> None:

@@ -64,11 +64,14 @@ def test_a_picture_that_cannot_be_written_ends_no_watching(
     incoming, out, printed = tmp_path / "incoming", tmp_path / "out", tmp_path / "printed"
     incoming.mkdir()
     arguments = [incoming, "--watch", "--json", "--model", model, "--save-overlay", out]
-    with open(printed, "w") as output, running("infer", *arguments, stdout=output) as process:
-        wait_for(out.exists)
+    with (
+        open(printed, "w") as output,
+        NotifySocket(tmp_path / "notify") as systemd,
+        running("infer", *arguments, stdout=output, env=systemd.environment) as process,
+    ):
+        assert systemd.receive() == "READY=1"  # the folder is watched
         out.rmdir()
         out.write_text("no folder, as a disk that is full is none to write to")
-        time.sleep(1)  # until the folder is watched
         for name in ("1.png", "2.png"):
             (incoming / name).write_bytes(encoded(bad))
             wait_for(lambda name=name: name in printed.read_text())  # type: ignore[misc]

@@ -14,7 +14,6 @@ import pytest
 from numpy.typing import NDArray
 from workplace import command_line
 
-from rstpm_edge.cli.common import parse_provider
 from rstpm_edge.detector import Detector
 from rstpm_edge.engine import providers, session
 from rstpm_edge.engine.providers import available_providers, choose
@@ -352,26 +351,8 @@ def test_the_cores_that_may_be_used() -> None:
 # On the command line
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("cpu", "cpu"),
-        ("tensorrt:precision=f16,batch=4", ("tensorrt", {"precision": "f16", "batch": "4"})),
-        (
-            "tensorrt:trt_profile_max_shapes=image:8x64x64x3",
-            ("tensorrt", {"trt_profile_max_shapes": "image:8x64x64x3"}),
-        ),
-        ("openvino:CACHE_MODE=", ("openvino", {"CACHE_MODE": ""})),
-    ],
-)
-def test_a_provider_with_options_as_text(text: str, expected: Any) -> None:
-    assert parse_provider(text) == expected
-
-
 @pytest.mark.parametrize("text", ["cpu:", "cpu:precision", "cpu:=f32", ":precision=f32", "cpu:precision=f32,"])
 def test_text_that_is_no_provider(model: Path, text: str) -> None:
-    with pytest.raises(UsageError, match="NAME or NAME:OPTION=VALUE, such as tensorrt:precision=f16, not"):
-        parse_provider(text)
     run = command_line("info", "--model", model, "--provider", text)
     assert (run.exit_code, run.stdout) == (2, "")
     assert "NAME:OPTION=VALUE" in run.stderr

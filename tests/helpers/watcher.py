@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rstpm_edge.sources import watched_folder as watching
 from rstpm_edge.sources.frames import Failure, Frame, Item
-from rstpm_edge.sources.watched_folder import LeftOut, watch
+from rstpm_edge.sources.watched_folder import WatchedFolder
 
 
 def encoded(image: NDArray[np.uint8], extension: str = ".png") -> bytes:
@@ -19,20 +19,21 @@ def encoded(image: NDArray[np.uint8], extension: str = ".png") -> bytes:
 
 
 class Watcher:
-    """Collects what `watch` gives, in the time of the fixture `clock`."""
+    """Collects what a `WatchedFolder` gives, in the time of the fixture `clock`."""
 
     def __init__(self, folder: Path, *leave_out: Path, settle: float = watching.SETTLED) -> None:
         self.reports: list[tuple[str, bool]] = []
         self.said: list[str] = []
-        self.left_out = LeftOut(self.said.append)
-        self._items: Iterator[Item] = watch(
+        watched = WatchedFolder(
             folder,
             leave_out,
             settle=settle,
             report=lambda *said: self.reports.append(said),
-            left_out=self.left_out,
+            say=self.said.append,
         )
-        next(self._items)  # what is there already is looked at when the first is asked for
+        self.left_out = watched.left_out
+        self._items: Iterator[Item] = iter(watched)
+        next(self._items)
 
     def until(self, *names: str, seconds: float = 20) -> dict[str, Frame | Failure]:
         """What comes until all of these files have; nothing else may."""

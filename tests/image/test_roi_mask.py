@@ -18,7 +18,6 @@ from rstpm_edge.detector import Detector
 from rstpm_edge.errors import ImageError, ModelError, UsageError
 from rstpm_edge.image.input_profile import InputProfile
 from rstpm_edge.image.mask import black_and_white, load_mask, stored_mask
-from rstpm_edge.image.roi import parse_roi
 from rstpm_edge.image.stored_mask import pack
 from rstpm_edge.model.metadata import parse_bundle
 from rstpm_edge.outputs.overlay import HEADER, draw_overlay
@@ -135,13 +134,6 @@ def test_a_roi_beyond_the_image_is_named(model: Path, bad: Image, tmp_path: Path
 def test_rois_that_are_none(model: Path, roi: Any) -> None:
     with pytest.raises(UsageError, match=r"^A ROI is x,y,width,height in pixels of the photo, such as 100,50,640,480"):
         Detector(model, roi=roi)
-
-
-def test_what_the_option_takes() -> None:
-    assert parse_roi("1, 2,30,40") == (1, 2, 30, 40)
-    for text in ("", "1,2,3", "1,2,3,4,5", "a,b,c,d", "1;2;3;4", "1,2,0,4", "-1,2,3,4", "1,2,3,9999999999", "٣,1,1,1"):
-        with pytest.raises(UsageError, match="x,y,width,height in pixels"):
-            parse_roi(text)
 
 
 def test_an_overlay_darkens_what_was_not_judged(model: Path, good: Image) -> None:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from watcher import Watcher, encoded
 from writer import Writer
 
+from rstpm_edge.sources import new_files, writers
 from rstpm_edge.sources import watched_folder as watching
-from rstpm_edge.sources import writers
 from rstpm_edge.sources.frames import Failure, Frame
 
 pytestmark = pytest.mark.usefixtures("clock")
@@ -97,7 +97,7 @@ def test_a_copy_that_stalls_is_judged_once_it_is_whole(
     tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watching, "GIVEN_UP", 0.6)
-    monkeypatch.setattr(watching, "LISTED", 0.5)
+    monkeypatch.setattr(new_files, "LISTED", 0.5)
     watcher = Watcher(tmp_path)
     content = encoded(bad)
     (tmp_path / "x.png").write_bytes(content[:100])

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from watcher import Watcher, encoded
 
 from rstpm_edge.errors import SourceError
+from rstpm_edge.sources import new_files
 from rstpm_edge.sources import watched_folder as watching
 from rstpm_edge.sources.frames import Failure, Frame
-from rstpm_edge.sources.watched_folder import watch
+from rstpm_edge.sources.watched_folder import WatchedFolder
 
 pytestmark = pytest.mark.usefixtures("clock")
 
@@ -85,8 +86,8 @@ def test_files_of_one_time_stamp_are_told_by_their_names(tmp_path: Path, bad: ND
 def test_of_many_files_only_new_ones_are_looked_at(
     tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watching, "LOOKED_AT", 3)
-    monkeypatch.setattr(watching, "LISTED", 0.3)
+    monkeypatch.setattr(new_files, "LOOKED_AT", 3)
+    monkeypatch.setattr(new_files, "LISTED", 0.3)
     for number in range(5):
         (tmp_path / f"{number}.png").write_bytes(encoded(bad))
     watcher = Watcher(tmp_path)
@@ -100,7 +101,7 @@ def test_of_many_files_only_new_ones_are_looked_at(
 
 
 def test_a_link_to_an_image_is_one(tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "LISTED", 0.3)
+    monkeypatch.setattr(new_files, "LISTED", 0.3)
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "x.png").write_bytes(encoded(bad))
     (tmp_path / "in").mkdir()
@@ -112,7 +113,7 @@ def test_a_link_to_an_image_is_one(tmp_path: Path, bad: NDArray[np.uint8], monke
 
 
 def test_a_name_that_is_used_again(tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "LISTED", 0.5)
+    monkeypatch.setattr(new_files, "LISTED", 0.5)
     (tmp_path / "old.png").write_bytes(encoded(bad))
     watcher = Watcher(tmp_path)
     for name in ("x.png", "x.png", "old.png"):
@@ -146,7 +147,7 @@ def test_images_that_are_put_elsewhere_are_not_new(tmp_path: Path, bad: NDArray[
 def test_only_the_latest_files_are_remembered(
     tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watching, "REMEMBERED", 2)
+    monkeypatch.setattr(new_files, "REMEMBERED", 2)
     watcher = Watcher(tmp_path)
     names = [f"{number}.png" for number in range(4)]
     for name in names:
@@ -178,10 +179,10 @@ def test_a_folder_at_rest_is_not_listed_again_and_again(
 
 def test_what_is_no_folder(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"^Cannot watch .*/none: it is not there\.$"):
-        watch(tmp_path / "none")
+        WatchedFolder(tmp_path / "none")
     (tmp_path / "file").write_text("")
     with pytest.raises(SourceError, match=r"^Cannot watch .*/file: it is no folder\.$"):
-        watch(tmp_path / "file")
+        WatchedFolder(tmp_path / "file")
 
 
 def test_photos_of_any_name_behind_links_too(tmp_path: Path, bad: NDArray[np.uint8]) -> None:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from watcher import Watcher, encoded
 
 from rstpm_edge.errors import SourceError
+from rstpm_edge.sources import new_files
 from rstpm_edge.sources import watched_folder as watching
 from rstpm_edge.sources.frames import Frame
-from rstpm_edge.sources.watched_folder import watch
+from rstpm_edge.sources.watched_folder import WatchedFolder
 
 pytestmark = pytest.mark.usefixtures("clock")
 
@@ -64,7 +65,7 @@ def test_an_image_that_arrived_as_its_folder_went(tmp_path: Path, bad: NDArray[n
 def test_an_image_that_cannot_be_looked_at_for_a_moment(
     tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch, vanish: bool
 ) -> None:
-    monkeypatch.setattr(watching, "LISTED", 0.5)
+    monkeypatch.setattr(new_files, "LISTED", 0.5)
     watcher = Watcher(tmp_path)
     (tmp_path / "x.png").write_bytes(encoded(bad))
     stat, gone = os.stat, [True] if vanish else []
@@ -99,7 +100,7 @@ def test_a_share_that_is_mounted_as_another_device(tmp_path: Path, bad: NDArray[
 def test_a_share_of_many_files_that_is_mounted_as_another_device(
     tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watching, "REMEMBERED", 1)
+    monkeypatch.setattr(new_files, "REMEMBERED", 1)
     share, mount = tmp_path / "share", tmp_path / "mount"
     for name in ("1.png", "2.png", "sub/3.png", "sub/4.png"):
         (share / name).parent.mkdir(parents=True, exist_ok=True)
@@ -140,4 +141,4 @@ def test_a_folder_that_may_not_be_listed(tmp_path: Path, monkeypatch: pytest.Mon
     watcher.nothing(0.3)
     assert watcher.reports == [(f"The folder {tmp_path} has gone; waiting for it.", False)]
     with pytest.raises(SourceError, match=r"^Cannot watch .*: no permission to list it\.$"):
-        watch(tmp_path)
+        WatchedFolder(tmp_path)

@@ -15,7 +15,6 @@ from layouts import MINIATURES, mvtec, put_good
 from quick_benchmark import TINY, Trainings, export_in_no_time, plan_for, train_in_no_time
 from workplace import command_line, document
 
-from rstpm_edge.cli.benchmark import parse_seeds
 from rstpm_edge.errors import OutputError, TrainingError, UsageError, WeightsError
 from rstpm_edge.progress import Progress
 from rstpm_edge.training.benchmark import results
@@ -448,14 +447,7 @@ def test_settings_without_results_bind_nobody(tmp_path: Path, trainings: Trainin
     assert command_line("benchmark", root, "--output", output, *TINY).exit_code == 0
 
 
-# Seeds and images
-
-
-def test_seeds() -> None:
-    assert parse_seeds("3") == (0, 1, 2)
-    assert parse_seeds("1") == (0,)
-    assert parse_seeds("3,") == (3,)
-    assert parse_seeds("0, 7,2") == (0, 7, 2)
+# Images
 
 
 def test_few_images_are_picked_by_the_seed_and_nested(tmp_path: Path) -> None:

@@ -1,0 +1,98 @@
+"""Options that several commands have."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+
+import click
+
+from rstpm_edge.cli.parameter_types import FILE, MASK_OR_FULL, PROVIDER, ROI_OR_FULL
+
+if TYPE_CHECKING:
+    from rstpm_edge.image.roi import Roi
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+# As `Detector` takes them: the model's own, None for all of the photo, or others.
+JudgedRoi: TypeAlias = "Roi | Literal['model'] | None"
+JudgedMask: TypeAlias = "Path | Literal['model'] | None"
+
+
+def model_option(command: Command) -> Command:
+    """--model, or RSTPM_EDGE_MODEL, or model.onnx in the working directory."""
+    return click.option(
+        "--model",
+        type=FILE,
+        envvar="RSTPM_EDGE_MODEL",
+        default="model.onnx",
+        show_default=True,
+        show_envvar=True,
+        help="The model file that `rstpm-edge export` wrote.",
+    )(command)
+
+
+def size_change_option(command: Command) -> Command:
+    """--allow-size-change, as Detector takes it."""
+    return click.option(
+        "--allow-size-change",
+        is_flag=True,
+        help="Judge photos of another shape than was learned from, or that the model's ROI is not of, all the same.",
+    )(command)
+
+
+def session_options(command: Command) -> Command:
+    """--provider, --engine-cache, --threads and --polite, as Detector takes them."""
+    command = click.option(
+        "--polite",
+        is_flag=True,
+        help="Let waiting threads sleep, not spin: a little slower, but kind to other programs on this box.",
+    )(command)
+    command = click.option(
+        "--engine-cache",
+        type=FILE,
+        metavar="FOLDER",
+        help="Keep what TensorRT or OpenVINO compiles there, so that the next start is quick.",
+    )(command)
+    command = provider_option(command)
+    return click.option(
+        "--threads",
+        type=click.IntRange(1, 256),
+        metavar="N",
+        help="CPU threads.  [default: the physical cores]",
+    )(command)
+
+
+def provider_option(command: Command) -> Command:
+    """--provider, as a list for Detector's `providers`, or None."""
+    return click.option(
+        "--provider",
+        "providers",
+        multiple=True,
+        metavar="NAME[:OPTION=VALUE,...]",
+        type=PROVIDER,
+        callback=lambda context, option, values: list(values) or None,
+        help="Execution provider: cpu, cuda, tensorrt, openvino, …, with options, as in openvino:precision=bf16; "
+        "repeat it for what the first one leaves to the next.  [default: cpu]",
+    )(command)
+
+
+def judged_part_options(command: Command) -> Command:
+    """--roi and --mask, as Detector takes them."""
+    command = click.option(
+        "--mask",
+        type=MASK_OR_FULL,
+        callback=_of_detector,
+        metavar="FILE",
+        help="A picture: anomalies where it is black do not count; or `full`.  "
+        "[default: what was exported with the model]",
+    )(command)
+    return click.option(
+        "--roi",
+        type=ROI_OR_FULL,
+        callback=_of_detector,
+        metavar="X,Y,W,H",
+        help="Judge this part (pixels), or `full`.  [default: what was trained on]",
+    )(command)
+
+
+def _of_detector(context: click.Context, option: click.Parameter, value: Any) -> Any:
+    return "model" if value is None else None if value == "full" else value
