@@ -105,7 +105,7 @@ class Detector:
         self._threads = session.threads
         self._size = (session.bundle.height, session.bundle.width)
         self._kernel = kernels().active
-        self._score = Scorer(session.bundle.fusion, session.bundle.score_fusion, session.map_sizes, self._size)
+        self._score = Scorer(session.bundle.fusion, session.bundle.score_fusion, session.bundle.level_sizes, self._size)
         self._inputs = InputCheck(
             session.bundle,
             roi="model" if from_model else given_roi,

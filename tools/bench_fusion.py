@@ -111,7 +111,7 @@ def benchmark(
     cv2.setNumThreads(1)
     rng = np.random.default_rng(0)
     map_sizes = [(size // stride, size // stride) for stride in strides]
-    maps: Maps = [rng.random((batch, *map_sizes[i % 3]), dtype=np.float32) for i in range(6)]
+    maps: Maps = [rng.random((batch, *level), dtype=np.float32) for level in map_sizes * 2]
     fuser = Fuser(
         map_sizes,
         (size, size),

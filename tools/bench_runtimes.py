@@ -103,21 +103,23 @@ def main(
             raise click.UsageError("The models take images of different sizes.")
         noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
         pixels = to_input(read_image(image) if image else noise, size, bundle.resize)[0][None]
-        maps = [session.run(pixels) for session in sessions]
+        maps = [dict(zip(one.bundle.output_names, one.run(pixels).flat(), strict=True)) for one in sessions]
         times = measure(sessions, [pixels] * len(sessions), rounds, calls)
     except RstpmEdgeError as error:
         raise click.ClickException(str(error)) from error
     figures = {}
     for i, name in enumerate(pairs):
         clock, processor = times[i].T
-        # Models with score maps give twelve maps, with a head one more, others six: those that both have are compared.
+        # Some models give score maps, and a head's: those that both have are compared.
         figures[name] = {
             "precision": sessions[i].precision,
             "load_ms": load_ms[i],
             "median_ms": float(np.median(clock)),
             "min_ms": float(clock.min()),
             "cpu_ms": float(np.median(processor)),
-            "to_first": max(float(np.abs(a - b).max()) for a, b in zip(maps[i], maps[0], strict=False)),
+            "to_first": max(
+                float(np.abs(maps[i][output] - maps[0][output]).max()) for output in maps[0] if output in maps[i]
+            ),
         }
     first = sessions[0]
     machine = read_environment(

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.model.metadata import Fusion, FusionMode, HeadMap, ScoreFusion
+from rstpm_edge.model.outputs import ByPair, ModelOutputs
 from rstpm_edge.postprocess.reference import Float64, score_outputs
 
 FILE = Path(__file__).parent.parent / "tests" / "data" / "scores.json"
@@ -87,8 +88,14 @@ def _vector(case: Case, rng: np.random.Generator) -> dict[str, Any] | None:
     def fusion(mode: FusionMode, sigma: float) -> Fusion:
         return Fusion(mode, some(0.2, 0.8), some(0.1, 0.6), some(0.3, 1.4), sigma)
 
-    count = 6 + 6 * (case.score_maps is not None) + case.head
-    outputs = [rng.uniform(0, 2, (1, *case.levels[i % 3])).round(4).astype(np.float32) for i in range(count)]
+    def draw(size: tuple[int, int]) -> NDArray[np.float32]:
+        return np.asarray(rng.uniform(0, 2, (1, *size)).round(4), np.float32)
+
+    outputs = ModelOutputs(
+        ByPair.of(map(draw, case.levels * 2)),
+        None if case.score_maps is None else ByPair.of(map(draw, case.levels * 2)),
+        draw(max(case.levels)) if case.head else None,
+    )
     statistics = fusion(case.mode, case.sigma)
     head = HeadMap(*rng.uniform(0.2, 0.8, 3).round(3).tolist()) if case.head else None
     score_fusion = None
@@ -102,7 +109,7 @@ def _vector(case: Case, rng: np.random.Generator) -> dict[str, Any] | None:
     if case.nan is None and not _is_clear(fused, counts, CLEARLY * largest):
         return None
     if case.nan is not None:
-        outputs[case.nan][0, 0, 0] = np.nan
+        outputs.flat()[case.nan][0, 0, 0] = np.nan
     found = {
         "map": [float(f"{value:.7g}") for value in fused.ravel()],
         "score": float(f"{score[0]:.8g}"),
@@ -122,7 +129,7 @@ def _vector(case: Case, rng: np.random.Generator) -> dict[str, Any] | None:
         else {**_statistics(score_fusion.fusion), "map_weight": score_fusion.map_weight, "bias": score_fusion.bias},
         "threshold": threshold,
         "mask": None if counts is None else counts.astype(int).ravel().tolist(),
-        "outputs": [_values(output) for output in outputs],
+        "outputs": [_values(output) for output in outputs.flat()],
         "expected": found if case.nan is None else {"nonfinite": True, "anomalous": True},
     }
 

@@ -32,6 +32,7 @@ from rstpm_edge.engine.providers import (
 from rstpm_edge.errors import ModelError, ProviderError, UsageError
 from rstpm_edge.model.metadata import Bundle, parse_bundle
 from rstpm_edge.model.model_file import ModelFile, opened
+from rstpm_edge.model.outputs import ModelOutputs
 
 _FATAL = 4  # ONNX Runtime's own messages stay off stderr: what goes wrong is raised
 
@@ -56,15 +57,14 @@ os.register_at_fork(after_in_child=_after_fork)
 class Session:
     """A loaded model: the runtime's session and what the file says about itself.
 
-    `map_sizes` are the (height, width) of the three levels, finest first. `providers` are ONNX Runtime's names, or
-    "OpenVINO CPU". `precision` is that of `Detector`'s providers, None where ONNX Runtime's own defaults hold.
-    `batch` is how many images the runtime takes at a time, None for any number. `fingerprint` is that of the file.
-    Safe to share between threads. In a forked child it opens the file once more, and only if it is still the same.
+    `providers` are ONNX Runtime's names, or "OpenVINO CPU". `precision` is that of `Detector`'s providers, None where
+    ONNX Runtime's own defaults hold. `batch` is how many images the runtime takes at a time, None for any number.
+    `fingerprint` is that of the file. Safe to share between threads. In a forked child it opens the file once more, and
+    only if it is still the same.
     """
 
     path: Path
     bundle: Bundle
-    map_sizes: tuple[tuple[int, int], ...]
     providers: tuple[str, ...]
     precision: str | None
     batch: int | None
@@ -75,22 +75,23 @@ class Session:
     _process: int = field(default_factory=os.getpid)
     _in_children: dict[int, Any] = field(default_factory=dict)
 
-    def run(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        """The bundle's outputs, each (N, h, w) float32, of `images` (N, H, W, 3) uint8 RGB. Raises ModelError."""
+    def run(self, images: NDArray[np.uint8]) -> ModelOutputs:
+        """The model's maps of `images` (N, H, W, 3) uint8 RGB. Raises ModelError."""
         step = self.batch or len(images)
-        parts = [self._run(images[start : start + step]) for start in range(0, len(images), step)]
-        return parts[0] if len(parts) == 1 else [np.concatenate(level) for level in zip(*parts, strict=True)]
+        return ModelOutputs.concatenate(
+            [self._run(images[start : start + step]) for start in range(0, len(images), step)]
+        )
 
-    def _run(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    def _run(self, images: NDArray[np.uint8]) -> ModelOutputs:
         inference = self._inference if os.getpid() == self._process else self._in_child()
+        names = list(self.bundle.output_sizes)
         try:
-            maps: list[NDArray[np.float32]] = inference.run(list(self.bundle.output_names), {INPUT_NAME: images})
+            maps: list[NDArray[np.float32]] = inference.run(names, {INPUT_NAME: images})
         except Exception as error:  # the runtimes' exceptions have no base class but Exception
             raise ModelError(f"The model {self.path} could not be run: {reason(error)}.") from error
-        expected = [(len(images), *self.map_sizes[i % 3]) for i in range(len(maps))]
-        if [level.shape for level in maps] != expected:
+        if [one.shape for one in maps] != [(len(images), *size) for size in self.bundle.output_sizes.values()]:
             raise ModelError(f"The maps of {self.path} do not have the sizes that its metadata promises.")
-        return maps
+        return ModelOutputs.named(names, maps)
 
     def _in_child(self) -> Any:
         """The inference of a child of the process that opened this."""
@@ -152,10 +153,10 @@ def open_session(
         else:
             inference = _load(model, choices, bundle, threads, polite, folder)
         _loaded.add(inference)
+        _check_graph(inference, bundle, model.path)
         session = Session(
             path=model.path,
             bundle=bundle,
-            map_sizes=_check_graph(inference, bundle, model.path),
             providers=tuple(inference.get_providers()),
             precision=inference.precision if first.name == OPENVINO else first.precision,
             batch=min((choice.batch for choice in choices if choice.batch is not None), default=None),
@@ -239,8 +240,8 @@ def _missing_library(provider: str) -> str | None:
     return None
 
 
-def _check_graph(inference: Any, bundle: Bundle, path: Path) -> tuple[tuple[int, int], ...]:
-    """Sizes of the three levels' maps. Raises ModelError where the graph is not what its metadata says."""
+def _check_graph(inference: Any, bundle: Bundle, path: Path) -> None:
+    """Raises ModelError where the graph is not what its metadata says."""
 
     def matches(node: Any, kind: str, *sizes: int) -> bool:
         # The batch must be free. Other dimensions may go by a name where the exporter could not infer them.
@@ -254,16 +255,12 @@ def _check_graph(inference: Any, bundle: Bundle, path: Path) -> tuple[tuple[int,
     size = (bundle.height, bundle.width)
     if list(inputs) != [INPUT_NAME] or not matches(inputs[INPUT_NAME], "uint8", *size, 3):
         raise ModelError(f"The input of {path} does not match its metadata; export the model again.")
-    sizes = tuple((bundle.height // stride, bundle.width // stride) for stride in bundle.strides)
     outputs = {node.name: node for node in inference.get_outputs()}
-    names = bundle.output_names
-    for i, name in enumerate(names):
-        size = sizes[i % 3]  # the head's map, the thirteenth, has that of the finest level, too
+    for name, size in bundle.output_sizes.items():
         if name not in outputs or not matches(outputs[name], "float", *size):
             raise ModelError(
                 f"The output {name} of {path} is missing or does not match its metadata; export the model again."
             )
-    return sizes
 
 
 def reason(error: Exception) -> str:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 
 from rstpm_edge.model.metadata import Bundle, Fusion, HeadMap
 
 
 def c_header(bundle: Bundle) -> str:
     """One `static const rstpm_scorer_config`, C99 and C++11; what the network takes and gives stands in a comment."""
-    sizes = [(bundle.height // stride, bundle.width // stride) for stride in bundle.strides]
     head, score_fusion = bundle.fusion.head or HeadMap(0.0, 0.0, 0.0), bundle.score_fusion
     scores = Fusion(std=(0.0,) * 6, weights=(0.0,) * 6) if score_fusion is None else score_fusion.fusion
     fields = [
         ("struct_size", "sizeof(rstpm_scorer_config)"),
         ("mode", _mode(bundle.fusion)),
-        ("level_height", _row(height for height, _ in sizes)),
-        ("level_width", _row(width for _, width in sizes)),
+        ("level_height", _row(height for height, _ in bundle.level_sizes)),
+        ("level_width", _row(width for _, width in bundle.level_sizes)),
         ("height", str(bundle.height)),
         ("width", str(bundle.width)),
         *_statistics("", bundle.fusion),
@@ -39,7 +38,7 @@ def c_header(bundle: Bundle) -> str:
         "",
         f"/* The network's input is `image`, uint8 [N, {bundle.height}, {bundle.width}, 3], RGB{_photo(bundle)}.",
         " * Its outputs, in the order of rstpm_scorer_run, are float32 [N, height, width]:",
-        *_outputs(bundle.output_names, sizes),
+        *_outputs(bundle.output_sizes),
         " */",
         "static const rstpm_scorer_config kModel = {",
         *(f"    /* {name} */ {value}," for name, value in fields),
@@ -72,5 +71,5 @@ def _photo(bundle: Bundle) -> str:
     return f":\n * a photo{part}, {resized} to that size{mask}"
 
 
-def _outputs(names: Sequence[str], sizes: Sequence[tuple[int, int]]) -> list[str]:
-    return [f" *   {i:2}  {name}, {sizes[i % 3][0]} x {sizes[i % 3][1]}" for i, name in enumerate(names)]
+def _outputs(sizes: Mapping[str, tuple[int, int]]) -> list[str]:
+    return [f" *   {i:2}  {name}, {height} x {width}" for i, (name, (height, width)) in enumerate(sizes.items())]

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field
 from dataclasses import fields as dataclass_fields
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
@@ -147,6 +148,17 @@ class Bundle:
         """Names of all outputs that are read, in order: the six maps, the score maps, that of the head."""
         return self.map_names + self.score_map_names + self.head_names
 
+    @property
+    def level_sizes(self) -> tuple[tuple[int, int], ...]:
+        """(height, width) of the maps of the three levels, finest first."""
+        return tuple((self.height // stride, self.width // stride) for stride in self.strides)
+
+    @cached_property  # asked for at every image
+    def output_sizes(self) -> Mapping[str, tuple[int, int]]:
+        """(height, width) of each output's map, by its name, in the order of `output_names`."""
+        of_stride = dict(zip(self.strides, self.level_sizes, strict=True))
+        return {name: of_stride[_output_stride(name)] for name in self.output_names}
+
     def to_json(self) -> str:
         """The document as JSON; NaN and infinity are refused (ValueError)."""
         fields = words_of_files(asdict(self))
@@ -175,6 +187,18 @@ class Bundle:
 def map_names(strides: tuple[int, int, int]) -> tuple[str, ...]:
     """Output names of the six maps for these strides."""
     return tuple(f"{pair}_{stride}" for pair in ("stpm", "recon") for stride in strides)
+
+
+def output_kind(name: str) -> Literal["anomaly map", "score map", "head map"]:
+    """What an output of this name is."""
+    if name.startswith("head_"):
+        return "head map"
+    return "score map" if name.endswith("_angle") else "anomaly map"
+
+
+def _output_stride(name: str) -> int:
+    """The stride of the level that an output of this name has: stpm_8_angle is 8."""
+    return int(name.split("_")[1])
 
 
 def score_map_names(strides: tuple[int, int, int]) -> tuple[str, ...]:

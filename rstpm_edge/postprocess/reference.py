@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rstpm_edge.model.outputs import ByPair, ModelOutputs
+
 if TYPE_CHECKING:
     from rstpm_edge.model.metadata import Bundle, Fusion, HeadMap, ScoreFusion
 
@@ -49,23 +51,23 @@ def fuse(
     weights: Sequence[float] = (1.0,) * 6,
     smoothing_sigma: float = 0.0,
     head: HeadMap | None = None,
+    head_map: NDArray[Any] | None = None,
 ) -> tuple[Float64, Float64, NDArray[np.int64]]:
     """As `rstpm_edge.postprocess.fusion.Fuser`: six maps (N, h, w) give map (N, H, W), score (N,), position (N, 2).
 
-    With `head` there is a seventh map.
+    With `head`, its `head_map` is one more of the finest level.
     """
     height, width = size
-    levels = []
-    for level in range(3):
-        first, second = level, level + 3
-        m1, m2 = np.asarray(maps[first], np.float64), np.asarray(maps[second], np.float64)
-        if mode == "normalized":
-            m1 = weights[first] * (m1 - mean[first]) / std[first]
-            m2 = weights[second] * (m2 - mean[second]) / std[second]
+    six = [np.asarray(one, np.float64) for one in maps]
+    if mode == "normalized":
+        six = [w * (one - mu) / sigma for one, w, mu, sigma in zip(six, weights, mean, std, strict=True)]
+    pairs = ByPair.of(six)
+    levels: list[Float64] = []
+    for m1, m2 in zip(pairs.stpm, pairs.recon, strict=True):
+        if head is not None and not levels:
+            m1 = m1 + head.weight * (np.asarray(head_map, np.float64) - head.mean) / head.std
         rows = bilinear_matrix(height, m1.shape[1])  # (H, h)
         columns = bilinear_matrix(width, m1.shape[2])  # (W, w)
-        if head is not None and level == 0:
-            m1 = m1 + head.weight * (np.asarray(maps[6], np.float64) - head.mean) / head.std
         levels.append(rows @ (m1 + m2) @ columns.T)
     fused = sum(levels) if mode == "normalized" else levels[0] * levels[1] * levels[2]
     fused = gaussian_matrix(height, smoothing_sigma) @ fused @ gaussian_matrix(width, smoothing_sigma).T
@@ -73,7 +75,7 @@ def fuse(
 
 
 def score_outputs(
-    outputs: Sequence[NDArray[Any]],
+    outputs: ModelOutputs,
     fusion: Fusion,
     score_fusion: ScoreFusion | None,
     size: tuple[int, int],
@@ -83,17 +85,18 @@ def score_outputs(
 
     `counts` (H, W) is True where anomalies count; None for everywhere.
     """
-    fused, _, _ = fuse([*outputs[:6], outputs[-1]], size, **vars(fusion))
+    fused, _, _ = fuse(outputs.anomaly_maps.six, size, **vars(fusion), head_map=outputs.head_map)
     score, position = _peak(fused, counts)
     if score_fusion is not None:
-        seen, _, _ = fuse(outputs[6:12], size, **vars(score_fusion.fusion))
+        assert outputs.score_maps is not None
+        seen, _, _ = fuse(outputs.score_maps.six, size, **vars(score_fusion.fusion))
         score = _peak(seen, counts)[0] + score_fusion.map_weight * score + score_fusion.bias
     return fused, score, position
 
 
-def score(maps: Sequence[NDArray[Any]], bundle: Bundle) -> tuple[Float64, Float64]:
+def score(outputs: ModelOutputs, bundle: Bundle) -> tuple[Float64, Float64]:
     """Anomaly map (N, H, W) and score (N,) of the bundle's outputs."""
-    return score_outputs(maps, bundle.fusion, bundle.score_fusion, (bundle.height, bundle.width))[:2]
+    return score_outputs(outputs, bundle.fusion, bundle.score_fusion, (bundle.height, bundle.width))[:2]
 
 
 def _peak(fused: Float64, counts: NDArray[np.bool_] | None) -> tuple[Float64, NDArray[np.int64]]:

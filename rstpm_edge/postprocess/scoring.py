@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rstpm_edge.errors import ModelError
 from rstpm_edge.model.metadata import Fusion, ScoreFusion
+from rstpm_edge.model.outputs import ModelOutputs
 from rstpm_edge.native import _native
 
 
@@ -67,14 +68,11 @@ class Scorer:
         """The kernel that ran last; before the first call, the one that will."""
         return self._native.last_kernel or self._native.kernel
 
-    def __call__(
-        self, maps: Sequence[NDArray[np.float32]], ignored: Sequence[NDArray[np.bool_] | None] | None = None
-    ) -> ScoredMaps:
+    def __call__(self, outputs: ModelOutputs, ignored: Sequence[NDArray[np.bool_] | None] | None = None) -> ScoredMaps:
         """Score a batch.
 
         Args:
-            maps: the bundle's outputs, in their order, each (N, h, w) float32. Of more than this scorer has a use for,
-                the first six, the second six and the last are taken.
+            outputs: of the model. What this scorer has no use for, it leaves alone.
             ignored: for each image the cells (H, W) that have no part in its score and position, though they stand in
                 its map; None for none. The score is never higher than without.
 
@@ -83,11 +81,7 @@ class Scorer:
         """
         if os.getpid() != self._process:  # forked: a thread that is gone may hold the scorer's lock
             self._make()
-        chosen = [*maps[:6]]
-        if self._score_fusion is not None:
-            chosen += maps[6:12]
-        if self._fusion.head is not None:
-            chosen.append(maps[-1])
+        chosen = outputs.flat(score_maps=self._score_fusion is not None, head_map=self._fusion.head is not None)
         masks = None
         if ignored is not None and any(one is not None for one in ignored):
             masks = [None if one is None else np.ascontiguousarray(~one).view(np.uint8)[None] for one in ignored]

@@ -365,7 +365,8 @@ def test_the_library_gives_the_committed_scores(vector: Vector, library: Path) -
     for kernel in kernels().available:
         scorer, config, result = ctypes.c_void_p(), config_of(vector, kernel), Score()
         assert c.rstpm_scorer_create(ctypes.byref(config), ctypes.byref(scorer)) == 0
-        outputs = (ctypes.c_void_p * len(vector.outputs))(*(values.ctypes.data for values in vector.outputs))
+        flat = vector.outputs.flat()
+        outputs = (ctypes.c_void_p * len(flat))(*(values.ctypes.data for values in flat))
         mask = None if vector.counts is None else vector.counts.astype(np.uint8)
         masks = None if mask is None else (ctypes.c_void_p * 1)(mask.ctypes.data)
         anomaly_map = np.empty(vector.size, np.float32)

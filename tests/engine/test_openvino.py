@@ -43,7 +43,7 @@ def test_a_real_model_gives_the_same_maps(workplace: Workplace, inputs: Image, p
     session = open_session(workplace.model, providers="openvino", threads=1, polite=polite)
     assert (session.providers, session.precision) == (("OpenVINO CPU",), "f32")
     for maps in (session.run(inputs), session.run(inputs[:1]), session.run(inputs)):  # sizes of batches may change
-        for given, wanted in zip(maps, expected, strict=True):
+        for given, wanted in zip(maps.flat(), expected.flat(), strict=True):
             assert given.dtype == np.float32
             np.testing.assert_allclose(given, wanted[: len(given)], atol=1e-4, rtol=0)
 
@@ -52,7 +52,8 @@ def test_lower_precision_is_used_only_when_asked(workplace: Workplace, inputs: I
     exact = open_session(workplace.model, providers="openvino", threads=1)
     fast = open_session(workplace.model, providers=[("openvino", {"precision": "bf16"})], threads=1)
     assert exact.precision == "f32"  # also where the processor has bf16, which OpenVINO itself would take
-    difference = max(np.abs(a - b).max() for a, b in zip(exact.run(inputs), fast.run(inputs), strict=True))
+    maps = exact.run(inputs).flat(), fast.run(inputs).flat()
+    difference = max(np.abs(a - b).max() for a, b in zip(*maps, strict=True))
     # What it is computed in is what the session says; a processor without bf16 stays with f32.
     assert fast.precision in ("bf16", "f32")
     assert difference < 3  # of maps of angles, whose unit is about a deviation
@@ -76,7 +77,7 @@ def test_the_fused_variant_loads_too(model_factory: ModelFactory, bad: Image) ->
 
 def test_results_share_no_memory(model: Path) -> None:
     session = open_session(model, providers="openvino", threads=1)
-    first = session.run(np.zeros((1, 64, 64, 3), np.uint8))
+    first = session.run(np.zeros((1, 64, 64, 3), np.uint8)).flat()
     before = [six.copy() for six in first]
     session.run(np.full((1, 64, 64, 3), 127, np.uint8))
     for six, kept in zip(first, before, strict=True):

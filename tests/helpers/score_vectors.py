@@ -10,7 +10,8 @@ import numpy as np
 from checkout import ROOT
 from numpy.typing import NDArray
 
-from rstpm_edge.model.metadata import Fusion, HeadMap, ScoreFusion
+from rstpm_edge.model.metadata import Fusion, HeadMap, ScoreFusion, head_names, map_names, score_map_names
+from rstpm_edge.model.outputs import ModelOutputs
 
 FILE = ROOT / "tests" / "data" / "scores.json"
 
@@ -26,12 +27,17 @@ class Vector:
     score_fusion: ScoreFusion | None
     threshold: float
     counts: NDArray[np.bool_] | None
-    outputs: list[NDArray[np.float32]]
+    outputs: ModelOutputs
     expected: dict[str, Any]
 
     @property
     def finite(self) -> bool:
         return not self.expected["nonfinite"]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the outputs would be called in a model."""
+        return _names(self.score_fusion is not None, self.fusion.head is not None)
 
     def check(self, anomaly_map: Any, score: Any, position: Any = None) -> None:
         """Hold a map (H, W), a score and, where there is one, a position to what is expected."""
@@ -52,6 +58,8 @@ def load() -> list[Vector]:
 def _vector(case: dict[str, Any]) -> Vector:
     head, scores, mask = case["head"], case["score_maps"], case["mask"]
     levels = tuple((height, width) for height, width in case["levels"])
+    sizes = [*levels * (2 if scores is None else 4), *([] if head is None else [levels[0]])]
+    outputs = [np.reshape(v, (1, *size)).astype(np.float32) for v, size in zip(case["outputs"], sizes, strict=True)]
     return Vector(
         name=case["name"],
         size=(case["size"][0], case["size"][1]),
@@ -62,9 +70,14 @@ def _vector(case: dict[str, Any]) -> Vector:
         else ScoreFusion(_fusion(scores, None), scores["map_weight"], scores["bias"]),
         threshold=case["threshold"],
         counts=None if mask is None else np.reshape(mask, case["size"]).astype(np.bool_),
-        outputs=[np.array(v, np.float32).reshape(1, *levels[i % 3]) for i, v in enumerate(case["outputs"])],
+        outputs=ModelOutputs.named(_names(scores is not None, head is not None), outputs),
         expected=case["expected"],
     )
+
+
+def _names(score_maps: bool, head: bool) -> tuple[str, ...]:
+    strides = (8, 16, 32)
+    return (*map_names(strides), *(score_map_names(strides) * score_maps), *(head_names(strides) * head))
 
 
 def _fusion(case: dict[str, Any], head: HeadMap | None) -> Fusion:

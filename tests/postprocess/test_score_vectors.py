@@ -52,11 +52,11 @@ def fused_graph(vector: Vector) -> bytes:
     from rstpm_edge.training.graph.onnx_graph import add_fusion
 
     nodes, inputs, outputs = [], [], []
-    for i, values in enumerate(vector.outputs):
-        nodes.append(helper.make_node("Identity", [f"in_{i}"], [f"out_{i}"]))
+    for name, values in zip(vector.names, vector.outputs.flat(), strict=True):
+        nodes.append(helper.make_node("Identity", [f"in_{name}"], [name]))
         shape = ["N", *values.shape[1:]]
-        inputs.append(helper.make_tensor_value_info(f"in_{i}", TensorProto.FLOAT, shape))
-        outputs.append(helper.make_tensor_value_info(f"out_{i}", TensorProto.FLOAT, shape))
+        inputs.append(helper.make_tensor_value_info(f"in_{name}", TensorProto.FLOAT, shape))
+        outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
     graph = helper.make_graph(nodes, "vector", inputs, outputs)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     add_fusion(model, vector.fusion, vector.score_fusion, vector.size)
@@ -84,7 +84,7 @@ def in_openvino(model: bytes, inputs: dict[str, Any]) -> tuple[Any, Any]:
 @pytest.mark.parametrize("runtime", [in_onnxruntime, in_openvino])
 def test_the_fused_graph(vector: Vector, runtime: Any) -> None:
     """It takes no mask."""
-    inputs = {f"in_{i}": values for i, values in enumerate(vector.outputs)}
+    inputs = {f"in_{name}": values for name, values in zip(vector.names, vector.outputs.flat(), strict=True)}
     anomaly_map, score = runtime(fused_graph(vector), inputs)
     if vector.finite:
         vector.check(anomaly_map[0], score[0])

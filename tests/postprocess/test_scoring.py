@@ -19,6 +19,7 @@ from rstpm_edge.errors import ModelError
 from rstpm_edge.image.grid import Grid
 from rstpm_edge.image.placement import Placement
 from rstpm_edge.model.metadata import SMOOTHING, Bundle, Fusion, HeadMap, ScoreFusion, parse_bundle, words_of_files
+from rstpm_edge.model.outputs import ByPair, Map, ModelOutputs
 from rstpm_edge.postprocess.fusion import make_fuser
 from rstpm_edge.postprocess.reference import score as reference
 from rstpm_edge.postprocess.scoring import ScoredMaps, Scorer
@@ -33,12 +34,16 @@ SCORE_FUSION = ScoreFusion(
 )
 
 
-def draw_maps(count: int, seed: int = 0) -> list[NDArray[np.float32]]:
+def draw_maps(count: int, seed: int = 0) -> ModelOutputs:
     rng = np.random.default_rng(seed)
-    return [rng.random((count, *size), np.float32) for size in (*SIZES * 4, SIZES[0])]
+
+    def draw(size: tuple[int, int]) -> Map:
+        return rng.random((count, *size), np.float32)
+
+    return ModelOutputs(ByPair.of(map(draw, SIZES * 2)), ByPair.of(map(draw, SIZES * 2)), draw(SIZES[0]))
 
 
-def scored(maps: list[NDArray[np.float32]], *ignored: NDArray[np.bool_] | None) -> ScoredMaps:
+def scored(maps: ModelOutputs, *ignored: NDArray[np.bool_] | None) -> ScoredMaps:
     return Scorer(FUSION, SCORE_FUSION, SIZES, SIZE)(maps, ignored or None)
 
 
@@ -57,26 +62,34 @@ def test_map_and_score_are_those_of_the_reference(score_fusion: ScoreFusion | No
 
 def test_the_heads_map_counts_as_one_more_of_the_finest_level() -> None:
     maps = draw_maps(2)
-    alone = [m if i == 12 else np.full_like(m, 0.5) for i, m in enumerate(maps)]  # the six at their mean: nothing
+    assert maps.head_map is not None
+    half = maps.anomaly_maps.each(lambda one: np.full_like(one, 0.5))  # the six at their mean: nothing
+    alone = ModelOutputs(half, head_map=maps.head_map)
     twin = Fusion("normalized", (0.3,) * 6, (0.4,) * 6, (0.9, 0, 0, 0, 0, 0), 2.0)
-    expected = Scorer(twin, None, SIZES, SIZE)([maps[12], *maps[1:6]])
+    first = ByPair((maps.head_map, *half.stpm[1:]), half.recon)
+    expected = Scorer(twin, None, SIZES, SIZE)(ModelOutputs(first))
     np.testing.assert_allclose(Scorer(HEADED, None, SIZES, SIZE)(alone).anomaly_map, expected.anomaly_map, atol=1e-5)
 
 
 def test_a_head_that_gives_nan_is_refused() -> None:
     maps = draw_maps(1)
-    maps[12][0, 3, 3] = np.nan
+    assert maps.head_map is not None
+    maps.head_map[0, 3, 3] = np.nan
     with pytest.raises(ModelError, match="NaN or infinite"):
         Scorer(HEADED, SCORE_FUSION, SIZES, SIZE)(maps)
 
 
 def test_a_score_that_is_no_number_is_refused() -> None:
-    large = [np.full_like(m, 1e28 if i < 6 else 0.5) for i, m in enumerate(draw_maps(1))]
+    maps = draw_maps(1)
+    large = replace(
+        maps.each(lambda one: np.full_like(one, 0.5)),
+        anomaly_maps=maps.anomaly_maps.each(lambda one: np.full_like(one, 1e28)),
+    )
     with pytest.raises(ModelError, match="too large to add up"):  # each maximum is finite
         Scorer(FUSION, replace(SCORE_FUSION, map_weight=1e12), SIZES, SIZE)(large)
     with pytest.raises(ValueError, match="must be finite"):
         Scorer(FUSION, replace(SCORE_FUSION, map_weight=3e38, bias=3e38), SIZES, SIZE)
-    huge = [np.full_like(m, 3e38) for m in draw_maps(1)]
+    huge = maps.each(lambda one: np.full_like(one, 3e38))
     for score_fusion in (None, SCORE_FUSION):
         for fusion in (FUSION, HEADED, Fusion("paper")):
             with pytest.raises(ModelError, match="too large to add up"):
@@ -115,7 +128,8 @@ def test_what_is_ignored_has_no_part_in_the_score() -> None:
     found, whole = scored(maps, None, ignored), scored(maps)
     np.testing.assert_array_equal(found.anomaly_map, whole.anomaly_map)
     assert found.score[0] == whole.score[0]
-    seen = Scorer(SCORE_FUSION.fusion, None, SIZES, SIZE)(maps[6:]).anomaly_map
+    assert maps.score_maps is not None
+    seen = Scorer(SCORE_FUSION.fusion, None, SIZES, SIZE)(ModelOutputs(maps.score_maps)).anomaly_map
     row, column = found.position[1]
     peak = found.anomaly_map[1, 40:].max()
     assert found.score[1] == pytest.approx(seen[1, 40:].max() + 0.3 * peak - 1.5, rel=1e-6)

@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from rstpm_edge.engine.providers import Provider
 from rstpm_edge.errors import DatasetError
 from rstpm_edge.image.roi import Roi
-from rstpm_edge.model.metadata import Fusion, ScoreFusion
+from rstpm_edge.model.metadata import Bundle, Fusion, ScoreFusion
+from rstpm_edge.model.outputs import ByPair, Pair
 from rstpm_edge.postprocess.scoring import ScoredMaps
 
 from ..data.images import TestImage
 from ..learning.memory import available_memory
 from .metrics import PixelMetrics, clopper_pearson, image_metrics, ranked_metrics
 from .pixel_curves import RankedPixels, rank_pixels
-from .predict import ALL_MAPS, Predictions, predict
+from .predict import Predictions, predict
 
 GOOD_PIXEL, DEFECTIVE_PIXEL = 4, 80  # bytes of memory that ranking one takes
 
@@ -209,8 +210,8 @@ def evaluate_predictions(
         rows += 1
         progress(rows, total)
 
-    def alone(fusion: Fusion, score_fusion: ScoreFusion | None, kept: Sequence[int] = ALL_MAPS) -> Metrics:
-        score = predictions.scorer(fusion, score_fusion, kept)
+    def alone(fusion: Fusion, score_fusion: ScoreFusion | None, pair: Pair | None = None) -> Metrics:
+        score = predictions.scorer(fusion, score_fusion, pair)
         pixels = _ranked(predictions, score, range(len(defective)))
         metrics = _metrics(defective, _scores(score, len(defective)), [pixels])
         count()
@@ -237,9 +238,9 @@ def evaluate_predictions(
         points.append(OperatingPoint(alpha, threshold, found["good"], _all_defects(found)))
     return Evaluation(
         both=both,
-        stpm=alone(*_pair_alone(bundle.fusion, bundle.score_fusion, range(3))),
-        recon=alone(*_pair_alone(bundle.fusion, bundle.score_fusion, range(3, 6))),
-        maps={name: alone(_map_alone(bundle.fusion, i), None) for i, name in enumerate(bundle.map_names)},
+        stpm=alone(*_pair_alone(bundle.fusion, bundle.score_fusion, "stpm")),
+        recon=alone(*_pair_alone(bundle.fusion, bundle.score_fusion, "recon")),
+        maps={name: alone(_map_alone(bundle, name), None) for name in bundle.map_names},
         by_kind=by_kind,
         verdicts=verdicts,
         threshold=predictions.threshold,
@@ -314,20 +315,20 @@ def _all_defects(verdicts: Mapping[str, Verdicts]) -> Verdicts:
 
 
 def _pair_alone(
-    fusion: Fusion, score_fusion: ScoreFusion | None, kept: Sequence[int]
-) -> tuple[Fusion, ScoreFusion | None, Sequence[int]]:
+    fusion: Fusion, score_fusion: ScoreFusion | None, pair: Pair
+) -> tuple[Fusion, ScoreFusion | None, Pair]:
     """One pair's share. The other's maps weigh nothing in a sum, and add nothing inside the paper's product.
 
     Without the head, which sees both pairs.
     """
 
     def only(fusion: Fusion) -> Fusion:
-        return replace(fusion, weights=tuple(w if i in kept else 0.0 for i, w in enumerate(fusion.weights)), head=None)
+        return replace(fusion, weights=ByPair.of(fusion.weights).alone(pair, lambda weight: 0.0).six, head=None)
 
-    return only(fusion), None if score_fusion is None else replace(score_fusion, fusion=only(score_fusion.fusion)), kept
+    return only(fusion), None if score_fusion is None else replace(score_fusion, fusion=only(score_fusion.fusion)), pair
 
 
-def _map_alone(fusion: Fusion, kept: int) -> Fusion:
+def _map_alone(bundle: Bundle, kept: str) -> Fusion:
     """One map as it is, only brought to the image's size and smoothed as the model does."""
-    weights = tuple(float(i == kept) for i in range(6))
-    return Fusion("normalized", weights=weights, smoothing_sigma=fusion.smoothing_sigma)
+    weights = tuple(float(name == kept) for name in bundle.map_names)
+    return Fusion("normalized", weights=weights, smoothing_sigma=bundle.fusion.smoothing_sigma)

@@ -22,6 +22,7 @@ from rstpm_edge.image.mask import load_mask, stored_mask
 from rstpm_edge.image.roi import Roi, check_roi, crop
 from rstpm_edge.input_check import InputCheck, Notify
 from rstpm_edge.model.metadata import Bundle, Fusion, ScoreFusion
+from rstpm_edge.model.outputs import ModelOutputs, Pair
 from rstpm_edge.native import kernels
 from rstpm_edge.postprocess.scoring import ScoredMaps, Scorer
 from rstpm_edge.postprocess.verdict import judge
@@ -29,16 +30,13 @@ from rstpm_edge.result import Result
 
 from ..data.images import TestImage, both_kinds, read_mask, test_images
 
-ALL_MAPS = range(6)  # both pairs, all levels
-
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """N images of the data set `data`, the "good" ones first, and what the model gave for each of them.
 
     The images themselves are not kept; of each, the model's ROI counts, scaled with it where it has another size.
-    `masks` are (H, W) bool at the image's size, and None where a defect has no mask; `maps`, each (N, h, w)
-    float32, are in the order of `bundle.output_names`.
+    `masks` are (H, W) bool at the image's size, and None where a defect has no mask; `outputs` has N rows.
     """
 
     data: Path
@@ -50,8 +48,7 @@ class Predictions:
     grids: tuple[Grid, ...]  # how the model's input lies on each image
     ignored: tuple[NDArray[np.bool_] | None, ...]  # cells of the input that the model's mask leaves out
     masks: tuple[NDArray[np.bool_] | None, ...]
-    map_sizes: tuple[tuple[int, int], ...]
-    maps: tuple[NDArray[np.float32], ...]
+    outputs: ModelOutputs
     given_threshold: float | None = None
     skip_unmasked: bool = False
 
@@ -61,15 +58,15 @@ class Predictions:
         return self.bundle.calibration.threshold if self.given_threshold is None else self.given_threshold
 
     def scorer(
-        self, fusion: Fusion, score_fusion: ScoreFusion | None, kept: Sequence[int] = ALL_MAPS
+        self, fusion: Fusion, score_fusion: ScoreFusion | None, pair: Pair | None = None
     ) -> Callable[[int], ScoredMaps]:
-        """Something that scores image i; pairs and levels that are not `kept` count as zero everywhere."""
-        score = Scorer(fusion, score_fusion, self.map_sizes, (self.bundle.height, self.bundle.width))
-        maps = [level if i % 6 in kept else np.zeros_like(level) for i, level in enumerate(self.maps)]
+        """Something that scores image i; with a `pair`, the other's maps count as zero everywhere."""
+        score = Scorer(fusion, score_fusion, self.bundle.level_sizes, (self.bundle.height, self.bundle.width))
+        outputs = self.outputs if pair is None else self.outputs.pair_alone(pair)
 
         def scored(i: int) -> ScoredMaps:
             ignored = self.ignored[i]
-            found = score([level[i : i + 1] for level in maps], [ignored])
+            found = score(outputs.rows(slice(i, i + 1)), [ignored])
             if ignored is not None:  # what does not count is as low as the lowest that does
                 found.anomaly_map[0, ignored] = found.anomaly_map[0, ~ignored].min()
             return found
@@ -184,8 +181,7 @@ def predict(
         grids=tuple(grids),
         ignored=tuple(ignored),
         masks=tuple(masks),
-        map_sizes=session.map_sizes,
-        maps=tuple(np.concatenate(level) for level in zip(*batches, strict=True)),
+        outputs=ModelOutputs.concatenate(batches),
         given_threshold=threshold,
         skip_unmasked=skip_unmasked,
     )

@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
 from onnx import helper
 
@@ -26,12 +25,13 @@ from rstpm_edge.image.stored_mask import StoredMask
 from rstpm_edge.model import protobuf as wire
 from rstpm_edge.model.metadata import METADATA_KEY, Bundle, Precision, Teacher, parse_bundle
 from rstpm_edge.model.model_file import stamps
+from rstpm_edge.model.outputs import ModelOutputs
 from rstpm_edge.postprocess.scoring import Scorer
 from rstpm_edge.progress import Progress, Report
 
 from ..graph.compatibility import obstacles
 from ..graph.onnx_graph import add_fusion, to_onnx
-from ..graph.session import open_graph
+from ..graph.session import open_graph, run_maps
 from ..learning.convergence import unfinished
 from ..learning.run_folder import RunConfig, Summary, load_checkpoint, load_config, load_summary, load_trained_state
 from ..model.rstpm import RSTPM
@@ -265,21 +265,19 @@ def check(
     options.log_severity_level = 4  # what goes wrong is raised
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     inputs = np.stack([to_input(image, (bundle.height, bundle.width), bundle.resize)[0] for image in images])
-    with torch.no_grad():
-        expected = [m.numpy() for m in model(torch.from_numpy(inputs))]  # of (N, h, w)
+    expected = model.outputs(inputs)
     try:
-        singly = [session.run(list(bundle.output_names), {"image": image[None]}) for image in inputs]
+        single = run_maps(session, bundle.output_names, inputs)
         batch = session.run(list(bundle.output_names), {"image": inputs})
     except Exception as error:  # ONNX Runtime's exceptions have no base class but Exception
         raise ExportError(f"ONNX Runtime cannot run the exported graph ({error}): nothing was written.") from error
-    single = [np.concatenate(level) for level in zip(*singly, strict=True)]
     # By NumPy, here and below: Python's max lets NaN pass.
-    maps_apart = float(np.max([map_difference(maps, expected) for maps in (single, batch)]))
+    maps_apart = float(np.max([map_difference(maps, expected.flat()) for maps in (single, batch)]))
     scores_apart = float("nan")
     if maps_apart <= MAP_TOLERANCE:  # what is not finite cannot be fused
-        scorer = _scorer(bundle, single)
+        scorer = _scorer(bundle)
         want = scorer(expected).score
-        scores = [scorer(single).score]
+        scores = [scorer(ModelOutputs.named(bundle.output_names, single)).score]
         if fused:
             scores.append(session.run(["score"], {"image": inputs})[0])
         scores_apart = float(np.max([score_difference(got, want) for got in scores]))
@@ -316,15 +314,15 @@ def check_alone(content: bytes, bundle: Bundle, images: Sequence[NDArray[np.uint
     Raises ExportError when it does not run, or gives what is not finite, or scores that are not those of its maps.
     """
     names = [*bundle.output_names, *(["score"] if fused else [])]
-    count = len(bundle.output_names)
     inputs = np.stack([to_input(image, (bundle.height, bundle.width), bundle.resize)[0] for image in images])
-    session = open_graph(content)
+    session, scorer = open_graph(content), _scorer(bundle)
     try:
         for some in (inputs[:1], inputs):
-            outputs = session.run(names, {"image": some})
-            score = _scorer(bundle, outputs)(outputs[:count]).score  # refuses what is not finite
+            found = dict(zip(names, session.run(names, {"image": some}), strict=True))
+            maps = [found[name] for name in bundle.output_names]
+            score = scorer(ModelOutputs.named(bundle.output_names, maps)).score  # refuses what is not finite
             if fused and not np.allclose(
-                outputs[count], score, SCORE_TOLERANCE, SCORE_TOLERANCE * np.abs(score).mean()
+                found["score"], score, SCORE_TOLERANCE, SCORE_TOLERANCE * np.abs(score).mean()
             ):
                 raise ExportError("The fused graph's score is not that of its maps: nothing was written; report it.")
     except (RstpmEdgeError, KeyboardInterrupt):
@@ -333,9 +331,8 @@ def check_alone(content: bytes, bundle: Bundle, images: Sequence[NDArray[np.uint
         raise ExportError(f"ONNX Runtime cannot run the exported graph ({error}): nothing was written.") from error
 
 
-def _scorer(bundle: Bundle, maps: Sequence[NDArray[np.float32]]) -> Scorer:
-    sizes = [(m.shape[1], m.shape[2]) for m in maps[:3]]
-    return Scorer(bundle.fusion, bundle.score_fusion, sizes, (bundle.height, bundle.width))
+def _scorer(bundle: Bundle) -> Scorer:
+    return Scorer(bundle.fusion, bundle.score_fusion, bundle.level_sizes, (bundle.height, bundle.width))
 
 
 def _check_images(run: Path, roi: Roi | None, bits: int) -> list[NDArray[np.uint8]]:

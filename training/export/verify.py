@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from rstpm_edge.engine.session import open_session
 from rstpm_edge.errors import UsageError
@@ -37,7 +36,6 @@ class Differences:
         )
 
 
-@torch.no_grad()
 def verify(
     run: Path,
     model_file: Path,
@@ -66,18 +64,18 @@ def verify(
             "the float32 model, and `evaluate` says what it does on labelled photos."
         )
     check = InputCheck(bundle, allow_size_change=allow_size_change, notify=notify)
-    scorer = Scorer(bundle.fusion, bundle.score_fusion, session.map_sizes, size)
+    scorer = Scorer(bundle.fusion, bundle.score_fusion, bundle.level_sizes, size)
     apart: list[tuple[float, float]] = []  # of each image: maps, the fused one
     scores: list[tuple[float, float]] = []  # found, expected
     for done, path in enumerate(images, 1):
         inputs = check.prepare(read_stored(path), path)[0][None]
-        expected = [m.numpy() for m in model(torch.from_numpy(inputs))]
-        maps = session.run(inputs)
-        found = scorer(maps)
-        reference, _ = reference_score(maps, bundle)
+        expected = model.outputs(inputs)
+        outputs = session.run(inputs)
+        found = scorer(outputs)
+        reference, _ = reference_score(outputs, bundle)
         _, score = reference_score(expected, bundle)
         fused = np.abs(found.anomaly_map - reference).max() / np.abs(reference).max()
-        apart.append((map_difference(maps, expected), float(fused)))
+        apart.append((map_difference(outputs.flat(), expected.flat()), float(fused)))
         scores.append((float(found.score[0]), float(score[0])))
         report(Progress("comparing", done, len(images)))
     of_maps, of_fused = np.max(apart, axis=0)

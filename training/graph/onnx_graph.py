@@ -15,13 +15,13 @@ from onnxscript.optimizer import fold_constants
 
 from rstpm_edge.errors import ExportError
 from rstpm_edge.model.metadata import Fusion, ScoreFusion
+from rstpm_edge.model.outputs import ByPair, by_kind
 from rstpm_edge.postprocess.reference import bilinear_matrix, gaussian_matrix
 
 from ..model.rstpm import RSTPM
 
 OPSET = 17  # the newest that TensorRT 8.6 takes
 IR_VERSION = 8  # the one that belongs to opset 17; ONNX Runtime 1.17 takes up to 9
-PAIRS = ("stpm", "recon")
 MAPS = "maps/"  # what the names of all nodes begin with that measure maps: distances and segmentation head
 FOLDED = 1 << 20  # numbers: constants of up to so many are computed when the graph is written
 
@@ -77,12 +77,13 @@ def add_fusion(model: onnx.ModelProto, fusion: Fusion, score_fusion: ScoreFusion
     exact for every size, and free of the resize modes on which runtimes disagree.
     """
     appended = _Fusion(model.graph, size)
-    anomaly_map = appended.fuse(range(6), fusion, "fusion", "anomaly_map")
+    anomaly_map = appended.fuse(appended.anomaly_maps, fusion, "fusion", "anomaly_map")
     if score_fusion is None:
         score = appended.node("ReduceMax", "fusion/peak", None, anomaly_map, axes=[1, 2], keepdims=0)  # (N,)
         appended.pass_on_nan("score", score, anomaly_map)
     else:
-        score_map = appended.fuse(range(6, 12), score_fusion.fusion, "evidence", "evidence/map")
+        assert appended.score_maps is not None
+        score_map = appended.fuse(appended.score_maps, score_fusion.fusion, "evidence", "evidence/map")
         peak = appended.node("ReduceMax", "fusion/peak", None, anomaly_map, axes=[1, 2], keepdims=0)  # (N,)
         seen = appended.node("ReduceMax", "evidence/peak", None, score_map, axes=[1, 2], keepdims=0)
         share = appended.node(
@@ -104,8 +105,11 @@ class _Fusion:
     def __init__(self, graph: onnx.GraphProto, size: tuple[int, int]) -> None:
         self._graph = graph
         self._size = size
-        self._maps = [output.name for output in graph.output]
-        self._shapes = [[d.dim_value for d in output.type.tensor_type.shape.dim[1:]] for output in graph.output]
+        names = [output.name for output in graph.output]
+        self.anomaly_maps, self.score_maps, self._head_map = by_kind(names, names)
+        self._shapes = {
+            output.name: [d.dim_value for d in output.type.tensor_type.shape.dim[1:]] for output in graph.output
+        }
 
     def constant(self, name: str, value: NDArray[np.float64] | float) -> str:
         self._graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
@@ -129,43 +133,42 @@ class _Fusion:
             last = i == len(maps) - 1
             score = self.node("Add", f"fusion/score_{i}", output if last else None, score, nothing)
 
-    def fuse(self, chosen: range, fusion: Fusion, scope: str, output: str) -> str:
-        """Fuse six of the graph's outputs, and the segmentation head's if there is one, to `output`, (N, H, W).
+    def fuse(self, maps: ByPair[str], fusion: Fusion, scope: str, output: str) -> str:
+        """Fuse six of the graph's outputs, and the segmentation head's where `fusion` has one, to `output`, (N, H, W).
 
         Gives the name of `output`; those of the nodes lie below `scope`.
         """
-        maps = [self._maps[i] for i in chosen]
+        mean, std, weights = (ByPair.of(values) for values in (fusion.mean, fusion.std, fusion.weights))
         smooth = [gaussian_matrix(side, fusion.smoothing_sigma) for side in self._size]
         linear = fusion.mode == "normalized"
         levels = []
         offset = 0.0
-        for level in range(3):
-            first, second = maps[level], maps[level + 3]
+        for level, (first, second) in enumerate(zip(maps.stpm, maps.recon, strict=True)):
+            shape = self._shapes[first]
             tag = f"{scope}/level_{level}"
             if linear:
-                scale = [fusion.weights[i] / fusion.std[i] for i in (level, level + 3)]
-                offset = -sum(s * fusion.mean[i] for s, i in zip(scale, (level, level + 3), strict=True))
-                scales = [self.constant(f"{tag}/scale_{pair}", s) for pair, s in zip(PAIRS, scale, strict=True)]
-                first = self.node("Mul", f"{tag}/scaled_{PAIRS[0]}", None, first, scales[0])
-                second = self.node("Mul", f"{tag}/scaled_{PAIRS[1]}", None, second, scales[1])
+                gain1, gain2 = weights.stpm[level] / std.stpm[level], weights.recon[level] / std.recon[level]
+                offset = -(gain1 * mean.stpm[level] + gain2 * mean.recon[level])
+                scales = self.constant(f"{tag}/scale_stpm", gain1), self.constant(f"{tag}/scale_recon", gain2)
+                first = self.node("Mul", f"{tag}/scaled_stpm", None, first, scales[0])
+                second = self.node("Mul", f"{tag}/scaled_recon", None, second, scales[1])
             both = self.node("Add", f"{tag}/sum", None, first, second)  # (N, h, w)
             if level == 0 and (head := fusion.head) is not None:
                 gain = head.weight / head.std
                 offset -= gain * head.mean
-                scaled = self.node(
-                    "Mul", f"{tag}/scaled_head", None, self._maps[-1], self.constant(f"{tag}/scale_head", gain)
-                )
+                assert self._head_map is not None
+                scale = self.constant(f"{tag}/scale_head", gain)
+                scaled = self.node("Mul", f"{tag}/scaled_head", None, self._head_map, scale)
                 both = self.node("Add", f"{tag}/sum_with_head", None, both, scaled)
             if linear:
                 both = self.node("Add", f"{tag}/centred", None, both, self.constant(f"{tag}/offset", offset))
-            shape = self._shapes[chosen[level]]
             rows, columns = (bilinear_matrix(side, small) for side, small in zip(self._size, shape, strict=True))
             rows, columns = smooth[0] @ rows, smooth[1] @ columns  # a product is not smoothed: they are identities
             tall = self.node(
                 "MatMul", f"{tag}/rows", None, self.constant(f"{tag}/row_weights", rows), both
             )  # (N, H, w)
-            weights = self.constant(f"{tag}/column_weights", columns.T)
-            levels.append(self.node("MatMul", f"{tag}/columns", None, tall, weights))  # (N, H, W)
+            across = self.constant(f"{tag}/column_weights", columns.T)
+            levels.append(self.node("MatMul", f"{tag}/columns", None, tall, across))  # (N, H, W)
         combine = "Add" if linear else "Mul"
         partial = self.node(combine, f"{scope}/levels_0_1", None, levels[0], levels[1])
         return self.node(combine, f"{scope}/levels", output, partial, levels[2])

@@ -292,7 +292,6 @@ def _run(
             found = calibrate_model(
                 model,
                 held_out,
-                fabric.device,
                 config.alpha,
                 progress=_stage(budget, report, "calibration", len(held_out)),
             )

@@ -4,11 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from rstpm_edge.model.metadata import head_names, map_names, score_map_names
+from rstpm_edge.model.outputs import ModelOutputs
 
 from .anomaly_maps import AnomalyMaps
 from .feature_distance import Distance
@@ -92,6 +95,13 @@ class RSTPM(nn.Module):
         students = self.students(features.source, features.deep, features.levels[3:])
         maps: list[Tensor] = self.maps(students, features.levels)
         return maps
+
+    @torch.no_grad()
+    def outputs(self, images: NDArray[np.uint8]) -> ModelOutputs:
+        """`forward` of images (N, H, W, 3), uint8 RGB, wherever the model is, as the runtime gives its maps."""
+        device = next(self.parameters()).device
+        maps = self(torch.from_numpy(images).to(device))
+        return ModelOutputs.named(self.output_names, [one.float().cpu().numpy() for one in maps])
 
     def teachers(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """`image` (B, H, W, 3), uint8 RGB -> both teachers' features, as they come: what a cache may keep."""

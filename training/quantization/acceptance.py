@@ -1,7 +1,7 @@
 """What a model in fewer bits does otherwise than the same model in float32, and whether that is too much."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from rstpm_edge.calibration import Calibration, conformal_threshold, smallest_alpha
 from rstpm_edge.errors import UsageError
 from rstpm_edge.model.metadata import Fusion, ScoreFusion
+from rstpm_edge.model.outputs import ModelOutputs
 from rstpm_edge.postprocess.scoring import Scorer
 
 from ..learning.map_calibration import calibrate_maps
@@ -118,24 +119,24 @@ class PrecisionComparison:
 
 
 def behave(
-    good: Sequence[NDArray[np.float32]],
-    spoiled: Sequence[NDArray[np.float32]],
+    good: ModelOutputs,
+    spoiled: ModelOutputs,
     preset: Preset,
     size: tuple[int, int],
     alpha: float | None,
 ) -> Behaviour:
-    """Calibrate a model on its maps of held-out good images (n, h, w), and judge those of defective ones (m, h, w).
+    """Calibrate a model on its maps of n held-out good images, and judge those of m defective ones.
 
     `size` is (height, width) of the model's input; `alpha` is what `calibrate` takes.
     """
     found = calibrate_maps(good, preset, size, alpha)
-    score = Scorer(found.fusion, found.score_fusion, [(m.shape[1], m.shape[2]) for m in good[:3]], size)
+    score = Scorer(found.fusion, found.score_fusion, good.level_sizes, size)
     return Behaviour(
         found.fusion,
         found.score_fusion,
         found.calibration,
         np.asarray(found.scores),
-        np.asarray(score(list(spoiled)).score, np.float64),
+        np.asarray(score(spoiled).score, np.float64),
     )
 
 

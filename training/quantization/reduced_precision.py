@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rstpm_edge.engine.providers import INPUT_NAME
 from rstpm_edge.errors import ExportError
 from rstpm_edge.model.metadata import Precision
+from rstpm_edge.model.outputs import ModelOutputs
 from rstpm_edge.progress import Progress, Report
 
 from ..data.images import load_inputs
@@ -124,8 +125,10 @@ def reduce(
             report(Progress("comparison", done, 2 * (len(held_out) + len(painted))))
 
     for session in sessions:
-        good, bad = (run_maps(session, names, counted(images)) for images in (held_out, painted))
-        if not all(np.isfinite(m).all() for m in (*good, *bad)):
+        good, bad = (
+            ModelOutputs.named(names, run_maps(session, names, counted(images))) for images in (held_out, painted)
+        )
+        if not all(np.isfinite(one).all() for one in (*good.flat(), *bad.flat())):
             raise ExportError(
                 f"In {wanted.precision} the maps are not finite: nothing was written. This network needs FP32."
             )

@@ -50,7 +50,7 @@ class Painter:
     def __init__(self, predictions: Predictions) -> None:
         self._predictions = predictions
         self._score = predictions.scorer(predictions.bundle.fusion, predictions.bundle.score_fusion)
-        self._scales = [_scale(maps, predictions) for maps in predictions.maps]
+        self._maps = [(one, *_scale(one, predictions)) for one in predictions.outputs.anomaly_maps.six]
 
     def views(self, i: int) -> Views:
         """Everything about image i. Raises ImageError where its photo can no longer be read."""
@@ -61,7 +61,7 @@ class Painter:
             photo=jpeg(photo),
             overlay=jpeg(overlay),
             truth=jpeg(_outlined(photo, mask)) if marked and mask is not None else None,
-            maps=tuple(jpeg(self._map(level, i)) for level in range(6)),
+            maps=tuple(jpeg(self._map(*drawn, i)) for drawn in self._maps),
         )
 
     def thumbnail(self, i: int) -> EmbeddedPicture:
@@ -78,11 +78,10 @@ class Painter:
         photo = scaled(image, PANEL / max(image.shape[:2]))
         return photo, draw_marks(photo, self._predictions.result(i, self._score(i)), image.shape[1])
 
-    def _map(self, level: int, i: int) -> Image:
+    def _map(self, model_map: NDArray[np.float32], low: float, high: float, i: int) -> Image:
         """One of the six maps, where it lies on the image."""
         bundle, grid = self._predictions.bundle, self._predictions.grids[i]
-        low, high = self._scales[level]
-        values = np.clip((self._predictions.maps[level][i] - low) / (high - low), 0, 1)
+        values = np.clip((model_map[i] - low) / (high - low), 0, 1)
         whole = cv2.resize(values, (bundle.width, bundle.height), interpolation=cv2.INTER_LINEAR)
         size = scaled_size(grid.height, grid.width, MAP / max(grid.height, grid.width))
         inside = cv2.resize(whole[grid.placement.window], size, interpolation=cv2.INTER_AREA)

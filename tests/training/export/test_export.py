@@ -34,6 +34,7 @@ from rstpm_edge.model.metadata import (
     ScoreFusion,
     parse_bundle,
 )
+from rstpm_edge.model.outputs import ModelOutputs
 from rstpm_edge.postprocess.reference import score as reference
 from rstpm_edge.training.export import export as exporting
 from rstpm_edge.training.export.export import SAFE_OPERATORS, export
@@ -226,7 +227,7 @@ def test_the_fused_graph_agrees_with_the_reference(
     *maps, anomaly_map, score = session(model.SerializeToString()).run(
         [*MAPS, "anomaly_map", "score"], {"image": inputs}
     )
-    expected, expected_score = reference(maps, bundle)
+    expected, expected_score = reference(ModelOutputs.named(MAPS, maps), bundle)
     assert anomaly_map.shape == (len(inputs), *SIZE)
     np.testing.assert_allclose(anomaly_map, expected, atol=1e-4)
     np.testing.assert_allclose(score, expected_score, atol=1e-4)

@@ -278,9 +278,11 @@ def test_the_maps_of_a_whole_model(changes: dict[str, Any]) -> None:
     assert model.map_names == ("stpm_8", "stpm_16", "stpm_32", "recon_8", "recon_16", "recon_32")
     assert model.output_names == (*model.map_names, *(f"{name}_angle" for name in model.map_names), "head_8")
     assert shapes(maps) == [(2, height // s, width // s) for s in (*EDGE.strides * 4, 8)]
-    levels = zip(maps[:6], maps[6:12], model.distances, students, targets, strict=True)
-    for outline, angle, distance, student, teacher in levels:
-        torch.testing.assert_close((outline, angle), distance(student, teacher), atol=1e-5, rtol=1e-5)
+    by_name = dict(zip(model.output_names, maps, strict=True))
+    for name, distance, student, teacher in zip(model.map_names, model.distances, students, targets, strict=True):
+        torch.testing.assert_close(
+            (by_name[name], by_name[f"{name}_angle"]), distance(student, teacher), atol=1e-5, rtol=1e-5
+        )
 
 
 # Batch normalisation over processes

@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -433,9 +434,9 @@ def test_an_unknown_preset() -> None:
 def test_any_pair_makes_a_model(preset: str, teacher1: str, teacher2: str) -> None:
     chosen = preset_with_teachers(preset, teacher1, teacher2)
     model = RSTPM(chosen, {SMALL: "random", "resnet18": "random"}).eval()
-    with torch.no_grad():
-        maps = model(torch.randint(0, 256, (2, 64, 96, 3), dtype=torch.uint8))
-    sides = [(2, 64 // s, 96 // s) for s in chosen.strides]
-    assert [tuple(m.shape) for m in maps] == [sides[i % 3] for i in range(len(model.output_names))]
-    assert all(bool(((m >= -1e-5) & (m <= 2 + 1e-5)).all()) for m in maps[:6])
-    assert all(bool(m.isfinite().all()) for m in maps[6:])
+    found = model.outputs(np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), np.uint8))
+    assert len(found.flat()) == len(model.output_names)
+    for maps in filter(None, (found.anomaly_maps, found.score_maps)):
+        assert [one.shape for one in maps.six] == [(2, 64 // s, 96 // s) for s in chosen.strides] * 2
+    assert all(((m >= -1e-5) & (m <= 2 + 1e-5)).all() for m in found.anomaly_maps.six)
+    assert all(np.isfinite(m).all() for m in found.flat())

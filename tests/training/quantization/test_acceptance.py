@@ -14,6 +14,7 @@ from tiny_network import tiny_images
 from rstpm_edge.calibration import calibrate
 from rstpm_edge.errors import UsageError
 from rstpm_edge.model.metadata import Fusion
+from rstpm_edge.model.outputs import ByPair, ModelOutputs
 from rstpm_edge.training.data.synthetic_defects import KINDS, spoiled
 from rstpm_edge.training.model.presets import EDGE
 from rstpm_edge.training.quantization.acceptance import (
@@ -65,17 +66,22 @@ def test_false_rejects_are_judged_by_the_other_half() -> None:
 
 def test_behave_calibrates_and_judges() -> None:
     rng = np.random.default_rng(0)
-    sizes = [*[(8, 8), (4, 4), (2, 2)] * 4, (8, 8)]
-    good = [rng.random((10, *size), np.float32) for size in sizes]
-    bad = [m[:5] + np.float32(3) for m in good]
+    sizes = [(8, 8), (4, 4), (2, 2)] * 2
+    good = ModelOutputs(
+        ByPair.of(rng.random((10, *size), np.float32) for size in sizes),
+        ByPair.of(rng.random((10, *size), np.float32) for size in sizes),
+        rng.random((10, 8, 8), np.float32),
+    )
+    bad = good.rows(slice(5)).each(lambda one: one + np.float32(3))
     found = behave(good, bad, EDGE, (64, 64), None)
     assert found.good.shape == (10,)
     assert found.spoiled.shape == (5,)
     assert (found.auroc, found.found) == (1, 1)
     assert found.calibration == calibrate(found.good)
-    assert found.fusion.mean == pytest.approx([m.mean() for m in good[:6]], rel=1e-5)
+    assert found.fusion.mean == pytest.approx([m.mean() for m in good.anomaly_maps.six], rel=1e-5)
     assert found.score_fusion is not None
-    assert found.score_fusion.fusion.mean == pytest.approx([m.mean() for m in good[6:12]], rel=1e-5)
+    assert good.score_maps is not None
+    assert found.score_fusion.fusion.mean == pytest.approx([m.mean() for m in good.score_maps.six], rel=1e-5)
 
 
 # The comparison

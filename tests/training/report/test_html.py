@@ -227,7 +227,7 @@ def test_the_gallery_shows_every_image_worst_first(document: Document, evaluatio
 
 
 def test_the_overlay_and_the_maps_show_where_the_defect_is(predictions: Predictions) -> None:
-    brightest = max(range(15), key=lambda i: float(predictions.maps[0][i].max()))
+    brightest = max(range(15), key=lambda i: float(predictions.outputs.anomaly_maps.stpm[0][i].max()))
     mask = predictions.masks[brightest]
     assert mask is not None
     views = Painter(predictions).views(brightest)

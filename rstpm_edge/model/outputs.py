@@ -1,0 +1,126 @@
+"""What a model gives for a batch of images: maps by pair and level, not a list whose order everyone must know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rstpm_edge.model.metadata import output_kind
+
+Map: TypeAlias = NDArray[np.float32]
+Pair: TypeAlias = Literal["stpm", "recon"]
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+@dataclass(frozen=True, eq=False)
+class ByPair(Generic[T]):
+    """A value for each of six maps: those of pair 1 (`stpm`) and pair 2 (`recon`) at three levels, finest first.
+
+    Files, kernels and the statistics of a `Fusion` have them as six in a row, which `of` takes and `six` gives.
+    """
+
+    stpm: tuple[T, T, T]
+    recon: tuple[T, T, T]
+
+    @classmethod
+    def of(cls, six: Iterable[T]) -> ByPair[T]:
+        """From six in a row. Raises ValueError for another number."""
+        stpm_fine, stpm_middle, stpm_coarse, recon_fine, recon_middle, recon_coarse = six
+        return cls((stpm_fine, stpm_middle, stpm_coarse), (recon_fine, recon_middle, recon_coarse))
+
+    @property
+    def six(self) -> tuple[T, ...]:
+        """Pair 1's three, then pair 2's."""
+        return *self.stpm, *self.recon
+
+    def each(self, change: Callable[[T], U]) -> ByPair[U]:
+        """What `change` makes of each value, taken in the order of `six`."""
+        return ByPair.of([change(value) for value in self.six])
+
+    def alone(self, pair: Pair, nothing: Callable[[T], T]) -> ByPair[T]:
+        """The values of one pair, and what `nothing` makes of the other's."""
+        blank = self.each(nothing)
+        return replace(self, recon=blank.recon) if pair == "stpm" else replace(self, stpm=blank.stpm)
+
+
+def by_kind(names: Sequence[str], values: Sequence[T]) -> tuple[ByPair[T], ByPair[T] | None, T | None]:
+    """A value for each of a model's outputs, told apart by the outputs' `names`, which are `Bundle.output_names`.
+
+    Gives those of the anomaly maps, of the score maps and of the segmentation head's map, None where there are none.
+    Raises ValueError for names that are not those of a model.
+    """
+    anomaly_maps, score_maps, head_map = (
+        [value for name, value in zip(names, values, strict=True) if output_kind(name) == kind]
+        for kind in ("anomaly map", "score map", "head map")
+    )
+    return ByPair.of(anomaly_maps), ByPair.of(score_maps) if score_maps else None, next(iter(head_map), None)
+
+
+@dataclass(frozen=True, eq=False)
+class ModelOutputs:
+    """A model's maps of N images, each (N, h, w) float32 with the size of its level.
+
+    `score_maps` are those that `ScoreFusion` fuses, `head_map` is the segmentation head's, which has the finest level's
+    size; both are None where the model has none.
+    """
+
+    anomaly_maps: ByPair[Map]
+    score_maps: ByPair[Map] | None = None
+    head_map: Map | None = None
+
+    @classmethod
+    def named(cls, names: Sequence[str], maps: Sequence[Map]) -> ModelOutputs:
+        """From what a runtime gives for the outputs `names`, which are `Bundle.output_names`."""
+        return cls(*by_kind(names, maps))
+
+    @classmethod
+    def concatenate(cls, batches: Sequence[ModelOutputs]) -> ModelOutputs:
+        """One batch of several of the same model; at least one. A single one is not copied."""
+        first, *others = batches
+        if not others:
+            return first
+        joined = (np.concatenate(maps) for maps in zip(*(one.flat() for one in batches), strict=True))
+        return first.each(lambda _: next(joined))
+
+    def __len__(self) -> int:
+        """How many images N there are."""
+        return len(self.anomaly_maps.six[0])
+
+    @property
+    def level_sizes(self) -> tuple[tuple[int, int], ...]:
+        """(height, width) of the maps of the three levels."""
+        return tuple((level.shape[1], level.shape[2]) for level in self.anomaly_maps.stpm)
+
+    def flat(self, *, score_maps: bool = True, head_map: bool = True) -> list[Map]:
+        """All maps in the order of `Bundle.output_names`, with what there is of the two: how the C library takes them.
+
+        One that is not asked for is left out.
+        """
+        maps = list(self.anomaly_maps.six)
+        if score_maps and self.score_maps is not None:
+            maps += self.score_maps.six
+        if head_map and self.head_map is not None:
+            maps.append(self.head_map)
+        return maps
+
+    def each(self, change: Callable[[Map], Map]) -> ModelOutputs:
+        """What `change` makes of each map, taken in the order of `flat`."""
+        return ModelOutputs(
+            self.anomaly_maps.each(change),
+            None if self.score_maps is None else self.score_maps.each(change),
+            None if self.head_map is None else change(self.head_map),
+        )
+
+    def rows(self, chosen: slice | NDArray[Any]) -> ModelOutputs:
+        """The maps of some of the images."""
+        return self.each(lambda one: one[chosen])
+
+    def pair_alone(self, pair: Pair) -> ModelOutputs:
+        """The maps of one pair, with the other's zero everywhere, and without the head's, which sees both."""
+        score_maps = None if self.score_maps is None else self.score_maps.alone(pair, np.zeros_like)
+        return ModelOutputs(self.anomaly_maps.alone(pair, np.zeros_like), score_maps)
