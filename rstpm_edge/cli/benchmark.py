@@ -9,13 +9,13 @@ import click
 
 from rstpm_edge.cli.common import training_packages
 from rstpm_edge.cli.options import Command
-from rstpm_edge.cli.parameter_types import FILE, NAMES, OVERRIDE, RATE, SEEDS, SIZE, WEIGHTS
+from rstpm_edge.cli.parameter_types import FILE, NAMES, SEEDS
 from rstpm_edge.cli.progress import show_progress
 from rstpm_edge.cli.terminal import counted, say, say_table
+from rstpm_edge.cli.training_options import SharedTrainingOptions, shared_training_options
 from rstpm_edge.errors import TrainingError
 
 if TYPE_CHECKING:
-    from rstpm_edge.image.placement import ResizePolicy
     from rstpm_edge.training.benchmark.plan import BenchmarkPlan
     from rstpm_edge.training.benchmark.run import FailedTraining
     from rstpm_edge.training.data.datasets import Category
@@ -25,7 +25,7 @@ DATASETS = ("mvtec", "visa", "btad", "mtd", "folder")
 
 
 @dataclass(frozen=True)
-class BenchmarkOptions:
+class BenchmarkOptions(SharedTrainingOptions):
     """What was typed after `rstpm-edge benchmark`, but the folder for the results."""
 
     root: Path
@@ -34,17 +34,7 @@ class BenchmarkOptions:
     seeds: tuple[int, ...]
     keep: bool
     reports: bool
-    preset: str
-    overrides: tuple[tuple[str, str], ...]  # name of a preset's field and value
-    weights: tuple[tuple[str, str], ...]  # name of a teacher and file
-    epochs: int | None
-    max_minutes: float | None
     max_images: int | None
-    size: tuple[int, int]  # height, width
-    resize: "ResizePolicy"
-    holdout: float
-    device: str
-    precision: str
 
 
 def benchmark_options(command: Command) -> Command:
@@ -63,36 +53,10 @@ def benchmark_options(command: Command) -> Command:
             click.option(
                 "--seeds", type=SEEDS, default="3", show_default=True, metavar="N|A,B,…", help="How many, or which."
             ),
+            click.option("--max-images", type=int, help="Learn from so many images of each category, by the seed."),
             click.option("--keep", is_flag=True, help="Keep runs and model files, too, not only results."),
             click.option("--reports", is_flag=True, help="Write an HTML report of each result, as `evaluate` does."),
-            click.option(
-                "--preset", default="edge", show_default=True, help="edge, edge-small, or paper (ResNet-18 and -50)."
-            ),
-            click.option(
-                "--set",
-                "overrides",
-                type=OVERRIDE,
-                multiple=True,
-                metavar="NAME=VALUE",
-                help="Another value for a preset's field.",
-            ),
-            click.option(
-                "--weights",
-                type=WEIGHTS,
-                multiple=True,
-                metavar="NAME=FILE",
-                help="A teacher's weights, or NAME=random.",
-            ),
-            click.option("--epochs", type=int, help="Passes over the images.  [default: the preset's]"),
-            click.option("--max-minutes", type=float, help="Finish each training within this time."),
-            click.option("--max-images", type=int, help="Learn from so many images of each category, by the seed."),
-            click.option("--size", type=SIZE, default="256", show_default=True, metavar="HxW", help="Input size."),
-            click.option("--resize", type=click.Choice(["stretch", "letterbox"]), default="stretch", show_default=True),
-            click.option(
-                "--holdout", type=RATE, default=0.2, show_default=True, help="Share of the images for calibration."
-            ),
-            click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto."),
-            click.option("--precision", default="auto", show_default=True, help="As for train."),
+            shared_training_options,
         )
     ):
         command = parameter(command)
@@ -134,21 +98,10 @@ def plan_benchmark(options: BenchmarkOptions) -> "tuple[BenchmarkPlan, Sequence[
         from rstpm_edge.training.benchmark.plan import BenchmarkPlan
         from rstpm_edge.training.data.datasets import load_categories
         from rstpm_edge.training.learning.machine import Machine
-        from rstpm_edge.training.learning.options import TrainingOptions
-        from rstpm_edge.training.model.preset_overrides import override
-        from rstpm_edge.training.model.presets import preset_with_teachers
     plan = BenchmarkPlan(
         dataset=options.dataset,
         data=options.root,
-        options=TrainingOptions(
-            preset=override(preset_with_teachers(options.preset, None, None), dict(options.overrides)),
-            epochs=options.epochs,
-            max_minutes=options.max_minutes,
-            size=options.size,
-            resize=options.resize,
-            holdout=options.holdout,
-            weights=dict(options.weights),
-        ),
+        options=options.training_options(),
         seeds=options.seeds,
         max_images=options.max_images,
         keep=options.keep,

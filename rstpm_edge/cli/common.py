@@ -31,6 +31,11 @@ def images_of(paths: Sequence[Path]) -> list[Path]:
     return [file for path in paths for file in (images_below(path) if path.is_dir() else [path])]
 
 
+def evenly_spread(paths: Sequence[Path], most: int) -> list[Path]:
+    """`most` of them, or all: neighbours are often photos of one part."""
+    return [paths[i * len(paths) // most] for i in range(most)] if len(paths) > most else list(paths)
+
+
 def real(path: Path) -> Path:
     """`path` without links, however they run: unlike Path.resolve, this raises for none that lead in a circle."""
     return Path(os.path.realpath(path))

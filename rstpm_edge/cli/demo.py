@@ -1,13 +1,14 @@
 """`rstpm-edge demo`: the whole way from good photos to verdicts, in one folder."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from rstpm_edge.atomic_files import drop_link, make_folder
-from rstpm_edge.cli.common import training_packages
+from rstpm_edge.cli.common import evenly_spread, training_packages
 from rstpm_edge.cli.export import say_export
 from rstpm_edge.cli.infer import infer
 from rstpm_edge.cli.parameter_types import FILE
@@ -15,6 +16,9 @@ from rstpm_edge.cli.progress import Display, show_progress
 from rstpm_edge.cli.terminal import say
 from rstpm_edge.cli.train import say_run
 from rstpm_edge.progress import Progress
+
+if TYPE_CHECKING:
+    from rstpm_edge.training.data.images import TestImage
 
 RENDERING, EXPORTING = 0.06, 0.06  # of what the training takes, about
 PER_KIND = 2  # images of each defect that are judged, and three times as many good ones
@@ -45,18 +49,18 @@ def demo(ctx: click.Context, data: Path | None, output: Path, max_minutes: float
     make_folder(output)
     model = output / "model.onnx"
     with show_progress() as display:
-        whole = _Whole(display)
+        whole = _DemoProgress(display)
         if data is None:
             data = output / "data"
             say(f"Rendering photos of a machined part into {data} …")
             part.write_dataset(data, seed=seed, progress=whole.rendering)
-        picked = _picked(images_module.test_images(data))  # before the work: it may have none
+        chosen = _few_of_each_kind(images_module.test_images(data))  # before the work: it may have none
         display.pause()
         for sentence in images_module.about_test_folders(data):
             say(sentence)
         say(f"Training on the good images of {data} …")
         options = options_module.TrainingOptions(max_minutes=max_minutes, seed=seed)
-        run = train_module.train(data, options, folder=_fresh(output / "run"), report=whole)
+        run = train_module.train(data, options, folder=_unused(output / "run"), report=whole)
         display.pause()
         say_run(run)
         whole.exporting(0, 1)
@@ -64,7 +68,7 @@ def demo(ctx: click.Context, data: Path | None, output: Path, max_minutes: float
         exported = export.export(run, model)
         whole.exporting(1, 1)
     say_export(exported)
-    images = [str(image) for image in picked]
+    images = [str(image) for image in chosen]
     overlays = output / "overlays"
     say(f"Judging {len(images)} images that the model has not seen:")
     arguments = [*images, "--model", str(model), "--save-overlay", str(overlays)]
@@ -77,7 +81,7 @@ def demo(ctx: click.Context, data: Path | None, output: Path, max_minutes: float
     say(f"Pictures of the verdicts: {overlays}")
 
 
-class _Whole:
+class _DemoProgress:
     """Progress of the demo: of the training, with what comes before and after it."""
 
     def __init__(self, display: Display) -> None:
@@ -100,22 +104,20 @@ class _Whole:
         self._display(Progress("exporting", done, total, plan=self._plan or None))
 
 
-def _picked(images: list[Any]) -> list[Path]:
-    """Some images of each kind, evenly spread: neighbours are often photos of one part."""
+def _few_of_each_kind(images: "Sequence[TestImage]") -> list[Path]:
+    """Some images of each kind, the good ones first."""
     kinds: dict[str, list[Path]] = {}
     for image in images:
         kinds.setdefault(image.kind, []).append(image.path)
-    picked: list[Path] = []
+    few: list[Path] = []
     for kind, paths in sorted(kinds.items(), key=lambda item: item[0] != "good"):
-        most = 3 * PER_KIND if kind == "good" else PER_KIND
-        picked += [paths[i * len(paths) // most] for i in range(most)] if len(paths) > most else paths
-    return picked
+        few += evenly_spread(paths, 3 * PER_KIND if kind == "good" else PER_KIND)
+    return few
 
 
-def _fresh(folder: Path) -> Path:
+def _unused(folder: Path) -> Path:
     """`folder`, or the first numbered one beside it that an earlier demo did not take."""
-    number = 2
-    fresh = folder
-    while fresh.exists():
-        fresh, number = folder.with_name(f"{folder.name}-{number}"), number + 1
-    return fresh
+    unused, number = folder, 2
+    while unused.exists():
+        unused, number = folder.with_name(f"{folder.name}-{number}"), number + 1
+    return unused

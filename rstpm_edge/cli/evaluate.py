@@ -25,7 +25,7 @@ from rstpm_edge.progress import Progress
 if TYPE_CHECKING:
     from rstpm_edge.engine.providers import Provider
     from rstpm_edge.training.evaluation.evaluate import Evaluation, Metrics, Verdicts
-
+    from rstpm_edge.training.evaluation.predict import Predictions
 
 # What each part takes, about, of one minute on photos of half a megapixel; of larger ones measuring takes more.
 PLAN = {"testing": 10.0, "measuring": 40.0, "drawing": 10.0}
@@ -114,13 +114,8 @@ def evaluate(
             say(sentence)
         if threshold is not None or alpha is not None:
             say(f"Threshold {result.threshold:.4g}, for at most {result.alpha:.3g} of good parts rejected.")
-        unmasked = sum(
-            image.is_defective and outline is None
-            for image, outline in zip(predictions.images, predictions.masks, strict=True)
-        )
-        if skip_unmasked and unmasked:
-            lack = "image lacks a mask and has" if unmasked == 1 else "images lack masks and have"
-            say(f"{unmasked} defective {lack} no part in the pixel metrics.")
+        if skip_unmasked:
+            _say_unmasked(predictions)
         if json_file:
             write_json(json_file, result.to_json())
         if report_file and write_report:
@@ -130,6 +125,16 @@ def evaluate(
                 result,
                 progress=lambda done, total: display(Progress("drawing", done, total)),
             )
+
+
+def _say_unmasked(predictions: "Predictions") -> None:
+    """How many images the pixel metrics leave out, if any."""
+    unmasked = sum(
+        image.is_defective and mask is None for image, mask in zip(predictions.images, predictions.masks, strict=True)
+    )
+    if unmasked:
+        lack = "image lacks a mask and has" if unmasked == 1 else "images lack masks and have"
+        say(f"{unmasked} defective {lack} no part in the pixel metrics.")
 
 
 def _check_outputs(model: Path, json_file: Path | None, report_file: Path | None) -> None:

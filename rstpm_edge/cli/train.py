@@ -1,6 +1,6 @@
 """`rstpm-edge train`. It imports torch only when it runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,16 +8,15 @@ import click
 from click.core import ParameterSource
 
 from rstpm_edge.cli.common import training_packages
-from rstpm_edge.cli.parameter_types import BITS, FILE, OVERRIDE, RATE, ROI, SIZE, WEIGHTS
+from rstpm_edge.cli.parameter_types import BITS, FILE, RATE, ROI
 from rstpm_edge.cli.progress import show_progress
 from rstpm_edge.cli.terminal import say
+from rstpm_edge.cli.training_options import SharedTrainingOptions, shared_training_options
 from rstpm_edge.errors import UsageError
 
 if TYPE_CHECKING:
     from rstpm_edge.calibration import Calibration
-    from rstpm_edge.image.placement import ResizePolicy
     from rstpm_edge.image.roi import Roi
-    from rstpm_edge.training.learning.options import TrainingOptions
     from rstpm_edge.training.learning.run_folder import Summary
 
 OF_RESUME = ("resume", "device", "precision", "processes")  # what may be another when a run goes on
@@ -26,68 +25,27 @@ ODD = 1.25  # times as far above the typical score as the next
 
 
 @dataclass(frozen=True)
-class TrainOptions:
+class TrainOptions(SharedTrainingOptions):
     """What was typed after `rstpm-edge train`."""
 
     data: Path | None
-    preset: str
     teacher1: str | None
     teacher2: str | None
-    weights: tuple[tuple[str, str], ...]  # name of a teacher and file
-    overrides: tuple[tuple[str, str], ...]  # name of a preset's field and value
-    epochs: int | None
-    max_minutes: float | None
-    size: tuple[int, int]  # height, width
-    resize: "ResizePolicy"
     roi: "Roi | None"
     bits: int | None
     allow_size_change: bool
-    holdout: float
     alpha: float | None
     seed: int
     skip_unreadable: bool
-    device: str
-    precision: str
     processes: int
     resume: Path | None
 
 
 @click.command()
 @click.argument("data", required=False, type=FILE)
-@click.option(
-    "--preset",
-    default="edge",
-    show_default=True,
-    help="edge, edge-small (two thirds of its time), or paper (ResNet-18, ResNet-50).",
-)
+@shared_training_options
 @click.option("--teacher1", metavar="NAME", help="Another backbone for pair 1: a name of timm or torchvision.")
 @click.option("--teacher2", metavar="NAME", help="Another backbone for pair 2; it must differ from teacher 1.")
-@click.option(
-    "--weights",
-    type=WEIGHTS,
-    multiple=True,
-    metavar="NAME=FILE",
-    help="A teacher's weights (.pth or .safetensors), or NAME=random to try things out; may be repeated.",
-)
-@click.option(
-    "--set",
-    "overrides",
-    type=OVERRIDE,
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Another value for a preset's field.",
-)
-@click.option("--epochs", type=int, help="Passes over the images.  [default: the preset's]")
-@click.option("--max-minutes", type=float, help="Finish all of the training within this time, with fewer epochs.")
-@click.option(
-    "--size",
-    type=SIZE,
-    default="256",
-    show_default=True,
-    metavar="HxW",
-    help="Input size, multiples of 32, with edge-small of 64.",
-)
-@click.option("--resize", type=click.Choice(["stretch", "letterbox"]), default="stretch", show_default=True)
 @click.option(
     "--roi", type=ROI, metavar="X,Y,W,H", help="Learn this part of each photo only (pixels); `infer` keeps to it."
 )
@@ -99,14 +57,11 @@ class TrainOptions:
     help="How many bits 16-bit photos use: 4095 is white with 12.",
 )
 @click.option("--allow-size-change", is_flag=True, help="Take the ROI from photos of several sizes all the same.")
-@click.option("--holdout", type=RATE, default=0.2, show_default=True, help="Share of the images kept for calibration.")
 @click.option(
     "--alpha", type=RATE, metavar="RATE", help="False-reject rate to promise.  [default: 0.01, or what holdout allows]"
 )
 @click.option("--seed", default=0, show_default=True)
 @click.option("--skip-unreadable", is_flag=True, help="Name damaged images and go on without them.")
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
-@click.option("--precision", default="auto", show_default=True, help="32-true, bf16-mixed, or with a GPU 16-mixed.")
 @click.option("--processes", default=1, show_default=True, help="Processes or GPUs that share each batch.")
 @click.option("--resume", type=FILE, metavar="RUN", help="Go on with an interrupted run.")
 @click.pass_context
@@ -144,35 +99,20 @@ def _train(chosen: TrainOptions) -> None:
             run = train_module.resume(chosen.resume, machine, report=report)
         else:
             assert chosen.data is not None
-            run = train_module.train(chosen.data, _training_options(chosen), machine, report=report)
+            options = replace(
+                chosen.training_options(chosen.teacher1, chosen.teacher2),
+                seed=chosen.seed,
+                roi=chosen.roi,
+                bits=chosen.bits,
+                alpha=chosen.alpha,
+                skip_unreadable=chosen.skip_unreadable,
+                allow_size_change=chosen.allow_size_change,
+            )
+            run = train_module.train(chosen.data, options, machine, report=report)
     if machine_module.is_first_process():
         say_run(run)
         for sentence in images.about_training_folder(chosen.data) if chosen.data is not None else ():
             say(sentence)
-
-
-def _training_options(chosen: TrainOptions) -> "TrainingOptions":
-    """Raises UsageError for a preset, teacher or field that there is not."""
-    from rstpm_edge.training.learning.options import TrainingOptions
-    from rstpm_edge.training.model.preset_overrides import override
-    from rstpm_edge.training.model.presets import preset_with_teachers
-
-    preset = preset_with_teachers(chosen.preset, chosen.teacher1, chosen.teacher2)
-    return TrainingOptions(
-        preset=override(preset, dict(chosen.overrides)),
-        epochs=chosen.epochs,
-        max_minutes=chosen.max_minutes,
-        seed=chosen.seed,
-        size=chosen.size,
-        resize=chosen.resize,
-        roi=chosen.roi,
-        holdout=chosen.holdout,
-        alpha=chosen.alpha,
-        skip_unreadable=chosen.skip_unreadable,
-        weights=dict(chosen.weights),
-        bits=chosen.bits,
-        allow_size_change=chosen.allow_size_change,
-    )
 
 
 def _refuse_others(ctx: click.Context) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from rstpm_edge.cli.common import images_of, training_packages
+from rstpm_edge.cli.common import evenly_spread, images_of, training_packages
 from rstpm_edge.cli.options import model_option, size_change_option
 from rstpm_edge.cli.parameter_types import FILE
 from rstpm_edge.cli.progress import show_progress
@@ -29,11 +29,15 @@ def verify(paths: tuple[Path, ...], model: Path, run: Path | None, most: int, al
         from rstpm_edge.training.export import verify as verify_module
         from rstpm_edge.training.learning import run_folder
     images = images_of(paths)
-    chosen = [images[i * len(images) // most] for i in range(most)] if len(images) > most else images
     run = run or run_folder.newest_run()
     with show_progress() as display:
         result = verify_module.verify(
-            run, model, chosen, allow_size_change=allow_size_change, notify=display.say, report=display
+            run,
+            model,
+            evenly_spread(images, most),
+            allow_size_change=allow_size_change,
+            notify=display.say,
+            report=display,
         )
     say(
         f"{result.images} images; largest difference of a map {result.map_onnxruntime:.1e} (ONNX Runtime and PyTorch), "

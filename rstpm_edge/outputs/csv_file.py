@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from rstpm_edge.errors import OutputError, UsageError
+from rstpm_edge.outputs.verdict_json import image_name
 from rstpm_edge.printable import one_line
 
 COLUMNS = ("path", "verdict", "score", "p_value", "threshold", "regions", "ms", "error")
@@ -49,9 +50,8 @@ class CsvFile:
 
     def tell(self, fields: Mapping[str, Any]) -> None:
         """Write the row of a verdict or failure."""
-        name = fields["path"] if "frame" not in fields else f"{fields['path']} #{fields['frame']}"
         verdict = "failed" if "error" in fields else "anomalous" if fields["is_anomalous"] else "normal"
-        values = {**fields, "path": name, "verdict": verdict}
+        values = {**fields, "path": image_name(fields), "verdict": verdict}
         if "regions" in fields:
             values["regions"] = len(fields["regions"])
         self._append(_row([_cell(values.get(column, "")) for column in COLUMNS]))

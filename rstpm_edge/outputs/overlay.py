@@ -94,7 +94,7 @@ def _panel(image: Image) -> Image:
 
 
 def scaled(image: Image, scale: float) -> Image:
-    """`image` (H, W, 3), so many times as large, and a pixel each way at least."""
+    """`image` (H, W, 3) uint8, so many times as large, and a pixel each way at least."""
     size = scaled_size(image.shape[0], image.shape[1], scale)
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)

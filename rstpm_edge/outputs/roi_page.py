@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.image.roi import Roi
+from rstpm_edge.outputs.overlay import scaled
 
 LARGEST = 2400  # pixels of the photo's longer side in the page; coordinates are those of the photo all the same
 
@@ -20,8 +21,7 @@ def page_of(photo: NDArray[np.uint8], name: str, roi: Roi | None = None) -> str:
     height, width = photo.shape[:2]
     scale = min(LARGEST / max(height, width), 1.0)
     if scale < 1:
-        size = (max(round(width * scale), 1), max(round(height * scale), 1))
-        photo = np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8)
+        photo = scaled(photo, scale)
     jpeg = cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
     facts = json.dumps({"width": width, "height": height, "roi": roi})
     template = resources.files("rstpm_edge.outputs").joinpath("roi_page.html").read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ from rstpm_edge.image.grid import Grid
 from rstpm_edge.image.mask import Mask
 from rstpm_edge.image.placement import Placement
 from rstpm_edge.image.roi import Roi, crop
+from rstpm_edge.outputs.overlay import scaled_size
 
 SMALLEST, LARGEST = 900, 1600  # pixels that the photo's longer side is brought to, where it is smaller or larger
 MARGIN, FOOTER = 52, 34  # pixels around the photo, for numbers
@@ -27,7 +28,7 @@ def draw_grid(photo: NDArray[np.uint8], roi: Roi | None = None, mask: Mask | Non
     crop(photo, roi, "the photo")
     longest = max(height, width)
     scale = min(max(SMALLEST, min(longest, LARGEST)) / longest, 64.0)
-    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    size = scaled_size(height, width, scale)
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
     shown = np.asarray(cv2.resize(photo, size, interpolation=method), np.uint8)
     if mask is not None:

@@ -54,8 +54,12 @@ def failure_fields(failure: "Failure") -> dict[str, Any]:
 def verdict_line(fields: Mapping[str, Any]) -> str:
     """One line for people."""
     verdict = "ANOMALOUS" if fields["is_anomalous"] else "normal"
-    where = fields["path"] if "frame" not in fields else f"{fields['path']} #{fields['frame']}"
     return (
         f"{verdict:9}  score {fields['score']:8.4g}  p-value {fields['p_value']:.4f}  "
-        f"regions {len(fields['regions']):2}  {where}"
+        f"regions {len(fields['regions']):2}  {image_name(fields)}"
     )
+
+
+def image_name(fields: Mapping[str, Any]) -> str:
+    """What was judged, or could not be, for people: "photos/1.png", or "camera:0 #17" of frame 17."""
+    return f"{fields['path']} #{fields['frame']}" if "frame" in fields else str(fields["path"])
