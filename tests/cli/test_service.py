@@ -27,7 +27,7 @@ def test_ready_alive_and_stopping(model: Path, tmp_path: Path) -> None:
         assert systemd.receive() == "READY=1"
         started = time.monotonic()
         assert [systemd.receive() for _ in range(5)] == ["WATCHDOG=1"] * 5  # also while no image comes
-        assert 0.6 <= time.monotonic() - started < 5
+        assert 0.6 <= time.monotonic() - started < 30
         process.send_signal(signal.SIGTERM)
         while (message := systemd.receive()) == "WATCHDOG=1":
             pass
@@ -43,8 +43,7 @@ def test_the_watchdog_is_fed_while_a_stream_is_away(model: Path, tmp_path: Path)
     ):
         assert systemd.receive() == "READY=1"
         server.online = False
-        time.sleep(1)
-        assert [systemd.receive() for _ in range(8)] == ["WATCHDOG=1"] * 8
+        assert [systemd.receive() for _ in range(8)] == ["WATCHDOG=1"] * 8  # in which it is soon away
         process.send_signal(signal.SIGTERM)
         assert finish(process)[0] == 0
 

@@ -225,7 +225,7 @@ def test_from_the_camera_to_the_ejector(line: Any, model: Path) -> None:
             server.defect = True
             until(lambda: any(json.loads(payload)["is_anomalous"] for payload in broker.payloads("station4/verdict")))
             server.defect = False
-            time.sleep(1)
+            until(lambda: not json.loads(broker.payloads("station4/verdict")[-1])["is_anomalous"])
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=60)
     rejects = [v for v in map(json.loads, broker.payloads("station4/verdict")) if v["is_anomalous"]]

@@ -18,11 +18,12 @@ class MjpegServer:
 
     The caller may set: `online` (False: connections are cut, and new ones answered with an error), `stalled`
     (True: connections stay open and silent), `defect` (what the frames show), `damage` (from a frame's number and JPEG
-    to what is sent of it). `sent` counts frames.
+    to what is sent of it). `sent` counts frames, `refused` attempts while it is not online.
     """
 
     def __init__(self, rate: float = 100.0) -> None:
-        self.rate, self.online, self.stalled, self.defect, self.sent = rate, True, False, False, 0
+        self.rate, self.online, self.stalled, self.defect = rate, True, False, False
+        self.sent = self.refused = 0
         self.damage: Callable[[int, bytes], bytes] = lambda number, jpeg: jpeg
         server = self
 
@@ -54,6 +55,7 @@ class MjpegServer:
     def _serve(self, handler: http.server.BaseHTTPRequestHandler) -> None:
         if not self.online:
             handler.send_error(503)
+            self.refused += 1
             return
         handler.send_response(200)
         handler.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")

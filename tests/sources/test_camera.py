@@ -98,7 +98,7 @@ def test_frames_that_are_not_due_are_not_dropped(server: MjpegServer) -> None:
         times = [source.next().taken for _ in range(4)]
     gaps = np.diff(times)
     assert gaps[1:].min() > 0.1
-    assert gaps[1:].mean() == pytest.approx(0.3, abs=0.1)
+    assert 0.2 < gaps[1:].mean() < 1
 
 
 def test_on_the_command_line(run: Any, server: MjpegServer, tmp_path: Path) -> None:
@@ -148,7 +148,8 @@ def test_a_stream_that_is_lost_comes_back(server: MjpegServer, monkeypatch: pyte
             number = source.next().number
             server.online = False
             until(lambda: len(source.reports) % 2 == 1)
-            time.sleep(0.3)  # several attempts, about which nothing is said
+            refused = server.refused
+            until(lambda refused=refused: server.refused > refused + 2)  # type: ignore[misc]  # of which nothing is said
             server.online = True
             until(lambda: len(source.reports) % 2 == 0)
             assert source.live.reconnections == round
@@ -200,7 +201,7 @@ def test_a_reconnection_is_in_the_summary(run: Any, server: MjpegServer, monkeyp
     def cut() -> None:
         until(lambda: server.sent >= 5)
         server.online = False
-        time.sleep(0.5)
+        until(lambda: server.refused > 0)
         server.online = True
 
     thread = threading.Thread(target=cut)
