@@ -1,13 +1,9 @@
-"""`rstpm-edge infer` and `rstpm-edge info`, as a user types them."""
+"""`rstpm-edge infer`, as a user types it."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,39 +12,19 @@ import cv2
 import numpy as np
 import pytest
 from bundles import ModelFactory
-from checkout import ROOT
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from encoded import LZW, encode, page, photo, tiff
 from numpy.typing import NDArray
 
 from rstpm_edge import Detector, __version__
 from rstpm_edge.cli import inspection
 from rstpm_edge.cli.main import main
-from rstpm_edge.image.decode import read_image
-from rstpm_edge.model.c_header import c_header
-from rstpm_edge.outputs.overlay import draw_overlay
 from rstpm_edge.sources.frames import Frame
-
-
-@pytest.fixture
-def run(model: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs the command line with RSTPM_EDGE_MODEL set to the tiny model."""
-    monkeypatch.setenv("RSTPM_EDGE_MODEL", str(model))
-
-    def run(*arguments: object) -> Result:
-        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return result
-
-    return run
 
 
 def one_line(text: str, start: str = "Error: ") -> None:
     assert text.startswith(start)
     assert text.count("\n") == 1
-
-
-# What it prints
 
 
 def test_text(run: Any, photos: Path) -> None:
@@ -183,123 +159,6 @@ def test_the_model_is_model_onnx_unless_told_otherwise(
     one_line(result.stderr, "Error: There is no model file model.onnx; ")
 
 
-# Files it writes
-
-
-def test_output_files_keep_their_places(run: Any, photos: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    run("infer", photos, "--save-overlay", out, "--save-map", out)
-    written = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
-    names = ["1.png", "10.png", "sub/2.jpg"]
-    assert written == sorted(f"{name}.{kind}.png" for name in names for kind in ("map", "overlay"))
-
-
-def test_images_of_the_same_name_do_not_collide(run: Any, tmp_path: Path, good: NDArray[np.uint8]) -> None:
-    for name in ("a/x.png", "b/x.png", "b/x.bmp"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        cv2.imwrite(str(tmp_path / name), good)
-    run("infer", tmp_path / "a" / "x.png", tmp_path / "b", "--save-overlay", tmp_path / "out")
-    written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.png")}
-    assert written == {"a/x.png.overlay.png", "b/x.png.overlay.png", "b/x.bmp.overlay.png"}
-
-
-def test_what_an_earlier_run_wrote_is_not_judged(run: Any, photos: Path) -> None:
-    for _ in range(2):
-        result = run("infer", photos, "--save-overlay", photos / "out", "--save-map", photos / "maps")
-        assert "3 images" in result.stdout
-
-
-def test_an_overlay_is_what_draw_overlay_draws(run: Any, photos: Path, model: Path, tmp_path: Path) -> None:
-    path = photos / "sub" / "2.jpg"
-    run("infer", path, "--save-overlay", tmp_path)
-    image = read_image(path)
-    expected = draw_overlay(image, Detector(model)(path), name="2.jpg")
-    np.testing.assert_array_equal(read_image(tmp_path / "2.jpg.overlay.png"), expected)
-
-
-@pytest.mark.parametrize("options", [[], ["--threshold", 3], ["--threshold", 0.1], ["--threshold", -4]])
-def test_a_16_bit_map_can_be_turned_back(
-    run: Any, photos: Path, model: Path, tmp_path: Path, options: list[Any]
-) -> None:
-    path = photos / "sub" / "2.jpg"
-    run("infer", path, "--save-map", tmp_path, *options)
-    run("infer", path, "--save-map", tmp_path, "--map-format", "npy", *options)
-    result = Detector(model, threshold=options[1] if options else None)(path)
-    floats = np.load(tmp_path / "2.jpg.map.npy")
-    np.testing.assert_array_equal(floats, result.anomaly_map)
-
-    content = (tmp_path / "2.jpg.map.png").read_bytes()
-    values = cv2.imread(str(tmp_path / "2.jpg.map.png"), cv2.IMREAD_UNCHANGED)
-    assert values is not None
-    assert values.dtype == np.uint16
-    text = json.loads(content.split(b"tEXtrstpm_edge\0")[1].split(b"}")[0] + b"}")
-    back = text["offset"] + text["scale"] * values.astype(float)
-    inside = (values > 0) & (values < 65535)
-    np.testing.assert_allclose(back[inside], floats[inside], atol=0.51 * text["scale"])
-    assert (floats[values == 0] <= text["offset"] + text["scale"]).all()
-    assert text["offset"] + 4096 * text["scale"] == pytest.approx(result.threshold)
-    assert read_image(tmp_path / "2.jpg.map.png").shape == (120, 160, 3)  # our own check of the chunks
-
-
-@pytest.mark.parametrize("option", ["--save-overlay", "--save-map"])
-def test_folders_that_cannot_be_written(run: Any, photos: Path, option: str) -> None:
-    for folder in (photos / "1.png" / "out", "/proc/out"):
-        result = run("infer", photos, option, folder)
-        assert result.exit_code == 2
-        one_line(result.stderr, f"Error: Cannot create the folder {folder}: ")
-
-
-@pytest.mark.parametrize(
-    "arguments", [("infer", "x" * 300), ("info", "--model", "x" * 300), ("infer", ".", "--model", "x" * 300)]
-)
-def test_paths_that_may_not_be_looked_at(
-    run: Any, arguments: tuple[str, ...], model: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(photos)
-    extra = () if "--model" in arguments else ("--model", model)
-    result = run(*arguments, *extra)
-    assert result.exit_code in (2, 3)
-    one_line(result.stderr, "Error: ")
-    assert "File name too long" in result.stderr
-
-
-def test_pictures_beside_the_folder_that_is_judged(run: Any, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(photos.parent)
-    result = run("infer", photos.name, "--save-overlay", ".")
-    assert result.exit_code == 1
-    written = sorted(path.name for path in photos.parent.glob("*.overlay.png"))
-    assert written == sorted(f"{path.name}.overlay.png" for path in photos.iterdir() if path.suffix == ".png")
-
-
-def test_links_that_lead_in_a_circle(run: Any, photos: Path, tmp_path: Path) -> None:
-    (photos / "loop.png").symlink_to(photos / "loop.png")
-    result = run("infer", photos, "--save-overlay", tmp_path / "out")
-    assert result.exit_code == 1
-    one_line(result.stderr, f"Took 3 of 4 files in {photos}: left out 1 link that leads nowhere (loop.png).")
-    result = run("infer", photos / "loop.png")  # by its name
-    assert result.exit_code == 3
-    assert "loop.png: Too many levels of symbolic links." in result.stderr
-    (tmp_path / "round").symlink_to(tmp_path / "round")
-    result = run("infer", photos, "--save-overlay", tmp_path / "round")
-    assert result.exit_code == 2
-    one_line(result.stderr, f"Error: Cannot create the folder {tmp_path / 'round'}: ")
-
-
-def test_a_disk_that_fills_up(run: Any, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*args: object, **keywords: object) -> None:
-        raise OSError(28, os.strerror(28))
-
-    monkeypatch.setattr(os, "replace", full)
-    result = run("infer", photos, "--save-overlay", tmp_path / "out")
-    assert result.exit_code == 2
-    one_line(result.stderr)
-    assert "No space left on device" in result.stderr
-    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
-
-
-# Wrong use
-
-
 def test_wrong_use(run: Any, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for arguments, message in [
@@ -344,128 +203,3 @@ def test_every_help_has_an_example(run: Any) -> None:
 
 def test_version(run: Any) -> None:
     assert run("--version").stdout == f"rstpm-edge, version {__version__}\n"
-
-
-# info
-
-
-def test_info(run: Any, model: Path) -> None:
-    text = run("info").stdout
-    for fact in ("64 pixels wide, 64 high", "strides 4, 8, 16", "Apache-2.0", "99 good images", "1.00%", "0.99", "cpu"):
-        assert fact in text
-    facts = json.loads(run("info", "--json").stdout)
-    assert facts["preset"] == "test"
-    thresholds = [(0.01, 0.99), (0.02, 0.98), (0.05, 0.95), (0.1, 0.9), (0.2, 0.8)]
-    assert facts["calibration"] == {
-        "alpha": 0.01,
-        "images": 99,
-        "threshold": 0.99,
-        "typical_score": 0.5,
-        "thresholds": [{"alpha": alpha, "threshold": threshold} for alpha, threshold in thresholds],
-    }
-    assert facts["runtime"]["kernel"] in facts["runtime"]["kernels"]
-    assert run("info", "--model", model.parent / "none").exit_code == 2
-
-
-def test_info_as_a_c_header(run: Any, model: Path) -> None:
-    text = run("info", model, "--c-header").stdout
-    assert text == c_header(Detector(model).info)
-    assert "    /* threshold */ 0.99,\n" in text
-    assert " *    5  recon_16, 4 x 4\n" in text
-    assert run("info", model, "--c-header", "--json").exit_code == 2
-
-
-# A process of its own
-
-
-def start(model: Path, *arguments: object, **keywords: Any) -> subprocess.Popen[bytes]:
-    code = "from rstpm_edge.cli.main import main; main(prog_name='rstpm-edge')"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RSTPM_EDGE_MODEL": str(model)}
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, **{"stderr": subprocess.PIPE, **keywords})
-
-
-def test_a_reader_that_goes_away(model: Path, photos: Path) -> None:
-    process = start(model, "infer", *[photos] * 20, stdout=subprocess.PIPE)
-    assert process.stdout
-    process.stdout.readline()
-    process.stdout.close()
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 141
-    assert errors == b""
-
-
-def test_standard_output_on_a_full_disk(model: Path, photos: Path) -> None:
-    with open("/dev/full", "wb") as full:
-        process = start(model, "infer", photos, "--json", stdout=full)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert errors == b"Error: Cannot write to standard output: No space left on device.\n"
-
-
-def test_standard_error_on_a_full_disk(model: Path, photos: Path, tmp_path: Path) -> None:
-    (photos / "a.png").write_bytes(b"no image")
-    arguments = ["--json", "--on-anomaly", f"sh -c 'echo x >> {tmp_path}/ran; exit 7'"]
-    with open("/dev/full", "wb") as full, open(tmp_path / "verdicts", "wb") as verdicts:
-        process = start(model, "infer", photos, photos, *arguments, stdout=verdicts, stderr=full)
-        assert process.wait(60) == 3
-    lines = [json.loads(line) for line in (tmp_path / "verdicts").read_text().splitlines()]
-    assert ["error" in line for line in lines].count(True) == 2
-    rejects = sum(line.get("is_anomalous", False) for line in lines)
-    assert rejects == (tmp_path / "ran").read_text().count("x") > 0
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["infer", "--help"]])
-def test_help_that_nobody_reads(model: Path, arguments: list[str]) -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    process = start(model, *arguments, stdout=writer)
-    os.close(writer)
-    _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (141, b"")
-
-
-def test_wrong_use_that_nobody_can_be_told(model: Path) -> None:
-    with open("/dev/full", "wb") as full:
-        assert start(model, "infer", "--none", stdout=full, stderr=full).wait(60) == 2
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["infer", "--help"]])
-def test_help_onto_a_full_disk(model: Path, arguments: list[str]) -> None:
-    with open("/dev/full", "wb") as full:
-        process = start(model, *arguments, stdout=full)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert errors == b"Error: Cannot go on: No space left on device.\n"
-
-
-def test_an_interrupt(model: Path, photos: Path) -> None:
-    process = start(model, "infer", *[photos] * 2000, stdout=subprocess.PIPE)
-    assert process.stdout
-    process.stdout.readline()
-    time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert errors == b""
-
-
-def test_a_damaged_image_gets_one_line_and_odd_names_survive(model: Path, tmp_path: Path) -> None:
-    content = bytearray(cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (64, 64)))[1].tobytes())
-    folder = os.fsencode(tmp_path) + b"/photos"
-    os.mkdir(folder)
-    with open(folder + b"/\xff\xfe.png", "wb") as file:
-        file.write(cv2.imencode(".png", np.full((9, 9), 127, np.uint8))[1].tobytes())
-    with open(folder + b"/broken\xff.jpg", "wb") as file:
-        file.write(content[: len(content) // 2] + content[-2:])
-    out = tmp_path / "out"
-    process = start(model, "infer", tmp_path / "photos", "--json", "--save-overlay", out, stdout=subprocess.PIPE)
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode in (0, 1, 3)
-    assert errors.count(b"\n") <= 1
-    assert b"Traceback" not in errors
-    assert len(output.splitlines()) == 2
-    process = start(model, "infer", tmp_path / "photos", stdout=subprocess.PIPE)
-    output, errors = process.communicate(timeout=60)
-    assert b"Traceback" not in errors
-    assert b"2 images" in output

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from notify_socket import NotifySocket
 from numpy.typing import NDArray
+from waiting import until
 from watcher import encoded
 from workplace import command_line, finish, running
 
@@ -24,13 +23,6 @@ def test_a_folder_that_is_not_there_yet_is_no_wrong_use(model: Path, tmp_path: P
     result = command_line("infer", tmp_path / "share", "--watch", "--model", model)
     assert result.exit_code == 3  # after which a service is started again
     assert result.stderr == f"Error: Cannot watch {tmp_path / 'share'}: it is not there.\n"
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_watching(model: Path, tmp_path: Path, good: NDArray[np.uint8], bad: NDArray[np.uint8]) -> None:
@@ -47,7 +39,7 @@ def test_watching(model: Path, tmp_path: Path, good: NDArray[np.uint8], bad: NDA
         assert systemd.receive() == "READY=1"
         for name, image in (("1.png", good), ("2.png", bad)):
             (incoming / name).write_bytes(encoded(image))
-            wait_for(lambda name=name: name in printed.read_text())  # type: ignore[misc]
+            until(lambda name=name: name in printed.read_text())  # type: ignore[misc]
         process.send_signal(signal.SIGTERM)
         code, _, errors = finish(process, 60)
     assert code == 1
@@ -74,10 +66,10 @@ def test_a_picture_that_cannot_be_written_ends_no_watching(
         out.write_text("no folder, as a disk that is full is none to write to")
         for name in ("1.png", "2.png"):
             (incoming / name).write_bytes(encoded(bad))
-            wait_for(lambda name=name: name in printed.read_text())  # type: ignore[misc]
+            until(lambda name=name: name in printed.read_text())  # type: ignore[misc]
         out.unlink()
         (incoming / "3.png").write_bytes(encoded(good))
-        wait_for(lambda: "3.png" in printed.read_text())
+        until(lambda: "3.png" in printed.read_text())
         process.send_signal(signal.SIGTERM)
         code, _, errors = finish(process, 60)
     assert code == 2

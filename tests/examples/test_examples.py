@@ -23,17 +23,11 @@ from mjpeg_server import MjpegServer
 from mqtt_broker import Broker, Message
 from notify_socket import NotifySocket
 from videos import BAD, write_video
+from waiting import until
 from workplace import running
 
 EXAMPLES = ROOT / "examples"
 UNIT = EXAMPLES / "rstpm-edge.service"
-
-
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 # The loop of a station

@@ -8,8 +8,7 @@ import signal
 import socket
 import ssl
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,11 @@ import pytest
 import trustme
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
+from waiting import until
 from workplace import finish, running, start
 
 pytestmark = pytest.mark.mosquitto
 PASSWORDS = {"line": "p@ss:word", "watcher": "watcher"}
-
-
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 class Mosquitto:

@@ -19,6 +19,7 @@ import pytest
 import trustme
 from click.testing import Result
 from mqtt_broker import Broker
+from waiting import until
 from workplace import command_line, finish, running
 
 from rstpm_edge.errors import UsageError
@@ -48,13 +49,6 @@ def reports() -> list[str]:
 def run(model: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     monkeypatch.setenv("RSTPM_EDGE_MODEL", str(model))
     return lambda *arguments: command_line("infer", *arguments)
-
-
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def free_port() -> int:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 from mjpeg_server import MjpegServer, number_of
+from waiting import until
 from workplace import command_line, finish, running
 
 from rstpm_edge.errors import SourceError, UsageError
@@ -60,13 +61,6 @@ class Source:
             if frame is not None:
                 return frame
         raise AssertionError("no frame came")
-
-
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 # Frames

@@ -1,0 +1,36 @@
+"""`rstpm-edge info`, as a user types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rstpm_edge import Detector
+from rstpm_edge.model.c_header import c_header
+
+
+def test_info(run: Any, model: Path) -> None:
+    text = run("info").stdout
+    for fact in ("64 pixels wide, 64 high", "strides 4, 8, 16", "Apache-2.0", "99 good images", "1.00%", "0.99", "cpu"):
+        assert fact in text
+    facts = json.loads(run("info", "--json").stdout)
+    assert facts["preset"] == "test"
+    thresholds = [(0.01, 0.99), (0.02, 0.98), (0.05, 0.95), (0.1, 0.9), (0.2, 0.8)]
+    assert facts["calibration"] == {
+        "alpha": 0.01,
+        "images": 99,
+        "threshold": 0.99,
+        "typical_score": 0.5,
+        "thresholds": [{"alpha": alpha, "threshold": threshold} for alpha, threshold in thresholds],
+    }
+    assert facts["runtime"]["kernel"] in facts["runtime"]["kernels"]
+    assert run("info", "--model", model.parent / "none").exit_code == 2
+
+
+def test_info_as_a_c_header(run: Any, model: Path) -> None:
+    text = run("info", model, "--c-header").stdout
+    assert text == c_header(Detector(model).info)
+    assert "    /* threshold */ 0.99,\n" in text
+    assert " *    5  recon_16, 4 x 4\n" in text
+    assert run("info", model, "--c-header", "--json").exit_code == 2
