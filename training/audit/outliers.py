@@ -1,12 +1,12 @@
 """Which images of a set are unlike all others: each is compared with the others only, never with itself."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import gumbel_r
 from torch import Tensor
 from torch.nn import functional
 
@@ -161,16 +161,12 @@ def _normalized_distances(comparison: PhotoDistances, plain: NDArray[np.bool_]) 
 
 
 def _expected(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How many of so many scores would be as high, did all follow the extreme-value distribution of their bulk.
+    """How many of so many scores would be as high, did all follow the Gumbel distribution of their bulk.
 
     Fitted to the median and the upper quartile, so that a few outliers do not widen it.
     """
-    median, upper = np.quantile(scores, [0.5, 0.75])
-    scale = max(float(upper - median) / (_gumbel_quantile(0.75) - _gumbel_quantile(0.5)), 1e-9)
-    location = float(median) - scale * _gumbel_quantile(0.5)
-    standard = np.clip((scores - location) / scale, -50, 700)
-    return np.asarray(-len(scores) * np.expm1(-np.exp(-standard)), np.float64)
-
-
-def _gumbel_quantile(share: float) -> float:
-    return -math.log(-math.log(share))
+    (median, upper), quantiles = np.quantile(scores, [0.5, 0.75]), gumbel_r.ppf([0.5, 0.75])
+    scale = max((upper - median) / (quantiles[1] - quantiles[0]), 1e-9)
+    location = median - scale * quantiles[0]
+    standard = np.clip((scores - location) / scale, -50, 700)  # beyond, floats overflow
+    return np.asarray(len(scores) * gumbel_r.sf(standard), np.float64)

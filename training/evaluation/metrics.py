@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import beta
+from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from . import pixel_curves
@@ -26,7 +26,6 @@ class ImageMetrics:
     auroc: float
     ap: float  # average precision
     f1: float  # the best F1 over all thresholds: an upper bound, since the threshold saw the labels
-    f1_threshold: float  # that F1 calls an image defective when score >= f1_threshold
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,6 @@ def image_metrics(labels: npt.ArrayLike, scores: npt.ArrayLike) -> ImageMetrics:
     """AUROC, average precision and best F1 of one score per image, by scikit-learn.
 
     labels: (N,) bool, True for a defective image. scores: (N,) finite numbers, higher is more anomalous.
-    Where several thresholds reach the best F1, one of them is given.
 
     Raises ValueError for empty or mismatched arrays, labels that are not bool, a score that is NaN or
     infinite, or images of one kind only.
@@ -66,17 +64,15 @@ def image_metrics(labels: npt.ArrayLike, scores: npt.ArrayLike) -> ImageMetrics:
             f"but all {labels.size} are {'defective' if n_defective else 'good'}."
         )
 
-    precision, recall, thresholds = precision_recall_curve(labels, scores)
+    precision, recall, _ = precision_recall_curve(labels, scores)
     # The curve ends in an artificial point (precision 1, recall 0) that belongs to no threshold.
     precision, recall = precision[:-1], recall[:-1]
     # 0/0 where a threshold finds no defect at all; its F1 is 0, as for any such threshold.
     f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(np.float64).tiny)
-    best = int(np.argmax(f1))
     return ImageMetrics(
         auroc=float(roc_auc_score(labels, scores)),
         ap=min(float(average_precision_score(labels, scores)), 1.0),  # a sum that may round to a little more
-        f1=float(f1[best]),
-        f1_threshold=float(thresholds[best]),
+        f1=float(f1.max()),
     )
 
 
@@ -141,10 +137,7 @@ def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> tu
         )
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, but it is {confidence}.")
-    tail = (1 - confidence) / 2
-    # The beta quantile is undefined at the two ends, where the interval is one-sided anyway.
-    low = beta.ppf(tail, successes, trials - successes + 1) if successes > 0 else 0.0
-    high = beta.ppf(1 - tail, successes + 1, trials - successes) if successes < trials else 1.0
+    low, high = binomtest(successes, trials).proportion_ci(confidence, method="exact")
     return float(low), float(high)
 
 

@@ -62,21 +62,19 @@ def compute_features(
     device: torch.device,
     *,
     photos: int | None = None,
-    on_disk: bool | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> FeatureCache:
     """Run both teachers over `images` and, where the preset asks for it, set the channel statistics of `model`.
 
     The first `photos` of the images are as photographed, the others are copies of them (see `FeatureCache`).
-    The features go to memory when half of what is free holds them, else (or with `on_disk`) to files in
-    `folder`. `progress` is called with the number of images done after each batch.
+    The features go to memory when half of what is free holds them, else to files in `folder`. `progress` is called
+    with the number of images done after each batch.
 
     Raises OutputError when the disk does not hold them.
     """
     shapes = [tuple(level.shape[1:]) for level in _teacher_features(model, images[:1], device)]
     size = sum(int(np.prod(shape)) for shape in shapes) * 2 * len(images)
-    if on_disk is None:
-        on_disk = size > MEMORY_SHARE * available_memory()
+    on_disk = size > MEMORY_SHARE * available_memory()
     stores = [_store((len(images), *shape), folder / f"level_{i}.f16", on_disk) for i, shape in enumerate(shapes)]
     sums = [torch.zeros(2, shape[0], dtype=torch.float64) for shape in shapes]
     for start in range(0, len(images), BATCH):
