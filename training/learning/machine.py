@@ -11,14 +11,14 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
+from torch import nn
 
 from rstpm_edge.errors import TrainingError, UsageError
 from rstpm_edge.progress import Report
 
 DEVICES = ("auto", "cpu", "cuda")
-
-
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+SMALLER = "train with a smaller --size, or with --device cpu"  # where memory ends before the training begins
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,14 @@ def _auto_precision(device: str) -> str:
     return "bf16-mixed" if native and on_cpu else "32-true"
 
 
-def keep_freed_memory() -> None:
+def tune(fabric: Fabric, students: nn.Module) -> None:
+    """What makes the students' steps fast on this machine and changes nothing else: layout of weights, kept memory."""
+    students.to(memory_format=torch.channels_last)
+    if fabric.device.type == "cpu":
+        _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
     """Let the C library keep what a step frees; by default the kernel gets it back and every step faults it in again.
 
     That takes a tenth to a half of the time on small boxes. glibc only: elsewhere nothing happens.

@@ -1,6 +1,8 @@
 """Detects from the photos alone whether parts lie at any angle: where they do, rotation augmentation helps."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,8 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from rstpm_edge.image.decode import read_image
+from rstpm_edge.image.roi import crop
+
 from ..data.rotation_augmentation import FEWEST, rotate, rotated_copies
 from ..model.rstpm import RSTPM
+from .job import Job
+from .machine import SMALLER, enough_memory
+from .run_folder import RunConfig
 
 PROBES, BANK = 48, 128  # photos that are rotated, and that they are compared with
 BATCH = 16
@@ -24,6 +32,40 @@ NEARER_BY_QUARTERS, NEARER_BY_ANY = 0.15, 0.1
 # A photo of a surface is as near to others when it is shifted by half its sides, too, and one of a part is not.
 # Surfaces are left alone: rotated copies made a rock's verdicts and contours worse.
 NEARER_BY_HALVES = 0.1
+
+EPOCHS = 2  # times as many with rotation augmentation: there is more to learn
+ABOUT_ROTATION = (
+    "the parts seem to lie at any angle, so the photos are learned from in rotated copies, too (rotation "
+    "augmentation), in twice the epochs unless --epochs says how many. --set rotation_augmentation=false leaves that "
+    "out."
+)
+
+
+def with_rotation(
+    job: Job, config: RunConfig, model: RSTPM, learned: NDArray[np.uint8], photo: Path, *, keep_epochs: bool
+) -> RunConfig:
+    """`config`, with rotation augmentation where the photos (N, H, W, 3) that are learned from lie at any angle.
+
+    There are `EPOCHS` times as many epochs then, unless they are to be kept. `photo` is the file of one of them.
+    """
+    aspect = _aspect(photo, config)
+    tell = job.stage("rotation", 1, job.budget.likely_epochs(config.preset.epochs))
+    with enough_memory(job.fabric, SMALLER):
+        any_angle = lie_at_any_angle(model, learned, aspect, job.fabric.device)
+    tell(1)
+    if not job.fabric.broadcast(any_angle):
+        return config
+    job.warn("rotation", ABOUT_ROTATION)
+    epochs = config.preset.epochs * (1 if keep_epochs else EPOCHS)
+    return replace(config, rotation_aspect=aspect, preset=replace(config.preset, epochs=epochs))
+
+
+def _aspect(photo: Path, config: RunConfig) -> float:
+    """How many times as much of the scene's width as of its height a pixel of the input covers."""
+    if config.resize == "letterbox":
+        return 1.0
+    height, width = crop(read_image(photo), config.roi, photo).shape[:2]
+    return float((width / config.width) / (height / config.height))
 
 
 @torch.no_grad()

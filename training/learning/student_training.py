@@ -13,34 +13,32 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rstpm_edge.errors import TrainingError, UsageError
-from rstpm_edge.progress import Progress, Report
+from rstpm_edge.progress import Progress
 
 from ..model.presets import Preset
 from ..model.rstpm import RSTPM
 from .feature_cache import FeatureCache
+from .job import Job
 from .run_folder import Checkpoint, RunConfig, load_trained_state, save_checkpoint, trained_state
-from .time_budget import Budget, optimizer_of
 
 
 def train_students(
-    fabric: Fabric,
+    job: Job,
     folder: Path,
     config: RunConfig,
     model: RSTPM,
     cache: FeatureCache,
-    *,
     checkpoint: Checkpoint | None,
-    budget: Budget,
-    report: Report,
 ) -> list[tuple[float, float]]:
     """Train the students of `model` to the end of their schedule; returns the (pair 1, pair 2) losses of each epoch.
 
-    `checkpoint` is where to go on. `budget` says after each epoch how many more there are time for.
+    `checkpoint` is where to go on. The budget says after each epoch how many more there are time for.
 
     Raises UsageError for more processes than a batch has images, TrainingError when a loss is not finite,
     OutputError when a checkpoint cannot be written.
     """
-    preset, count = config.preset, cache.photos
+    fabric, budget, preset, count = job.fabric, job.budget, config.preset, cache.photos
+    budget.begin("students")
     versions = len(cache.images) // count  # of each photo: itself, and copies
     optimizer = optimizer_of(model.students, preset)
     losses: list[tuple[float, float]] = []
@@ -49,11 +47,7 @@ def train_students(
         _restore(model, optimizer, checkpoint)
         losses, schedule = list(checkpoint.losses), checkpoint.schedule
     shared, optimizer = fabric.setup(model.students, optimizer)  # the same students, by all processes
-    batches = max(1, round(count / preset.batch_size))
-    if count // batches < fabric.world_size:
-        raise UsageError(
-            f"{fabric.world_size} processes cannot share batches of {count // batches} images; give fewer --processes."
-        )
+    batches = _batches(count, preset, fabric.world_size)
     first, started = len(losses), time.monotonic()
     while len(losses) < preset.epochs and schedule < 1:
         epoch = len(losses)
@@ -61,9 +55,7 @@ def train_students(
         end, total_batches = epoch + left, (epoch + left) * batches
         plan = budget.plan(end - first)
         step = (1 - schedule) / left / batches
-        # Its own generator for each epoch: a resumed run draws what the uninterrupted one would have drawn.
-        order = np.random.default_rng((config.seed, epoch)).permutation(count)
-        order += count * ((order + epoch) % versions)  # each epoch another version of each photo
+        order = _order(count, versions, config.seed, epoch)
         shared.train()
         began = time.monotonic()
         sums = torch.zeros(2, device=fabric.device)
@@ -73,7 +65,7 @@ def train_students(
             sums += _step(fabric, model, shared, optimizer, cache, rows)
             at = epoch * batches + done + 1
             loss = losses[-1] if losses else None
-            report(Progress("students", at, total_batches, loss, epoch=epoch + 1, epochs=end, plan=plan))
+            job.report(Progress("students", at, total_batches, loss, epoch=epoch + 1, epochs=end, plan=plan))
         total = cast(Tensor, fabric.all_reduce(sums, reduce_op="mean")) / count
         mean = (float(total[0]), float(total[1]))
         budget.stepped(time.monotonic() - began)
@@ -88,6 +80,31 @@ def train_students(
             save_checkpoint(folder, _snapshot(model, optimizer, len(losses), schedule, budget.minutes, losses))
         fabric.barrier()
     return losses
+
+
+def _batches(photos: int, preset: Preset, processes: int) -> int:
+    """How many there are in an epoch. Raises UsageError for more processes than a batch has images."""
+    batches = max(1, round(photos / preset.batch_size))
+    if photos // batches < processes:
+        raise UsageError(
+            f"{processes} processes cannot share batches of {photos // batches} images; give fewer --processes."
+        )
+    return batches
+
+
+def _order(photos: int, versions: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The rows that an epoch learns from, in their order: one version of each photo, in each epoch another one."""
+    # Its own generator for each epoch: a resumed run draws what the uninterrupted one would have drawn.
+    order = np.random.default_rng((seed, epoch)).permutation(photos)
+    return order + photos * ((order + epoch) % versions)
+
+
+def optimizer_of(students: nn.Module, preset: Preset) -> torch.optim.Optimizer:
+    """The optimiser that a preset asks for, of what is trained in `students`."""
+    trained = [parameter for parameter in students.parameters() if parameter.requires_grad]
+    if preset.optimizer == "sgd":
+        return torch.optim.SGD(trained, preset.learning_rate, momentum=0.9, weight_decay=preset.weight_decay)
+    return torch.optim.AdamW(trained, preset.learning_rate, weight_decay=preset.weight_decay)
 
 
 def _step(

@@ -1,34 +1,17 @@
-"""The time of a training: what each stage is expected to take, and how many epochs fit beside all others.
+"""The time of a training: how many epochs fit beside all other stages.
 
-A few images go through each stage's own code first. What the stages that are over took corrects what is expected of
-those to come, so that a box that becomes busy ends in time, too.
+What the stages that are over took corrects what is expected of those to come, so that a box that becomes busy ends in
+time, too.
 """
 
-import copy
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-
-import numpy as np
-import torch
-from lightning_fabric import Fabric
-from numpy.typing import NDArray
-from torch import nn
 
 from rstpm_edge.errors import UsageError
 from rstpm_edge.progress import duration
 
-from ..model.presets import Preset
-from ..model.rstpm import RSTPM, TeacherFeatures
-from .head_training import STEPS, measure_head_training
-from .residual_normalization import IMAGES
-from .rotation_detection import BANK, PROBES
-
-PROBE = 8  # images that go through each stage
-REPEATED = 2
-SOLVING = 2.0  # the fit of the residual normalization, in times that its images take
-FUSING = 2.0  # the calibration, in times that its images take
 WRONG = 3.0  # times at most that what was measured is corrected by
 OVER = 3.0  # times its limit that a training must take to be refused: a busy moment may make three of one
 
@@ -164,78 +147,3 @@ class Budget:
             took, measured = self._over.get("teachers", expected.teachers), expected.teachers
         factor = min(max(took / max(measured, 1e-9), 1 / WRONG), WRONG)
         return replace(expected.times(factor), epoch=factor * expected.epoch if self._epoch is None else self._epoch)
-
-
-def expect(
-    fabric: Fabric, model: RSTPM, photos: NDArray[np.uint8], images: int, held_out: int, *, rotation: bool
-) -> Expected:
-    """What the stages will take for `photos` (N, H, W, 3), learned from in `images` versions in all.
-
-    Nothing of `model`, which is on the device of `fabric`, is changed. The same for all processes.
-    """
-    device, some = fabric.device, photos[:: max(1, len(photos) // PROBE)][:PROBE]
-    was_training = model.training
-    model.eval()
-    with torch.random.fork_rng(devices=[]):
-        image = torch.from_numpy(some).to(device)
-        with torch.no_grad():
-            alone = _seconds(device, lambda: model.teacher1_alone(image)) / len(some)
-            both = _seconds(device, lambda: model.teachers(image)) / len(some)
-            features = model.prepare(image, *model.teachers(image))
-            look = _seconds(device, lambda: model.students(features.source, features.deep, features.levels[3:]))
-        step = _seconds(device, _step(fabric, model, features)) / len(some)
-        painted, of_step, count = measure_head_training(model, some, len(photos), device)
-    model.train(was_training)
-    look /= len(some)
-    expected = Expected(
-        rotation=(BANK + PROBES) * alone if rotation else 0.0,
-        teachers=images * both,
-        epoch=len(photos) * step,
-        residuals=SOLVING * min(len(photos), IMAGES) * look if model.preset.distance == "normalized-residual" else 0.0,
-        segmentation=count * painted + STEPS * of_step,
-        calibration=FUSING * held_out * (both + look),
-    )
-    found: Expected = fabric.broadcast(expected)
-    return found
-
-
-def _step(fabric: Fabric, model: RSTPM, features: TeacherFeatures) -> Callable[[], None]:
-    """A step of the students' training, on a copy of them."""
-    students = copy.deepcopy(model.students).train()
-    optimizer = optimizer_of(students, model.preset)
-
-    def run() -> None:
-        with fabric.autocast():
-            outputs = students(features.source, features.deep, features.levels[3:])
-        levels = zip(model.distances, outputs, features.levels, strict=True)
-        torch.stack([distance.loss(student.float(), teacher) for distance, student, teacher in levels]).sum().backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return run
-
-
-def optimizer_of(students: nn.Module, preset: Preset) -> torch.optim.Optimizer:
-    """The optimiser that a preset asks for, of what is trained in `students`."""
-    trained = [parameter for parameter in students.parameters() if parameter.requires_grad]
-    if preset.optimizer == "sgd":
-        return torch.optim.SGD(trained, preset.learning_rate, momentum=0.9, weight_decay=preset.weight_decay)
-    return torch.optim.AdamW(trained, preset.learning_rate, weight_decay=preset.weight_decay)
-
-
-def _seconds(device: torch.device, work: Callable[[], object]) -> float:
-    """What `work` takes at best after a first time, which is slower; whatever else runs hits few of them."""
-    work()
-    times = []
-    for _ in range(REPEATED):
-        _finish(device)
-        start = time.monotonic()
-        work()
-        _finish(device)
-        times.append(time.monotonic() - start)
-    return min(times)
-
-
-def _finish(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

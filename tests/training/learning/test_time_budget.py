@@ -20,7 +20,8 @@ from rstpm_edge.training.export import export
 from rstpm_edge.training.learning import time_budget as module
 from rstpm_edge.training.learning.convergence import fall_per_epoch, unfinished
 from rstpm_edge.training.learning.run_folder import load_config, load_summary, save_summary
-from rstpm_edge.training.learning.time_budget import Budget, Expected, expect
+from rstpm_edge.training.learning.stage_times import measure_stages
+from rstpm_edge.training.learning.time_budget import Budget, Expected
 from rstpm_edge.training.model.presets import EDGE, PAPER
 from rstpm_edge.training.model.rstpm import RSTPM
 
@@ -135,7 +136,7 @@ def test_measuring_changes_nothing(parts: Path, preset: object) -> None:
     modes = {name: part.training for name, part in model.named_modules()}
     torch.manual_seed(7)
     draw = torch.get_rng_state()
-    found = expect(Fabric(accelerator="cpu"), model, inputs, 2 * len(inputs), 3, rotation=True)
+    found = measure_stages(Fabric(accelerator="cpu"), model, inputs, 2 * len(inputs), 3, rotation=True)
     assert torch.equal(torch.get_rng_state(), draw)
     torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0, equal_nan=True)
     assert {name: part.training for name, part in model.named_modules()} == modes

@@ -25,7 +25,14 @@ from rstpm_edge.progress import Progress
 from rstpm_edge.training.data import shift_augmentation
 from rstpm_edge.training.data.shift_augmentation import with_shifted_copies
 from rstpm_edge.training.learning import feature_cache as features
-from rstpm_edge.training.learning import head_training, machine, student_training, train
+from rstpm_edge.training.learning import (
+    head_training,
+    machine,
+    rotation_detection,
+    stage_times,
+    student_training,
+    train,
+)
 from rstpm_edge.training.learning import time_budget as budget
 from rstpm_edge.training.learning.machine import Machine
 from rstpm_edge.training.learning.options import TrainingOptions
@@ -171,12 +178,12 @@ def test_parts_that_lie_at_any_angle_are_learned_from_in_rotated_copies(
 ) -> None:
     seen = images_learned_from(monkeypatch)
     said: list[Progress] = []
-    monkeypatch.setattr(train, "lie_at_any_angle", lambda *_: True)
+    monkeypatch.setattr(rotation_detection, "lie_at_any_angle", lambda *_: True)
     brief = replace(EDGE, epochs=1, segmentation_head=False)
     folder = teach(parts, tmp_path / "run", epochs=None, preset=brief, report=said.append)
     config = load_config(folder)
     assert (config.rotation_aspect, config.preset.epochs, load_summary(folder).epochs) == (1.0, 2, 2)
-    assert [progress.warning for progress in said if progress.warning] == [train.ABOUT_ROTATION]
+    assert [progress.warning for progress in said if progress.warning] == [rotation_detection.ABOUT_ROTATION]
     assert len(seen[0]) == 12 * len(config.train)
     train.resume(folder, CPU)
     np.testing.assert_array_equal(seen[1], seen[0])
@@ -197,7 +204,7 @@ def test_photos_that_are_stretched_are_rotated_as_the_scene(
     for i in range(5):
         pixels = np.random.default_rng(i).integers(0, 256, (80, 120, 3), dtype=np.uint8)
         cv2.imwrite(str(tmp_path / "photos" / f"{i}.png"), pixels)
-    monkeypatch.setattr(train, "lie_at_any_angle", lambda *_: True)
+    monkeypatch.setattr(rotation_detection, "lie_at_any_angle", lambda *_: True)
     folder = teach(
         tmp_path / "photos", tmp_path / "run", epochs=1, resize=resize, preset=replace(EDGE, segmentation_head=False)
     )
@@ -287,6 +294,7 @@ def test_a_time_limit_ends_early_with_a_finished_schedule(
         return rates[-1]
 
     monkeypatch.setattr(budget, "time", Clock())
+    monkeypatch.setattr(stage_times, "time", Clock())
     monkeypatch.setattr(student_training, "time", Clock())
     monkeypatch.setattr(head_training, "time", Clock())
     monkeypatch.setattr(student_training, "_rate", record)
@@ -320,14 +328,14 @@ def test_a_device_whose_memory_is_too_small(parts: Path, tmp_path: Path, monkeyp
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
 
     go_on = f"go on with --resume {tmp_path}/AT --device cpu"
-    for at, says in (
-        ("lie_at_any_angle", "train with a smaller --size, or with --device cpu"),
-        ("train_students", f"train again with --set batch_size=N, below 8, or a smaller --size, or {go_on}"),
-        ("calibrate_model", go_on),
+    for module, at, says in (
+        (rotation_detection, "lie_at_any_angle", "train with a smaller --size, or with --device cpu"),
+        (train, "train_students", f"train again with --set batch_size=N, below 8, or a smaller --size, or {go_on}"),
+        (train, "calibrate_model", go_on),
     ):
         run = tmp_path / at
         with monkeypatch.context() as patch:
-            patch.setattr(train, at, full)
+            patch.setattr(module, at, full)
             sentence = rf"^The memory of cpu is too small; {re.escape(says.replace('AT', at))}\.$"
             with pytest.raises(TrainingError, match=sentence):
                 teach(parts, run)

@@ -1,0 +1,54 @@
+"""The photos of a new training: read, brought to the model's input, and some of them held out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rstpm_edge.calibration import conformal_threshold
+from rstpm_edge.image.input_profile import InputProfile
+
+from ..data.duplicates import find_duplicates, fingerprint
+from ..data.holdout import about_copies, split
+from ..data.learned_photos import load_learned
+from .job import Job
+from .options import TrainingOptions
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenPhotos:
+    """The readable photos, brought to the model's input, (N, H, W, 3), and which rows are for what, each ascending."""
+
+    paths: Sequence[Path]
+    inputs: NDArray[np.uint8]
+    learned: NDArray[np.int64]
+    held_out: NDArray[np.int64]
+    aside: NDArray[np.int64]  # copies of held-out ones
+    profile: InputProfile
+
+
+def choose_photos(job: Job, files: Sequence[Path], options: TrainingOptions) -> ChosenPhotos:
+    """Read `files` and choose what is held out. Raises DatasetError, and UsageError for too few images for `alpha`."""
+    inputs, paths, problems, profile = load_learned(
+        files,
+        options.size,
+        options.resize,
+        roi=options.roi,
+        skip_unreadable=options.skip_unreadable,
+        bits=options.bits,
+        allow_size_change=options.allow_size_change,
+        warn=lambda sentence: job.warn("photos", sentence),
+        progress=job.stage("reading", len(files)),
+    )
+    for problem in problems:
+        job.warn("skipped", problem)
+    copies = find_duplicates([fingerprint(image) for image in inputs], inputs)
+    held_out, learned = split(len(paths), options.holdout, options.seed, copies)
+    if copies:
+        job.warn("copies", about_copies(copies, held_out, learned))
+    if options.alpha is not None:
+        conformal_threshold((0.0,) * len(held_out), options.alpha)  # too few images: say so before the work
+    aside = np.setdiff1d(np.arange(len(paths)), [*held_out, *learned])
+    return ChosenPhotos(paths, inputs, learned, held_out, aside, profile)

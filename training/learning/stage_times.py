@@ -1,0 +1,106 @@
+"""What each stage of a training will take: a few images go through its own code first."""
+
+import copy
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+
+from ..model.rstpm import RSTPM, TeacherFeatures
+from .augmentation import versions
+from .head_training import STEPS, measure_head_training
+from .job import Job
+from .machine import SMALLER, enough_memory
+from .residual_normalization import IMAGES
+from .rotation_detection import BANK, PROBES
+from .run_folder import RunConfig
+from .student_training import optimizer_of
+from .time_budget import Expected
+
+PROBE = 8  # images that go through each stage
+REPEATED = 2
+SOLVING = 2.0  # the fit of the residual normalization, in times that its images take
+FUSING = 2.0  # the calibration, in times that its images take
+
+
+def plan_stages(
+    job: Job, config: RunConfig, model: RSTPM, learned: NDArray[np.uint8], held_out: NDArray[np.uint8]
+) -> None:
+    """Move `model` to the device, and let the budget of `job` plan with what the stages take there.
+
+    `learned` and `held_out` are photos (N, H, W, 3).
+    """
+    images, rotation = len(learned) * versions(config, len(learned)), config.preset.rotation_augmentation
+    with enough_memory(job.fabric, SMALLER):
+        model.to(job.fabric.device)
+        job.budget.expect(measure_stages(job.fabric, model, learned, images, len(held_out), rotation=rotation))
+
+
+def measure_stages(
+    fabric: Fabric, model: RSTPM, photos: NDArray[np.uint8], images: int, held_out: int, *, rotation: bool
+) -> Expected:
+    """What the stages will take for `photos` (N, H, W, 3), learned from in `images` versions in all.
+
+    Nothing of `model`, which is on the device of `fabric`, is changed. The same for all processes.
+    """
+    device, some = fabric.device, photos[:: max(1, len(photos) // PROBE)][:PROBE]
+    was_training = model.training
+    model.eval()
+    with torch.random.fork_rng(devices=[]):
+        image = torch.from_numpy(some).to(device)
+        with torch.no_grad():
+            alone = _seconds(device, lambda: model.teacher1_alone(image)) / len(some)
+            both = _seconds(device, lambda: model.teachers(image)) / len(some)
+            features = model.prepare(image, *model.teachers(image))
+            look = _seconds(device, lambda: model.students(features.source, features.deep, features.levels[3:]))
+        step = _seconds(device, _step(fabric, model, features)) / len(some)
+        painted, of_step, count = measure_head_training(model, some, len(photos), device)
+    model.train(was_training)
+    look /= len(some)
+    expected = Expected(
+        rotation=(BANK + PROBES) * alone if rotation else 0.0,
+        teachers=images * both,
+        epoch=len(photos) * step,
+        residuals=SOLVING * min(len(photos), IMAGES) * look if model.preset.distance == "normalized-residual" else 0.0,
+        segmentation=count * painted + STEPS * of_step,
+        calibration=FUSING * held_out * (both + look),
+    )
+    found: Expected = fabric.broadcast(expected)
+    return found
+
+
+def _step(fabric: Fabric, model: RSTPM, features: TeacherFeatures) -> Callable[[], None]:
+    """A step of the students' training, on a copy of them."""
+    students = copy.deepcopy(model.students).train()
+    optimizer = optimizer_of(students, model.preset)
+
+    def run() -> None:
+        with fabric.autocast():
+            outputs = students(features.source, features.deep, features.levels[3:])
+        levels = zip(model.distances, outputs, features.levels, strict=True)
+        torch.stack([distance.loss(student.float(), teacher) for distance, student, teacher in levels]).sum().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return run
+
+
+def _seconds(device: torch.device, work: Callable[[], object]) -> float:
+    """What `work` takes at best after a first time, which is slower; whatever else runs hits few of them."""
+    work()
+    times = []
+    for _ in range(REPEATED):
+        _finish(device)
+        start = time.monotonic()
+        work()
+        _finish(device)
+        times.append(time.monotonic() - start)
+    return min(times)
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
