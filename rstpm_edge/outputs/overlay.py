@@ -1,16 +1,27 @@
 """A picture of a verdict for people: the photo, the photo with its anomalies, and the numbers."""
 
-import unicodedata
-from typing import TypeAlias
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rstpm_edge.outputs.drawing import (
+    ANOMALOUS,
+    BACKGROUND,
+    FAINT,
+    FONT,
+    LARGE,
+    MEDIUM,
+    NORMAL,
+    SMALL,
+    TEXT,
+    Colour,
+    Image,
+    heat_colours,
+    scaled,
+    shortened,
+    text_width,
+)
 from rstpm_edge.result import Region, Result
-
-Image: TypeAlias = NDArray[np.uint8]  # (H, W, 3) RGB
-Colour: TypeAlias = tuple[int, int, int]
 
 PANEL_MIN = 384  # a small photo is enlarged to this height, so that the marks on it can be told apart
 PANEL_MAX = 800  # longest side of a panel; two of them still fit a screen
@@ -18,12 +29,6 @@ CANVAS_MIN = 680  # the header's text needs this width
 MARGIN = 12
 HEADER, FOOTER = 76, 46
 MAX_BOXES = 20  # more of them would hide the part
-
-FONT = cv2.FONT_HERSHEY_SIMPLEX
-LARGE, MEDIUM, SMALL = 0.75, 0.45, 0.38
-BACKGROUND, TEXT, FAINT = (24, 26, 30), (240, 240, 240), (165, 170, 178)
-# Vermilion and bluish green stay apart for colour-blind eyes; the badges differ in shape as well.
-ANOMALOUS, NORMAL = (213, 94, 0), (0, 158, 115)
 
 
 def draw_overlay(image: Image, result: Result, *, name: str = "") -> Image:
@@ -82,27 +87,9 @@ def draw_marks(photo: Image, result: Result, image_width: int) -> Image:
     return marked
 
 
-def heat_colours(level: NDArray[np.float32]) -> Image:
-    """Levels (H, W) in 0…1 as colours (H, W, 3): dark blue, red, yellow."""
-    coloured = cv2.applyColorMap((level * 255).astype(np.uint8), cv2.COLORMAP_PLASMA)
-    return np.asarray(cv2.cvtColor(coloured, cv2.COLOR_BGR2RGB), np.uint8)
-
-
 def _panel(image: Image) -> Image:
     height, width = image.shape[:2]
     return scaled(image, min(max(PANEL_MIN / height, 1.0), PANEL_MAX / max(height, width)))
-
-
-def scaled(image: Image, scale: float) -> Image:
-    """`image` (H, W, 3) uint8, so many times as large, and a pixel each way at least."""
-    size = scaled_size(image.shape[0], image.shape[1], scale)
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
-
-
-def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
-    """(width, height) of `scaled`."""
-    return max(round(width * scale), 1), max(round(height * scale), 1)
 
 
 def _draw_box(canvas: Image, region: Region, scale: float, colour: Colour, thickness: int) -> None:
@@ -155,27 +142,6 @@ def _draw_scale(canvas: Image, result: Result) -> None:
     for label, place in zip(labels, (0, 0.5, 1), strict=True):
         (size, _), _ = cv2.getTextSize(label, FONT, SMALL, 1)
         _write(canvas, label, left + round(place * (width - size)), top + thick + 15, SMALL, FAINT)
-
-
-def drawable(text: str) -> str:
-    """`text` in ASCII, since OpenCV's fonts know no more: letters without their accents, a "?" for any other sign."""
-    letters = unicodedata.normalize("NFKD", text.replace("×", "x").replace("ß", "ss"))
-    return "".join(sign for sign in letters if not unicodedata.combining(sign)).encode("ascii", "replace").decode()
-
-
-def text_width(text: str, scale: float, thickness: int = 1) -> int:
-    """Pixels."""
-    return int(cv2.getTextSize(text, FONT, scale, thickness)[0][0])
-
-
-def shortened(text: str, room: int, scale: float, thickness: int = 1) -> str:
-    """`text` as it can be drawn into `room` pixels: its end, since that tells more of a file name than its start."""
-    text = drawable(text)
-    if text_width(text, scale, thickness) <= room:
-        return text
-    while len(text) > 1 and text_width("..." + text, scale, thickness) > room:
-        text = text[1:]
-    return "..." + text
 
 
 def _write(canvas: Image, text: str, x: int, y: int, scale: float, colour: Colour, thickness: int = 1) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.image.roi import Roi
-from rstpm_edge.outputs.overlay import scaled
+from rstpm_edge.outputs.drawing import scaled
 
 LARGEST = 2400  # pixels of the photo's longer side in the page; coordinates are those of the photo all the same
 

@@ -8,7 +8,7 @@ from rstpm_edge.image.grid import Grid
 from rstpm_edge.image.mask import Mask
 from rstpm_edge.image.placement import Placement
 from rstpm_edge.image.roi import Roi, crop
-from rstpm_edge.outputs.overlay import scaled_size
+from rstpm_edge.outputs.drawing import scaled_size
 
 SMALLEST, LARGEST = 900, 1600  # pixels that the photo's longer side is brought to, where it is smaller or larger
 MARGIN, FOOTER = 52, 34  # pixels around the photo, for numbers

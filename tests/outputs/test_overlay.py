@@ -11,7 +11,8 @@ from bundles import ModelFactory
 from numpy.typing import NDArray
 
 from rstpm_edge.detector import Detector
-from rstpm_edge.outputs.overlay import ANOMALOUS, HEADER, NORMAL, TEXT, draw_marks, draw_overlay, drawable
+from rstpm_edge.outputs.drawing import ANOMALOUS, NORMAL, TEXT, drawable
+from rstpm_edge.outputs.overlay import HEADER, draw_marks, draw_overlay
 
 
 def has_colour(picture: NDArray[np.uint8], colour: tuple[int, int, int]) -> bool:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from watcher import Watcher, encoded
 from writer import Writer
 
-from rstpm_edge.sources import new_files, writers
+from rstpm_edge.sources import new_files, notices, writers
 from rstpm_edge.sources import watched_folder as watching
 from rstpm_edge.sources.frames import Failure, Frame
 
@@ -169,7 +169,7 @@ def in_the_dark(monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder of another host, whose writers nobody knows here."""
     monkeypatch.setattr(writers, "_is_remote", lambda device: True)
     monkeypatch.setattr(writers, "_open_by_us", lambda since: frozenset())
-    monkeypatch.setattr(writers.Notices, "add", lambda self, folder: writers.Written())
+    monkeypatch.setattr(notices.Notices, "add", lambda self, folder: notices.Written())
 
 
 def test_blocks_of_zeros_where_nobody_knows_who_writes(

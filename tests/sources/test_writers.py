@@ -15,7 +15,8 @@ import pytest
 from writer import Writer
 
 from rstpm_edge.sources import writers
-from rstpm_edge.sources.writers import Notices, is_open_for_writing, is_unfilled
+from rstpm_edge.sources.notices import Notices, Written
+from rstpm_edge.sources.writers import is_open_for_writing, is_unfilled
 
 
 @pytest.fixture(params=["lease", "refused", "remote"])
@@ -146,13 +147,13 @@ def test_what_the_kernel_notifies_of(tmp_path: Path) -> None:
     assert (written.unclosed, written.closed, written.moved) == (set(), set(), {"y"})
     (tmp_path / "y").unlink()
     notices.take()
-    assert written == writers.Written()
+    assert written == Written()
     (tmp_path / "z").write_bytes(b"x")
     (tmp_path / "z").unlink()
     tmp_path.rmdir()
     notices.take()
-    assert written == writers.Written()
+    assert written == Written()
     notices.add(str(tmp_path))  # there is no such folder any more
     notices.close()
     notices.take()
-    assert notices.add("/") == writers.Written()
+    assert notices.add("/") == Written()

@@ -9,7 +9,7 @@ import numpy as np
 from rstpm_edge.errors import ImageError
 from rstpm_edge.image.decode import read_image
 from rstpm_edge.image.roi import crop
-from rstpm_edge.outputs.overlay import (
+from rstpm_edge.outputs.drawing import (
     ANOMALOUS,
     BACKGROUND,
     FAINT,

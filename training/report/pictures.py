@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from rstpm_edge.image.decode import read_image
 from rstpm_edge.image.roi import crop
-from rstpm_edge.outputs.overlay import Colour, Image, draw_marks, heat_colours, scaled, scaled_size
+from rstpm_edge.outputs.drawing import Colour, Image, heat_colours, scaled, scaled_size
+from rstpm_edge.outputs.overlay import draw_marks
 
 from ..evaluation.predict import Predictions
 
