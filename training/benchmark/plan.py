@@ -56,13 +56,13 @@ def settings(plan: BenchmarkPlan) -> dict[str, Any]:
         "holdout": options.holdout,
         "max_minutes": options.max_minutes,
         "max_images": plan.max_images,
-        "weights": {name: _fingerprint(source) for name, source in options.weights.items()},
+        "weights": {name: weights_fingerprint(source) for name, source in options.weights.items()},
     }
     reread: dict[str, Any] = json.loads(json.dumps(content))
     return reread
 
 
-def _fingerprint(source: str) -> str:
+def weights_fingerprint(source: str) -> str:
     """What tells one file of weights from another, wherever it lies."""
     try:
         return source if source == RANDOM else hashlib.sha256(Path(source).read_bytes()).hexdigest()

@@ -23,7 +23,6 @@ COLUMNS = {
     "pixel_ap": "pixel AP",
     "aupro_30": "AUPRO",
 }
-COMPARED = ("image_auroc", "pixel_auroc", "aupro_30")  # where tables stand side by side
 
 
 @dataclass(frozen=True)
@@ -165,18 +164,6 @@ def markdown(results: Sequence[RunResult]) -> str:
         for category, group in groups.items()
     )
     return "\n\n".join([*parts, splits]) + "\n"
-
-
-def comparison(title: str, rows: Mapping[str, Sequence[RunResult]]) -> str:
-    """Several benchmarks side by side, as Markdown: the means over their categories, all pairs, `COMPARED` only."""
-    header = [title, *(f"{COLUMNS[name]}, {pair}" for pair in PAIRS for name in COMPARED)]
-    return _table(
-        header,
-        [
-            [row, *(_cell(mean_over_categories(results, pair, name)) for pair in PAIRS for name in COMPARED)]
-            for row, results in rows.items()
-        ],
-    )
 
 
 def _cell(figure: Spread | None) -> str:

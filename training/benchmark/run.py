@@ -29,11 +29,12 @@ from ..evaluation.evaluate import evaluate_predictions
 from ..evaluation.predict import predict
 from ..export.export import export
 from ..learning.machine import Machine
+from ..learning.options import TrainingOptions
 from ..learning.run_folder import load_checkpoint, load_config, load_summary
 from ..learning.train import resume, train
 from ..report.html import write_report
 from .plan import BenchmarkPlan, check_plan, claim
-from .results import RunResult, comparison, load_result, markdown, save_result, summary
+from .results import RunResult, load_result, markdown, save_result, summary
 
 TESTING = 0.1  # of what a training takes, about
 
@@ -105,30 +106,6 @@ def run_benchmark(
     return benchmark
 
 
-def run_comparison(
-    title: str,
-    plans: Mapping[str, BenchmarkPlan],
-    categories: Sequence[Category],
-    output: Path,
-    machine: Machine | None = None,
-    *,
-    report: Report = lambda progress: None,
-    say: Callable[[str], None] = lambda line: None,
-) -> dict[str, BenchmarkResults]:
-    """Bring several benchmarks of the same data to completion, each in a folder of its own below `output`.
-
-    OUTPUT/comparison.md, a row for each, is written after each; its first column is headed `title`. Raises as
-    `run_benchmark` does.
-    """
-    found: dict[str, BenchmarkResults] = {}
-    for name, plan in plans.items():
-        say(f"{title} {name} ({len(found) + 1} of {len(plans)})")
-        found[name] = run_benchmark(plan, categories, output / name, machine, report=report, say=say)
-        table = comparison(title, {name: benchmark.results for name, benchmark in found.items()})
-        write_bytes(output / "comparison.md", f"{table}\n".encode(), below=output)
-    return found
-
-
 def write_tables(output: Path, settings: Mapping[str, Any], benchmark: BenchmarkResults) -> None:
     """Write all that is said about all results together, as JSON and as Markdown. Raises OutputError."""
     content = {
@@ -148,6 +125,27 @@ def chosen_images(files: Sequence[Path], most: int | None, seed: int) -> list[Pa
     return [files[i] for i in np.sort(order[:most])]
 
 
+def train_model(
+    files: Sequence[Path],
+    options: TrainingOptions,
+    machine: Machine | None,
+    run: Path,
+    model: Path,
+    *,
+    report: Report = lambda progress: None,
+) -> None:
+    """Train on just these images in the folder `run`, or go on with a run on them that is there, and export `model`.
+
+    Raises what `train`, `resume` and `export` raise.
+    """
+    if not _is_run_on(run, files):
+        shutil.rmtree(run, ignore_errors=True)
+        train(files, options, machine, folder=run, report=report)
+    elif not (run / "summary.json").exists():
+        resume(run, machine, report=report)
+    export(run, model)
+
+
 def _of_part(report: Report, part: int, parts: int) -> Report:
     """`report` for one training of several, whose plan ends with the tests."""
 
@@ -165,14 +163,9 @@ def _run_one(
 ) -> RunResult:
     files = chosen_images(category.train, plan.max_images, seed)
     run = output / "runs" / category.name / f"seed_{seed}"
-    if not _is_run_on(run, files):
-        shutil.rmtree(run, ignore_errors=True)
-        train(files, replace(plan.options, seed=seed), machine, folder=run, report=report)
-    elif not (run / "summary.json").exists():
-        resume(run, machine, report=report)
     model = make_folder(output / "models" / category.name, below=output) / f"seed_{seed}.onnx"
     drop_link(model)
-    export(run, model)
+    train_model(files, replace(plan.options, seed=seed), machine, run, model, report=report)
     predictions = predict(
         category.folder,
         model,

@@ -238,8 +238,8 @@ def evaluate_predictions(
         points.append(OperatingPoint(alpha, threshold, found["good"], _all_defects(found)))
     return Evaluation(
         both=both,
-        stpm=alone(*_pair_alone(bundle.fusion, bundle.score_fusion, "stpm")),
-        recon=alone(*_pair_alone(bundle.fusion, bundle.score_fusion, "recon")),
+        stpm=alone(*pair_alone(bundle.fusion, bundle.score_fusion, "stpm")),
+        recon=alone(*pair_alone(bundle.fusion, bundle.score_fusion, "recon")),
         maps={name: alone(_map_alone(bundle, name), None) for name in bundle.map_names},
         by_kind=by_kind,
         verdicts=verdicts,
@@ -314,9 +314,7 @@ def _all_defects(verdicts: Mapping[str, Verdicts]) -> Verdicts:
     return Verdicts(sum(found.images for found in defects), sum(found.anomalous for found in defects))
 
 
-def _pair_alone(
-    fusion: Fusion, score_fusion: ScoreFusion | None, pair: Pair
-) -> tuple[Fusion, ScoreFusion | None, Pair]:
+def pair_alone(fusion: Fusion, score_fusion: ScoreFusion | None, pair: Pair) -> tuple[Fusion, ScoreFusion | None, Pair]:
     """One pair's share. The other's maps weigh nothing in a sum, and add nothing inside the paper's product.
 
     Without the head, which sees both pairs.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import runpy
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from checkout import ROOT
+from leaderboard_contestants import VARIANTS, Common, contestant
 from workplace import command_line, document
 
 from rstpm_edge.errors import UsageError
@@ -19,7 +18,6 @@ from rstpm_edge.training.model.preset_overrides import check_preset, override
 from rstpm_edge.training.model.presets import EDGE, PAPER, PRESETS, Preset
 from rstpm_edge.training.model.rstpm import RSTPM
 
-VARIANTS: dict[str, dict[str, str]] = runpy.run_path(str(ROOT / "tools" / "ablation.py"))["VARIANTS"]
 RANDOM = dict.fromkeys(("tf_efficientnet_lite0", "tf_efficientnet_lite1"), "random")
 
 
@@ -129,9 +127,9 @@ def test_the_papers_students_take_the_papers_strides_only() -> None:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_variant_of_the_ablation_differs_from_the_default(name: str) -> None:
-    preset = override(EDGE, VARIANTS[name])
-    assert (preset == EDGE) == (name == "default")
+def test_every_variant_of_the_leaderboard_differs_from_the_default(name: str) -> None:
+    variant = contestant(name, VARIANTS[name], Common())
+    assert variant.described() != contestant(name, {}, Common()).described()
 
 
 @pytest.mark.parametrize("name", ["strides-4-8-16", "same-teachers", "student1-from-image", "no-attention"])

@@ -1,11 +1,9 @@
-"""What compare_accuracy.py has anomalib do, in anomalib's own environment.
+"""What leaderboard.py has anomalib do, in anomalib's own environment.
 
-    python compare_accuracy_worker.py fit FOLDER            # what FOLDER/job.json asks for
-    python compare_accuracy_worker.py metrics FOLDER NAME   # one JSON object, the last line of standard output
+    python leaderboard_worker.py FOLDER INPUTS      # what FOLDER/job.json asks for
 
-`fit` trains one method on FOLDER/../inputs and leaves in FOLDER its raw maps.npy (N, H, W) and scores.npy (N,) of the
-test images, model.onnx and, when all the rest is there, result.json. `metrics` has anomalib's own metrics measure
-FOLDER/NAME/maps.npy and scores.npy by FOLDER/masks.npy and labels.npy. Only the standard library is imported up here.
+Trains one method on INPUTS/train.npy and leaves in FOLDER its raw maps.npy (N, H, W) and scores.npy (N,) of
+INPUTS/test.npy, model.onnx and, when all the rest is there, result.json. Only the standard library is imported up here.
 """
 
 from __future__ import annotations
@@ -24,18 +22,17 @@ BATCH = 8  # of the test images; PatchCore compares each patch with all of its m
 WEIGHTS_TOLERANCE = 1e-3  # of the features' largest value: two versions of torch and timm may round differently
 
 
-def fit(folder: Path) -> None:
+def fit(folder: Path, inputs: Path) -> None:
     """Train what job.json names, and write its raw maps and scores of the test images."""
     import numpy as np
     import timm
     import torch
     from anomalib.data import ImageBatch, ImageItem  # type: ignore[import-not-found]
     from anomalib.engine import Engine  # type: ignore[import-not-found]
-    from lightning.pytorch import Callback, seed_everything  # type: ignore[import-not-found]
+    from lightning.pytorch import Callback, LightningDataModule, seed_everything  # type: ignore[import-not-found]
     from torch.utils.data import DataLoader
 
     job = json.loads((folder / "job.json").read_text())
-    inputs = folder.parent / "inputs"
     seed_everything(job["seed"])
 
     def tensors(name: str) -> Any:  # (N, 3, H, W) float32 in 0..1, channels last in memory
@@ -46,7 +43,8 @@ def fit(folder: Path) -> None:
     from_file = functools.partial(timm.create_model, pretrained_cfg_overlay=weights)
     with mock.patch.object(timm, "create_model", from_file):
         model = make_model(job)
-    check_teacher(model, inputs, job["layers"])
+    if job["method"] != "efficientad":
+        check_teacher(model, inputs, job["layers"])
     model.to(memory_format=torch.channels_last)  # the same figures, a quarter faster
 
     class Progress(Callback):  # type: ignore[misc]
@@ -55,24 +53,38 @@ def fit(folder: Path) -> None:
             print(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs} {said}", flush=True)
 
     items: Any = [ImageItem(image=image, gt_label=torch.tensor(0)) for image in tensors("train.npy")]
-    batches: Any = DataLoader(
-        items,
-        batch_size=job["batch_size"],
-        shuffle=True,
-        collate_fn=ImageBatch.collate,
-    )
+
+    def batches(chosen: Any, size: int, shuffle: bool) -> Any:
+        return DataLoader(chosen, batch_size=size, shuffle=shuffle, collate_fn=ImageBatch.collate)
+
+    class OneByOne(LightningDataModule):  # type: ignore[misc]
+        """What EfficientAD asks for: single images, and a tenth of them to scale its maps by."""
+
+        name = category = "photos"
+        train_batch_size = 1
+
+        def train_dataloader(self) -> Any:
+            return batches([item for i, item in enumerate(items) if i % 10], 1, True)
+
+        def val_dataloader(self) -> Any:
+            return batches(items[::10], 1, False)
+
     scratch = folder / "engine"
     engine = Engine(
         accelerator="cpu",
         devices=1,
-        max_epochs=job["epochs"],
+        max_epochs=job.get("epochs", -1),
+        max_steps=job.get("steps", -1),
         default_root_dir=scratch,
         logger=False,
         enable_progress_bar=False,
         callbacks=[Progress()],
     )
     wall, cores = time.monotonic(), time.process_time()
-    engine.fit(model, train_dataloaders=batches)
+    if job["method"] == "efficientad":
+        engine.fit(model, datamodule=OneByOne())
+    else:
+        engine.fit(model, train_dataloaders=batches(items, job["batch_size"], True))
     minutes, core_minutes = (time.monotonic() - wall) / 60, (time.process_time() - cores) / 60
 
     model.eval()
@@ -95,17 +107,29 @@ def fit(folder: Path) -> None:
 
 def make_model(job: dict[str, Any]) -> Any:
     """The method with anomalib's defaults, but for the backbone, its layers and what normalises its images."""
-    from anomalib.models import Padim, Patchcore, Stfpm  # type: ignore[import-not-found]
+    import torch
+    from anomalib.models import EfficientAd, Padim, Patchcore, Stfpm  # type: ignore[import-not-found]
     from anomalib.pre_processing import PreProcessor  # type: ignore[import-not-found]
     from torchvision.transforms.v2 import Normalize
 
-    common = {
-        "backbone": job["backbone"],
-        "layers": job["layers"],
-        "pre_processor": PreProcessor(Normalize(job["mean"], job["std"])),
+    plain = {
         "post_processor": False,  # it would rescale the maps by what it sees of the test images
         "evaluator": False,
         "visualizer": False,
+    }
+    if job["method"] == "efficientad":
+
+        class WithTeacherFromFile(EfficientAd):  # type: ignore[misc]
+            def prepare_pretrained_model(self) -> None:
+                weights = torch.load(job["own_teacher"], map_location=self.device, weights_only=True)
+                self.model.teacher.load_state_dict(weights)
+
+        return WithTeacherFromFile(imagenet_dir=job["imagenette"], model_size="small", pre_processor=False, **plain)
+    common = {
+        **plain,
+        "backbone": job["backbone"],
+        "layers": job["layers"],
+        "pre_processor": PreProcessor(Normalize(job["mean"], job["std"])),
     }
     if job["method"] == "stfpm":
         return Stfpm(**common)
@@ -129,31 +153,5 @@ def check_teacher(model: Any, inputs: Path, layers: list[str]) -> None:
             raise SystemExit(f"anomalib's teacher differs from ours by {difference:.2g} in {layer}: other weights?")
 
 
-def metrics(folder: Path, name: str) -> None:
-    """anomalib's own figures of one method's maps and scores."""
-    import numpy as np
-    import torch
-    from anomalib.metrics.aupro import _AUPRO  # type: ignore[import-not-found]
-    from anomalib.metrics.auroc import _AUROC  # type: ignore[import-not-found]
-
-    def load(path: Path) -> torch.Tensor:
-        return torch.from_numpy(np.load(path))
-
-    def figure(metric: Any, values: torch.Tensor, truth: torch.Tensor) -> float:
-        metric.update(values, truth.int())
-        return float(metric.compute())
-
-    maps, masks = load(folder / name / "maps.npy"), load(folder / "masks.npy")
-    found = {
-        "image_auroc": figure(_AUROC(), load(folder / name / "scores.npy"), load(folder / "labels.npy")),
-        "pixel_auroc": figure(_AUROC(), maps, masks),
-        "aupro_30": figure(_AUPRO(fpr_limit=0.3), maps, masks),
-    }
-    print(json.dumps(found))
-
-
 if __name__ == "__main__":
-    if sys.argv[1] == "fit":
-        fit(Path(sys.argv[2]))
-    else:
-        metrics(Path(sys.argv[2]), sys.argv[3])
+    fit(Path(sys.argv[1]), Path(sys.argv[2]))

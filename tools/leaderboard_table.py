@@ -1,0 +1,386 @@
+"""Results of a leaderboard: kept as JSON, and what is said about them in Markdown."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from leaderboard_measure import METRICS
+
+from rstpm_edge.atomic_files import write_bytes, write_json
+from rstpm_edge.errors import TrainingError, UsageError
+from rstpm_edge.training.benchmark.results import Spread, spread
+
+BEGIN, END = "<!-- leaderboard -->", "<!-- end of the leaderboard -->"
+RULE = {"image_auroc": 0.01, "aupro_30": 0.02}  # what no set may lose
+PARTS = {"maximum": "the map's maximum", "stpm": "STPM pair", "recon": "reconstruction pair"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one contestant came to on one set with one seed. Figures are in 0…1, None where the set has no masks."""
+
+    key: str
+    set: str
+    contestant: str
+    seed: int
+    quick: bool
+    ours: bool
+    options: Mapping[str, Any]
+    figures: Mapping[str, float | None]  # by the names of METRICS
+    intervals: Mapping[str, Sequence[float] | None]  # 95 %, over the test photos
+    alone: Mapping[str, Mapping[str, float | None]]  # figures of PARTS; none for anomalib's
+    learned: int  # photos, held-out ones included
+    good: int  # test photos
+    defective: int
+    core_minutes: float
+    versions: Mapping[str, str]
+    scores: Mapping[str, float] = field(default_factory=dict)  # by the photo's name; not in a file of many results
+
+
+@dataclass(frozen=True)
+class Latency:
+    """One image in ONNX Runtime: milliseconds, median, and what that is of our default's in the same run."""
+
+    ms: float
+    ratio: float
+
+
+@dataclass
+class Store:
+    """What is known of earlier: a folder with a file for each result, and one file of many that is shown to others."""
+
+    folder: Path
+    shown: Path | None = None
+    results: dict[str, Result] = field(default_factory=dict)  # of `shown`, by key
+    latencies: dict[str, Latency] = field(default_factory=dict)  # by timing_key
+
+    def load(self) -> Store:
+        """Read what files of many hold. Raises TrainingError where one is damaged."""
+        for path in filter(None, (self.shown, self.folder / "latency.json")):
+            content = _read(path, "delete it, or take an older copy of it")
+            try:
+                if content is not None:
+                    found = [parse_result(each) for each in content.get("results", [])]
+                    self.results |= {each.key: each for each in found}
+                    self.latencies |= {key: Latency(**each) for key, each in content.get("latency", {}).items()}
+            except (TypeError, ValueError, KeyError, AttributeError) as error:
+                raise TrainingError(f"{path} is damaged ({error}): delete it, or take an older copy of it.") from error
+        return self
+
+    def path(self, key: str) -> Path:
+        """Of the file of one result."""
+        return self.folder / "results" / f"{key}.json"
+
+    def find(self, key: str) -> Result | None:
+        """The result of that key, or None. Raises TrainingError where its file is damaged."""
+        path = self.path(key)
+        content = _read(path, "delete it, and it is computed again")
+        if content is None:
+            return self.results.get(key)
+        try:
+            found = parse_result(content)
+            if found.key != key:
+                raise ValueError("it belongs to other photos or options")
+            return found
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise TrainingError(f"{path} is damaged ({error}): delete it, and it is computed again.") from error
+
+    def save(self, result: Result) -> None:
+        """Raises OutputError."""
+        write_json(self.path(result.key), asdict(result), below=self.folder)
+
+    def save_latencies(self, measured: Mapping[str, Latency]) -> None:
+        """Raises OutputError."""
+        self.latencies |= measured
+        content = {key: asdict(each) for key, each in self.latencies.items()}
+        write_json(self.folder / "latency.json", {"latency": content}, below=self.folder)
+
+    def show(self, results: Iterable[Result], used: Iterable[str]) -> None:
+        """Add these to the file that is shown, each in the place of an older one of its set, contestant and seed.
+
+        `used` are the keys of latencies that belong to them. Raises OutputError.
+        """
+        if self.shown is None:
+            return
+        kept = {_place(each): each for each in self.results.values()}
+        kept |= {_place(each): replace(each, scores={}) for each in results}
+        latencies = {key: asdict(self.latencies[key]) for key in used if key in self.latencies}
+        older = (_read(self.shown, "delete it") or {}).get("latency", {})
+        listed = [asdict(each) for each in kept.values()]
+        for each in listed:
+            del each["scores"]
+        text = json.dumps({"results": listed, "latency": {**older, **latencies}}, indent=1, allow_nan=False)
+        write_bytes(self.shown, f"{text}\n".encode())
+
+
+def parse_result(content: Any) -> Result:
+    """A Result from what JSON gave. Raises ValueError, TypeError, KeyError and AttributeError for anything else."""
+    result = Result(**content)
+    numbers = [figure for group in (result.figures, *result.alone.values()) for figure in group.values()]
+    if set(result.figures) != set(METRICS):
+        raise ValueError("its figures are others")
+    if not all(number is None or 0 <= number <= 1 for number in numbers):
+        raise ValueError("a figure is not between 0 and 1")
+    return result
+
+
+def _read(path: Path, advice: str) -> Any:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it is no JSON object")
+        return content
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path} is damaged ({error}): {advice}.") from error
+
+
+def _place(result: Result) -> tuple[str, str, int, bool]:
+    return result.contestant, result.set, result.seed, result.quick
+
+
+@dataclass(frozen=True)
+class Row:
+    """A contestant with the results that it has, of any set and seed, and its latency where it is known."""
+
+    name: str
+    results: tuple[Result, ...]
+    latency: Latency | None = None
+
+    def seeds(self, sets: Sequence[str]) -> list[int]:
+        """Those that it has of all these sets."""
+        of_each = [{one.seed for one in self.results if one.set == name} for name in sets]
+        return sorted(set.intersection(*of_each)) if of_each else []
+
+    def on(self, name: str) -> list[Result]:
+        """Its results on a set, by seed."""
+        return sorted((one for one in self.results if one.set == name), key=lambda one: one.seed)
+
+    def figure(self, name: str, metric: str) -> Spread | None:
+        """On a set, over its seeds."""
+        return spread(one.figures[metric] for one in self.on(name))
+
+    def mean(self, sets: Sequence[str], metric: str) -> Spread | None:
+        """Over the sets that have it, for each seed that it has of all sets; over those seeds."""
+        means = []
+        for seed in self.seeds(sets):
+            known = [one.figures[metric] for name in sets for one in self.on(name) if one.seed == seed]
+            kept = [value for value in known if value is not None]
+            means.append(statistics.fmean(kept) if kept else None)
+        return spread(means)
+
+    def interval(self, sets: Sequence[str], metric: str) -> tuple[float, float] | None:
+        """Over the photos, at the mean of these sets: their ends' distances, averaged over seeds, add up as squares."""
+        found = self.mean(sets, metric)
+        distances: list[tuple[float, float]] = []
+        for name in sets:
+            known = [
+                (value - ends[0], ends[1] - value)
+                for one in self.on(name)
+                if (value := one.figures[metric]) is not None and (ends := one.intervals[metric]) is not None
+            ]
+            if known:
+                distances.append((statistics.fmean(d[0] for d in known), statistics.fmean(d[1] for d in known)))
+        if found is None or not distances:
+            return None
+        low, high = (sum(each[side] ** 2 for each in distances) ** 0.5 / len(distances) for side in (0, 1))
+        return max(0.0, found.mean - low), min(1.0, found.mean + high)
+
+    def worst(self, sets: Sequence[str], metric: str) -> tuple[float, str] | None:
+        """The lowest of the sets' means, and whose it is."""
+        if not self.seeds(sets):
+            return None
+        known = [(found.mean, name) for name in sets if (found := self.figure(name, metric)) is not None]
+        return min(known) if known else None
+
+
+def tables(rows: Sequence[Row], sets: Sequence[str], base: str) -> str:
+    """All that the board says: the mean over the sets, the worst, each set, each pair alone, and the verdicts."""
+    parts = [f"**Mean over {len(sets)} sets** ({', '.join(sets)})" if len(sets) > 1 else f"**{sets[0]}**"]
+    header = ["", *METRICS.values(), "latency, to ours (ms)", "core-minutes", "seeds"]
+    front = on_front(rows, sets)
+    parts.append(
+        _table(
+            header,
+            [
+                [
+                    f"**{row.name}**" if row.name in front else row.name,
+                    *(_cell(row.mean(sets, name), row.interval(sets, name)) for name in METRICS),
+                    "–" if row.latency is None else f"{row.latency.ratio:.2f} ({row.latency.ms:.1f})",
+                    _minutes(row, sets),
+                    str(len(row.seeds(sets))),
+                ]
+                for row in rows
+            ],
+        )
+    )
+    if len(sets) > 1:
+        parts += ["**Worst set**", _table(["", *METRICS.values()], [[row.name, *_worst(row, sets)] for row in rows])]
+        for name in sets:
+            body = [
+                [row.name, *(_cell(row.figure(name, one), row.interval([name], one)) for one in METRICS)]
+                for row in rows
+                if row.on(name)
+            ]
+            if body:
+                parts += [_about(name, rows), _table(["", *METRICS.values()], body)]
+    if alone := _alone(rows, sets):
+        parts += ["**What each pair does alone**: image AUROC, pixel AUROC, AUPRO", alone]
+    if said := verdicts(rows, sets, base):
+        parts.append("\n".join(f"- {line}" for line in said))
+    return "\n\n".join(parts)
+
+
+def verdicts(rows: Sequence[Row], sets: Sequence[str], base: str) -> list[str]:
+    """A line for each variant of ours that has all sets, by the rule of `is_kept`, and the other way round."""
+    of = {row.name: row for row in rows if row.results and all(one.ours for one in row.results) and row.seeds(sets)}
+    if base not in of:
+        return []
+    return [
+        f"{name}: {is_kept(row, of[base], sets)[1]} The other way round, {base} in the place of {name} is "
+        f"{'kept' if is_kept(of[base], row, sets)[0] else 'not kept'}."
+        for name, row in of.items()
+        if name != base
+    ]
+
+
+def is_kept(variant: Row, base: Row, sets: Sequence[str]) -> tuple[bool, str]:
+    """Whether the variant may take the base's place, and a sentence with the reason.
+
+    It may when the mean over the sets gains more than the seeds' spread, by image AUROC or by AUPRO, while the other
+    of the two loses no more than its own, and no set loses more than a point of image AUROC or two of AUPRO. The
+    spread is the larger one of the two rows' sample standard deviations over their seeds; with one seed it is not
+    known, and counts as 0.
+    """
+    gains, lost = {}, []
+    for metric, most in RULE.items():
+        ours, theirs = variant.mean(sets, metric), base.mean(sets, metric)
+        if ours is None or theirs is None:
+            continue
+        gains[metric] = ours.mean - theirs.mean, max(ours.std or 0.0, theirs.std or 0.0)
+        for name in sets:
+            new, old = variant.figure(name, metric), base.figure(name, metric)
+            if new is not None and old is not None and old.mean - new.mean > most + 1e-9:
+                lost.append(f"{name} loses {100 * (old.mean - new.mean):.1f} points of {METRICS[metric]}")
+    gained = any(gain > least for gain, least in gains.values())
+    fell = any(gain < -least for gain, least in gains.values())
+    kept = gained and not fell and not lost
+    means = ", ".join(f"{METRICS[metric]} {gain:+.3f} (spread {least:.3f})" for metric, (gain, least) in gains.items())
+    alone = min(len(row.seeds(sets)) for row in (variant, base)) < 2
+    reason = "; ".join(lost) or ("no set loses too much" if kept else "the mean does not gain enough")
+    return kept, f"{'kept' if kept else 'not kept'}: {means}; {reason}{'; one seed' if alone else ''}."
+
+
+def on_front(rows: Sequence[Row], sets: Sequence[str]) -> set[str]:
+    """The contestants that no other is as good as by mean image AUROC while being as fast, and better in one of them.
+
+    Of those alone whose latency is known.
+    """
+    points = {
+        row.name: (-mean.mean, row.latency.ratio)
+        for row in rows
+        if row.latency is not None and (mean := row.mean(sets, "image_auroc")) is not None
+    }
+
+    def beaten(point: tuple[float, float]) -> bool:
+        return any(other[0] <= point[0] and other[1] <= point[1] and other != point for other in points.values())
+
+    return {name for name, point in points.items() if not beaten(point)}
+
+
+def agreement(quick: Sequence[Row], full: Sequence[Row], sets: Sequence[str]) -> str:
+    """How alike quick and full results rank the contestants that have both: Kendall's tau. Raises UsageError."""
+    from scipy.stats import kendalltau
+
+    pairs = [
+        (one, other)
+        for one in quick
+        for other in full
+        if one.name == other.name and one.seeds(sets) and other.seeds(sets)
+    ]
+    if len(pairs) < 3:
+        raise UsageError(
+            f"A rank agreement takes three contestants with quick and full results on all sets; there are {len(pairs)}."
+        )
+    body, tau = [[one.name] for one, _ in pairs], ["Kendall's τ"]
+    header = [""]
+    for metric, title in METRICS.items():
+        known = [(one.mean(sets, metric), other.mean(sets, metric)) for one, other in pairs]
+        values = [(a.mean, b.mean) for a, b in known if a is not None and b is not None]
+        header.append(f"{title}: quick, full")
+        for line, (a, b) in zip(body, known, strict=True):
+            line.append("–" if a is None or b is None else f"{a.mean:.3f}, {b.mean:.3f}")
+        whole = len(values) == len(pairs)
+        tau.append(f"{kendalltau(*zip(*values, strict=True)).statistic:.2f}" if whole else "–")
+    return _table(header, [*body, tau])
+
+
+def write_between(path: Path, text: str) -> None:
+    """Put `text` between the two marks of a Markdown file. Raises UsageError where they are missing, OutputError."""
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"Cannot read {path}, which the table is to go into: {error}.") from error
+    before, begin, rest = content.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise UsageError(f"{path} needs a line {BEGIN} and, after it, a line {END}: the table goes between them.")
+    write_bytes(path, f"{before}{BEGIN}\n\n{text}\n\n{END}{after}".encode())
+
+
+def rows_of(results: Iterable[Result]) -> list[Row]:
+    """A row for each contestant among the results, in their order."""
+    found: dict[str, list[Result]] = {}
+    for one in results:
+        found.setdefault(one.contestant, []).append(one)
+    return [Row(name, tuple(each)) for name, each in found.items()]
+
+
+def _about(name: str, rows: Sequence[Row]) -> str:
+    one = next(result for row in rows for result in row.on(name))
+    return (
+        f"**{name}**: {one.learned} photos to learn from; {one.good} good and {one.defective} defective ones to test on"
+    )
+
+
+def _worst(row: Row, sets: Sequence[str]) -> list[str]:
+    found = (row.worst(sets, metric) for metric in METRICS)
+    return ["–" if each is None else f"{each[0]:.3f} ({each[1]})" for each in found]
+
+
+def _alone(rows: Sequence[Row], sets: Sequence[str]) -> str:
+    body = []
+    for row in rows:
+        for name in sets:
+            mine = row.on(name)
+            if not mine or not mine[0].alone:
+                continue
+            parts: list[Callable[[Result], Mapping[str, float | None]]] = [lambda one: one.figures]
+            parts += [lambda one, part=part: one.alone.get(part, {}) for part in PARTS]  # type: ignore[misc]
+            body.append([row.name, name, *(_three(mine, part) for part in parts)])
+    return _table(["", "set", "as it is", *PARTS.values()], body) if body else ""
+
+
+def _three(results: Sequence[Result], part: Callable[[Result], Mapping[str, float | None]]) -> str:
+    found = [spread(part(one).get(name) for one in results) for name in ("image_auroc", "pixel_auroc", "aupro_30")]
+    return ", ".join(f"{each.mean:.3f}" for each in found if each is not None) or "–"
+
+
+def _minutes(row: Row, sets: Sequence[str]) -> str:
+    known = [one.core_minutes for name in sets for one in row.on(name)]
+    return f"{statistics.fmean(known):.1f}" if known else "–"
+
+
+def _cell(found: Spread | None, ends: Sequence[float] | None) -> str:
+    return "–" if found is None else str(found) + ("" if ends is None else f" ({ends[0]:.2f}–{ends[1]:.2f})")
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
