@@ -5,16 +5,42 @@ Every function raises ValueError, in a phrase that names the field and is safe t
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from rstpm_edge import __version__
 
 MOST_TEXT = 5000  # characters; a path has up to 4096
 _MOST_ITEMS, _MOST_DEPTH = 1000, 4  # of a summary for people
 
 
+class NewerError(ValueError):
+    """A document of a later schema; the phrase says what reads it, and follows on the document's name."""
+
+
 def load(document: str) -> Any:
     """What the JSON holds. Names that come twice and numbers that JSON does not know are refused."""
     return json.loads(document, parse_constant=_refuse_constant, object_pairs_hook=_object)
+
+
+def schema_version(loaded: Any, newest: int, first: int | None = None) -> int:
+    """The version of the schema that a document is written in, which says how all else in it is read.
+
+    `newest` is the last one that is known, and `first` that of documents without a number. A newer document says under
+    "needs" which release reads it. Raises NewerError for one, and ValueError where there is no such number.
+    """
+    if not isinstance(loaded, dict):
+        raise ValueError("it is no object")
+    version = whole(loaded.get("schema_version", first), "the schema version", 1, 10**6)
+    if version > newest:
+        needs = loaded.get("needs")
+        told = isinstance(needs, str) and re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,4}){1,3}", needs)
+        raise NewerError(
+            f"has schema version {version}, but this rstpm-edge, {__version__}, reads up to {newest}: it needs "
+            f"{f'rstpm-edge ≥ {needs}' if told else 'a newer rstpm-edge'}"
+        )
+    return version
 
 
 def fields(value: Any, name: str, required: Sequence[str], optional: Sequence[str] = ()) -> Mapping[str, Any]:

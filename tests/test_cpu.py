@@ -85,11 +85,11 @@ def test_info_and_bench_say_it(cpuinfo: Cpuinfo, model: Path) -> None:
     assert (result.precision, result.advice) == ("fp32", advice("fp32"))
 
 
-def test_info_shows_what_moved(model_factory: Callable[..., Path]) -> None:
-    moved = {"auroc": -0.0012, "false_rejects": 0.0, "verdict": 0.0721}
-    path = model_factory(precision="int8", moved=moved)
+def test_info_shows_what_the_precision_changed(model_factory: Callable[..., Path]) -> None:
+    change = {"auroc": -0.0012, "false_rejects": 0.0, "score_shift": 0.0721}
+    path = model_factory(precision="int8", precision_change=change)
     told = command_line("info", "--model", path).stdout
-    assert "int8; against fp32: auroc -0.0012, false_rejects +0, verdict +0.0721" in told
+    assert "int8; against fp32: auroc -0.0012, false_rejects +0, score_shift +0.0721" in told
     facts = json.loads(command_line("info", "--model", path, "--json").stdout)
-    assert (facts["precision"], facts["moved"]) == ("int8", moved)
+    assert (facts["precision"], facts["precision_change"]) == ("int8", change)
     assert ": test, int8, 64 x 64" in command_line("bench", "--model", path, "--runs", "2").stdout

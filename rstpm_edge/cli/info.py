@@ -16,7 +16,6 @@ from rstpm_edge.cli.terminal import say_json, say_table
 from rstpm_edge.errors import UsageError
 from rstpm_edge.image.input_profile import GREY, describe_sizes
 from rstpm_edge.image.stored_mask import parse_mask
-from rstpm_edge.model.metadata import words_of_files
 from rstpm_edge.printable import one_line
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def info(
         say_table(header_of(bundle).rstrip("\n"))
         return
     calibration = bundle.calibration
-    facts = words_of_files(asdict(bundle))
+    facts = asdict(bundle)
     facts["calibration"] = {
         "alpha": calibration.alpha,
         "images": len(calibration.scores),
@@ -115,7 +114,7 @@ def _table(model: Path, facts: dict[str, Any]) -> str:
         ("fusion", f"{fusion['mode']}, smoothing {fusion['smoothing_sigma']:g} px"),
         *((name, _numbers(fusion[name])) for name in ("mean", "std", "weights")),
         *([("head", _numbers(fusion["head"].values()) + " (mean, std, weight)")] if fusion["head"] else []),
-        ("score", _score(facts["evidence"])),
+        ("score", _score(facts["score_fusion"])),
         *((f"training: {key}", _short(value)) for key, value in facts["training"].items()),
         ("providers", f"{', '.join(runtime['providers'])}; {_in_use(runtime)} in use"),
         ("kernels", f"{', '.join(runtime['kernels'])}; {runtime['kernel']} in use"),
@@ -128,8 +127,8 @@ def _table(model: Path, facts: dict[str, Any]) -> str:
 
 
 def _precision(facts: dict[str, Any]) -> str:
-    moved = ", ".join(f"{name} {value:+.4g}" for name, value in facts["moved"].items())
-    return f"{facts['precision']}; against fp32: {moved}" if moved else facts["precision"]
+    change = ", ".join(f"{name} {value:+.4g}" for name, value in facts["precision_change"].items())
+    return f"{facts['precision']}; against fp32: {change}" if change else facts["precision"]
 
 
 def _mask(mask: dict[str, Any]) -> str:
@@ -158,10 +157,10 @@ def _in_use(runtime: dict[str, Any]) -> str:
     return names if runtime["precision"] is None else f"{names} in {runtime['precision']}"
 
 
-def _score(evidence: dict[str, Any] | None) -> str:
-    if evidence is None:
+def _score(score_fusion: dict[str, Any] | None) -> str:
+    if score_fusion is None:
         return "the highest value of the anomaly map"
-    share = f"{evidence['outline']:.4g} of the highest value of the anomaly map"
+    share = f"{score_fusion['map_weight']:.4g} of the highest value of the anomaly map"
     return f"the highest value of the fused score maps, of angles, + {share}"
 
 

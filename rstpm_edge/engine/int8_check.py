@@ -23,7 +23,7 @@ from rstpm_edge.model.outputs import ModelOutputs
 # Rounding alone is 0.04 to 0.12, and 0.2 in a network of 64 x 64 pixels that has hardly learned. Where sums saturate it
 # is 0.24 and more where many blocks stay in float, and 0.5 where none does. In a file whose sums fit, nothing but
 # another fault could be at work.
-TOLERANCE, TOLERANCE_WHERE_SUMS_FIT = 0.17, 0.4
+TOLERANCE, TOLERANCE_SATURATION_FREE = 0.17, 0.4
 
 
 Maps = Sequence[NDArray[np.float32]]
@@ -55,7 +55,7 @@ def check_integers(
     image = probe(bundle.height, bundle.width)[None]
     expected = open_exactly(model.source, threads).run(list(bundle.output_names), {INPUT_NAME: image})
     error = relative_error(expected, run(image).flat())
-    allowed = TOLERANCE_WHERE_SUMS_FIT if bundle.sums_fit else TOLERANCE
+    allowed = TOLERANCE_SATURATION_FREE if bundle.saturation_free else TOLERANCE
     if not error <= allowed:  # neither is NaN
         raise ModelError(
             f"This processor computes the 8-bit model {model.path} wrongly in {runtime}: {error:.0%} of its maps is "

@@ -6,7 +6,7 @@ calibration, where the weights came from) stands in that document, so there is n
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field
+from dataclasses import asdict, dataclass, field
 from dataclasses import fields as dataclass_fields
 from functools import cached_property
 from itertools import pairwise
@@ -19,11 +19,14 @@ from rstpm_edge.image.input_profile import InputProfile, parse_profile
 from rstpm_edge.image.placement import ResizePolicy
 from rstpm_edge.image.roi import Roi, check_roi
 from rstpm_edge.image.stored_mask import StoredMask, parse_mask
+from rstpm_edge.model import metadata_v1
 
 METADATA_KEY = "rstpm_edge"
 CHECKSUM_KEY = "rstpm_edge_crc32"  # of the graph; see `model_file.stamps`
 FILE_CHECKSUM_KEY = "rstpm_edge_crc32_file"  # of all of the file but the metadata
-SCHEMA_VERSION = 1
+# Of the document, and the first release that reads it. Any new key raises both: readers refuse what they do not know,
+# since a key that one of them skips may be the one that decides (a ROI, a mask, a segmentation head).
+SCHEMA_VERSION, NEEDS = 2, "0.1.0"
 
 # What a document may hold; csrc/rstpm_edge.h has the same bounds, and says what they are good for: sums of maps stay
 # finite in float32.
@@ -74,8 +77,7 @@ class ScoreFusion:
 
     score = max(B) + map_weight · max(A) + bias. A is the anomaly map; B is fused by `fusion` from six score maps
     (`Bundle.score_map_names`). The scale of B, `map_weight` and `bias` put the score into the unit of A: on held-out
-    good images, scores and maxima of A have the same median and the same threshold. In files this is `evidence`, with
-    `outline` for `map_weight` and `offset` for `bias`.
+    good images, scores and maxima of A have the same median and the same threshold. `fusion` has no head.
     """
 
     fusion: Fusion
@@ -98,10 +100,11 @@ class Bundle:
     """The document itself. `strides` are finest first; `training` is a summary for people.
 
     `roi` is the part of each photo that was trained on; None for all of it. `precision` is what the network's weights
-    are stored in, and `moved` what that changed against fp32: a summary for people, too. Without `score_fusion` the
-    score is the maximum of the anomaly map. `profile` says what the photos were like, and is None in files from before
-    it was kept: what is judged is then compared with nothing. `mask` says where anomalies count; None is everywhere.
-    `sums_fit` says of int8 that no processor's sums of products saturate, as they may in files from before.
+    are stored in, and `precision_change` what figures lost or gained by that against fp32: a summary for people, too.
+    Without `score_fusion` the score is the maximum of the anomaly map. `profile` says what the photos were like, and is
+    None in files from before it was kept: what is judged is then compared with nothing. `mask` says where anomalies
+    count; None is everywhere. `saturation_free` says of int8 that no processor's sums of products saturate, as they may
+    in files from before. `schema_version` is that of the file it was read from; what is written has the current one.
     """
 
     preset: str
@@ -116,11 +119,11 @@ class Bundle:
     training: Mapping[str, Any] = field(default_factory=dict)
     roi: Roi | None = None
     precision: Precision = "fp32"
-    moved: Mapping[str, Any] = field(default_factory=dict)
+    precision_change: Mapping[str, Any] = field(default_factory=dict)
     score_fusion: ScoreFusion | None = None
     profile: InputProfile | None = None
     mask: StoredMask | None = None
-    sums_fit: bool = False
+    saturation_free: bool = False
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -160,27 +163,10 @@ class Bundle:
         return {name: of_stride[_output_stride(name)] for name in self.output_names}
 
     def to_json(self) -> str:
-        """The document as JSON; NaN and infinity are refused (ValueError)."""
-        fields = words_of_files(asdict(self))
+        """The document as JSON, in the current schema; NaN and infinity are refused (ValueError)."""
+        schema = {"schema_version": SCHEMA_VERSION, "needs": NEEDS}
+        fields = {**schema, **asdict(self), **schema}  # first, and whatever the file had that this was read from
         fields["calibration"]["threshold"] = self.calibration.threshold  # for programs that are not ours
-        # Beside the fusion, not in it, so that a reader that knows of no head refuses the file.
-        head = fields["fusion"].pop("head")
-        if head is not None:
-            fields["head"] = head
-        if self.roi is None:
-            # Left out, so that only a reader that would judge the wrong part of the photo refuses the file.
-            del fields["roi"]
-        for name in ("profile", "mask"):
-            if fields[name] is None:
-                del fields[name]
-        if not self.sums_fit:
-            del fields["sums_fit"]
-        if self.precision == "fp32":  # as in files from before there was another
-            del fields["precision"], fields["moved"]
-        if fields["evidence"] is None:
-            del fields["evidence"]
-        else:
-            del fields["evidence"]["fusion"]["head"]
         return json.dumps(fields, allow_nan=False)
 
 
@@ -211,41 +197,34 @@ def head_names(strides: tuple[int, int, int]) -> tuple[str]:
     return (f"head_{strides[0]}",)
 
 
-def words_of_files(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a bundle or summary under the names that files give them.
+def check_version(document: str) -> int:
+    """The document's schema version, before anything else is looked at: a newer document may hold what it likes.
 
-    A `score_fusion` is an `evidence` there, its `map_weight` an `outline`, its `bias` an `offset`.
+    Raises ModelError for a newer one than this package reads, and where there is no such number.
     """
-    named = {"evidence" if name == "score_fusion" else name: value for name, value in fields.items()}
-    if (found := named["evidence"]) is not None:
-        named["evidence"] = {"fusion": found["fusion"], "outline": found["map_weight"], "offset": found["bias"]}
-    return named
-
-
-def check_version(document: str) -> None:
-    """Raises ModelError for a document of a newer schema than this package knows, before anything else is looked at."""
     try:
-        version = read.whole(json.loads(document)["schema_version"], "the schema version", 1, 10**6)
-    except (ValueError, TypeError, LookupError, RecursionError) as error:
-        raise ModelError("The model's rstpm_edge metadata is damaged; export the model again.") from error
-    if version > SCHEMA_VERSION:
-        raise ModelError(
-            f"The model has schema version {version}, but this rstpm-edge reads up to {SCHEMA_VERSION}: "
-            "upgrade rstpm-edge, or export the model with this version."
-        )
+        return read.schema_version(json.loads(document), SCHEMA_VERSION)
+    except read.NewerError as error:
+        raise ModelError(f"The model {error}; upgrade, or export the model again with this version.") from error
+    except (ValueError, RecursionError) as error:
+        raise _damaged(error) from error
 
 
 def parse_bundle(document: str) -> Bundle:
     """Read the document of a model file.
 
-    Raises ModelError when it is damaged, incomplete, or of a newer schema than this package knows.
+    Raises ModelError when it is damaged, incomplete, or of a newer schema than this package reads.
     """
-    check_version(document)
+    version = check_version(document)
     try:
-        return _bundle(read.load(document))
+        loaded = read.load(document)
+        return _bundle(metadata_v1.upgraded(loaded) if version == 1 else loaded)
     except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError, UsageError) as error:
-        reason = str(error).rstrip(".")
-        raise ModelError(f"The model's rstpm_edge metadata is damaged ({reason}); export the model again.") from error
+        raise _damaged(error) from error
+
+
+def _damaged(error: Exception) -> ModelError:
+    return ModelError(f"The model's rstpm_edge metadata is damaged ({str(error).rstrip('.')}); export the model again.")
 
 
 def head_gain(fusion: Fusion, head: HeadMap) -> float:
@@ -253,38 +232,34 @@ def head_gain(fusion: Fusion, head: HeadMap) -> float:
     return head.weight / head.std * fusion.std[0] / fusion.weights[0]
 
 
-def _bundle(loaded: Mapping[str, Any]) -> Bundle:
-    required = [one.name for one in dataclass_fields(Bundle) if one.default is one.default_factory is MISSING]
-    known = words_of_files({one.name: None for one in dataclass_fields(Bundle)})
-    optional = [name for name in known if name not in required]
-    found = read.fields(loaded, "it", required, [*optional, "head"])
+def _bundle(loaded: Any) -> Bundle:
+    """From a document of schema 2."""
+    found = read.fields(loaded, "it", [one.name for one in dataclass_fields(Bundle)], ("needs",))
+    read.text(found.get("needs", ""), "the release that it needs", 100)
     height, width = (read.whole(found[name], f"the {name}", 1, MOST_SIDE) for name in ("height", "width"))
-    fusion = _fusion(found["fusion"], found.get("head"), max(height, width))
-    score_fusion = found.get("evidence")
-    moved = read.summary(found.get("moved", {}), "moved")
-    for value in moved.values():
-        read.number(value, "what was moved", -LARGEST, LARGEST)
-    sums_fit = found.get("sums_fit", False)
-    if not isinstance(sums_fit, bool):
-        raise ValueError("whether sums fit is neither true nor false")
+    precision_change = read.summary(found["precision_change"], "the precision's change")
+    for value in precision_change.values():
+        read.number(value, "a change by the precision", -LARGEST, LARGEST)
+    if not isinstance(found["saturation_free"], bool):
+        raise ValueError("whether it is free of saturation is neither true nor false")
     return Bundle(
         preset=read.text(found["preset"], "the preset"),
         height=height,
         width=width,
         resize=read.choice(found["resize"], "the resize policy", get_args(ResizePolicy)),
         strides=_strides(found["strides"], height, width),
-        fusion=fusion,
+        fusion=_fusion(found["fusion"], max(height, width)),
         calibration=_calibration(found["calibration"]),
         teachers=_teachers(found["teachers"]),
         package_version=read.text(found["package_version"], "the package version", 100),
-        training=read.summary(found.get("training", {}), "training"),
-        roi=None if found.get("roi") is None else _roi(found["roi"]),
-        precision=read.choice(found.get("precision", "fp32"), "the precision", get_args(Precision)),
-        moved=moved,
-        score_fusion=None if score_fusion is None else _score_fusion(score_fusion, max(height, width)),
-        profile=None if found.get("profile") is None else parse_profile(found["profile"]),
-        mask=None if found.get("mask") is None else parse_mask(found["mask"]),
-        sums_fit=sums_fit,
+        training=read.summary(found["training"], "training"),
+        roi=None if found["roi"] is None else _roi(found["roi"]),
+        precision=read.choice(found["precision"], "the precision", get_args(Precision)),
+        precision_change=precision_change,
+        score_fusion=None if found["score_fusion"] is None else _score_fusion(found["score_fusion"], height, width),
+        profile=None if found["profile"] is None else parse_profile(found["profile"]),
+        mask=None if found["mask"] is None else parse_mask(found["mask"]),
+        saturation_free=found["saturation_free"],
         schema_version=found["schema_version"],
     )
 
@@ -328,15 +303,15 @@ def _roi(value: Any) -> Roi:
     return check_roi([read.whole(number, "a number of the ROI", 0, MOST_PIXELS) for number in value])
 
 
-def _fusion(value: Any, head: Any, largest_side: int) -> Fusion:
-    found = read.fields(value, "the fusion", ("mode", "mean", "std", "weights", "smoothing_sigma"))
+def _fusion(value: Any, largest_side: int) -> Fusion:
+    found = read.fields(value, "the fusion", [one.name for one in dataclass_fields(Fusion)])
     fusion = Fusion(
         mode=read.choice(found["mode"], "the fusion's mode", get_args(FusionMode)),
         mean=read.numbers(found["mean"], "mean", 6, -LARGEST_MEAN, LARGEST_MEAN),
         std=read.numbers(found["std"], "std", 6, SMALLEST_STD, LARGEST),
         weights=read.numbers(found["weights"], "weights", 6, -LARGEST, LARGEST),
         smoothing_sigma=read.number(found["smoothing_sigma"], "the smoothing sigma", 0, SMOOTHING[1]),
-        head=None if head is None else _head(head),
+        head=None if found["head"] is None else _head(found["head"]),
     )
     if any(abs(weight / std) > LARGEST_GAIN for weight, std in zip(fusion.weights, fusion.std, strict=True)):
         raise ValueError(f"a weight is more than {LARGEST_GAIN:g} times its std")
@@ -364,11 +339,14 @@ def _head(value: Any) -> HeadMap:
     return head
 
 
-def _score_fusion(value: Any, largest_side: int) -> ScoreFusion:
-    found = read.fields(value, "the evidence", ("fusion", "outline", "offset"))
+def _score_fusion(value: Any, height: int, width: int) -> ScoreFusion:
+    found = read.fields(value, "the score fusion", [one.name for one in dataclass_fields(ScoreFusion)])
+    fusion = _fusion(found["fusion"], max(height, width))
+    if fusion.head is not None:
+        raise ValueError("the score maps' fusion has a head")
     return ScoreFusion(
-        _fusion(found["fusion"], None, largest_side),
-        # With a negative share, what a mask ignores could raise the score.
-        map_weight=read.number(found["outline"], "the evidence's share of the map", 0, LARGEST_MEAN),
-        bias=read.number(found["offset"], "the evidence's offset", -LARGEST_MEAN, LARGEST_MEAN),
+        fusion,
+        # With a negative weight, what a mask ignores could raise the score.
+        map_weight=read.number(found["map_weight"], "the anomaly map's weight in the score", 0, LARGEST_MEAN),
+        bias=read.number(found["bias"], "the score's bias", -LARGEST_MEAN, LARGEST_MEAN),
     )

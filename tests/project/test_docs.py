@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import unicodedata
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference
+from bundles import make_bundle
 from checkout import ROOT
 
 from rstpm_edge import unexpected
@@ -103,6 +105,10 @@ def test_the_fields_of_a_verdict(model: Path) -> None:
 def test_the_columns_of_a_table() -> None:
     listed = section("CSV of verdicts").partition(": ")[2].partition(".")[0]
     assert tuple(re.findall(r"`(\w+)`", listed)) == COLUMNS
+
+
+def test_the_keys_of_a_model_file() -> None:
+    assert first_cells(section("Metadata of a model file")) == list(json.loads(make_bundle().to_json()))
 
 
 def test_the_exit_codes() -> None:

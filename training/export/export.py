@@ -181,7 +181,7 @@ def _bundle(config: RunConfig, summary: Summary, teachers: tuple[Teacher, Teache
             "minutes": round(summary.minutes, 2),
             "seed": config.seed,
             "loss": {"stpm": round(final[0], 4), "recon": round(final[1], 4)},
-            **({} if reason is None else {"not done": reason}),
+            **({} if reason is None else {"not_converged": reason}),
         },
         roi=config.roi,
         score_fusion=summary.score_fusion,
@@ -209,8 +209,8 @@ def _reduced_bundle(bundle: Bundle, reduced: ReducedModel, precision: Precision)
         score_fusion=behaviour.score_fusion,
         calibration=behaviour.calibration,
         precision=precision,
-        moved=reduced.comparison.moved,
-        sums_fit=precision == "int8",
+        precision_change=reduced.comparison.change,
+        saturation_free=precision == "int8",
     )
 
 

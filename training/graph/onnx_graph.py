@@ -83,16 +83,14 @@ def add_fusion(model: onnx.ModelProto, fusion: Fusion, score_fusion: ScoreFusion
         appended.pass_on_nan("score", score, anomaly_map)
     else:
         assert appended.score_maps is not None
-        score_map = appended.fuse(appended.score_maps, score_fusion.fusion, "evidence", "evidence/map")
+        score_map = appended.fuse(appended.score_maps, score_fusion.fusion, "score_fusion", "score_fusion/map")
         peak = appended.node("ReduceMax", "fusion/peak", None, anomaly_map, axes=[1, 2], keepdims=0)  # (N,)
-        seen = appended.node("ReduceMax", "evidence/peak", None, score_map, axes=[1, 2], keepdims=0)
-        share = appended.node(
-            "Mul", "evidence/share", None, peak, appended.constant("evidence/outline", score_fusion.map_weight)
-        )
-        both = appended.node("Add", "evidence/both", None, seen, share)
-        score = appended.node(
-            "Add", "evidence/sum", None, both, appended.constant("evidence/offset", score_fusion.bias)
-        )
+        seen = appended.node("ReduceMax", "score_fusion/peak", None, score_map, axes=[1, 2], keepdims=0)
+        weight = appended.constant("score_fusion/map_weight", score_fusion.map_weight)
+        share = appended.node("Mul", "score_fusion/share", None, peak, weight)
+        both = appended.node("Add", "score_fusion/both", None, seen, share)
+        bias = appended.constant("score_fusion/bias", score_fusion.bias)
+        score = appended.node("Add", "score_fusion/sum", None, both, bias)
         appended.pass_on_nan("score", score, anomaly_map, score_map)
     outputs = model.graph.output
     outputs.append(helper.make_tensor_value_info("anomaly_map", TensorProto.FLOAT, ["N", *size]))

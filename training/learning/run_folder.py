@@ -4,6 +4,8 @@ config.json              what was asked for, and which files were learned from a
 checkpoint.safetensors   students, channel statistics and optimiser after the last whole epoch; losses in its header
 summary.json             written at the end: fusion statistics, calibration, duration
 samples/                 a few held-out images, on which an export checks itself
+
+The first three say which schema they are written in: 2, or none in those from before, which `old_names` reads.
 """
 
 import json
@@ -19,21 +21,24 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from rstpm_edge import document as read
 from rstpm_edge.atomic_files import make_folder, write_bytes, write_json
 from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import OutputError, TrainingError, UsageError
 from rstpm_edge.image.input_profile import InputProfile, parse_profile
 from rstpm_edge.image.placement import ResizePolicy
 from rstpm_edge.image.roi import Roi, check_roi
-from rstpm_edge.model.metadata import Fusion, HeadMap, ScoreFusion, words_of_files
+from rstpm_edge.model.metadata import Fusion, HeadMap, ScoreFusion
 
 from ..data.run_files import RecordedFile
-from ..model.old_names import current_run, current_tensor
+from ..model.old_names import current_run, current_summary, current_tensor
 from ..model.presets import Preset
 from ..model.rstpm import RSTPM
 
 RUNS = Path("runs")
 SAMPLES = 8
+SCHEMA_VERSION = 2
+SCHEMA = {"schema_version": SCHEMA_VERSION, "needs": "0.1.0"}  # of what is written; and the first release that reads it
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,7 @@ def newest_run() -> Path:
 def save_config(folder: Path, config: RunConfig) -> None:
     """Create the run's folder and write its config. Raises OutputError."""
     make_folder(folder)
-    write_json(folder / "config.json", asdict(config), below=folder)
+    write_json(folder / "config.json", {**SCHEMA, **asdict(config)}, below=folder)
 
 
 def load_config(folder: Path) -> RunConfig:
@@ -139,7 +144,8 @@ def load_config(folder: Path) -> RunConfig:
         raise TrainingError(f"The run {folder} is {what}: name the folder of a run, such as runs/2026-01-31_12-00-00.")
     fields = _read_json(folder / "config.json", f"{folder} is not a run of rstpm-edge")
     try:
-        fields = current_run(fields)
+        if _schema_version(fields, folder) == 1:
+            fields = current_run(fields)
         preset: dict[str, Any] = {
             key: tuple(v) if isinstance(v, list) else v for key, v in fields.pop("preset").items()
         }
@@ -171,7 +177,7 @@ def _file(name: Any, size: Any, crc32: Any = None) -> RecordedFile:
 
 def save_summary(folder: Path, summary: Summary) -> None:
     """Raises OutputError."""
-    write_json(folder / "summary.json", words_of_files(asdict(summary)), below=folder)
+    write_json(folder / "summary.json", {**SCHEMA, **asdict(summary)}, below=folder)
 
 
 def load_summary(folder: Path) -> Summary:
@@ -181,7 +187,9 @@ def load_summary(folder: Path) -> Summary:
         f"The run {folder} has not finished; go on with `rstpm-edge train --resume {folder}`",
     )
     try:
-        scores = fields.get("evidence")
+        if _schema_version(fields, folder) == 1:
+            fields = current_summary(fields)
+        scores = fields["score_fusion"]
         calibration = Calibration(fields["calibration"]["alpha"], tuple(fields["calibration"]["scores"]))
         return Summary(
             epochs=int(fields["epochs"]),
@@ -191,7 +199,7 @@ def load_summary(folder: Path) -> Summary:
             calibration=calibration,
             teacher_sha256=(fields["teacher_sha256"][0], fields["teacher_sha256"][1]),
             highest=tuple((str(name), float(score)) for name, score in fields.get("highest", ())),
-            score_fusion=scores and ScoreFusion(_fusion(scores["fusion"]), scores["outline"], scores["offset"]),
+            score_fusion=scores and ScoreFusion(_fusion(scores["fusion"]), scores["map_weight"], scores["bias"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise TrainingError(f"{folder / 'summary.json'} is damaged ({error}); train again.") from error
@@ -201,7 +209,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Replace the run's checkpoint, whole or not at all. Raises OutputError."""
     progress = {key: getattr(checkpoint, key) for key in ("epoch", "schedule", "minutes", "losses")}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
-    content = save(contiguous, {"progress": json.dumps(progress)})
+    content = save(contiguous, {"progress": json.dumps({**SCHEMA, **progress})})
     write_bytes(folder / "checkpoint.safetensors", content, below=folder)
 
 
@@ -221,7 +229,9 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     try:
         with safe_open(path, "pt") as file:
             progress = json.loads(file.metadata()["progress"])
-            tensors = {current_tensor(name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            older = _schema_version(progress, folder) == 1
+            names = {current_tensor(name) if older else name: name for name in file.keys()}  # noqa: SIM118 (not a dict)
+            tensors = {current: file.get_tensor(name) for current, name in names.items()}
         losses = tuple((float(a), float(b)) for a, b in progress.pop("losses"))
         return Checkpoint(losses=losses, tensors=tensors, **progress)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
@@ -255,6 +265,18 @@ def _fusion(fields: Mapping[str, Any]) -> Fusion:
     values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
     head = values.pop("head", None)
     return Fusion(**values, head=head and HeadMap(**head))
+
+
+def _schema_version(fields: dict[str, Any], folder: Path) -> int:
+    """The schema's version of a run's document, which is taken out of it. Raises ValueError, and TrainingError for a
+    newer one, before any other field is looked at."""
+    try:
+        version = read.schema_version(fields, SCHEMA_VERSION, first=1)
+    except read.NewerError as error:
+        raise TrainingError(f"The run {folder} {error}; upgrade, or train again with this version.") from error
+    for name in SCHEMA:
+        fields.pop(name, None)
+    return version
 
 
 def _read_json(path: Path, otherwise: str) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""Names of before, on command lines, in runs and in checkpoints: what reads them goes through here."""
+"""Names of before, of runs and checkpoints of schema 1 and on command lines: what reads them goes through here."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from rstpm_edge.errors import UsageError
+from rstpm_edge.model.metadata_v1 import SCORE_FUSION_KEYS
 
 PRESET_FIELDS = {
     "hardest": "mining_share",
@@ -45,6 +46,14 @@ def current_run(fields: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(found.get("preset"), Mapping):
         found["preset"] = current_preset(found["preset"])
     return found
+
+
+def current_summary(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a run's summary by today's names."""
+    found = dict(fields)
+    scores = found.pop("evidence", None)  # left out in runs from before there were score maps
+    renamed = scores and {SCORE_FUSION_KEYS.get(name, name): value for name, value in scores.items()}
+    return {**found, "score_fusion": renamed}
 
 
 def current_tensor(name: str) -> str:

@@ -100,7 +100,7 @@ class PrecisionComparison:
     good: int
     spoiled: int
     rows: tuple[Row, ...]
-    moved: dict[str, float]
+    change: dict[str, float]
 
     @property
     def broken(self) -> tuple[Row, ...]:
@@ -184,13 +184,13 @@ def compare_precisions(before: Behaviour, after: Behaviour, margins: Margins) ->
         Row("pseudo-defects found", f"{before.found:.3f}", f"{after.found:.3f}", None),
         Row("threshold", f"{before.calibration.threshold:.4g}", f"{after.calibration.threshold:.4g}", None),
     )
-    moved = {
+    change = {
         "auroc": round(-fell, 5),
         "false_rejects": rejects / n,
-        "verdict": round(move, 4),
-        "found": round(after.found - before.found, 4),
+        "score_shift": round(move, 4),
+        "recall": round(after.found - before.found, 4),
     }
-    return PrecisionComparison(n, len(before.spoiled), rows, moved)
+    return PrecisionComparison(n, len(before.spoiled), rows, change)
 
 
 def _above(value: float, step: float) -> str:

@@ -246,4 +246,4 @@ def test_too_few_epochs_are_told_and_kept_in_the_model(
         assert (last == wanted) == (said is not None)
         teachers = tuple(export.Teacher(name, "", "", "") for name in ("a", "b"))
         bundle = export._bundle(config, ended, (teachers[0], teachers[1]))
-        assert bundle.training.get("not done") == said
+        assert bundle.training.get("not_converged") == said

@@ -9,17 +9,26 @@ from typing import Any
 
 import pytest
 import torch
+from checkout import ROOT
+from safetensors.torch import save
 
+from rstpm_edge import __version__
+from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import TrainingError, UsageError
+from rstpm_edge.image.input_profile import InputProfile
+from rstpm_edge.model.metadata import Fusion, HeadMap, ScoreFusion
 from rstpm_edge.training.data.run_files import RecordedFile
 from rstpm_edge.training.learning.run_folder import (
     Checkpoint,
     RunConfig,
+    Summary,
     load_checkpoint,
     load_config,
+    load_summary,
     load_trained_state,
     save_checkpoint,
     save_config,
+    save_summary,
     trained_state,
 )
 from rstpm_edge.training.model.old_names import current_preset, current_tensor
@@ -35,6 +44,58 @@ BEFORE = {
     "rotation_augmentation": "turned",
 }
 FILE = RecordedFile("a.png", 9, 1)
+RUN = ROOT / "tests" / "data" / "run_v1"
+# What its files said when they were written.
+CONFIG = RunConfig(
+    data="photos",
+    preset=EDGE,
+    height=64,
+    width=96,
+    resize="stretch",
+    seed=0,
+    alpha=0.1,
+    max_minutes=None,
+    weights=RANDOM,
+    train=(FILE,),
+    holdout=(RecordedFile("b.png", 8, 2),),
+    version="0.1",
+    roi=(2, 3, 70, 50),
+    aside=(RecordedFile("c.png", 7),),
+    rotation_aspect=1.5,
+    profile=InputProfile(
+        24,
+        ((60, 80), (48, 64)),
+        16,
+        12,
+        (101.5, 3.25),
+        12.5,
+        (1.0, 2.0, 3.0, 4.5),
+        (0.5, 0.25, 0.125, 1.0),
+        (2, 3, 70, 50),
+    ),
+)
+WEIGHTS = (1.0, 1.0, 1.0, 1.5, 1.5, 1.5)
+SUMMARY = Summary(
+    epochs=3,
+    minutes=0.25,
+    losses=((1.0, 2.0), (0.75, 1.5), (0.5, 0.75)),
+    fusion=Fusion(
+        "normalized",
+        (0.1, 0.2, 0.3, 0.4, 0.5, 0.6),
+        (0.01, 0.02, 0.03, 0.04, 0.05, 0.06),
+        WEIGHTS,
+        4.0,
+        HeadMap(-6.5, 0.75, 1.25),
+    ),
+    calibration=Calibration(0.1, tuple(i / 8 for i in range(1, 20))),
+    teacher_sha256=("0" * 64, "1" * 64),
+    highest=(("b.png", 2.375),),
+    score_fusion=ScoreFusion(
+        Fusion("normalized", (0.0, 0.1, -0.1, 0.0, 0.2, 0.1), (1.0, 1.5, 2.0, 1.0, 1.25, 1.0), WEIGHTS, 4.0),
+        map_weight=0.125,
+        bias=7.5,
+    ),
+)
 
 
 def config(preset: Preset, aspect: float | None = None) -> RunConfig:
@@ -54,9 +115,75 @@ def make_older(folder: Path) -> None:
     """Write config.json as it was written before."""
     path = folder / "config.json"
     content = json.loads(path.read_text())
+    del content["schema_version"], content["needs"]
     preset = Preset(**{name: tuple(v) if isinstance(v, list) else v for name, v in content["preset"].items()})
     content["preset"], content["turned"] = as_before(preset), content.pop("rotation_aspect")
     path.write_text(json.dumps(content))
+
+
+def test_a_run_of_schema_1(tmp_path: Path) -> None:
+    assert (load_config(RUN), load_summary(RUN)) == (CONFIG, SUMMARY)
+    save_config(tmp_path, CONFIG)
+    save_summary(tmp_path, SUMMARY)
+    assert (load_config(tmp_path), load_summary(tmp_path)) == (CONFIG, SUMMARY)
+    for name in ("config.json", "summary.json"):
+        written = json.loads((tmp_path / name).read_text())
+        assert written["schema_version"] == 2
+        assert not {"evidence", "turned"} & set(written)
+
+
+def test_a_summary_from_before_score_maps(tmp_path: Path) -> None:
+    fields = json.loads((RUN / "summary.json").read_text())
+    del fields["evidence"], fields["highest"], fields["fusion"]["head"]
+    (tmp_path / "summary.json").write_text(json.dumps(fields))
+    plain = replace(SUMMARY, score_fusion=None, highest=(), fusion=replace(SUMMARY.fusion, head=None))
+    assert load_summary(tmp_path) == plain
+
+
+def newer(path: Path, **changes: Any) -> None:
+    """Make a run's document say that it is of another schema."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(("needs", "told"), [("0.4", "rstpm-edge ≥ 0.4"), (None, "a newer rstpm-edge")])
+def test_a_newer_run_is_refused_as_newer(tmp_path: Path, needs: str | None, told: str) -> None:
+    save_config(tmp_path, CONFIG)
+    save_summary(tmp_path, SUMMARY)
+    for name in ("config.json", "summary.json"):
+        newer(tmp_path / name, schema_version=3, needs=needs, preset="none", calibration=[])
+    sentence = (
+        f"The run {tmp_path} has schema version 3, but this rstpm-edge, {__version__}, reads up to 2: it needs {told}; "
+        "upgrade, or train again with this version."
+    )
+    for load in (load_config, load_summary):
+        with pytest.raises(TrainingError) as caught:
+            load(tmp_path)
+        assert str(caught.value) == sentence
+    content = save({}, {"progress": json.dumps({"schema_version": 3, "needs": needs})})
+    (tmp_path / "checkpoint.safetensors").write_bytes(content)
+    with pytest.raises(TrainingError) as caught:
+        load_checkpoint(tmp_path)
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize("version", [0, "2", True, None])
+def test_schemas_that_never_were(tmp_path: Path, version: Any) -> None:
+    save_config(tmp_path, CONFIG)
+    save_summary(tmp_path, SUMMARY)
+    for name, load in (("config.json", load_config), ("summary.json", load_summary)):
+        newer(tmp_path / name, schema_version=version)
+        with pytest.raises(TrainingError, match=r"damaged .*\(the schema version is no whole number from 1 to"):
+            load(tmp_path)
+
+
+def test_schema_2_has_todays_names_only(tmp_path: Path) -> None:
+    save_config(tmp_path, CONFIG)
+    path = tmp_path / "config.json"
+    fields = json.loads(path.read_text())
+    fields["turned"] = fields.pop("rotation_aspect")
+    path.write_text(json.dumps(fields))
+    with pytest.raises(TrainingError, match=r"config\.json is damaged or of another version"):
+        load_config(tmp_path)
 
 
 @pytest.mark.parametrize("preset", [EDGE, PAPER, replace(EDGE, segmentation_head=False, mining_share=0.5)])
@@ -70,9 +197,8 @@ def test_a_config_of_before(tmp_path: Path, preset: Preset, aspect: float | None
 
 
 def test_a_config_with_a_field_under_both_names_is_damaged(tmp_path: Path) -> None:
-    save_config(tmp_path, config(EDGE))
-    content = json.loads((tmp_path / "config.json").read_text())
-    content["preset"]["hardest"] = 0.2
+    content = json.loads((RUN / "config.json").read_text())
+    content["preset"]["mining_share"] = 0.2
     (tmp_path / "config.json").write_text(json.dumps(content))
     with pytest.raises(
         TrainingError, match=r"config\.json is damaged or of another version \(mining_share is given tw"
@@ -103,15 +229,25 @@ def test_a_checkpoint_of_before(tmp_path: Path) -> None:
     # Offsets and scales of the channel statistics are called so in both.
     assert {"model/standardize1.offset_0", "model/standardize2.scale_1"} <= set(older) & set(state)
     assert len(set(older) - set(state)) == 6 * 5 + 2 * 3 * 2
-    save_checkpoint(tmp_path, Checkpoint(1, 0.5, 1.0, ((1.0, 1.0),), {**older, "optimizer/0/step": torch.ones(1)}))
+    progress = {"epoch": 1, "schedule": 0.5, "minutes": 1.0, "losses": [[1.0, 1.0]]}
+    content = save({**older, "optimizer/0/step": torch.ones(1)}, {"progress": json.dumps(progress)})
+    (tmp_path / "checkpoint.safetensors").write_bytes(content)
     checkpoint = load_checkpoint(tmp_path)
     assert checkpoint is not None
+    assert (checkpoint.epoch, checkpoint.losses) == (1, ((1.0, 1.0),))
     assert set(checkpoint.tensors) == {*state, "optimizer/0/step"}
     load_trained_state(model, checkpoint)
     torch.testing.assert_close(trained_state(model), {name[6:]: value for name, value in state.items()}, rtol=0, atol=0)
 
 
-def test_a_checkpoint_of_today_stays_as_it_is() -> None:
+def test_a_checkpoint_of_today_stays_as_it_is(tmp_path: Path) -> None:
+    tensors = {"model/maps.distances.stpm_8.scale": torch.ones(2), "model/students.heads.8.middle": torch.zeros(1)}
+    written = Checkpoint(1, 0.5, 1.0, ((1.0, 1.0),), tensors)
+    save_checkpoint(tmp_path, written)
+    read = load_checkpoint(tmp_path)
+    assert read is not None
+    torch.testing.assert_close(dict(read.tensors), tensors, rtol=0, atol=0)
+    assert replace(read, tensors={}) == replace(written, tensors={})
     for name in trained_state(RSTPM(EDGE, RANDOM)):
         assert current_tensor(f"model/{name}") == f"model/{name}"
 

@@ -91,7 +91,7 @@ def test_what_does_not_move_is_let_through() -> None:
     same = compare_precisions(FLOAT, FLOAT, Margins(0, 0, 0))
     assert same.broken == ()
     assert (same.good, same.spoiled) == (100, 400)
-    assert same.moved == {"auroc": 0, "false_rejects": 0, "verdict": 0, "found": 0}
+    assert same.change == {"auroc": 0, "false_rejects": 0, "score_shift": 0, "recall": 0}
 
 
 def test_the_scale_of_the_scores_does_not_count() -> None:
@@ -109,7 +109,7 @@ def test_auroc_may_fall_by_its_margin() -> None:
     assert found["image AUROC"].after == f"{worse.auroc:.4f}"
     assert rows(FLOAT, worse, Margins(auroc=fell + 1e-9))["image AUROC"].holds
     assert compare_precisions(worse, FLOAT, Margins(auroc=0)).broken == ()  # it may rise as it likes
-    assert compare_precisions(FLOAT, worse, Margins()).moved["auroc"] == pytest.approx(-fell, abs=1e-5)
+    assert compare_precisions(FLOAT, worse, Margins()).change["auroc"] == pytest.approx(-fell, abs=1e-5)
 
 
 def test_one_score_that_moves_is_seen() -> None:
@@ -138,10 +138,10 @@ def test_a_refusal_says_what_it_means_and_what_to_do() -> None:
     moved = GOOD.copy()
     moved[np.argsort(GOOD)[20]] += 0.422 * (FLOAT.calibration.threshold - FLOAT.calibration.median)
     found = compare_precisions(FLOAT, behaviour(moved, BAD), Margins())
-    assert 0.4 < found.moved["verdict"] < 0.45
+    assert 0.4 < found.change["score_shift"] < 0.45
     assert found.refusal("INT8") == (
         "The INT8 file would judge otherwise than FP32, so nothing was written: the score of a good photo moves by "
-        f"{found.moved['verdict']:.0%} of the way from a typical score to the threshold, where 25% is allowed, so "
+        f"{found.change['score_shift']:.0%} of the way from a typical score to the threshold, where 25% is allowed, so "
         "photos near the threshold may get the other verdict. Stay with the FP32 file, or train on more good photos "
         "(100 were held out) and export again; if a test on labelled photos satisfies you (`rstpm-edge evaluate`), "
         "--margin verdict=0.45 writes it all the same."

@@ -140,8 +140,8 @@ def test_int8(reducible: Workplace, tmp_path: Path, fused: bool) -> None:
     check_contract(path, reducible, fused)
     graph = onnx.load(path)
     bundle = bundle_of(graph)
-    assert (bundle.precision, bundle.sums_fit) == ("int8", True)
-    assert set(bundle.moved) == {"auroc", "false_rejects", "verdict", "found"}
+    assert (bundle.precision, bundle.saturation_free) == ("int8", True)
+    assert set(bundle.precision_change) == {"auroc", "false_rejects", "score_shift", "recall"}
     stored = Counter(tensor.data_type for tensor in graph.graph.initializer if len(tensor.dims) == 4)
     convolutions = sum(node.op_type == "Conv" and not measures(node.name) for node in graph.graph.node)
     assert stored[TensorProto.INT8] == convolutions > 100
@@ -156,7 +156,7 @@ def test_int8(reducible: Workplace, tmp_path: Path, fused: bool) -> None:
     ]
     assert lines[1].startswith("image AUROC, pseudo-defects ")
     assert lines[1].endswith(" -100")
-    said = "\n".join(lines[len(bundle.moved) + 2 :])
+    said = "\n".join(lines[len(bundle.precision_change) + 2 :])
     assert f"{path} ({path.stat().st_size / 1e6:.1f} MB, int8): in float32, it agrees with PyTorch on " in said
     assert "0 of 58 blocks stay in float. " in said
     assert "99% of the multiplications are integer." in said
@@ -264,7 +264,7 @@ def test_fp16(reducible: Workplace, tmp_path: Path, fused: bool) -> None:
     assert result.exit_code == 0, result.stderr + result.stdout
     check_contract(path, reducible, fused)
     bundle = bundle_of(onnx.load(path))
-    assert (bundle.precision, bundle.sums_fit) == ("fp16", False)
+    assert (bundle.precision, bundle.saturation_free) == ("fp16", False)
     if not fused:
         assert path.stat().st_size < 0.6 * reducible.model.stat().st_size
     assert "on a CPU FP16 saves space, not time" in result.stdout

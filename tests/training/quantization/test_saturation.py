@@ -223,24 +223,25 @@ def test_what_is_computed_wrongly_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("sums_fit", "noise", "wrong"), [(False, 0.1, False), (False, 0.3, True), (True, 0.3, False), (True, 1.0, True)]
+    ("saturation_free", "noise", "wrong"),
+    [(False, 0.1, False), (False, 0.3, True), (True, 0.3, False), (True, 1.0, True)],
 )
 def test_little_noise_is_rounding(
     model_factory: Callable[..., Path],
     cpuinfo: Callable[[str], None],
     monkeypatch: pytest.MonkeyPatch,
-    sums_fit: bool,
+    saturation_free: bool,
     noise: float,
     wrong: bool,
 ) -> None:
-    path = model_factory(precision="int8", sums_fit=sums_fit)
+    path = model_factory(precision="int8", saturation_free=saturation_free)
     cpuinfo(HASWELL)
     compute_wrongly(monkeypatch, noise)
     if wrong:
-        with pytest.raises(ModelError, match=r"40% is allowed" if sums_fit else r"17% is allowed"):
+        with pytest.raises(ModelError, match=r"40% is allowed" if saturation_free else r"17% is allowed"):
             Detector(path, threads=1)
     else:
-        assert Detector(path, threads=1).info.sums_fit is sums_fit
+        assert Detector(path, threads=1).info.saturation_free is saturation_free
 
 
 def test_only_files_in_8_bits_where_there_are_no_dot_products(
