@@ -70,7 +70,7 @@ def conformal_threshold(scores: tuple[float, ...], alpha: float) -> float:
     Raises UsageError when α is not between 0 and 1, or when n is too small for it.
     """
     if not 0 < alpha < 1:
-        raise UsageError(f"alpha must lie between 0 and 1, but is {alpha:g}.")
+        raise UsageError(f"`alpha` must lie between 0 and 1, but is {alpha:g}.")
     n = len(scores)
     # The tolerance keeps (n + 1)(1 − 1/(n + 1)), which is n, from being rounded up to n + 1.
     rank = math.ceil((n + 1) * (1 - alpha) - 1e-9)
@@ -78,8 +78,7 @@ def conformal_threshold(scores: tuple[float, ...], alpha: float) -> float:
         needed = math.ceil(1 / alpha - 1e-9) - 1
         raise UsageError(
             f"A false-reject rate of {alpha:g} needs at least {needed} held-out good images, but there are "
-            f"{n}: hold more of them out of training, or take a rate (alpha) of at least "
-            f"{typed(smallest_alpha(n))}."
+            f"{n}: hold more of them out of training, or take an `alpha` of at least {typed(smallest_alpha(n))}."
         )
     return scores[max(rank, 1) - 1]
 

@@ -135,7 +135,7 @@ class InputCheck:
             if not self._allow:
                 raise ImageError(
                     f"{measures}, but the model's ROI {','.join(map(str, self._roi))} is of photos of {learned}: judge "
-                    "photos of that shape, or say where the part lies with another ROI. --allow-size-change takes the "
+                    "photos of that shape, or say where the part lies with another ROI. `allow_size_change` takes the "
                     "ROI as it is."
                 )
             self._tell("size", f"{measures}; the model's ROI, which is of photos of {learned}, is taken as it is.")
@@ -165,7 +165,7 @@ class InputCheck:
         if strict and not self._allow:
             raise ImageError(
                 f"{sentence}: what is good would look anomalous. Give photos of the shape that was learned from, cut "
-                "it out with a ROI, or train on such photos; --allow-size-change judges it all the same."
+                "it out with a ROI, or train on such photos; `allow_size_change` judges it all the same."
             )
         self._tell("aspect", f"{sentence}. Scores are less to be trusted.")
         return False

@@ -78,7 +78,7 @@ def test_too_few_images_for_the_alpha_asked_for_name_the_number_needed() -> None
 def test_the_alpha_and_the_number_that_the_message_names_do_work(n: int) -> None:
     with pytest.raises(UsageError) as caught:
         calibrate(range(n), 1e-5)
-    alpha = float(re.search(r"\(alpha\) of at least ([0-9.e-]+)\.", str(caught.value))[1])  # type: ignore[index]
+    alpha = float(re.search(r"`alpha` of at least ([0-9.e-]+)\.", str(caught.value))[1])  # type: ignore[index]
     calibrate(range(n), alpha)
     assert "at least 99999 held-out" in str(caught.value)
 

@@ -134,7 +134,7 @@ def test_another_shape_is_refused(model_factory: ModelFactory, tmp_path: Path) -
     with pytest.raises(ImageError, match=r"^The image measures 160×90 pixels; the model learned from 160×120, and its"):
         Detector(path)(wide)
     cv2.imwrite(str(tmp_path / "wide.png"), wide)
-    with pytest.raises(ImageError, match=rf"^{tmp_path}/wide.png measures 160×90 pixels; .* --allow-size-change"):
+    with pytest.raises(ImageError, match=rf"^{tmp_path}/wide.png measures 160×90 pixels; .* `allow_size_change`"):
         Detector(path)(tmp_path / "wide.png")
     told = Told()
     detector = Detector(path, allow_size_change=True, notify=told)

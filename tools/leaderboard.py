@@ -39,6 +39,7 @@ from anomalib_venv import DEFAULT as VENV
 
 from rstpm_edge.cli.benchmark import DATASETS
 from rstpm_edge.cli.parameter_types import NAMES, SEEDS, WEIGHTS
+from rstpm_edge.cli.terminal import as_typed
 from rstpm_edge.errors import RstpmEdgeError, TrainingError, UsageError
 
 
@@ -234,7 +235,7 @@ def main(output: Path, **options: Any) -> None:
     try:
         click.echo(run(Settings(output=output.resolve(), **options)))
     except RstpmEdgeError as error:
-        raise click.ClickException(" ".join(str(error).split())) from error
+        raise click.ClickException(" ".join(as_typed(str(error)).split())) from error
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from rstpm_edge.atomic_files import fitting_name, make_folder, replacing
-from rstpm_edge.cli.terminal import counted, say, say_error, say_json, say_note
+from rstpm_edge.cli.terminal import as_typed, counted, say, say_error, say_json, say_note
 from rstpm_edge.errors import ImageError, ModelError, OutputError, UsageError
 from rstpm_edge.image.preprocess import to_rgb
 from rstpm_edge.outputs.map_file import encode_npy, encode_png
@@ -108,7 +108,7 @@ class Inspection:
         try:
             result = self._detector(frame.image)
         except (ImageError, ModelError, UsageError) as error:  # a mask that does not fit; none knows which image it was
-            self._fail(Failure(frame.source, f"Cannot judge {frame.source}: {error}"), self._of_parts)
+            self._fail(Failure(frame.source, f"Cannot judge {frame.source}: {as_typed(str(error))}"), self._of_parts)
             return
         seconds = time.perf_counter() - start
         self.reading_seconds += frame.read_ms / 1000

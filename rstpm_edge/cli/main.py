@@ -19,7 +19,7 @@ from rstpm_edge.cli.export import export
 from rstpm_edge.cli.infer import infer
 from rstpm_edge.cli.info import info
 from rstpm_edge.cli.roi import roi
-from rstpm_edge.cli.terminal import discard_stdout, say_error
+from rstpm_edge.cli.terminal import as_typed, discard_stdout, say_error
 from rstpm_edge.cli.train import train
 from rstpm_edge.cli.verify import verify
 from rstpm_edge.errors import RstpmEdgeError
@@ -74,7 +74,8 @@ def _one_sentence(ctx: click.Context) -> Iterator[None]:
     except (click.exceptions.Exit, click.exceptions.Abort):
         raise
     except RstpmEdgeError as error:
-        say_error(f"{error}{_about_options(str(error), ctx)}")
+        message = as_typed(str(error))
+        say_error(f"{message}{_about_options(message, ctx)}")
         ctx.exit(WRONG_USE)
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         discard_stdout()

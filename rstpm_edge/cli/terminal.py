@@ -11,6 +11,8 @@ import click
 from rstpm_edge.errors import OutputError
 from rstpm_edge.printable import one_line, own_lines, without_passwords
 
+_ARGUMENT = re.compile(r"`(preset\.)?([a-z][a-z0-9_]*)(?:=([^`]*))?`")
+
 
 def say(line: str) -> None:
     """Print a line to standard output, and never more than one. Raises OutputError when that is on a full disk."""
@@ -45,9 +47,37 @@ def say_error(message: object) -> None:
 def say_note(sentence: str) -> None:
     """Print a line to standard error that is no error, or none that ends anything; nothing where nobody takes it."""
     # A list of several lines becomes one; a line break in a file's name is shown as such.
-    sentence = one_line(re.sub(r"\s*\n\s+", " ", without_passwords(sentence.strip())))
+    sentence = one_line(re.sub(r"\s*\n\s+", " ", without_passwords(as_typed(sentence).strip())))
     with contextlib.suppress(OSError):  # a full disk, a log's reader that has died: no reason to let parts pass
         click.echo(sentence, err=True)
+
+
+def as_typed(sentence: str) -> str:
+    """What the library says, with options of the command that runs in the place of its arguments.
+
+    The library names an argument in backticks: `max_minutes`, `device=cpu`, and `preset.strides` for a preset's field.
+    """
+    context = click.get_current_context(silent=True)
+    if context is None:
+        return sentence
+    root = context.find_root().command
+    commands = root.commands if isinstance(root, click.Group) else {"": root}
+    own = context.invoked_subcommand or context.info_name
+    options = {
+        parameter.name: max(parameter.opts, key=len)
+        for _, command in sorted(commands.items(), key=lambda named: named[0] == own)  # of a name, the last one counts
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+    }
+
+    def typed(found: re.Match[str]) -> str:
+        field, name, value = found.groups()
+        option = f"--set {name}" if field else options.get(name)
+        if option is None:
+            return found[0]
+        return option if value is None else f"{option}{'=' if field else ' '}{value}"
+
+    return _ARGUMENT.sub(typed, sentence)
 
 
 def discard_stdout() -> None:

@@ -125,14 +125,14 @@ def _split(command: str) -> list[str]:
     try:
         words = shlex.split(command)
     except ValueError as error:
-        raise UsageError(f"The command of --on-anomaly cannot be split into words: {error}.") from error
+        raise UsageError(f"The command for anomalies cannot be split into words: {error}.") from error
     if not words:
-        raise UsageError("The command of --on-anomaly is empty.")
+        raise UsageError("The command for anomalies is empty.")
     if shutil.which(words[0]) is None:
         there = Path(words[0]).is_file()
         reason = "is not executable" if there else "was not found"
         raise UsageError(
-            f"The command {words[0]!r} of --on-anomaly {reason}; it is run without a shell, so for one write sh -c '…'."
+            f"The command {words[0]!r} for anomalies {reason}; it is run without a shell, so for one write sh -c '…'."
         )
     return words
 

@@ -44,7 +44,7 @@ class CsvFile:
             self._append(header)
         elif not start.startswith(header):
             os.close(self._file)
-            raise UsageError(f"{path} holds something else than verdicts: give --csv another name.")
+            raise UsageError(f"{path} holds something else than verdicts: give another name.")
         elif not _ends_a_line(path):  # the machine went down in the middle of a row
             self._append(b"\n")
 

@@ -61,14 +61,14 @@ def parse_broker(url: str, *, password_file: Path | None = None, ca: Path | None
     except (ValueError, UnicodeError) as error:
         # What Python says repeats a part of the address, which may be one of the password.
         why = f"; {_ENCODED}" if "@" in url else f": {error}."
-        raise UsageError(f"The address of --mqtt is {_FORM}, which yours is not{why}") from None
+        raise UsageError(f"The broker's address is {_FORM}, which yours is not{why}") from None
     # A raw / in the password ends the host before the @; the rest would be published as a topic.
     if parts.scheme not in ("mqtt", "mqtts") or not host or parts.query or "#" in url or "@" in parts.path:
         how = f" {_ENCODED[0].upper()}{_ENCODED[1:]}" if "@" in url else ""
-        raise UsageError(f"The address of --mqtt is {_FORM}; yours lacks one of these, or has something else.{how}")
+        raise UsageError(f"The broker's address is {_FORM}; yours lacks one of these, or has something else.{how}")
     topic = unquote(parts.path).strip("/")
     if not topic or any(character in topic for character in "+#\0"):
-        raise UsageError(f"The address of --mqtt ends in a topic, without + and #, such as mqtt://{host}/line1.")
+        raise UsageError(f"The broker's address ends in a topic, without + and #, such as mqtt://{host}/line1.")
     password = parts.password and unquote(parts.password)
     password = os.environ.get(PASSWORD_VARIABLE) or password
     if password_file is not None:
@@ -81,7 +81,7 @@ def parse_broker(url: str, *, password_file: Path | None = None, ca: Path | None
         raise UsageError("An MQTT password goes with a user: mqtt://user@host/topic.")
     tls = parts.scheme == "mqtts"
     if ca is not None and not tls:
-        raise UsageError("--mqtt-ca is for mqtts://.")
+        raise UsageError("Certificates of a CA are for mqtts:// only.")
     return Broker(host, port or (8883 if tls else 1883), topic, tls, user, password, ca)
 
 
@@ -134,7 +134,7 @@ class Mqtt:
             from paho.mqtt.client import Client
             from paho.mqtt.enums import CallbackAPIVersion
         except ImportError as error:
-            raise UsageError("--mqtt needs paho-mqtt: pip install paho-mqtt") from error
+            raise UsageError("MQTT needs paho-mqtt: pip install paho-mqtt") from error
         self.lost = 0
         self._broker = broker
         self._report = report
@@ -252,4 +252,4 @@ def _context(ca: Path | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=None if ca is None else str(ca))
     except OSError as error:  # ssl.SSLError is one
-        raise UsageError(f"Cannot use {ca} as --mqtt-ca: {error.strerror or error}.") from error
+        raise UsageError(f"Cannot use {ca} as certificates of a CA: {error.strerror or error}.") from error

@@ -205,17 +205,17 @@ def test_files_wait_for_the_command_and_a_line_does_not(
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("", "The command of --on-anomaly is empty."),
-        ("   ", "The command of --on-anomaly is empty."),
-        ("echo 'x", "The command of --on-anomaly cannot be split into words: No closing quotation."),
+        ("", "The command for anomalies is empty."),
+        ("   ", "The command for anomalies is empty."),
+        ("echo 'x", "The command for anomalies cannot be split into words: No closing quotation."),
         (
             "no-such-program {path}",
-            "The command 'no-such-program' of --on-anomaly was not found; it is run without a shell, so for one write "
+            "The command 'no-such-program' for anomalies was not found; it is run without a shell, so for one write "
             "sh -c '…'.",
         ),
         (
             "{here}/1.png",
-            "The command '{here}/1.png' of --on-anomaly is not executable; it is run without a shell, so for one "
+            "The command '{here}/1.png' for anomalies is not executable; it is run without a shell, so for one "
             "write sh -c '…'.",
         ),
     ],

@@ -308,7 +308,7 @@ def test_addresses(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["host:1883/t"], "The address of --mqtt is mqtt://user@host:1883/topic or mqtts://…; yours lacks "),
+        (["host:1883/t"], "The broker's address is mqtt://user@host:1883/topic or mqtts://…; yours lacks "),
         (["http://host/t"], "yours lacks one of these, or has something else."),
         (["mqtt:///t"], "yours lacks one of these"),
         (["mqtt://host/t?x=1"], "yours lacks one of these, or has something else."),
@@ -320,9 +320,12 @@ def test_addresses(tmp_path: Path) -> None:
         (["mqtt://host/a/%23"], "ends in a topic, without + and #"),
         (["mqtt://:secret@host/t"], "An MQTT password goes with a user: mqtt://user@host/topic."),
         (["mqtt://me@host/t", "--mqtt-password-file", "/none"], "Cannot read the MQTT password from /none: "),
-        (["mqtt://host/t", "--mqtt-ca", "/none"], "--mqtt-ca is for mqtts://."),
-        (["mqtts://host/t", "--mqtt-ca", "/none"], "Cannot use /none as --mqtt-ca: No such file or directory."),
-        (["mqtts://host/t", "--mqtt-ca", __file__], f"Cannot use {__file__} as --mqtt-ca: "),
+        (["mqtt://host/t", "--mqtt-ca", "/none"], "Certificates of a CA are for mqtts:// only."),
+        (
+            ["mqtts://host/t", "--mqtt-ca", "/none"],
+            "Cannot use /none as certificates of a CA: No such file or directory.",
+        ),
+        (["mqtts://host/t", "--mqtt-ca", __file__], f"Cannot use {__file__} as certificates of a CA: "),
     ],
 )
 def test_addresses_that_cannot_be(run: Any, photos: Path, arguments: list[str], message: str) -> None:
@@ -339,6 +342,6 @@ def test_without_paho(run: Any, photos: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "paho.mqtt.client", None)
     result = run(photos, "--mqtt", "mqtt://host/t")
     assert result.exit_code == 2
-    assert result.stderr == "Error: --mqtt needs paho-mqtt: pip install paho-mqtt\n"
+    assert result.stderr == "Error: MQTT needs paho-mqtt: pip install paho-mqtt\n"
     with pytest.raises(UsageError):
         Mqtt(parse_broker("mqtt://host/t"), report=print)

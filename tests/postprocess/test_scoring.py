@@ -18,7 +18,7 @@ from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import ModelError
 from rstpm_edge.image.grid import Grid
 from rstpm_edge.image.placement import Placement
-from rstpm_edge.model.metadata import SMOOTHING, Bundle, Fusion, HeadMap, ScoreFusion, parse_bundle
+from rstpm_edge.model.metadata import SMOOTHING, Fusion, HeadMap, ScoreFusion, parse_bundle
 from rstpm_edge.model.outputs import ByPair, Map, ModelOutputs
 from rstpm_edge.postprocess.fusion import make_fuser
 from rstpm_edge.postprocess.reference import score as reference

@@ -113,7 +113,7 @@ def audit(
     """
     started = time.monotonic()
     if most < 1:
-        raise UsageError(f"--most must be at least 1, not {most}.")
+        raise UsageError(f"`most` must be at least 1, not {most}.")
     check_options(TrainingOptions(size=size, resize=resize, roi=roi, weights=weights or {}))
     files = good_images(data)
     left_out = about_left_out(files[0].parent)

@@ -33,9 +33,9 @@ class BenchmarkPlan:
 def check_plan(plan: BenchmarkPlan) -> None:
     """Raises UsageError for a plan that cannot work."""
     if not plan.seeds or len(set(plan.seeds)) < len(plan.seeds):
-        raise UsageError("--seeds are different numbers, at least one.")
+        raise UsageError("`seeds` are different numbers, at least one.")
     if plan.max_images is not None and plan.max_images < MINIMUM_IMAGES:
-        raise UsageError(f"--max-images must be at least {MINIMUM_IMAGES}, not {plan.max_images}.")
+        raise UsageError(f"`max_images` must be at least {MINIMUM_IMAGES}, not {plan.max_images}.")
     for seed in plan.seeds:
         check_options(replace(plan.options, seed=seed))
 
@@ -85,7 +85,7 @@ def claim(output: Path, plan: BenchmarkPlan) -> dict[str, Any]:
         theirs = current_run(theirs) if isinstance(theirs, dict) else theirs
     except (OSError, ValueError, UsageError) as error:
         raise UsageError(
-            f"{output} has results, but {path} cannot tell of what ({error}); give another --output."
+            f"{output} has results, but {path} cannot tell of what ({error}); give another `output`."
         ) from error
     there, here = _flat(theirs), _flat(ours)
     differences = [
@@ -96,7 +96,7 @@ def claim(output: Path, plan: BenchmarkPlan) -> dict[str, Any]:
     if differences:
         more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
         raise UsageError(
-            f"{output} belongs to other settings ({'; '.join(differences[:3])}{more}); give another --output."
+            f"{output} belongs to other settings ({'; '.join(differences[:3])}{more}); give another `output`."
         )
     return ours
 

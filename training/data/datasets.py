@@ -83,7 +83,7 @@ def _load(root: Path, layout: Layout, chosen: Sequence[str]) -> tuple[Category, 
     if missing:
         raise DatasetError(f"{root} has no category {some_of(missing)}; it has {', '.join(names)}.")
     if len(set(chosen)) < len(chosen):
-        raise UsageError(f"--categories names one twice: {', '.join(chosen)}.")
+        raise UsageError(f"A category is named twice: {', '.join(chosen)}.")
     categories = tuple(layout.load(root, name) for name in chosen or names)
     for category in categories:
         _check(category, root)
@@ -254,7 +254,7 @@ def _check(category: Category, root: Path) -> None:
 def _other_layout(root: Path, layout: Layout) -> str:
     found = [path.name for path in sorted(root.iterdir())]
     alike = [name for name, other in LAYOUTS.items() if other is not layout and _fits(other, root)]
-    hint = f" It looks like --dataset {alike[0]}." if alike else ""
+    hint = f" It looks like `dataset={alike[0]}`." if alike else ""
     return (
         f"{root} does not have the layout of {layout.title} ({layout.expects}): it holds "
         f"{some_of(found) if found else 'nothing'}.{hint}"

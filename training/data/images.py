@@ -196,7 +196,7 @@ def load_inputs(
     if problems and not skip_unreadable:
         raise DatasetError(
             f"{len(problems)} of {len(paths)} images cannot be read; mend or remove them, or give "
-            "--skip-unreadable:\n  " + "\n  ".join([*problems[:NAMED], *(["…"] if len(problems) > NAMED else [])])
+            "`skip_unreadable`:\n  " + "\n  ".join([*problems[:NAMED], *(["…"] if len(problems) > NAMED else [])])
         )
     if len(kept) < MINIMUM_IMAGES:
         raise DatasetError(f"Only {len(kept)} images can be read; training needs at least {MINIMUM_IMAGES}.")

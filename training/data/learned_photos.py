@@ -109,14 +109,14 @@ def load_learned(
             inputs, kept, problems, counter = load(found)
     elif bits is not None and counter.deep and found > bits:
         raise DatasetError(
-            f"There are values beyond {(1 << bits) - 1}, the highest of {bits} bits: leave out --bits {bits}, or give "
-            f"--bits {found}."
+            f"There are values beyond {(1 << bits) - 1}, the highest of {bits} bits: leave out `bits={bits}`, or give "
+            f"`bits={found}`."
         )
     if counter.deep and counter.deep < len(kept):
         warn(f"{counter.deep} of {len(kept)} photos hold 16-bit values, the others 8-bit ones; photos should be alike.")
     about = _about_sizes(counter.sizes, resize, roi)
     if about and roi is not None and not allow_size_change:
-        raise DatasetError(f"{about} Give photos of one size, or --allow-size-change.")
+        raise DatasetError(f"{about} Give photos of one size, or `allow_size_change`.")
     if about:
         warn(about)
     return inputs, kept, problems, counter.profile(bits or found, roi)
@@ -124,8 +124,8 @@ def load_learned(
 
 def _about_bits(bits: int) -> str:
     if bits == 16:
-        return "The photos use all 16 bits: 65535 is taken for white; --bits says otherwise."
-    return f"The photos use {bits} bits of 16: {(1 << bits) - 1} is taken for white; --bits says otherwise."
+        return "The photos use all 16 bits: 65535 is taken for white; `bits` says otherwise."
+    return f"The photos use {bits} bits of 16: {(1 << bits) - 1} is taken for white; `bits` says otherwise."
 
 
 def _about_sizes(sizes: Counter[Size], resize: ResizePolicy, roi: Roi | None) -> str | None:
@@ -141,7 +141,7 @@ def _about_sizes(sizes: Counter[Size], resize: ResizePolicy, roi: Roi | None) ->
         return None
     return (
         f"The photos have several shapes ({listed}{more}), each of which is squeezed to the model's input: "
-        "--resize letterbox keeps them."
+        "`resize=letterbox` keeps them."
     )
 
 

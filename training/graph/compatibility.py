@@ -79,7 +79,7 @@ def _asymmetric(graph: onnx.GraphProto) -> list[str]:
             zero = constants.get(node.input[2]) if len(node.input) > 2 else None
             kind = TensorProto.UINT8 if zero is None else zero.data_type  # unsigned unless it is said
             if kind != TensorProto.INT8 or (zero is not None and numpy_helper.to_array(zero).any()):
-                return ["TensorRT takes signed integers with zero at 0 only: export --int8 --symmetric makes those."]
+                return ["TensorRT takes signed integers with zero at 0 only: `rstpm-edge export --int8 --symmetric`."]
     return []
 
 

@@ -119,7 +119,7 @@ def _store(shape: tuple[int, ...], path: Path, on_disk: bool) -> NDArray[Any]:
     if needed > free:
         raise OutputError(
             f"The teachers' features need {needed / 1e9:.1f} GB in {path.parent}, where {free / 1e9:.1f} GB are free: "
-            "make room, give fewer images, or a smaller --size."
+            "make room, give fewer images, or a smaller `size`."
         )
     with new_file(path) as file:
         store = np.memmap(file, np.float16, "w+", shape=shape)

@@ -64,8 +64,8 @@ def train_segmentation_head(
     head = learner.folded()
     if not all(bool(weights.isfinite().all()) for weights in head.parameters()):
         raise TrainingError(
-            "The segmentation head's loss is not finite: train again with --set segmentation_head=false, or "
-            "with another --seed."
+            "The segmentation head's loss is not finite: train again with `preset.segmentation_head=false`, or "
+            "with another `seed`."
         )
     model.head.load_state_dict(head.state_dict())
     model.train(was_training)

@@ -18,7 +18,7 @@ from rstpm_edge.progress import Report
 
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
-SMALLER = "train with a smaller --size, or with --device cpu"  # where memory ends before the training begins
+SMALLER = "train with a smaller `size`, or with `device=cpu`"  # where memory ends before the training begins
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ def is_first_process() -> bool:
 def launch(machine: Machine) -> Fabric:
     device = _checked_device(machine.device)
     if machine.precision not in PRECISIONS:
-        raise UsageError(f"--precision is one of {', '.join(PRECISIONS)}, not {machine.precision!r}.")
+        raise UsageError(f"`precision` is one of {', '.join(PRECISIONS)}, not {machine.precision!r}.")
     if machine.processes < 1:
-        raise UsageError(f"--processes must be at least 1, not {machine.processes}.")
+        raise UsageError(f"`processes` must be at least 1, not {machine.processes}.")
     strategy = "ddp" if machine.processes > 1 else "auto"
     precision = _auto_precision(device) if machine.precision == "auto" else machine.precision
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells which precision was asked for
@@ -62,8 +62,8 @@ def launch(machine: Machine) -> Fabric:
         )
     except (ValueError, RuntimeError, TypeError) as error:
         raise UsageError(
-            f"Cannot train on {machine.device!r} with --precision {precision} and --processes {machine.processes} "
-            f"({error}); try --device cpu."
+            f"Cannot train on {machine.device!r} with `precision={precision}` and `processes={machine.processes}` "
+            f"({error}); try `device=cpu`."
         ) from error
     if machine.processes > 1 and fabric.device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // machine.processes))
@@ -79,7 +79,7 @@ def _checked_device(device: str) -> str:
         raise UsageError(f"Cannot train on {device!r}: the device is one of {', '.join(DEVICES)}.{gpu}")
     if name == "cuda" and not torch.cuda.is_available():
         why = "there is no NVIDIA GPU here that it can use" if torch.version.cuda else "it was built for the CPU alone"
-        raise UsageError(f"Cannot train on {name!r} (PyTorch says that {why}); try --device cpu.")
+        raise UsageError(f"Cannot train on {name!r} (PyTorch says that {why}); try `device=cpu`.")
     return name
 
 

@@ -45,20 +45,20 @@ def check_options(options: TrainingOptions) -> None:
             f"height and width must be multiples of {unit}, from {smallest} to {LARGEST}."
         )
     if options.preset.smoothing_sigma > max(options.size):
-        raise UsageError(f"--set smoothing_sigma is at most the input's larger side, {max(options.size)} pixels.")
+        raise UsageError(f"`preset.smoothing_sigma` is at most the input's larger side, {max(options.size)} pixels.")
     if options.bits is not None and options.bits not in BITS:
-        raise UsageError(f"--bits is one of {', '.join(map(str, BITS))}, or auto, not {options.bits}.")
+        raise UsageError(f"`bits` is one of {', '.join(map(str, BITS))}, not {options.bits}.")
     if not 0 < options.holdout < 1:
-        raise UsageError(f"--holdout is a share between 0 and 1, not {options.holdout:g}.")
+        raise UsageError(f"`holdout` is a share between 0 and 1, not {options.holdout:g}.")
     if options.epochs is not None and options.epochs < 1:
-        raise UsageError(f"--epochs must be at least 1, not {options.epochs}.")
+        raise UsageError(f"`epochs` must be at least 1, not {options.epochs}.")
     if options.max_minutes is not None and not options.max_minutes > 0:
-        raise UsageError(f"--max-minutes must be positive, not {options.max_minutes:g}.")
+        raise UsageError(f"`max_minutes` must be positive, not {options.max_minutes:g}.")
     if not 0 <= options.seed < 1 << 63:
-        raise UsageError(f"--seed must lie between 0 and 2^63 - 1, not {options.seed}.")
+        raise UsageError(f"`seed` must lie between 0 and 2^63 - 1, not {options.seed}.")
     unknown = set(options.weights) - {options.preset.teacher1, options.preset.teacher2}
     if unknown:
         raise UsageError(
-            f"--weights names {', '.join(sorted(unknown))}, but the teachers are "
+            f"`weights` names {', '.join(sorted(unknown))}, but the teachers are "
             f"{options.preset.teacher1} and {options.preset.teacher2}."
         )

@@ -36,8 +36,8 @@ NEARER_BY_HALVES = 0.1
 EPOCHS = 2  # times as many with rotation augmentation: there is more to learn
 ABOUT_ROTATION = (
     "the parts seem to lie at any angle, so the photos are learned from in rotated copies, too (rotation "
-    "augmentation), in twice the epochs unless --epochs says how many. --set rotation_augmentation=false leaves that "
-    "out."
+    "augmentation), in twice the epochs unless `epochs` says how many. `preset.rotation_augmentation=false` leaves "
+    "that out."
 )
 
 

@@ -72,7 +72,7 @@ def train_students(
         if not all(map(math.isfinite, mean)):
             raise TrainingError(
                 f"The loss is not finite in epoch {epoch + 1}: the run keeps the epoch before; "
-                "train again in full precision, or with another --seed."
+                "train again in full precision, or with another `seed`."
             )
         losses.append(mean)
         schedule = 1.0 if left == 1 else schedule + step * batches
@@ -87,7 +87,7 @@ def _batches(photos: int, preset: Preset, processes: int) -> int:
     batches = max(1, round(photos / preset.batch_size))
     if photos // batches < processes:
         raise UsageError(
-            f"{processes} processes cannot share batches of {photos // batches} images; give fewer --processes."
+            f"{processes} processes cannot share batches of {photos // batches} images; give fewer `processes`."
         )
     return batches
 

@@ -87,9 +87,9 @@ class Budget:
             return None
         enough = math.ceil(2.2 * least) / 2  # half minutes, and some room
         sentence = (
-            f"--max-minutes {self.max_minutes:g} is too little for {photos} photos on this machine: one pass over "
+            f"`max_minutes={self.max_minutes:g}` is too little for {photos} photos on this machine: one pass over "
             f"them takes about {duration(60 * least)} with all that goes with it, and a good model many. Give at "
-            f"least {enough:g}, or fewer photos, or a smaller --size."
+            f"least {enough:g}, or fewer photos, or a smaller `size`."
         )
         if least > OVER * self.max_minutes:
             raise UsageError(sentence)

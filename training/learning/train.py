@@ -66,7 +66,7 @@ def train(
     options = options or TrainingOptions()
     check_options(options)
     if folder is not None and load_checkpoint(folder):
-        raise OutputError(f"{folder} holds a run already: go on with it by --resume, or name another folder.")
+        raise OutputError(f"{folder} holds a run already: go on with it by `resume`, or name another folder.")
     budget = Budget(options.max_minutes)
     files = good_images(data) if isinstance(data, str | Path) else list(data)
     source, recorded = identify(files)
@@ -168,8 +168,8 @@ def _finish(
 ) -> None:
     """Learn, from `checkpoint` on, then calibrate: all that a new run and one that is resumed have in common."""
     tune(job.fabric, model.students)
-    go_on = f"go on with --resume {folder} --device cpu"
-    fewer = f"train again with --set batch_size=N, below {config.preset.batch_size}, or a smaller --size, or {go_on}"
+    go_on = f"go on with `resume={folder}` `device=cpu`"
+    fewer = f"train again with `preset.batch_size=N`, below {config.preset.batch_size}, or a smaller `size`, or {go_on}"
     with enough_memory(job.fabric, fewer):
         losses = _learn(job, folder, config, model, learned, checkpoint)
     if job.fabric.is_global_zero:

@@ -1,8 +1,8 @@
-"""`--set NAME=VALUE`: a preset with some of its fields changed, for ablations.
+"""A preset with some of its fields changed, for ablations (`--set NAME=VALUE` on the command line).
 
     override(EDGE, {"attention": "no", "strides": "4,8,16", "shared_stem": "none"})
 
-Unlike --teacher1 and --teacher2, it may give both pairs the same backbone: that this costs accuracy is one of the
+Unlike `preset_with_teachers`, it may give both pairs the same backbone: that this costs accuracy is one of the
 paper's claims, and worth measuring.
 """
 
@@ -36,13 +36,13 @@ def override(preset: Preset, values: Mapping[str, str]) -> Preset:
     types = get_type_hints(Preset)
     unknown = [name for name in values if name not in types]
     if unknown:
-        raise UsageError(f"--set: a preset has no field {', '.join(unknown)}; its fields are {', '.join(types)}.")
+        raise UsageError(f"A preset has no field {', '.join(unknown)}; its fields are {', '.join(types)}.")
     changes = {name: _parse(name, text, types[name]) for name, text in values.items()}
     said = ", ".join(f"{name}={text}" for name, text in sorted(values.items()))
     changed = replace(preset, **{"name": f"{preset.name} ({said})", **changes})
     check_preset(changed)
     if changes.get("segmentation_head") and not changed.has_segmentation_head:
-        raise UsageError("--set segmentation_head=true needs distance=normalized-residual and fusion=normalized.")
+        raise UsageError("`preset.segmentation_head=true` needs distance=normalized-residual and fusion=normalized.")
     return changed
 
 
@@ -50,33 +50,33 @@ def check_preset(preset: Preset) -> None:
     """Raises UsageError, in one sentence, where a preset's fields make no model or no training."""
     for name, least in {"batch_size": 1, "epochs": 1, "teacher1_shrink": 1, "teacher2_shrink": 1}.items():
         if getattr(preset, name) < least:
-            raise UsageError(f"--set {name} must be at least {least}, not {getattr(preset, name)}.")
+            raise UsageError(f"`preset.{name}` must be at least {least}, not {getattr(preset, name)}.")
     for name in ("learning_rate", "weight_decay", "smoothing_sigma", "reconstruction_weight"):
         value = getattr(preset, name)
         if value is not None and (not 0 <= value < math.inf or (name == "learning_rate" and value == 0)):
             lowest = "above 0" if name == "learning_rate" else "from 0 up"
-            raise UsageError(f"--set {name} must be a finite number {lowest}, not {value:g}.")
+            raise UsageError(f"`preset.{name}` must be a finite number {lowest}, not {value:g}.")
     if preset.smoothing_sigma and not SMOOTHING[0] <= preset.smoothing_sigma <= SMOOTHING[1]:
         raise UsageError(
-            f"--set smoothing_sigma is 0, or from {SMOOTHING[0]:g} to {SMOOTHING[1]:g} pixels, "
+            f"`preset.smoothing_sigma` is 0, or from {SMOOTHING[0]:g} to {SMOOTHING[1]:g} pixels, "
             f"not {preset.smoothing_sigma:g}."
         )
     if preset.smoothing_sigma and preset.fusion == "paper":
-        raise UsageError("--set fusion=paper needs smoothing_sigma=0: a product of maps is not smoothed.")
+        raise UsageError("`preset.fusion=paper` needs smoothing_sigma=0: a product of maps is not smoothed.")
     if not 0 < preset.mining_share <= 1:
-        raise UsageError(f"--set mining_share is a share above 0, up to 1, not {preset.mining_share:g}.")
+        raise UsageError(f"`preset.mining_share` is a share above 0, up to 1, not {preset.mining_share:g}.")
     if not 0 <= preset.shift_augmentation <= FARTHEST:
         raise UsageError(
-            f"--set shift_augmentation must lie between 0 and {FARTHEST} pixels, not {preset.shift_augmentation}."
+            f"`preset.shift_augmentation` must lie between 0 and {FARTHEST} pixels, not {preset.shift_augmentation}."
         )
     strides, stem = preset.strides, preset.shared_stem
     if not strides[0] < strides[1] < strides[2] or not set(strides) <= {2, 4, 8, 16, 32}:
-        raise UsageError(f"--set strides must be three of 2, 4, 8, 16 and 32, finest first, not {_list(strides)}.")
+        raise UsageError(f"`preset.strides` must be three of 2, 4, 8, 16 and 32, finest first, not {_list(strides)}.")
     for name in ("teacher1_shrink", "teacher2_shrink"):
         shrink = getattr(preset, name)
         if strides[0] % shrink or strides[0] == shrink:
             raise UsageError(
-                f"--set {name}={shrink} leaves nothing of the strides {_list(strides)}: "
+                f"`preset.{name}={shrink}` leaves nothing of the strides {_list(strides)}: "
                 "it must divide the finest and be smaller."
             )
     if preset.students == "paper":
@@ -90,13 +90,13 @@ def _check_edge_students(preset: Preset) -> None:
     strides, stem = preset.strides, preset.shared_stem
     if stem is not None and (stem not in (2, 4, 8, 16) or stem >= strides[0]):
         raise UsageError(
-            f"--set shared_stem={stem}: student 1 starts from the image (none) or from a stride (2, 4, 8 or 16) finer "
-            f"than the finest of its levels, {strides[0]}."
+            f"`preset.shared_stem={stem}`: student 1 starts from the image (none) or from a stride (2, 4, 8 or 16) "
+            f"finer than the finest of its levels, {strides[0]}."
         )
     if stem is not None and (stem % preset.teacher1_shrink or stem == preset.teacher1_shrink):
         raise UsageError(
-            f"--set shared_stem={stem}: teacher 1 has no such feature with teacher1_shrink={preset.teacher1_shrink}, "
-            "which must divide it and be smaller."
+            f"`preset.shared_stem={stem}`: teacher 1 has no such feature with "
+            f"teacher1_shrink={preset.teacher1_shrink}, which must divide it and be smaller."
         )
     first = 2 if stem is None else stem
     wanted = int(math.log2(strides[-1] // first)) + 1
@@ -109,7 +109,9 @@ def _check_edge_students(preset: Preset) -> None:
     ):
         given = getattr(preset, name)
         if len(given) != count or not all(least <= number <= most for number in given):
-            raise UsageError(f"--set {name} takes {count} numbers from {least} to {most} ({what}), not {_list(given)}.")
+            raise UsageError(
+                f"`preset.{name}` takes {count} numbers from {least} to {most} ({what}), not {_list(given)}."
+            )
 
 
 def _text(value: object) -> str:
@@ -122,24 +124,24 @@ def _parse(name: str, text: str, kind: Any) -> Any:
         return None if text.lower() in NONE else _parse(name, text, choices[0])
     if origin is Literal:
         if text not in choices:
-            raise UsageError(f"--set {name} takes one of {', '.join(choices)}, not {text!r}.")
+            raise UsageError(f"`preset.{name}` takes one of {', '.join(choices)}, not {text!r}.")
         return text
     if origin is tuple:
         what = "whole numbers, as in 4,8,16"
         numbers = tuple(_number(name, part.strip(), int, what) for part in text.split(","))
         if Ellipsis not in choices and len(numbers) != len(choices):
-            raise UsageError(f"--set {name} takes {len(choices)} numbers with commas between, not {text!r}.")
+            raise UsageError(f"`preset.{name}` takes {len(choices)} numbers with commas between, not {text!r}.")
         return numbers
     if kind is bool:
         if text.lower() not in TRUE + FALSE:
-            raise UsageError(f"--set {name} takes true or false, not {text!r}.")
+            raise UsageError(f"`preset.{name}` takes true or false, not {text!r}.")
         return text.lower() in TRUE
     if kind is int:
         return _number(name, text, int, "a whole number")
     if kind is float:
         return _number(name, text, float, "a number")
     if not text:
-        raise UsageError(f"--set {name} takes a name.")
+        raise UsageError(f"`preset.{name}` takes a name.")
     return text
 
 
@@ -147,7 +149,7 @@ def _number(name: str, text: str, kind: type[int] | type[float], what: str) -> f
     try:
         return kind(text)
     except ValueError:
-        raise UsageError(f"--set {name} takes {what}, not {text!r}.") from None
+        raise UsageError(f"`preset.{name}` takes {what}, not {text!r}.") from None
 
 
 def _list(numbers: tuple[float, ...]) -> str:

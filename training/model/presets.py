@@ -125,6 +125,6 @@ def preset_with_teachers(name: str, teacher1: str | None, teacher2: str | None) 
     if preset.teacher1 == preset.teacher2:
         raise UsageError(
             f"Both teachers are {preset.teacher1}: RSTPM rests on two different backbones, which look at different "
-            "regions. Choose another --teacher1 or --teacher2."
+            "regions. Choose another `teacher1` or `teacher2`."
         )
     return preset

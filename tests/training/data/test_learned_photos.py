@@ -54,7 +54,7 @@ def test_sizes_and_colours_of_a_training(tmp_path: Path) -> None:
 def test_a_roi_is_of_photos_of_one_size(tmp_path: Path) -> None:
     paths = write_set(tmp_path, [*scenes(4), *scenes(2, (80, 96))])
     assert learned(paths)[0].sizes == ((40, 48), (80, 96))
-    with pytest.raises(DatasetError, match=r"several sizes \(4 of 48×40, 2 of 96×80\).*--allow-size-change"):
+    with pytest.raises(DatasetError, match=r"several sizes \(4 of 48×40, 2 of 96×80\).*`allow_size_change`"):
         learned(paths, roi=(0, 0, 20, 20))
     found, _, told = learned(paths, roi=(0, 0, 20, 20), allow_size_change=True)
     assert len(found.sizes) == 2
@@ -120,9 +120,9 @@ def test_bits_may_be_told(tmp_path: Path) -> None:
     assert (found.bits, told) == (12, [])
     assert inputs.max() < 65
     paths = write_set(tmp_path, scenes(highest=4000))
-    with pytest.raises(DatasetError, match=r"values beyond 1023, the highest of 10 bits: .* or give --bits 12"):
+    with pytest.raises(DatasetError, match=r"values beyond 1023, the highest of 10 bits: .* or give `bits=12`"):
         learned(paths, bits=10)
-    with pytest.raises(UsageError, match="--bits is one of 8, 10, 12, 14, 16"):
+    with pytest.raises(UsageError, match="`bits` is one of 8, 10, 12, 14, 16, not"):
         check_options(TrainingOptions(bits=11))
 
 

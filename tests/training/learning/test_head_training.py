@@ -152,7 +152,7 @@ def test_the_same_images_give_the_same_head(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_head_that_diverges_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitting, "LEARNING_RATE", 1e30)
-    with pytest.raises(TrainingError, match="head's loss is not finite: train again with --set segm"):
+    with pytest.raises(TrainingError, match=r"head's loss is not finite: train again with `preset\.segm"):
         trained(monkeypatch)
 
 

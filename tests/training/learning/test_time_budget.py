@@ -92,7 +92,7 @@ def test_a_limit_that_not_even_one_epoch_keeps_is_refused_before_the_work(clock:
         spend(clock, Budget(0.3), 1, 1)
     assert str(refused.value) == (
         "--max-minutes 0.3 is too little for 100 photos on this machine: one pass over them takes about 1 min 6 s with "
-        "all that goes with it, and a good model many. Give at least 1.5, or fewer photos, or a smaller --size."
+        "all that goes with it, and a good model many. Give at least 1.5, or fewer photos, or a smaller `size`."
     )
     assert clock.now == 1007
     assert spend(clock, Budget(1.0), 1, 1) == 1  # a little too little: the least is done, and it is said
@@ -208,7 +208,7 @@ def test_a_real_training_keeps_its_limit(parts: Path, tmp_path: Path) -> None:
 
 @pytest.mark.training
 def test_a_real_training_refuses_a_limit_that_is_too_short(parts: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"^--max-minutes 0\.0001 is too little for \d+ photos on this machine: "):
+    with pytest.raises(UsageError, match=r"^`max_minutes=0\.0001` is too little for \d+ photos on this machine: "):
         teach(parts, tmp_path / "run", max_minutes=0.0001)
     assert not (tmp_path / "run").exists()
 

@@ -327,10 +327,10 @@ def test_a_device_whose_memory_is_too_small(parts: Path, tmp_path: Path, monkeyp
     def full(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
 
-    go_on = f"go on with --resume {tmp_path}/AT --device cpu"
+    go_on = f"go on with `resume={tmp_path}/AT` `device=cpu`"
     for module, at, says in (
-        (rotation_detection, "lie_at_any_angle", "train with a smaller --size, or with --device cpu"),
-        (train, "train_students", f"train again with --set batch_size=N, below 8, or a smaller --size, or {go_on}"),
+        (rotation_detection, "lie_at_any_angle", "train with a smaller `size`, or with `device=cpu`"),
+        (train, "train_students", f"train again with `preset.batch_size=N`, below 8, or a smaller `size`, or {go_on}"),
         (train, "calibrate_model", go_on),
     ):
         run = tmp_path / at
@@ -375,20 +375,20 @@ def test_a_run_folder_that_cannot_be_made(parts: Path, tmp_path: Path) -> None:
         ({"size": (64, 4128)}, "The input size 64x4128 does not work"),
         ({"size": (64, 32)}, "The input size 64x32 does not work"),
         ({"size": (0, 0)}, "The input size 0x0 does not work"),
-        ({"holdout": 0.0}, "--holdout is a share between 0 and 1, not 0"),
-        ({"holdout": 1.0}, "--holdout is a share between 0 and 1, not 1"),
-        ({"holdout": float("nan")}, "--holdout is a share between 0 and 1, not nan"),
-        ({"epochs": 0}, "--epochs must be at least 1, not 0"),
-        ({"max_minutes": 0.0}, "--max-minutes must be positive, not 0"),
-        ({"max_minutes": float("nan")}, "--max-minutes must be positive, not nan"),
+        ({"holdout": 0.0}, "`holdout` is a share between 0 and 1, not 0"),
+        ({"holdout": 1.0}, "`holdout` is a share between 0 and 1, not 1"),
+        ({"holdout": float("nan")}, "`holdout` is a share between 0 and 1, not nan"),
+        ({"epochs": 0}, "`epochs` must be at least 1, not 0"),
+        ({"max_minutes": 0.0}, "`max_minutes` must be positive, not 0"),
+        ({"max_minutes": float("nan")}, "`max_minutes` must be positive, not nan"),
         ({"alpha": 0.01}, "rate of 0.01 needs at least 99 held-out good images, but there are 2: hold more of them"),
-        ({"alpha": 0.0}, "alpha must lie between 0 and 1"),
-        ({"alpha": 1.5}, "alpha must lie between 0 and 1"),
-        ({"seed": -1}, r"--seed must lie between 0 and 2\^63 - 1, not -1"),
-        ({"seed": 1 << 64}, "--seed must lie between"),
+        ({"alpha": 0.0}, "`alpha` must lie between 0 and 1"),
+        ({"alpha": 1.5}, "`alpha` must lie between 0 and 1"),
+        ({"seed": -1}, r"`seed` must lie between 0 and 2\^63 - 1, not -1"),
+        ({"seed": 1 << 64}, "`seed` must lie between"),
         (
             {"weights": {"resnet18": "x.pth"}},
-            "--weights names resnet18, but the teachers are tf_efficientnet_lite0 and tf_efficientnet_lite1",
+            "`weights` names resnet18, but the teachers are tf_efficientnet_lite0 and tf_efficientnet_lite1",
         ),
     ],
     ids=lambda value: re.sub(r"[^a-z0-9]+", "-", str(value).lower()).strip("-") if isinstance(value, dict) else "",
@@ -422,7 +422,7 @@ def test_machines_that_do_not_exist(parts: Path, tmp_path: Path, machine: Machin
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_gpu_that_is_not_there(parts: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"^Cannot train on 'cuda' \(.*\); try --device cpu\.$"):
+    with pytest.raises(UsageError, match=r"^Cannot train on 'cuda' \(.*\); try `device=cpu`\.$"):
         train.train(parts, TrainingOptions(epochs=1, size=SIZE), Machine("cuda"), folder=tmp_path / "run")
 
 
@@ -462,7 +462,7 @@ def test_images_in_folders_below_are_left_out_and_told(parts: Path, tmp_path: Pa
 def test_a_folder_that_holds_a_run_is_not_trained_into(parts: Path, tmp_path: Path) -> None:
     folder = teach(parts, tmp_path / "run", epochs=1)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    with pytest.raises(OutputError, match=rf"^{folder} holds a run already: go on with it by --resume, or name"):
+    with pytest.raises(OutputError, match=rf"^{folder} holds a run already: go on with it by `resume`, or name"):
         teach(parts, folder, epochs=1, seed=1)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 

@@ -224,7 +224,7 @@ def test_timms_weights_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(WeightsError) as error:
         load_teacher(SMALL, STRIDES)
     assert str(error.value) == (
-        f"No pretrained weights of {SMALL} could be had (no route to host): give them with --weights {SMALL}=FILE."
+        f"No pretrained weights of {SMALL} could be had (no route to host): give them with `weights` {SMALL}=FILE."
     )
 
 

@@ -144,14 +144,14 @@ def test_a_refusal_says_what_it_means_and_what_to_do() -> None:
         f"{found.change['score_shift']:.0%} of the way from a typical score to the threshold, where 25% is allowed, so "
         "photos near the threshold may get the other verdict. Stay with the FP32 file, or train on more good photos "
         "(100 were held out) and export again; if a test on labelled photos satisfies you (`rstpm-edge evaluate`), "
-        "--margin verdict=0.45 writes it all the same."
+        "`margins` verdict=0.45 writes it all the same."
     )
     worse = behaviour(np.sort(GOOD), BAD - 0.5)
     several = compare_precisions(FLOAT, worse, Margins(0, 0, 0))
     assert len(several.broken) >= 2
     for row in several.broken:
         assert row.meaning in several.refusal("FP16")
-        assert f"--margin {row.enough}" in several.refusal("FP16")
+        assert f"`margins` {row.enough}" in several.refusal("FP16")
     # What it proposes is enough, whatever moved.
     enough = checked_margins(dict(row.enough.split("=") for row in several.broken))
     assert compare_precisions(FLOAT, worse, enough).broken == ()
@@ -164,12 +164,12 @@ def test_margins_may_be_changed() -> None:
 
 @pytest.mark.parametrize("value", ["much", "-0.1", "nan", "inf", ""])
 def test_margins_are_numbers(value: str) -> None:
-    with pytest.raises(UsageError, match=r"^--margin auroc must be a finite number from 0 up, not "):
+    with pytest.raises(UsageError, match=r"^`margins` auroc must be a finite number from 0 up, not "):
         checked_margins({"auroc": value})
 
 
 def test_margins_have_names() -> None:
-    with pytest.raises(UsageError, match=r"^--margin has no 'recall', only auroc, false_rejects, verdict\.$"):
+    with pytest.raises(UsageError, match=r"^`margins` has no 'recall', only auroc, false_rejects, verdict\.$"):
         checked_margins({"recall": "1"})
 
 
