@@ -150,13 +150,14 @@ def test_every_command_takes_both_ways_to_write_a_rate(command: str) -> None:
 
 
 def test_the_judged_part_is_handed_to_the_detector_as_it_takes_it() -> None:
+    group = click.Context(main, **main.context_settings)  # a command keeps the help option that its first one gives it
     for arguments, roi, mask in (
         ([], "model", "model"),
         (["--roi", "full", "--mask", "full"], None, None),
         (["--roi", "1,2,3,4", "--mask", "m.png"], (1, 2, 3, 4), Path("m.png")),
     ):
         for command in ("infer", "evaluate"):
-            context = main.commands[command].make_context(command, ["x", *arguments])
+            context = main.commands[command].make_context(command, ["x", *arguments], parent=group)
             assert (context.params["roi"], context.params["mask"]) == (roi, mask)
 
 
