@@ -21,7 +21,7 @@ PIP_FLAGS ?=
 PYTEST_FLAGS ?= -n 2
 WHEELS_FLAGS ?=
 BIN := .venv/bin
-CXX_FILES := $(wildcard csrc/*.h csrc/*.hpp csrc/*.cpp csrc/*.inl)
+CXX_FILES := $(wildcard csrc/*.h csrc/*.hpp csrc/*.cpp csrc/*.inl csrc/python/*.hpp csrc/python/*.cpp)
 FORMATTED := $(CXX_FILES) $(wildcard csrc/tests/*.[ch] csrc/tests/*.cpp examples/*/*.c examples/*/*.[ch]pp)
 
 .PHONY: demo test install lint types format-check format pytest build clean

@@ -16,8 +16,9 @@ if os.environ.get("RSTPM_EDGE_WERROR") == "1":
 
 native = Pybind11Extension(
     "rstpm_edge._native",
-    sorted(glob("csrc/*.cpp")),
-    depends=sorted(glob("csrc/*.h") + glob("csrc/*.hpp") + glob("csrc/*.inl")),
+    sorted(glob("csrc/*.cpp") + glob("csrc/python/*.cpp")),
+    depends=sorted(path for kind in ("h", "hpp", "inl") for path in glob(f"csrc/**/*.{kind}", recursive=True)),
+    include_dirs=["csrc"],
     cxx_std=17,  # setup_helpers adds hidden visibility
     define_macros=[("RSTPM_STATIC", None)],  # a librstpm_edge.so in the same process is none of the extension's concern
     extra_compile_args=flags,

@@ -4,7 +4,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-INTERFACE: int  # goes up with any change of this file, in csrc/bindings.cpp and native.py
+INTERFACE: int  # goes up with any change of this file, in csrc/python/module.cpp and native.py
 
 def available_kernels() -> tuple[str, ...]: ...
 def default_kernel() -> str: ...
@@ -38,31 +38,6 @@ class ProgressiveComponent:
         restart_interval: int,
     ) -> bool: ...
 
-class Fusion:
-    def __init__(
-        self,
-        map_sizes: Sequence[tuple[int, int]],
-        size: tuple[int, int],
-        mode: str,
-        mean: Sequence[float],
-        std: Sequence[float],
-        weights: Sequence[float],
-        smoothing_sigma: float,
-        kernel: str | None,
-    ) -> None: ...
-    def run(
-        self,
-        maps: Sequence[NDArray[np.float32]],
-        out: NDArray[np.float32] | None,
-        mask: NDArray[np.uint8] | None,
-        threshold: float | None,
-        threads: int,
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32], int]: ...
-    @property
-    def kernel(self) -> str: ...
-    @property
-    def last_kernel(self) -> str | None: ...
-
 _Statistics: TypeAlias = tuple[str, Sequence[float], Sequence[float], Sequence[float], float]
 
 class Scorer:
@@ -79,6 +54,7 @@ class Scorer:
         self,
         outputs: Sequence[NDArray[np.float32]],
         masks: Sequence[NDArray[np.uint8] | None] | None,
+        out: NDArray[np.float32] | None,
         threads: int,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32], int]: ...
     @property

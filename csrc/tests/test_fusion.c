@@ -156,6 +156,30 @@ static void test_values(int32_t mode, double sigma, const char* kernel) {
     rstpm_fusion_destroy(fusion);
 }
 
+/* Rows narrower than a vector, of whole vectors, and of neither; any number of threads. */
+static void test_mask(int32_t mode, double sigma, const char* kernel, int32_t width) {
+    static Maps maps;
+    static float out[BATCH * PIXELS];
+    static uint8_t mask[BATCH * PIXELS + 1];
+    rstpm_image_result results[BATCH];
+    rstpm_fusion_config config = make_config(mode, sigma, kernel);
+    config.width = width;
+    const int count = BATCH * HEIGHT * width;
+    rstpm_fusion* fusion = make(&config);
+    fill(&maps, 3);
+    EXPECT(RSTPM_OK, rstpm_fusion_run(fusion, maps.maps, BATCH, out, results, NULL, 0.0f, 1));
+    const float threshold = out[count / 2]; /* is not above itself */
+    for (int threads = 1; threads <= 4; threads += 3) {
+        int above = 0;
+        memset(mask, 7, sizeof mask);
+        EXPECT(RSTPM_OK, rstpm_fusion_run(fusion, maps.maps, BATCH, out, results, mask, threshold, threads));
+        for (int p = 0; p < count; ++p) CHECK(mask[p] == (out[p] > threshold));
+        for (int p = 0; p < count; ++p) above += mask[p];
+        CHECK(above > 0 && above < count && mask[count] == 7);
+    }
+    rstpm_fusion_destroy(fusion);
+}
+
 /* What the bounds allow at most still gives a finite map, and is not taken for what does not. */
 static void test_bounds(int32_t mode, double sigma, const char* kernel) {
     static Maps maps;
@@ -230,12 +254,14 @@ static void test_callers_share_a_plan(void) {
 }
 
 int main(void) {
+    const int32_t widths[] = {3, 16, 61};
     for (size_t i = 0; rstpm_available_kernel(i) != NULL; ++i) {
         for (int k = 0; k < 3; ++k) {
             const int32_t mode = k < 2 ? RSTPM_NORMALIZED : RSTPM_PAPER;
             const double sigma = k == 1 ? 1.5 : 0.0;
             test_values(mode, sigma, rstpm_available_kernel(i));
             test_bounds(mode, sigma, rstpm_available_kernel(i));
+            for (int w = 0; w < 3; ++w) test_mask(mode, sigma, rstpm_available_kernel(i), widths[w]);
         }
     }
     test_callers_share_a_plan();

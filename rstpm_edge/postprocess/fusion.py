@@ -62,7 +62,10 @@ class Fuser:
         smoothing_sigma: float = 0.0,
         kernel: str | None = None,
     ) -> None:
-        self._native = _native.Fusion(map_sizes, size, mode, mean, std, weights, smoothing_sigma, kernel)
+        statistics = (mode, mean, std, weights, smoothing_sigma)
+        self._native = _native.Scorer(
+            map_sizes, size, statistics, None, None, kernel
+        )  # with neither head nor score maps
 
     @property
     def kernel(self) -> str:
@@ -79,8 +82,6 @@ class Fuser:
         maps: Sequence[NDArray[np.float32]],
         *,
         out: NDArray[np.float32] | None = None,
-        mask: NDArray[np.uint8] | None = None,
-        threshold: float | None = None,
         threads: int = 1,
     ) -> FusedMaps:
         """Fuse a batch.
@@ -90,17 +91,15 @@ class Fuser:
                 with the size of its level.
             out: where to write the fused maps, float32 (N, H, W), C-contiguous; a new array if None. It must
                 not overlap the maps.
-            mask, threshold: given both, the uint8 (N, H, W) array `mask` is set to 1 where the fused map is
-                above `threshold`, else to 0.
             threads: how many threads share the work. The result does not depend on it.
 
         Raises:
             TypeError: something is not an array, or has another dtype.
             ValueError: a wrong shape, count or memory layout.
             ModelError: a map holds NaN or infinity, or values so large that the fused map may not be finite. `out`
-                and `mask` are then unspecified.
+                is then unspecified.
         """
-        anomaly_map, score, position, nonfinite = self._native.run(maps, out, mask, threshold, threads)
+        anomaly_map, score, position, nonfinite = self._native.run(maps, None, out, threads)
         if nonfinite >= 0:
             raise ModelError(
                 f"the maps of image {nonfinite} of the batch hold NaN or infinite values, or values too large to add up"

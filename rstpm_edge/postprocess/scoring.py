@@ -85,7 +85,7 @@ class Scorer:
         masks = None
         if ignored is not None and any(one is not None for one in ignored):
             masks = [None if one is None else np.ascontiguousarray(~one).view(np.uint8)[None] for one in ignored]
-        anomaly_map, score, position, nonfinite = self._native.run(chosen, masks, 1)
+        anomaly_map, score, position, nonfinite = self._native.run(chosen, masks, None, 1)
         if nonfinite >= 0:
             raise ModelError(
                 f"the maps of image {nonfinite} of the batch hold NaN or infinite values, or values too large to add up"

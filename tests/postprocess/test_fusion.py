@@ -170,19 +170,6 @@ def test_the_first_of_equal_maxima_counts(kernel: str, mode: Any, sigma: float) 
 
 @each_kernel
 @each_mode_and_smoothing
-@pytest.mark.parametrize("width", [3, 16, 61])
-def test_mask_is_the_map_above_the_threshold(kernel: str, mode: Any, sigma: float, width: int) -> None:
-    fuser = Fuser(PRODUCT, (50, width), mode=mode, smoothing_sigma=sigma, kernel=kernel)
-    maps = make_maps(PRODUCT, 3)
-    threshold = float(np.median(fuser(maps).anomaly_map))
-    mask = np.full((3, 50, width), 7, np.uint8)
-    result = fuser(maps, mask=mask, threshold=threshold)
-    np.testing.assert_array_equal(mask, result.anomaly_map > np.float32(threshold))
-    assert 0 < mask.sum() < mask.size
-
-
-@each_kernel
-@each_mode_and_smoothing
 def test_out_is_written_in_place(kernel: str, mode: Any, sigma: float) -> None:
     fuser = Fuser(PRODUCT, (40, 37), mode=mode, smoothing_sigma=sigma, kernel=kernel)
     maps = make_maps(PRODUCT, 2)
@@ -203,11 +190,7 @@ def test_out_is_written_in_place(kernel: str, mode: Any, sigma: float) -> None:
 def test_threads_change_nothing(kernel: str, mode: Any, sigma: float, batch: int, threads: int) -> None:
     fuser = Fuser(PRODUCT, (90, 70), mode=mode, smoothing_sigma=sigma, kernel=kernel, **statistics())
     maps = make_maps(PRODUCT, batch)
-    mask_one, mask_many = np.empty((2, batch, 90, 70), np.uint8)
-    one = fuser(maps, mask=mask_one, threshold=1.0)
-    many = fuser(maps, mask=mask_many, threshold=1.0, threads=threads)
-    assert_same(many, one)
-    np.testing.assert_array_equal(mask_many, mask_one)
+    assert_same(fuser(maps, threads=threads), fuser(maps))
 
 
 def test_threads_find_the_first_maximum_across_their_borders() -> None:
@@ -329,7 +312,7 @@ def test_a_value_that_downsampling_skips_is_checked_too() -> None:
         Fuser([(50, 50)] * 3, (2, 2))(maps)
 
 
-def test_the_score_is_right_when_the_mask_and_the_weights_are_negative() -> None:
+def test_the_score_is_right_when_the_map_and_the_weights_are_negative() -> None:
     maps = make_maps(PRODUCT)
     result = Fuser(PRODUCT, (64, 64), weights=[-1.0] * 6)(maps)
     assert result.score[0] == result.anomaly_map.max() < 0
@@ -386,8 +369,8 @@ def read_only() -> np.ndarray:
 @pytest.mark.parametrize(
     ("maps", "options", "error", "message"),
     [
-        (make_maps(PRODUCT)[:5], {}, ValueError, "maps must hold 6 arrays .* not 5"),
-        (7, {}, TypeError, "maps must be a sequence of 6 arrays, not int"),
+        (make_maps(PRODUCT)[:5], {}, ValueError, "there must be 6 outputs, not 5"),
+        (7, {}, TypeError, "outputs must be a sequence of 6 arrays, not int"),
         (replaced(1, [[1.0]]), {}, TypeError, "stpm_b must be a NumPy array of float32, not list"),
         (replaced(1, None), {}, TypeError, "stpm_b must be a NumPy array of float32, not NoneType"),
         (replaced(3, np.zeros((1, 32, 32))), {}, TypeError, "recon_a must have dtype float32, not float64"),
@@ -431,19 +414,6 @@ def read_only() -> np.ndarray:
             "out must be C-contiguous",
         ),
         (make_maps(PRODUCT), {"out": read_only()}, ValueError, "out must be writable"),
-        (make_maps(PRODUCT), {"threshold": 1.0}, ValueError, "mask and threshold must be given together"),
-        (
-            make_maps(PRODUCT),
-            {"mask": np.zeros((1, 32, 32), np.uint8)},
-            ValueError,
-            "mask and threshold must be given together",
-        ),
-        (
-            make_maps(PRODUCT),
-            {"mask": np.zeros((1, 32, 32), bool), "threshold": 1.0},
-            TypeError,
-            "mask must have dtype uint8, not bool",
-        ),
         (make_maps(PRODUCT), {"threads": 0}, ValueError, "threads must be at least 1, not 0"),
     ],
 )

@@ -1,4 +1,4 @@
-// Python bindings: validate, convert, release the GIL, compute. Nothing is computed here.
+// Python's way to kernels and scorer: validate, convert, release the GIL, compute. Nothing is computed here.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -17,8 +17,7 @@
 #include <utility>
 #include <vector>
 
-#include "decoder_log.hpp"
-#include "encoded.hpp"
+#include "bindings.hpp"
 #include "rstpm_edge.h"
 
 namespace py = pybind11;
@@ -125,16 +124,15 @@ py::array_t<float> new_output(py::ssize_t batch, int height, int width) {
                               static_cast<float*>(memory), owner);
 }
 
-template <typename T>
-void copy_six(const std::vector<T>& values, const char* name, T* to) {
+void copy_six(const std::vector<double>& values, const char* name, double* to) {
     if (values.size() != RSTPM_MAPS)
         throw py::value_error(std::string(name) + " must have 6 values, one per map, not " +
                               std::to_string(values.size()));
     std::copy(values.begin(), values.end(), to);
 }
 
-template <typename Config>
-void set_sizes(const std::vector<std::pair<int, int>>& map_sizes, std::pair<int, int> size, Config* config) {
+void set_sizes(const std::vector<std::pair<int, int>>& map_sizes, std::pair<int, int> size,
+               rstpm_scorer_config* config) {
     if (map_sizes.size() != RSTPM_LEVELS)
         throw py::value_error("map_sizes must have 3 (height, width) pairs, one per level, not " +
                               std::to_string(map_sizes.size()));
@@ -153,12 +151,11 @@ std::int32_t mode_named(const std::string& mode) {
 }
 
 // Results of a call: on the stack, so that a call for a few images allocates nothing.
-template <typename Result>
 struct Results {
     explicit Results(py::ssize_t count) {
-        if (count > kOnStack) on_heap = std::make_unique<Result[]>(count);
+        if (count > kOnStack) on_heap = std::make_unique<rstpm_score[]>(count);
     }
-    Result* data() { return on_heap != nullptr ? on_heap.get() : on_stack; }
+    rstpm_score* data() { return on_heap != nullptr ? on_heap.get() : on_stack; }
 
     // (score, position, first image without a finite score or -1)
     std::tuple<py::array_t<float>, py::array_t<std::int32_t>, py::ssize_t> arrays(py::ssize_t batch) {
@@ -167,7 +164,7 @@ struct Results {
         float* score_data = score.mutable_data();
         std::int32_t* position_data = position.mutable_data();
         py::ssize_t nonfinite = -1;
-        const Result* results = data();
+        const rstpm_score* results = data();
         for (py::ssize_t n = batch - 1; n >= 0; --n) {
             score_data[n] = results[n].score;
             position_data[2 * n] = results[n].row;
@@ -178,89 +175,8 @@ struct Results {
     }
 
     static constexpr py::ssize_t kOnStack = 16;
-    Result on_stack[kOnStack];
-    std::unique_ptr<Result[]> on_heap;
-};
-
-class Fusion {
-  public:
-    Fusion(const std::vector<std::pair<int, int>>& map_sizes, std::pair<int, int> size,
-           const std::string& mode, const std::vector<float>& mean, const std::vector<float>& std,
-           const std::vector<float>& weights, double smoothing_sigma, const char* kernel) {
-        config_.struct_size = sizeof config_;
-        set_sizes(map_sizes, size, &config_);
-        config_.mode = mode_named(mode);
-        copy_six(mean, "mean", config_.mean);
-        copy_six(std, "std", config_.std);
-        copy_six(weights, "weights", config_.weight);
-        config_.smoothing_sigma = smoothing_sigma;
-        config_.kernel = kernel;
-        rstpm_fusion* plan = nullptr;
-        raise_on_error(rstpm_fusion_create(&config_, &plan), kernel);
-        plan_.reset(plan);
-        config_.kernel = nullptr;  // the string belongs to the caller
-    }
-
-    // Returns (anomaly_map, score, position, first image without a finite map or -1).
-    py::tuple run(const py::object& maps_object, const py::object& out, const py::object& mask,
-                  const py::object& threshold, int threads) {
-        if (!py::isinstance<py::sequence>(maps_object))
-            throw py::type_error("maps must be a sequence of 6 arrays, not " + type_name(maps_object));
-        const auto maps = py::reinterpret_borrow<py::sequence>(maps_object);
-        if (maps.size() != RSTPM_MAPS)
-            throw py::value_error(
-                "maps must hold 6 arrays (stpm_a, stpm_b, stpm_c, recon_a, recon_b, recon_c), not " +
-                std::to_string(maps.size()));
-        if (mask.is_none() != threshold.is_none())
-            throw py::value_error("mask and threshold must be given together");
-        if (threads < 1) throw py::value_error("threads must be at least 1, not " + std::to_string(threads));
-
-        py::array inputs[RSTPM_MAPS];  // keeps them alive while the GIL is released
-        const float* data[RSTPM_MAPS];
-        py::ssize_t batch = -1;
-        for (int i = 0; i < RSTPM_MAPS; ++i) {
-            const int level = i % RSTPM_LEVELS;
-            inputs[i] = require_array<float>(maps[i], kMapNames[i], "float32", batch,
-                                             config_.level_height[level], config_.level_width[level]);
-            batch = inputs[i].shape(0);
-            data[i] = static_cast<const float*>(inputs[i].data());
-        }
-        py::array output =
-            out.is_none() ? new_output(batch, config_.height, config_.width)
-                          : require_array<float>(out, "out", "float32", batch, config_.height, config_.width);
-        float* const output_data = writable_data<float>(output, "out");
-        py::array mask_array;
-        std::uint8_t* mask_data = nullptr;
-        float limit = 0.0f;
-        if (!mask.is_none()) {
-            mask_array =
-                require_array<std::uint8_t>(mask, "mask", "uint8", batch, config_.height, config_.width);
-            mask_data = writable_data<std::uint8_t>(mask_array, "mask");
-            limit = threshold.cast<float>();
-            if (std::isnan(limit)) throw py::value_error("threshold must be a number, not NaN");
-        }
-
-        Results<rstpm_image_result> results(batch);
-        rstpm_status status;
-        {
-            const py::gil_scoped_release release;
-            status = rstpm_fusion_run(plan_.get(), data, batch, output_data, results.data(), mask_data, limit,
-                                      threads);
-        }
-        raise_on_error(status);
-        auto [score, position, nonfinite] = results.arrays(batch);
-        return py::make_tuple(std::move(output), std::move(score), std::move(position), nonfinite);
-    }
-
-    const char* kernel() const { return rstpm_fusion_kernel(plan_.get()); }
-    const char* last_kernel() const { return rstpm_fusion_last_kernel(plan_.get()); }
-
-  private:
-    struct Destroy {
-        void operator()(rstpm_fusion* plan) const { rstpm_fusion_destroy(plan); }
-    };
-    rstpm_fusion_config config_{};
-    std::unique_ptr<rstpm_fusion, Destroy> plan_;
+    rstpm_score on_stack[kOnStack];
+    std::unique_ptr<rstpm_score[]> on_heap;
 };
 
 // Mode, mean, std, weights and smoothing of six maps.
@@ -300,13 +216,18 @@ class Scorer {
     }
 
     // Returns (anomaly_map, score, position, first image without a finite score or -1).
-    py::tuple run(const py::sequence& outputs, const std::optional<py::sequence>& masks, int threads) {
+    py::tuple run(const py::object& given, const std::optional<py::sequence>& masks, const py::object& out,
+                  int threads) {
+        if (!py::isinstance<py::sequence>(given))
+            throw py::type_error("outputs must be a sequence of " + std::to_string(count()) +
+                                 " arrays, not " + type_name(given));
+        const auto outputs = py::reinterpret_borrow<py::sequence>(given);
         const int head = config_.has_head ? count() - 1 : -1;
         if (static_cast<int>(outputs.size()) != count())
             throw py::value_error("there must be " + std::to_string(count()) + " outputs, not " +
                                   std::to_string(outputs.size()));
         if (threads < 1) throw py::value_error("threads must be at least 1, not " + std::to_string(threads));
-        py::array inputs[RSTPM_MAX_OUTPUTS];  // keeps them alive while the GIL is released
+        py::object inputs[RSTPM_MAX_OUTPUTS];  // keeps them alive while the GIL is released
         const float* data[RSTPM_MAX_OUTPUTS];
         py::ssize_t batch = -1;
         for (int i = 0; i < count(); ++i) {
@@ -314,10 +235,11 @@ class Scorer {
                                      : i < RSTPM_MAPS ? kMapNames[i]
                                                       : kScoreMapNames[i - RSTPM_MAPS];
             const int level = i % RSTPM_LEVELS;  // the head's is the finest
-            inputs[i] = require_array<float>(outputs[i], name, "float32", batch, config_.level_height[level],
-                                             config_.level_width[level]);
-            batch = inputs[i].shape(0);
-            data[i] = static_cast<const float*>(inputs[i].data());
+            py::array array = require_array<float>(outputs[i], name, "float32", batch,
+                                                   config_.level_height[level], config_.level_width[level]);
+            batch = array.shape(0);
+            data[i] = static_cast<const float*>(array.data());
+            inputs[i] = std::move(array);
         }
         std::vector<py::array> kept;
         std::vector<const std::uint8_t*> mask_data;
@@ -332,9 +254,11 @@ class Scorer {
                 mask_data.back() = static_cast<const std::uint8_t*>(kept.back().data());
             }
         }
-        py::array output = new_output(batch, config_.height, config_.width);
+        py::array output =
+            out.is_none() ? new_output(batch, config_.height, config_.width)
+                          : require_array<float>(out, "out", "float32", batch, config_.height, config_.width);
         float* const output_data = writable_data<float>(output, "out");
-        Results<rstpm_score> results(batch);
+        Results results(batch);
         rstpm_status status;
         {
             const py::gil_scoped_release release;
@@ -433,111 +357,21 @@ const char* default_kernel() {
     return name;
 }
 
-// Compressed data, as bytes or a memoryview.
-struct Bytes {
-    explicit Bytes(const py::buffer& buffer) : info(buffer.request()) {
-        if (info.ndim != 1 || info.itemsize != 1 || info.strides[0] != 1)
-            throw py::value_error("data must be contiguous bytes");
-    }
-    const std::uint8_t* data() const { return static_cast<const std::uint8_t*>(info.ptr); }
-    size_t size() const { return static_cast<size_t>(info.size); }
-
-    py::buffer_info info;
-};
-
-template <std::int64_t (*length)(const std::uint8_t*, size_t, std::int64_t)>
-std::int64_t decoded_length(const py::buffer& buffer, std::int64_t most) {
-    const Bytes bytes(buffer);
-    const py::gil_scoped_release release;
-    return length(bytes.data(), bytes.size(), most);
-}
-
-size_t scan_end(const py::buffer& buffer, size_t at) {
-    const Bytes bytes(buffer);
-    const py::gil_scoped_release release;
-    return rstpm::scan_end(bytes.data(), bytes.size(), at);
-}
-
-using Table =
-    std::pair<std::string, std::string>;  // counts and values; py::bytes convert to strings as they are
-
-bool is_whole_scan(const py::buffer& buffer,
-                   const std::vector<std::tuple<int, Table, Table, std::int64_t>>& parts, std::int64_t units,
-                   std::int64_t restart_interval, bool only_dc, bool refines) {
-    const auto text = [](const std::string& bytes) {
-        return reinterpret_cast<const std::uint8_t*>(bytes.data());
-    };
-    std::vector<rstpm::JpegComponent> components(parts.size());
-    for (size_t i = 0; i < parts.size(); ++i) {
-        components[i].blocks = std::get<0>(parts[i]);
-        components[i].most = std::get<3>(parts[i]);
-        const Table& dc = std::get<1>(parts[i]);
-        const Table& ac = std::get<2>(parts[i]);
-        if (dc.first.size() != 16 || ac.first.size() != 16) throw py::value_error("a table has 16 counts");
-        if (!components[i].dc.set(text(dc.first), text(dc.second), dc.second.size()) ||
-            !components[i].ac.set(text(ac.first), text(ac.second), ac.second.size()))
-            return false;
-    }
-    const rstpm::Coefficients coefficients = !only_dc  ? rstpm::Coefficients::kAll
-                                             : refines ? rstpm::Coefficients::kNextBitOfDc
-                                                       : rstpm::Coefficients::kFirstBitsOfDc;
-    const Bytes bytes(buffer);
-    const py::gil_scoped_release release;
-    return rstpm::is_whole_scan(bytes.data(), bytes.size(), components, units, restart_interval,
-                                coefficients);
-}
-
-bool is_whole_ac_scan(rstpm::ProgressiveComponent& component, const py::buffer& buffer, const Table& ac,
-                      int first, int last, bool refines, std::int64_t restart_interval) {
-    if (first < 1 || last < first || last > 63) return false;
-    if (ac.first.size() != 16) throw py::value_error("a table has 16 counts");
-    rstpm::HuffmanTable table;
-    if (!table.set(reinterpret_cast<const std::uint8_t*>(ac.first.data()),
-                   reinterpret_cast<const std::uint8_t*>(ac.second.data()), ac.second.size()))
-        return false;
-    const Bytes bytes(buffer);
-    const py::gil_scoped_release release;
-    return component.is_whole_scan(bytes.data(), bytes.size(), table, first, last, refines, restart_interval);
-}
-
 }  // namespace
 
-PYBIND11_MODULE(_native, module) {
-    module.doc() = "Kernels; use rstpm_edge.postprocess and rstpm_edge.image.";
-    module.attr("INTERFACE") = 1;  // goes up with any change of rstpm_edge/_native.pyi; native.py compares it
+void bind_kernels(py::module_& module) {
     module.def("available_kernels", &available_kernels);
     module.def("default_kernel", &default_kernel);
     module.def("resize", &resize, py::arg("image"), py::arg("out"), py::arg("bgr"), py::arg("threads") = 1,
                py::arg("kernel").none(true) = py::none());
-    module.def("listen_to_ffmpeg", &rstpm::listen_to_ffmpeg, py::arg("path"));
-    module.def("complaints_in_thread", &rstpm::complaints_in_thread);
-    module.def("complaints_in_process", &rstpm::complaints_in_process);
-    module.def("lzw_length", &decoded_length<&rstpm::lzw_length>, py::arg("data"), py::arg("most"));
-    module.def("packbits_length", &decoded_length<&rstpm::packbits_length>, py::arg("data"), py::arg("most"));
-    module.def("scan_end", &scan_end, py::arg("data"), py::arg("at"));
-    module.def("is_whole_scan", &is_whole_scan, py::arg("data"), py::arg("components"), py::arg("units"),
-               py::arg("restart_interval"), py::arg("only_dc") = false, py::arg("refines") = false);
-    py::class_<rstpm::ProgressiveComponent>(module, "ProgressiveComponent")
-        .def(py::init<size_t>(), py::arg("blocks"))
-        .def("is_whole_scan", &is_whole_ac_scan, py::arg("data"), py::arg("table"), py::arg("first"),
-             py::arg("last"), py::arg("refines"), py::arg("restart_interval"));
-    py::class_<Fusion>(module, "Fusion")
-        .def(py::init<const std::vector<std::pair<int, int>>&, std::pair<int, int>, const std::string&,
-                      const std::vector<float>&, const std::vector<float>&, const std::vector<float>&, double,
-                      const char*>(),
-             py::arg("map_sizes"), py::arg("size"), py::arg("mode"), py::arg("mean"), py::arg("std"),
-             py::arg("weights"), py::arg("smoothing_sigma"), py::arg("kernel").none(true))
-        .def("run", &Fusion::run, py::arg("maps"), py::arg("out").none(true), py::arg("mask").none(true),
-             py::arg("threshold").none(true), py::arg("threads"))
-        .def_property_readonly("kernel", &Fusion::kernel)
-        .def_property_readonly("last_kernel", &Fusion::last_kernel);
     py::class_<Scorer>(module, "Scorer")
         .def(py::init<const std::vector<std::pair<int, int>>&, std::pair<int, int>, const Statistics&,
                       const std::optional<std::array<double, 3>>&,
                       const std::optional<std::tuple<Statistics, double, double>>&, const char*>(),
              py::arg("map_sizes"), py::arg("size"), py::arg("fusion"), py::arg("head").none(true),
              py::arg("scoring").none(true), py::arg("kernel").none(true))
-        .def("run", &Scorer::run, py::arg("outputs"), py::arg("masks").none(true), py::arg("threads"))
+        .def("run", &Scorer::run, py::arg("outputs"), py::arg("masks").none(true), py::arg("out").none(true),
+             py::arg("threads"))
         .def_property_readonly("kernel", &Scorer::kernel)
         .def_property_readonly("last_kernel", &Scorer::last_kernel);
 }
