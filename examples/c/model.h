@@ -41,4 +41,9 @@ static const rstpm_scorer_config kModel = {
     /* kernel */ NULL,
 };
 
+/* x, y, width and height of what is judged of a photo; a width of 0: all of it. */
+static const int32_t kModelRoi[4] = {0, 0, 0, 0};
+/* 1 where it keeps its shape, centred on grey. */
+enum { kModelLetterbox = 0 };
+
 #endif

@@ -44,6 +44,11 @@ def c_header(bundle: Bundle) -> str:
         *(f"    /* {name} */ {value}," for name, value in fields),
         "};",
         "",
+        "/* x, y, width and height of what is judged of a photo; a width of 0: all of it. */",
+        f"static const int32_t kModelRoi[4] = {{{', '.join(map(str, bundle.roi or (0, 0, 0, 0)))}}};",
+        "/* 1 where it keeps its shape, centred on grey. */",
+        f"enum {{ kModelLetterbox = {int(bundle.resize == 'letterbox')} }};",
+        "",
         "#endif",
     ]
     return "\n".join(lines) + "\n"

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,65 @@ def test_the_example_says_what_the_detector_says(kind: str, prefix: Path, tmp_pa
         if bundle.resize == "stretch":
             photo = Grid(Placement(0, 0, 64, 64), 120, 160)
             assert photo.pixel(int(found[2]), int(found[3])) == result.position
+
+
+NETWORK = """import sys, numpy, onnxruntime
+names, size = sys.argv[2:], (int(sys.argv[1]),) * 2
+image = numpy.fromfile("input.u8", numpy.uint8).reshape(1, *size, 3)
+for name, values in zip(names, onnxruntime.InferenceSession("model.onnx").run(names, {"image": image})):
+    values.tofile(name + ".f32")
+"""
+
+
+@pytest.mark.parametrize("resize", ["stretch", "letterbox"])
+@pytest.mark.parametrize("roi", ["100,50,640,480", "3,400,1111,203", None], ids=["a part", "a strip", "the model's"])
+def test_the_example_judges_a_part_of_a_photo(resize: Any, roi: str | None, prefix: Path, tmp_path: Path) -> None:
+    kept = {**MODELS["head and score maps"], "roi": (700, 300, 501, 600), "resize": resize}
+    bundle = make_bundle(strides=(8, 16, 32), **kept)
+    write_model(tmp_path / "model.onnx", bundle)
+    noise = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    photo = cv2.resize(noise, (1280, 960), interpolation=cv2.INTER_CUBIC)
+    cv2.imwrite(str(tmp_path / "photo.ppm"), photo)
+    (tmp_path / "network.py").write_text(NETWORK)
+    network = f"{sys.executable} network.py {bundle.height} {' '.join(bundle.output_names)}"
+    given = [] if roi is None else ["--roi", roi]
+    maps = [f"{name}.f32" for name in bundle.output_names]
+    program = compiled(tmp_path, prefix)
+    place: Any = "model" if roi is None else tuple(map(int, roi.split(",")))
+    result = Detector(tmp_path / "model.onnx", threads=1, roi=place)(photo)
+    options = ["--photo", "photo.ppm", *given, "--network", network]
+    output = run(program, *options, *maps, code=int(result.is_anomalous), cwd=tmp_path)
+    found = re.fullmatch(r"score (\S+) row \d+ column \d+ x (\d+) y (\d+) \w+\n", output)
+    assert found is not None, output
+    assert float(found[1]) == pytest.approx(result.score, abs=1e-5)
+    assert (int(found[2]), int(found[3])) == result.position
+    whole = Detector(tmp_path / "model.onnx", threads=1, roi=None)(photo)
+    assert abs(whole.score - result.score) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--photo", "photo.ppm", "--roi", "0,0,9,8", "--network", "true"], "the ROI: it is empty or reaches beyond"),
+        (["--photo", "photo.ppm", "--roi", "0,0,0,1", "--network", "true"], "the ROI: it is empty or reaches beyond"),
+        (
+            ["--photo", "photo.ppm", "--roi", "1,2,3", "--network", "true"],
+            "--roi: it is X,Y,W,H in pixels of the photo",
+        ),
+        (["--photo", "stpm_8.f32", "--network", "true"], "stpm_8.f32: is no binary PPM image of 8 bits"),
+        (["--photo", "photo.ppm", "--network", "false"], "false: it failed"),
+        (["--photo", "photo.ppm"], "usage: "),
+        (["--roi", "0,0,1,1"], "usage: "),
+        (["--rio", "0,0,1,1"], "--rio: no such option"),
+    ],
+)
+def test_the_example_on_wrong_options(
+    written: tuple[Path, list[str]], tmp_path: Path, options: list[str], message: str
+) -> None:
+    shutil.copytree(written[0], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "photo.ppm").write_bytes(b"P6\n8 8\n255\n" + b"\0" * 192)
+    maps = [name for name in written[1] if name.endswith(".f32")]
+    assert f"score_maps: {message}" in run(tmp_path / "score_maps", *options, *maps, code=2, cwd=tmp_path)
 
 
 def test_a_models_header_is_cxx_too(prefix: Path, tmp_path: Path) -> None:
