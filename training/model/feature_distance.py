@@ -39,29 +39,6 @@ class Residual(NamedTuple):
     multiple: Tensor  # of the student's feature that comes closest to the teacher's
     contrast: Tensor  # ‖F_T‖², mean over the image
 
-    @classmethod
-    def of(cls, contrast: Tensor, strength: Tensor, product: Tensor, mean_contrast: Tensor) -> "Residual":
-        """From ‖F_T‖², ‖F_S‖² and ⟨F_S, F_T⟩ of each position, and the first one's mean over the image."""
-        strength = strength + 1e-12
-        multiple = product / strength
-        error = functional.relu(contrast - product * multiple)  # below 0 by rounding alone
-        image = mean_contrast + 1e-12
-        angle = 1 - product / (strength * (contrast + 1e-12)).sqrt()
-        return cls(error / image + LEAST, angle, multiple, image)
-
-
-def normalize(
-    residual: Residual, prediction: Tensor, contrast_weight: Tensor, offset: Tensor, scale: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The two maps of `NormalizedResidual`, with one channel.
-
-    `prediction` (B, 3, …) is what its convolution gives for the student's feature; the others are its buffers.
-    """
-    # Clamped to the range of good images: a defect must not excuse itself with a feature beyond all of them.
-    expected = offset + scale * (prediction + contrast_weight * residual.contrast.log()).clamp(-1, 1)
-    error, angle, factor = expected[:, 0:1].exp(), expected[:, 1:2], expected[:, 2:3].exp()
-    return residual.error / (residual.error + error), (residual.angle - angle) * factor
-
 
 class NormalizedResidual(nn.Module):
     """The residual, normalized by what is expected for such a feature: (B, C, h, w) twice -> two maps (B, h, w).
@@ -104,20 +81,28 @@ class NormalizedResidual(nn.Module):
         self.register_buffer("scale", torch.ones(1, 3, 1, 1))
 
     def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        """One level alone; a model takes all of its levels at once, in `AnomalyMaps`."""
         error, angle = self.normalize(student, self.measure(student, teacher))
-        return error.sum(1), angle.sum(1)
+        return without_channel(error), without_channel(angle)
 
     def normalize(self, student: Tensor, residual: Residual) -> tuple[Tensor, Tensor]:
         """The two maps, (B, 1, h, w), of a student's feature (B, C, h, w) and its residual."""
-        return normalize(residual, self.prediction(student), self.contrast_weight, self.offset, self.scale)
+        prediction = self.prediction(student) + self.contrast_weight * residual.contrast.log()  # (B, 3, h, w)
+        # Clamped to the range of good images: a defect must not excuse itself with a feature beyond all of them.
+        expected = self.offset + self.scale * prediction.clamp(-1, 1)
+        error, angle, factor = expected[:, 0:1].exp(), expected[:, 1:2], expected[:, 2:3].exp()
+        return residual.error / (residual.error + error), (residual.angle - angle) * factor
 
     @staticmethod
     def measure(student: Tensor, teacher: Tensor) -> Residual:
         """The residual of two features (B, C, h, w): (B, 1, h, w), and the image's contrast (B, 1, 1, 1)."""
         squares = (teacher * teacher, student * student, student * teacher)
         contrast, strength, product = (values.sum(1, keepdim=True) for values in squares)
-        return Residual.of(contrast, strength, product, contrast.mean((2, 3), keepdim=True))
+        strength = strength + 1e-12
+        multiple = product / strength
+        error = functional.relu(contrast - product * multiple)  # below 0 by rounding alone
+        image = contrast.mean((2, 3), keepdim=True) + 1e-12
+        angle = 1 - product / (strength * (contrast + 1e-12)).sqrt()
+        return Residual(error / image + LEAST, angle, multiple, image)
 
     def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
         """See `hard_feature_loss`: a number."""
@@ -125,6 +110,11 @@ class NormalizedResidual(nn.Module):
 
 
 Distance = CosineDistance | NormalizedResidual
+
+
+def without_channel(values: Tensor) -> Tensor:
+    """(B, 1, h, w) -> (B, h, w), by an operator that every exporter takes for any batch."""
+    return values.reshape(-1, values.shape[2], values.shape[3])
 
 
 def make_distance(preset: Preset, channels: int) -> Distance:

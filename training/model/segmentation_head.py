@@ -1,10 +1,13 @@
 """The segmentation head of the preset `edge`, whose map says where residuals look like synthetic defects."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from .feature_distance import Residual
 
 REDUCED = 8  # channels that each residual is projected to
 WIDTH = 16
@@ -31,6 +34,17 @@ class SegmentationHead(nn.Module):
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+
+    def project(self, level: int, student: Tensor, teacher: Tensor, residual: Residual) -> Tensor:
+        """The residual of two features (B, C, h, w) at one of the six levels, as `reduce` has it: (B, REDUCED, h, w).
+
+        That is reduce((teacher − multiple · student) / √contrast), of which nothing with C channels is made: a 1×1
+        convolution is linear, and has few channels.
+        """
+        layer = cast(nn.Conv2d, self.reduce[level])
+        of_student, of_teacher = (functional.conv2d(feature, layer.weight) for feature in (student, teacher))
+        reduced = (of_teacher - residual.multiple * of_student) / residual.contrast.sqrt()
+        return reduced + cast(Tensor, layer.bias).view(1, -1, 1, 1)
 
     @staticmethod
     def inputs(residual: Tensor, anomaly_map: Tensor) -> Tensor:
