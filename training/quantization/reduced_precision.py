@@ -190,9 +190,9 @@ def _photos(config: RunConfig, which: str, least: int, most: int | None, wanted:
     if not data.is_dir():
         raise ExportError(
             f"{name} needs the photos of the run, and there is no folder {data}: put them back, or say where they are "
-            "with `data`."
+            "with `data=FOLDER`."
         )
-    paths = recorded_files(data, recorded, f"{name} needs the run's own photos: say where they are with `data`")
+    paths = recorded_files(data, recorded, f"{name} needs the run's own photos: say where they are with `data=FOLDER`")
     return list(load_inputs(paths, config.size, config.resize, roi=config.roi, bits=config.bits)[0])
 
 
