@@ -140,7 +140,7 @@ def test_symmetric_is_what_tensorrt_takes(graph: onnx.ModelProto, ranges: Any) -
         assert not values[node.input[2]].any()
     assert relative_error(maps(graph), maps(small)) < 0.1
     assert obstacles(quantize(graph, ranges["all values"], WEIGHTED)) == [
-        "TensorRT takes signed integers with zero at 0 only: export --int8 --symmetric makes those."
+        "TensorRT takes signed integers with zero at 0 only: `rstpm-edge export --int8 --symmetric`."
     ]
 
 
