@@ -36,8 +36,9 @@ CONTESTANTS: dict[str, dict[str, str]] = {
     "paper": {"preset": "paper"},
     "padim": {"method": "padim"},
     "padim-8-16-32": {"method": "padim", "strides": "8,16,32"},
-    "patchcore": {"method": "patchcore", "strides": "8,16"},
-    "patchcore-16-32": {"method": "patchcore", "strides": "16,32"},
+    # A hundredth of the patches, which PatchCore's paper finds as good as anomalib's tenth: that takes hours to pick.
+    "patchcore": {"method": "patchcore", "strides": "8,16", "coreset": "0.01"},
+    "patchcore-16-32": {"method": "patchcore", "strides": "16,32", "coreset": "0.01"},
     "stfpm": {"method": "stfpm"},
     "stfpm-8-16-32": {"method": "stfpm", "strides": "8,16,32"},
     "efficientad": {"method": "efficientad"},
