@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.image.placement import Placement
+from rstpm_edge.image.roi import Roi
 
 Cells: TypeAlias = NDArray[np.intp]
 
@@ -33,19 +34,21 @@ class Grid:
         """(height, width) of the photo; the image's own where it is all of the photo."""
         return self.photo or (self.height, self.width)
 
+    @property
+    def roi(self) -> Roi:
+        """The image's part of the photo."""
+        return self.x, self.y, self.width, self.height
+
     def pixel(self, row: int, column: int) -> tuple[int, int]:
         """The photo's pixel (x, y) under the centre of a cell; for padding, the nearest one."""
-        inside = self.placement
-        x = int((column + 0.5 - inside.left) * self.width / inside.width)
-        y = int((row + 0.5 - inside.top) * self.height / inside.height)
-        return self.x + min(max(x, 0), self.width - 1), self.y + min(max(y, 0), self.height - 1)
+        x, y = self.pixels(np.asarray(row), np.asarray(column))
+        return int(x), int(y)
 
     # The rest takes and gives one value for each of many regions.
 
     def pixels(self, row: Cells, column: Cells) -> tuple[Cells, Cells]:
         """As `pixel`."""
-        x, y = self._position(row + 0.5, column + 0.5)
-        return self._clipped(x, y)
+        return self._clipped(*self._position(row + 0.5, column + 0.5))
 
     def boxes(self, top: Cells, left: Cells, bottom: Cells, right: Cells) -> tuple[Cells, Cells, Cells, Cells]:
         """The smallest boxes (x, y, width, height) of the photo's pixels over boxes of cells; at least one pixel."""

@@ -24,7 +24,7 @@ def judge(
 ) -> Result:
     """The Result of one image.
 
-    anomaly_map: (h, w) of the model's input; it is kept, read-only, and changed where it is ignored.
+    anomaly_map: (h, w) of the model's input. It is not changed; the result keeps it, read-only, or a copy.
     score: of the image; cell: where the map is highest (row, column).
     threshold: the calibrated one unless it is given.
     ignored: (h, w), True where anomalies do not count; score and cell are already those of the rest.
@@ -36,18 +36,17 @@ def judge(
     peak = float(anomaly_map[cell])
     if not (math.isfinite(score) and math.isfinite(peak) and math.isfinite(threshold)):
         raise ModelError("The score is not a finite number; export the model again.")
-    if ignored is not None:
-        anomaly_map[ignored] = -np.inf
+    counted = anomaly_map if ignored is None else np.where(ignored, np.float32(-np.inf), anomaly_map)
     regions: tuple[Region, ...] = ()
     if score > threshold:
         # An image may be anomalous by its score alone: then the highest part of the map counts, and no other.
         regions = (
-            find_regions(anomaly_map, threshold, grid)
+            find_regions(counted, threshold, grid)
             if peak > threshold
-            else find_regions(anomaly_map, _below(peak, calibration.median), grid)[:1]
+            else find_regions(counted, _below(peak, calibration.median), grid)[:1]
         )
     if ignored is not None:  # finite, so that it can be interpolated and drawn
-        anomaly_map[ignored] = anomaly_map.min(where=~ignored, initial=peak)
+        counted[ignored] = anomaly_map.min(where=~ignored, initial=peak)
     return Result(
         score=score,
         p_value=calibration.p_value(score),
@@ -57,7 +56,7 @@ def judge(
         regions=regions,
         roi=(grid.x, grid.y, grid.width, grid.height),
         image_size=grid.photo_size,
-        model_map=_read_only(anomaly_map, grid.placement.window),
+        model_map=_read_only(counted, grid.placement.window),
     )
 
 

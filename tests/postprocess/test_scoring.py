@@ -163,6 +163,27 @@ def result_of(peak: float, score: float, threshold: float, typical: float) -> tu
     return len(found.regions), found.regions[0].area if found.regions else 0
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_map_that_is_judged_stays_as_it_is(masked: bool) -> None:
+    anomaly_map = np.random.default_rng(0).random((64, 64), np.float32)
+    before = anomaly_map.copy()
+    ignored = None
+    if masked:
+        ignored = np.zeros((64, 64), np.bool_)
+        ignored[:20] = True
+        anomaly_map[40, 30] = before[40, 30] = 2
+    cell = (40, 30) if masked else (int(before.argmax()) // 64, int(before.argmax()) % 64)
+    grid = Grid(Placement(0, 0, 64, 64), 64, 64)
+    found = judge(anomaly_map, 3.0, cell, grid, Calibration(0.5, (0.2,)), threshold=0.9, ignored=ignored)
+    np.testing.assert_array_equal(anomaly_map, before)
+    assert found.regions
+    assert not found.model_map.flags.writeable
+    if masked:
+        np.testing.assert_array_equal(found.model_map[:20], np.full((20, 64), before[20:].min()))
+        assert min(region.box[1] for region in found.regions) >= 20
+    np.testing.assert_array_equal(found.model_map[20:], before[20:])
+
+
 def test_an_anomalous_image_has_a_region_also_where_its_map_stays_below_the_threshold() -> None:
     assert result_of(peak=9, score=9, threshold=6, typical=3) == (2, pytest.approx(64, abs=8))  # above 6
     assert result_of(peak=5, score=9, threshold=6, typical=3) == (1, pytest.approx(35, abs=8))  # above (3 + 5) / 2
