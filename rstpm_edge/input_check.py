@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 
 from rstpm_edge.errors import ImageError
 from rstpm_edge.image.colours import measure_colours
-from rstpm_edge.image.grid import Grid
 from rstpm_edge.image.input_profile import GREY, ONE_ASPECT, InputProfile, Size, aspects, describe_sizes
 from rstpm_edge.image.placement import place
-from rstpm_edge.image.preprocess import Channels, check_array, to_input
-from rstpm_edge.image.roi import Roi, crop, scaled_roi
+from rstpm_edge.image.roi import Roi, scaled_roi
 from rstpm_edge.model.metadata import Bundle
 
 Notify: TypeAlias = Callable[[str], None]
@@ -38,7 +36,7 @@ def warn(sentence: str) -> None:
 
 
 class InputCheck:
-    """Brings photos to the input of a model, and compares them with what it learned from.
+    """Compares photos with what a model learned from, and says which part of them it judges.
 
     roi: the part to judge; "model" is the one that was trained on.
     allow_size_change: judge photos that are refused without it: of another aspect ratio, or of a size that the model's
@@ -56,7 +54,7 @@ class InputCheck:
         allow_size_change: bool = False,
         notify: Notify | None = None,
     ) -> None:
-        self._size = (bundle.height, bundle.width)
+        self._size = bundle.size
         self._resize = bundle.resize
         self._bits = bundle.bits
         self._profile = bundle.profile
@@ -69,52 +67,26 @@ class InputCheck:
         self._unseen = FIRST  # of the images whose colours are looked at
         self._known: dict[Size, Roi | None] = {}  # sizes that were looked at, and the part of them
 
-    def prepare(
-        self,
-        photo: NDArray[Any],
-        name: object = "the image",
-        *,
-        channels: Channels = "bgr",
-        out: NDArray[np.uint8] | None = None,
-        threads: int = 1,
-        kernel: str | None = None,
-    ) -> tuple[NDArray[np.uint8], Grid]:
-        """The model's input (H, W, 3) uint8 RGB for `photo`, and where it lies; the keywords are those of `to_input`.
+    def part_of(self, photo: NDArray[Any], name: object = "the image") -> Roi | None:
+        """The part of a photo (H, W, C) that is judged; None for all of it.
 
-        Raises ImageError for what `to_input` does not take, for a photo that the ROI reaches beyond, and for one so
-        unlike those that were learned from that its verdict would mean nothing.
+        Raises ImageError for one so unlike those that were learned from that its verdict would mean nothing.
         """
-        photo = check_array(photo, str(name))
-        height, width = photo.shape[:2]
-        if self._profile is not None:
-            self._look_at_range(photo, name, self._profile)
-        roi = self.roi_of((height, width), name)
-        pixels = crop(photo, roi, name)
-        inputs, placement = to_input(
-            pixels,
-            self._size,
-            self._resize,
-            channels=channels,
-            out=out,
-            threads=threads,
-            kernel=kernel,
-            bits=self._bits,
-        )
-        if self._unseen > 0 and self._profile is not None:
-            self._unseen -= 1
-            self._look_at_colours(inputs[placement.window], photo, name, self._profile)
-        x, y, *_ = roi or (0, 0)
-        return inputs, Grid(placement, pixels.shape[0], pixels.shape[1], x, y, (height, width))
-
-    def roi_of(self, size: Size, name: object = "the image") -> Roi | None:
-        """The part of a photo of this size (height, width) that is judged; None for all of it. Raises ImageError."""
         if self._profile is None:
             return self._roi
+        self._look_at_range(photo, name, self._profile)
+        size = (photo.shape[0], photo.shape[1])
         if size not in self._known:
             if len(self._known) >= 64:  # photos of one camera have one size
                 self._known.clear()
             self._known[size] = self._find_roi(size, name, self._profile)
         return self._known[size]
+
+    def look_at_colours(self, pixels: NDArray[np.uint8], photo: NDArray[Any], name: object = "the image") -> None:
+        """Look at one of the first photos as the model sees it: `pixels` (h, w, 3) RGB."""
+        if self._unseen > 0 and self._profile is not None:
+            self._unseen -= 1
+            self._compare_colours(pixels, photo, name, self._profile)
 
     def _find_roi(self, size: Size, name: object, profile: InputProfile) -> Roi | None:
         measures = f"{_first(name)} measures {size[1]}×{size[0]} pixels"
@@ -196,10 +168,10 @@ class InputCheck:
                     f"end at {white}: give values as they were learned, or train again on such photos."
                 )
 
-    def _look_at_colours(
+    def _compare_colours(
         self, pixels: NDArray[np.uint8], photo: NDArray[Any], name: object, profile: InputProfile
     ) -> None:
-        """Look at an image as the model sees it, (h, w, 3) RGB: told is what the photo's type or channels explain."""
+        """Tell of what the photo's type or channels explain."""
         colours = measure_colours(pixels)
         if about_bits := self._about_bits(colours.brightness, photo, _first(name), profile):
             self._tell("bits", about_bits)

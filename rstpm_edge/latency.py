@@ -1,4 +1,4 @@
-"""How long each step of judging an image takes, measured inside the detector that users call."""
+"""How long each step of judging an image takes, measured on the pipeline that the detector calls."""
 
 import contextlib
 import itertools
@@ -6,21 +6,21 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.cpu import advice
-from rstpm_edge.detector import Detector, ImageLike
 from rstpm_edge.engine.providers import Provider
 from rstpm_edge.environment import Environment, read_environment
 from rstpm_edge.errors import UsageError
 from rstpm_edge.image.file_sizes import MAX_PIXELS
-from rstpm_edge.image.preprocess import Channels
 from rstpm_edge.native import kernels
+from rstpm_edge.pipeline import InferenceOptions, Pipeline, open_pipeline
+from rstpm_edge.preprocessor import ImageLike, Photo
 
 WARM_UP_CALLS = 3  # at least; ONNX Runtime plans its memory in the first, caches and branch predictors take two more
 KERNEL_VARIABLE = "RSTPM_EDGE_KERNEL"
@@ -41,8 +41,8 @@ class LatencyReport:
     """One measurement. All times are of one call, which judges `batch` images.
 
     `decode_ms` is reading a file up to pixels in memory; None for frames, which are there already.
-    `preprocess_ms` is everything from there to the runtime, `network_ms` what ONNX Runtime or OpenVINO takes, and
-    `postprocess_ms` everything after it: fusion, score, and regions where a score is above the threshold
+    `preprocess_ms` is everything from there to the engine, `network_ms` what the engine takes (ONNX Runtime or
+    OpenVINO), and `postprocess_ms` everything after it: fusion, score, and regions where a score is above the threshold
     (`anomalous` says for what share of the images). `overhead_ms` is preprocess and postprocess together.
     `peak_memory_mb` (10⁶ bytes) is that of this process since it started, so loading the model is in it.
     `precision` is that of the model file, "fp32", "fp16" or "int8", and `advice` whether this processor suits it.
@@ -96,8 +96,7 @@ def measure_latency(
     with _forced(kernel):
         # A frame in memory stands for what a model with a ROI would cut out of a photo, and no mask need fit it.
         part: Literal["model"] | None = "model" if files else None
-        detector = _TimedDetector(
-            model,
+        options = InferenceOptions(
             providers=providers,
             threads=threads,
             polite=polite,
@@ -108,21 +107,24 @@ def measure_latency(
             allow_size_change=True,  # a frame stands for others, and no verdict is shown
             notify=lambda sentence: None,
         )
+        pipeline = open_pipeline(model, options)
+    session, info = pipeline.session, pipeline.session.bundle
+    limit = options.threshold_of(info.calibration)
     if not files:
-        frame_size = frame_size or (detector.info.height, detector.info.width)
+        frame_size = frame_size or info.size
     images: Sequence[ImageLike] = files or [_frame(frame_size)]
     source = itertools.cycle(images)
     # Each image once, so that the disk is not what is measured.
     for _ in range(max(WARM_UP_CALLS, math.ceil(min(len(images), runs * batch) / batch))):
-        detector.timed(list(itertools.islice(source, batch)))
-    calls = np.array([detector.timed(list(itertools.islice(source, batch))) for _ in range(runs)])  # (runs, 5)
+        _timed(pipeline, list(itertools.islice(source, batch)), limit)
+    calls = np.array([_timed(pipeline, list(itertools.islice(source, batch)), limit) for _ in range(runs)])  # (runs, 5)
     decode, preprocess, network, postprocess, anomalous = calls.T
     total = _timing(decode + preprocess + network + postprocess)
     return LatencyReport(
         model=str(model),
-        preset=detector.info.preset,
-        precision=detector.info.precision,
-        input_size=(detector.info.height, detector.info.width),
+        preset=info.preset,
+        precision=info.precision,
+        input_size=info.size,
         frame_size=None if files else frame_size,
         files=len(files),
         runs=runs,
@@ -136,13 +138,13 @@ def measure_latency(
         anomalous=float(anomalous.mean()) / batch,
         images_per_second=1000 * batch / total.median,
         peak_memory_mb=peak_memory() / 1e6,
-        advice=advice(detector.info.precision),
+        advice=advice(info.precision),
         environment=read_environment(
-            detector.providers,
-            detector.threads,
-            precision=detector.precision,
+            session.providers,
+            session.threads,
+            precision=session.precision,
             polite=polite,
-            kernel=detector.last_kernel,
+            kernel=pipeline.postprocessor.kernel,
             load=load,
         ),
     )
@@ -156,62 +158,33 @@ def peak_memory() -> int:
     return 1024 * int(kilobytes)
 
 
-class _TimedDetector(Detector):
-    """The detector itself, with a clock where it reads files and where it hands over to ONNX Runtime."""
+def _timed(pipeline: Pipeline, images: Sequence[ImageLike], threshold: float) -> tuple[float, float, float, float, int]:
+    """Milliseconds of decoding, preprocessing, network and postprocessing; how many images were anomalous."""
+    decode, preprocessor = 0.0, pipeline.preprocessor
 
-    def __init__(self, model: str | os.PathLike[str], **options: Any) -> None:
-        super().__init__(model, **options)
-        session = self._open_session
-        assert session is not None
-        self.threads = session.threads
-        self._engine = _TimedEngine(session._inference)
-        self._open_session = replace(session, _inference=self._engine)
-        self._decode = 0.0
+    def loaded() -> Iterator[Photo]:
+        nonlocal decode
+        for image in images:
+            before = time.perf_counter()
+            photo = preprocessor.load(image)
+            if not isinstance(image, np.ndarray):
+                decode += time.perf_counter() - before
+            yield photo
 
-    @property
-    def last_kernel(self) -> str:
-        """The fusion kernel that really ran."""
-        return self._score.kernel
-
-    def timed(self, images: list[ImageLike]) -> tuple[float, float, float, float, int]:
-        """Milliseconds of decoding, preprocessing, network and postprocessing; how many images were anomalous."""
-        self._decode = 0.0
-        self._engine.started = None
-        start = time.perf_counter()
-        results = self._judge(images, room=len(images))
-        end = time.perf_counter()
-        engine = self._engine
-        assert engine.started is not None
-        return (
-            1000 * self._decode,
-            1000 * (engine.started - start - self._decode),
-            1000 * (engine.ended - engine.started),
-            1000 * (end - engine.ended),
-            sum(result.is_anomalous for result in results),
-        )
-
-    def _load(self, image: ImageLike) -> tuple[NDArray[Any], Channels]:
-        start = time.perf_counter()
-        loaded = super()._load(image)
-        if not isinstance(image, np.ndarray):
-            self._decode += time.perf_counter() - start
-        return loaded
-
-
-class _TimedEngine:
-    """Stands in for the runtime's session, and notes when it ran: from the first to the last part of a batch."""
-
-    def __init__(self, inference: Any) -> None:
-        self._inference = inference
-        self.started: float | None = None
-        self.ended = 0.0
-
-    def run(self, *arguments: Any) -> Any:
-        if self.started is None:
-            self.started = time.perf_counter()
-        outputs = self._inference.run(*arguments)
-        self.ended = time.perf_counter()
-        return outputs
+    start = time.perf_counter()  # from here on, as in `Pipeline.judge`
+    batch = preprocessor.batch(loaded(), room=len(images))
+    prepared = time.perf_counter()
+    outputs = pipeline.session.run(batch.pixels)
+    computed = time.perf_counter()
+    results = pipeline.postprocessor.results(outputs, batch.grids, batch.ignored, threshold)
+    end = time.perf_counter()
+    return (
+        1000 * decode,
+        1000 * (prepared - start - decode),
+        1000 * (computed - prepared),
+        1000 * (end - computed),
+        sum(result.is_anomalous for result in results),
+    )
 
 
 @contextlib.contextmanager

@@ -80,9 +80,7 @@ def test_channels_say_how_arrays_are_ordered(model: Path, tmp_path: Path) -> Non
     seen: list[Image] = []
 
     def look(detector: Detector) -> Image:
-        detector._score = lambda maps: pytest.fail("not reached")  # type: ignore[assignment]
-        fake = dataclasses.replace(detector._open_session, _inference=Spy(seen))
-        detector._open_session = fake
+        put(detector, Spy(seen))
         with pytest.raises(ModelError, match="could not be run: seen"):
             detector(image)
         return seen[-1]
@@ -91,6 +89,13 @@ def test_channels_say_how_arrays_are_ordered(model: Path, tmp_path: Path) -> Non
     np.testing.assert_array_equal(look(Detector(model)), image[None, ..., ::-1])
     with pytest.raises(UsageError, match="one of bgr, rgb, but is 'hsv'"):
         Detector(model, channels="hsv")  # type: ignore[arg-type]
+
+
+def put(detector: Detector, inference: Any) -> None:
+    """Let something else stand for the runtime's session."""
+    pipeline = detector._running()
+    session = dataclasses.replace(pipeline.session, _inference=inference)
+    detector._pipeline = dataclasses.replace(pipeline, session=session)
 
 
 class Spy:
@@ -161,7 +166,7 @@ def test_a_region_in_the_padding_goes_to_the_nearest_pixel(model_factory: ModelF
     detector = Detector(model_factory(resize="letterbox"), threshold=4)
     maps = [np.zeros((1, 64 // s, 64 // s), np.float32) for s in (4, 8, 16) * 2]
     maps[0][0, 0, 15] = 9  # top right corner of the input, above an image of 16 rows in the middle
-    detector._open_session = dataclasses.replace(detector._open_session, _inference=Canned(maps))
+    put(detector, Canned(maps))
     result = detector(np.zeros((100, 400, 3), np.uint8))
     (region,) = result.regions
     assert region.position == result.position == (390, 0)  # the first of the corner's equal cells, 62
@@ -229,7 +234,7 @@ def test_a_batch_gives_what_single_images_give(detector: Detector, bad: Image, t
 
 def test_a_batch_reads_no_further_than_it_has_judged(detector: Detector, good: Image) -> None:
     seen = 0
-    run = detector._open_session.run
+    run = detector._running().session.run
     largest = 0
 
     class Watching:
@@ -239,7 +244,10 @@ def test_a_batch_reads_no_further_than_it_has_judged(detector: Detector, good: I
             assert seen <= 12
             return run(images)
 
-    detector._open_session = Watching()
+    detector._pipeline = dataclasses.replace(
+        detector._running(),
+        session=Watching(),  # type: ignore[arg-type]
+    )
 
     def images() -> Iterator[Image]:
         nonlocal seen
@@ -332,7 +340,7 @@ def test_facts(model: Path) -> None:
 
 def test_a_model_that_changes_size_on_the_way_is_noticed(detector: Detector, bad: Image) -> None:
     maps = [np.zeros((1, 2, 2), np.float32)] * 6
-    detector._open_session = dataclasses.replace(detector._open_session, _inference=Canned(maps))
+    put(detector, Canned(maps))
     with pytest.raises(ModelError, match="do not have the sizes"):
         detector(bad)
 

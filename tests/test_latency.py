@@ -20,8 +20,9 @@ from checkout import ROOT
 from numpy.typing import NDArray
 from workplace import command_line
 
-import rstpm_edge.detector
-import rstpm_edge.input_check
+import rstpm_edge.image.preprocess
+import rstpm_edge.postprocess.postprocessor
+import rstpm_edge.preprocessor
 from rstpm_edge.engine import openvino as session_openvino
 from rstpm_edge.errors import ImageError, ModelError, ProviderError, UsageError
 from rstpm_edge.latency import KERNEL_VARIABLE, WARM_UP_CALLS, measure_latency, peak_memory
@@ -128,7 +129,11 @@ def test_time_is_charged_to_the_step_that_takes_it(
 
         monkeypatch.setattr(onnxruntime, "InferenceSession", Slow)
     else:
-        module = rstpm_edge.input_check if function == "to_input" else rstpm_edge.detector
+        module = {
+            "read_stored": rstpm_edge.preprocessor,
+            "to_input": rstpm_edge.image.preprocess,
+            "judge": rstpm_edge.postprocess.postprocessor,
+        }[function]
         monkeypatch.setattr(module, function, delayed(getattr(module, function)))
     result = measure_latency(model, [photos / "sub" / "2.jpg"], runs=3, threads=1)
     slow = [name for name in STEPS if getattr(result, name).min >= 1000 * DELAY]

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.model.outputs import Pair
+from rstpm_edge.pipeline import InferenceOptions
 from rstpm_edge.postprocess.scoring import ScoredMaps
 from rstpm_edge.training.benchmark.run import train_model
 from rstpm_edge.training.data.datasets import Category
@@ -86,10 +87,9 @@ def judge_ours(
     predictions = predict(
         category.folder,
         model,
+        # Published sets are judged whole.
+        InferenceOptions(threads=threads, allow_size_change=True, notify=lambda sentence: None),
         images=category.test,
-        threads=threads,
-        allow_size_change=True,  # published sets are judged whole
-        notify=lambda sentence: None,
     )
     bundle = predictions.bundle
     defective = np.array([image.is_defective for image in predictions.images])

@@ -76,6 +76,8 @@ def evaluate(
       rstpm-edge evaluate mvtec/bottle --alpha 5% --mask bottle-mask.png
       rstpm-edge evaluate mvtec/bottle --model bottle.onnx --report bottle.html --json bottle.json
     """
+    from rstpm_edge.pipeline import InferenceOptions
+
     with training_packages():
         from rstpm_edge.training.data import images
         from rstpm_edge.training.evaluation import evaluate as evaluate_module
@@ -84,21 +86,24 @@ def evaluate(
     write_report = html.write_report if report_file else None
     _check_outputs(model, json_file, report_file)
     notes: list[str] = []
+    options = InferenceOptions(
+        threads=threads,
+        providers=providers,
+        threshold=threshold,
+        alpha=alpha,
+        roi=roi,
+        mask=mask,
+        allow_size_change=allow_size_change,
+        notify=notes.append,
+    )
     with show_progress(PLAN if report_file else {name: PLAN[name] for name in MEASURING}) as display:
         try:
             predictions = predict.predict(
                 data,
                 model,
-                threads=threads,
-                providers=providers,
-                threshold=threshold,
-                alpha=alpha,
-                roi=roi,
-                mask=mask,
+                options,
                 skip_unmasked=skip_unmasked,
                 report=lambda done, total: display(Progress("testing", done, total)),
-                allow_size_change=allow_size_change,
-                notify=notes.append,
             )
         except images.MissingMasks as error:
             more = "Add them, or go on without them in the pixel metrics: --skip-unmasked."

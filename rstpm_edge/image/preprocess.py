@@ -1,5 +1,6 @@
 """Bringing an array to the model's input."""
 
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import cv2
@@ -8,7 +9,9 @@ from numpy.typing import NDArray
 
 from rstpm_edge.errors import ImageError
 from rstpm_edge.image.file_sizes import impossible_size, is_possible_size
+from rstpm_edge.image.grid import Grid
 from rstpm_edge.image.placement import Placement, ResizePolicy, place
+from rstpm_edge.image.roi import Roi, crop
 from rstpm_edge.native import _native
 
 Channels: TypeAlias = Literal["bgr", "rgb"]
@@ -75,6 +78,38 @@ def to_input(
         threads = 1
     _native.resize(image, window, channels == "bgr", threads, kernel)
     return out, placement
+
+
+@dataclass(frozen=True)
+class InputFormat:
+    """What a model takes: images of `size` (height, width), brought there by `resize`; `bits` is as in `eight_bits`."""
+
+    size: tuple[int, int]
+    resize: ResizePolicy
+    bits: int = 16
+
+    def prepare(
+        self,
+        photo: NDArray[Any],
+        roi: Roi | None = None,
+        name: object = "the image",
+        *,
+        channels: Channels = "rgb",
+        out: NDArray[np.uint8] | None = None,
+        threads: int = 1,
+        kernel: str | None = None,
+    ) -> tuple[NDArray[np.uint8], Grid]:
+        """The input (H, W, 3) uint8 RGB for a photo, or for the part of it in `roi`, and how it lies on the photo.
+
+        The other keywords are those of `to_input`. Raises ImageError as that does, and where the ROI reaches beyond the
+        photo; `name` is for messages.
+        """
+        part = crop(photo, roi, name)
+        row, placement = to_input(
+            part, self.size, self.resize, channels=channels, out=out, threads=threads, kernel=kernel, bits=self.bits
+        )
+        x, y, *_ = roi or (0, 0)
+        return row, Grid(placement, part.shape[0], part.shape[1], x, y, (photo.shape[0], photo.shape[1]))
 
 
 def eight_bits(image: NDArray[Any], name: str = "the image", bits: int = 16) -> NDArray[np.uint8]:

@@ -127,6 +127,11 @@ class Bundle:
     schema_version: int = SCHEMA_VERSION
 
     @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the input."""
+        return self.height, self.width
+
+    @property
     def bits(self) -> int:
         """The range of 16-bit values that are judged: 2^bits - 1 is white."""
         return 16 if self.profile is None else self.profile.input_bits

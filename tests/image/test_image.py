@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rstpm_edge.errors import ImageError
 from rstpm_edge.image.decode import read_image
 from rstpm_edge.image.listing import find_images
-from rstpm_edge.image.preprocess import PADDING, to_input, to_rgb
+from rstpm_edge.image.preprocess import PADDING, InputFormat, to_input, to_rgb
 
 FORMATS = (".png", ".jpg", ".bmp", ".tif")
 
@@ -303,3 +303,17 @@ def test_images_come_in_natural_order_and_without_hidden_files(tmp_path: Path) -
 def test_a_folder_that_cannot_be_listed(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="Cannot list the folder"):
         find_images(tmp_path / "none")
+
+
+def test_a_part_of_a_photo_becomes_the_input_and_knows_where_it_lies() -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (90, 120, 3)).astype(np.uint8)
+    row, grid = InputFormat((32, 64), "letterbox").prepare(photo, (10, 20, 40, 30), channels="bgr")
+    expected, placement = to_input(photo[20:50, 10:50], (32, 64), "letterbox", channels="bgr")
+    np.testing.assert_array_equal(row, expected)
+    assert (grid.placement, grid.roi, grid.photo_size) == (placement, (10, 20, 40, 30), (90, 120))
+    assert grid.pixel(placement.top, placement.left) == (10, 20)
+    whole, grid = InputFormat((32, 64), "stretch").prepare(photo)
+    np.testing.assert_array_equal(whole, to_input(photo, (32, 64), "stretch")[0])
+    assert grid.roi == (0, 0, 120, 90)
+    with pytest.raises(ImageError, match="reaches beyond photo 7"):
+        InputFormat((32, 64), "stretch").prepare(photo, (100, 0, 40, 30), "photo 7")

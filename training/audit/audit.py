@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from rstpm_edge.errors import DatasetError, ImageError, UsageError
 from rstpm_edge.image.decode import read_stored
 from rstpm_edge.image.grid import Grid
-from rstpm_edge.image.placement import Placement, ResizePolicy
-from rstpm_edge.image.preprocess import to_input, to_rgb
+from rstpm_edge.image.placement import ResizePolicy
+from rstpm_edge.image.preprocess import InputFormat, to_rgb
 from rstpm_edge.image.roi import Roi, crop
 from rstpm_edge.progress import Progress, Report
 
@@ -38,12 +38,12 @@ PLAN = {"reading": 25.0, "teacher": 25.0, "comparing": 10.0}
 
 @dataclass(frozen=True)
 class Photo:
-    """A readable image of the set. `placement` is where it, or its ROI, lies in the model's input."""
+    """A readable image of the set. `grid` is how the model's input lies on it, or on its ROI."""
 
     path: Path
     measures: Measures
     fingerprint: bytes
-    placement: Placement
+    grid: Grid
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def audit(
         ranking = rank_photos(
             model, inputs, groups, plain, lambda stage, done: report(Progress(stage, done, len(inputs)))
         )
-    named = _name(photos, remarks, groups, ranking, roi, most)
+    named = _name(photos, remarks, groups, ranking, most)
     named += [Named(path, (Remark("unreadable", problem),), suspicious=True) for path, problem in unreadable]
     minutes = (time.monotonic() - started) / 60
     return Audit(
@@ -168,18 +168,19 @@ def _read(
 ) -> tuple[list[Photo], NDArray[np.uint8], list[tuple[Path, str]]]:
     """The readable photos, brought to the model's input (N, H, W, 3), and what is wrong with the others."""
     photos, inputs, unreadable = [], [], []
+    model_input = InputFormat(size, resize)
     for done, path in enumerate(files, start=1):
         try:
             stored = read_stored(path)
             image = to_rgb(stored, "bgr", str(path), bits)
+            prepared, grid = model_input.prepare(image, roi, path)
             part = crop(image, roi, path)
-            prepared, placement = to_input(part, size, resize)
         except ImageError as error:
             unreadable.append((path, str(error)))
         else:
-            seen(stored, prepared, placement)
+            seen(stored, prepared, grid.placement)
             inputs.append(prepared)
-            photos.append(Photo(path, measure_quality(image, part), fingerprint(part), placement))
+            photos.append(Photo(path, measure_quality(image, part), fingerprint(part), grid))
         report(Progress("reading", done, len(files)))
     return photos, np.stack(inputs) if inputs else np.empty((0, *size, 3), np.uint8), unreadable
 
@@ -189,14 +190,13 @@ def _name(
     remarks: Sequence[Sequence[Remark]],
     groups: NDArray[np.int64],
     ranking: Ranking | None,
-    roi: Roi | None,
     most: int,
 ) -> list[Named]:
     named: list[Named] = []
     if ranking is not None:
         rows = [row for row in ranking.order() if groups[row] == row][:most]  # a copy is named as such
         for place, row in enumerate(rows, start=1):
-            position = _position(photos[row], ranking, row, roi)
+            position = _position(photos[row], ranking, row)
             unusual = Remark("unusual", f"unlike the others, most at ({position[0]}, {position[1]})")
             expected = float(ranking.expected[row])
             reasons = (unusual, *remarks[row])
@@ -211,8 +211,6 @@ def _name(
     return named
 
 
-def _position(photo: Photo, ranking: Ranking, row: int, roi: Roi | None) -> tuple[int, int]:
+def _position(photo: Photo, ranking: Ranking, row: int) -> tuple[int, int]:
     cell = np.unravel_index(int(ranking.maps[row].argmax()), ranking.maps.shape[1:])
-    left, top, width, height = roi or (0, 0, photo.measures.width, photo.measures.height)
-    grid = Grid(photo.placement, height, width, left, top)
-    return grid.pixel(*(int(i) * CELL + CELL // 2 for i in cell))
+    return photo.grid.pixel(*(int(i) * CELL + CELL // 2 for i in cell))

@@ -91,7 +91,7 @@ def _pair(audit: Audit, named: Named) -> Image:
 def _marked(audit: Audit, row: int, photo: Image) -> Image:
     """The photo under the colours of its map, and a box around the most unusual place."""
     assert audit.ranking is not None
-    places, inside = audit.ranking.maps[row], audit.photos[row].placement
+    places, inside = audit.ranking.maps[row], audit.photos[row].grid.placement
     height, width = photo.shape[:2]
     whole = cv2.resize(places, audit.size[::-1], interpolation=cv2.INTER_LINEAR)[inside.window]
     level = np.clip((cv2.resize(whole, (width, height), interpolation=cv2.INTER_LINEAR) - LOW) / (HIGH - LOW), 0, 1)

@@ -21,6 +21,7 @@ import numpy as np
 
 from rstpm_edge.atomic_files import drop_link, make_folder, write_bytes, write_json
 from rstpm_edge.errors import DatasetError, ExportError, ImageError, ModelError, TrainingError
+from rstpm_edge.pipeline import InferenceOptions
 from rstpm_edge.progress import Progress, Report
 
 from ..data.datasets import Category, about_category
@@ -169,10 +170,12 @@ def _run_one(
     predictions = predict(
         category.folder,
         model,
+        InferenceOptions(
+            allow_size_change=True,  # published sets are judged whole
+            notify=lambda sentence: report(Progress("testing", 0, 0, warning=sentence)),
+        ),
         images=category.test,
         report=lambda done, total: report(Progress("testing", done, total)),
-        allow_size_change=True,  # published sets are judged whole
-        notify=lambda sentence: report(Progress("testing", 0, 0, warning=sentence)),
     )
     evaluation = evaluate_predictions(predictions)
     if plan.reports:

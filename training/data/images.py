@@ -13,8 +13,8 @@ from rstpm_edge.image.decode import read_stored
 from rstpm_edge.image.listing import find_images, image_stem, list_folder
 from rstpm_edge.image.mask import black_and_white, one_channel
 from rstpm_edge.image.placement import Placement, ResizePolicy
-from rstpm_edge.image.preprocess import to_input
-from rstpm_edge.image.roi import Roi, crop
+from rstpm_edge.image.preprocess import InputFormat
+from rstpm_edge.image.roi import Roi
 
 MINIMUM_IMAGES = 5  # four to learn from and one to calibrate on: enough to try, far too few to trust
 # Shown a photo as it is stored (BGR), what became of it at the model's input, and where it lies there.
@@ -182,14 +182,15 @@ def load_inputs(
     `progress` is called with the number of files done.
     """
     inputs, kept, problems = [], [], []
+    model_input = InputFormat(size, resize, bits)
     for done, path in enumerate(paths, 1):
         try:
             photo = read_stored(path)
-            taken, placement = to_input(crop(photo, roi, path), size, resize, channels="bgr", bits=bits)
+            taken, grid = model_input.prepare(photo, roi, path, channels="bgr")
         except ImageError as error:
             problems.append(str(error))
         else:
-            seen(photo, taken, placement)
+            seen(photo, taken, grid.placement)
             inputs.append(taken)
             kept.append(path)
         progress(done)

@@ -8,11 +8,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rstpm_edge.engine.providers import Provider
 from rstpm_edge.errors import DatasetError
-from rstpm_edge.image.roi import Roi
 from rstpm_edge.model.metadata import Bundle, Fusion, ScoreFusion
 from rstpm_edge.model.outputs import ByPair, Pair
+from rstpm_edge.pipeline import InferenceOptions
 from rstpm_edge.postprocess.scoring import ScoredMaps
 
 from ..data.images import TestImage
@@ -151,14 +150,9 @@ class Evaluation:
 def evaluate(
     data: str | Path,
     model: str | Path,
+    options: InferenceOptions | None = None,
     *,
     images: Sequence[TestImage] | None = None,
-    threads: int | None = None,
-    providers: Sequence[Provider] | str | None = None,
-    threshold: float | None = None,
-    alpha: float | None = None,
-    roi: Roi | Literal["model"] | None = "model",
-    mask: str | Path | None = "model",
     skip_unmasked: bool = False,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
@@ -169,19 +163,7 @@ def evaluate(
     Raises DatasetError, ImageError, ModelError and ProviderError.
     """
     return evaluate_predictions(
-        predict(
-            data,
-            model,
-            images=images,
-            threads=threads,
-            providers=providers,
-            threshold=threshold,
-            alpha=alpha,
-            roi=roi,
-            mask=mask,
-            skip_unmasked=skip_unmasked,
-            report=report,
-        )
+        predict(data, model, options, images=images, skip_unmasked=skip_unmasked, report=report)
     )
 
 

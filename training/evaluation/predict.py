@@ -1,29 +1,21 @@
 """What a model file says about labelled images, kept small: its maps, at the model's own resolution."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rstpm_edge.engine.providers import Provider
-from rstpm_edge.engine.session import open_session
 from rstpm_edge.environment import Environment, read_environment
-from rstpm_edge.errors import DatasetError, ModelError, UsageError
-from rstpm_edge.image.decode import read_stored
+from rstpm_edge.errors import DatasetError, ModelError
 from rstpm_edge.image.grid import Grid
-from rstpm_edge.image.mask import load_mask, stored_mask
-from rstpm_edge.image.roi import Roi, check_roi, crop
-from rstpm_edge.input_check import InputCheck, Notify
+from rstpm_edge.image.roi import crop
 from rstpm_edge.model.metadata import Bundle, Fusion, ScoreFusion
 from rstpm_edge.model.outputs import ModelOutputs, Pair
-from rstpm_edge.native import kernels
+from rstpm_edge.pipeline import InferenceOptions, open_pipeline
 from rstpm_edge.postprocess.scoring import ScoredMaps, Scorer
 from rstpm_edge.postprocess.verdict import judge
 from rstpm_edge.result import Result
@@ -49,19 +41,14 @@ class Predictions:
     ignored: tuple[NDArray[np.bool_] | None, ...]  # cells of the input that the model's mask leaves out
     masks: tuple[NDArray[np.bool_] | None, ...]
     outputs: ModelOutputs
-    given_threshold: float | None = None
+    threshold: float  # the score above which an image is called anomalous
     skip_unmasked: bool = False
-
-    @property
-    def threshold(self) -> float:
-        """The score above which an image is called anomalous."""
-        return self.bundle.calibration.threshold if self.given_threshold is None else self.given_threshold
 
     def scorer(
         self, fusion: Fusion, score_fusion: ScoreFusion | None, pair: Pair | None = None
     ) -> Callable[[int], ScoredMaps]:
         """Something that scores image i; with a `pair`, the other's maps count as zero everywhere."""
-        score = Scorer(fusion, score_fusion, self.bundle.level_sizes, (self.bundle.height, self.bundle.width))
+        score = Scorer(fusion, score_fusion, self.bundle.level_sizes, self.bundle.size)
         outputs = self.outputs if pair is None else self.outputs.pair_alone(pair)
 
         def scored(i: int) -> ScoredMaps:
@@ -90,11 +77,6 @@ class Predictions:
         inside = model_map[grid.placement.window]
         return np.asarray(cv2.resize(inside, size, interpolation=cv2.INTER_LINEAR), np.float32)
 
-    def roi(self, i: int) -> Roi:
-        """The part of image i that was judged."""
-        grid = self.grids[i]
-        return grid.x, grid.y, grid.width, grid.height
-
     def result(self, i: int, scored: ScoredMaps) -> Result:
         """What `Detector` says about image i, from its scored maps."""
         part = self.grids[i]
@@ -114,18 +96,11 @@ class Predictions:
 def predict(
     data: str | Path,
     model: str | Path,
+    options: InferenceOptions | None = None,
     *,
     images: Sequence[TestImage] | None = None,
-    threads: int | None = None,
-    providers: Sequence[Provider] | str | None = None,
-    threshold: float | None = None,
-    alpha: float | None = None,
-    roi: Roi | Literal["model"] | None = "model",
-    mask: str | Path | None = "model",
     skip_unmasked: bool = False,
     report: Callable[[int, int], None] = lambda done, total: None,
-    allow_size_change: bool = False,
-    notify: Notify | None = None,
 ) -> Predictions:
     """Run `model` over the test images of `data` (MVTec AD layout). `report` gets (done, total) after each.
 
@@ -133,8 +108,8 @@ def predict(
     read one after another; masks and maps are kept. A model that was trained on a ROI judges that part of each image,
     and the pixels of that part count.
 
-    threshold, alpha, roi, mask: as for `Detector`, so that a station is measured as it runs. The calibration in the
-        result's `bundle` has the rate that was asked for, or the one that the threshold amounts to.
+    options: as a station runs, so that it is measured as it does. The calibration in the result's `bundle` has the rate
+        that was asked for, or the one that the threshold amounts to.
     skip_unmasked: see `test_images`; such images have no part in the pixel metrics.
 
     Raises UsageError for those that cannot work, DatasetError, ImageError, ModelError and ProviderError.
@@ -144,29 +119,27 @@ def predict(
     images = sorted(images, key=lambda image: image.is_defective)
     if not both_kinds(images):
         raise DatasetError(f"An evaluation needs both good and defective images of {data}.")
-    session = open_session(model, threads=threads, providers=providers)
-    chosen = roi if isinstance(roi, str) or roi is None else check_roi(roi)
-    bundle, digest = _as_it_runs(session.bundle, threshold, alpha, chosen), _digest(session.path)
-    check = InputCheck(session.bundle, roi=chosen, allow_size_change=allow_size_change, notify=notify)
-    loaded_mask = None if mask is None or mask == "model" else load_mask(mask)
-    if mask == "model" and bundle.mask is not None:
-        loaded_mask = stored_mask(bundle.mask)
-    ignores = None if loaded_mask is None else lru_cache(maxsize=4)(loaded_mask.ignored)
-    grids, masks, batches, ignored = [], [], [], []
+    options = options or InferenceOptions()
+    pipeline = open_pipeline(model, options)
+    preprocessor, session = pipeline.preprocessor, pipeline.session
+    bundle, digest = _as_it_runs(session.bundle, options), _digest(session.path)
+    grids: list[Grid] = []
+    ignored: list[NDArray[np.bool_] | None] = []
+    outputs, masks = [], []
     marked: dict[tuple[Path, int], bool] = {}
     for done, image in enumerate(images, 1):
-        photo = read_stored(image.path)
-        inputs, grid = check.prepare(photo, image.path)
+        photo = preprocessor.load(image.path)
+        batch = preprocessor.batch([photo])
+        grids += batch.grids
+        ignored += batch.ignored
         truth = None
         if image.mask or not image.is_defective:
-            truth = read_mask(image, (photo.shape[0], photo.shape[1]))
+            truth = read_mask(image, (photo.pixels.shape[0], photo.pixels.shape[1]))
         if image.mask and truth is not None:  # all of it: a defect may lie outside the ROI
             of_kind = (image.mask.parent, image.mask_level)
             marked[of_kind] = marked.get(of_kind, False) or bool(truth.any())
-        masks.append(None if truth is None else crop(truth, (grid.x, grid.y, grid.width, grid.height)))
-        batches.append(session.run(inputs[None]))
-        grids.append(grid)
-        ignored.append(ignores and ignores(grid, (bundle.height, bundle.width)))
+        masks.append(None if truth is None else crop(truth, grids[-1].roi))
+        outputs.append(session.run(batch.pixels))
         report(done, len(images))
     _refuse_empty_masks(marked)
     return Predictions(
@@ -175,34 +148,32 @@ def predict(
         model_sha256=digest,
         bundle=bundle,
         environment=read_environment(
-            session.providers, session.threads, precision=session.precision, kernel=kernels().active
+            session.providers,
+            session.threads,
+            precision=session.precision,
+            polite=options.polite,
+            kernel=pipeline.postprocessor.kernel,
         ),
         images=tuple(images),
         grids=tuple(grids),
         ignored=tuple(ignored),
         masks=tuple(masks),
-        outputs=ModelOutputs.concatenate(batches),
-        given_threshold=threshold,
+        outputs=ModelOutputs.concatenate(outputs),
+        threshold=options.threshold_of(session.bundle.calibration),
         skip_unmasked=skip_unmasked,
     )
 
 
-def _as_it_runs(
-    bundle: Bundle, threshold: float | None, alpha: float | None, roi: Roi | Literal["model"] | None
-) -> Bundle:
+def _as_it_runs(bundle: Bundle, options: InferenceOptions) -> Bundle:
     """The bundle with what was chosen in the place of what the model holds. Raises UsageError."""
-    if threshold is not None and alpha is not None:
-        raise UsageError("Give a threshold or an alpha, which asks for one, not both.")
-    scores = bundle.calibration.scores
-    if threshold is not None:
-        if not math.isfinite(threshold):
-            raise UsageError(f"The threshold must be a finite number, but is {threshold}.")
-        above = sum(score > threshold for score in scores)
+    scores, alpha = bundle.calibration.scores, options.alpha
+    if options.threshold is not None:
+        above = sum(score > options.threshold for score in scores)
         alpha = min(1 + above, len(scores)) / (len(scores) + 1)
     if alpha is not None:
         bundle.calibration.threshold_for(alpha)  # raises for one that the held-out images do not allow
         bundle = replace(bundle, calibration=replace(bundle.calibration, alpha=alpha))
-    return bundle if isinstance(roi, str) else replace(bundle, roi=roi)
+    return bundle if isinstance(options.roi, str) else replace(bundle, roi=options.roi)
 
 
 def _digest(model: Path) -> str:

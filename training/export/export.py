@@ -19,14 +19,14 @@ from rstpm_edge.image.grid import Grid
 from rstpm_edge.image.listing import find_images
 from rstpm_edge.image.mask import load_mask
 from rstpm_edge.image.placement import place
-from rstpm_edge.image.preprocess import to_input
+from rstpm_edge.image.preprocess import InputFormat
 from rstpm_edge.image.roi import Roi, crop
 from rstpm_edge.image.stored_mask import StoredMask
 from rstpm_edge.model import protobuf as wire
 from rstpm_edge.model.metadata import METADATA_KEY, Bundle, Precision, Teacher, parse_bundle
 from rstpm_edge.model.model_file import stamps
 from rstpm_edge.model.outputs import ModelOutputs
-from rstpm_edge.postprocess.scoring import Scorer
+from rstpm_edge.postprocess.postprocessor import Postprocessor
 from rstpm_edge.progress import Progress, Report
 
 from ..graph.compatibility import obstacles
@@ -264,7 +264,7 @@ def check(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    inputs = np.stack([to_input(image, (bundle.height, bundle.width), bundle.resize)[0] for image in images])
+    inputs = _inputs(bundle, images)
     expected = model.outputs(inputs)
     try:
         single = run_maps(session, bundle.output_names, inputs)
@@ -275,9 +275,9 @@ def check(
     maps_apart = float(np.max([map_difference(maps, expected.flat()) for maps in (single, batch)]))
     scores_apart = float("nan")
     if maps_apart <= MAP_TOLERANCE:  # what is not finite cannot be fused
-        scorer = _scorer(bundle)
-        want = scorer(expected).score
-        scores = [scorer(ModelOutputs.named(bundle.output_names, single)).score]
+        postprocessor = Postprocessor(bundle)
+        want = postprocessor.score(expected).score
+        scores = [postprocessor.score(ModelOutputs.named(bundle.output_names, single)).score]
         if fused:
             scores.append(session.run(["score"], {"image": inputs})[0])
         scores_apart = float(np.max([score_difference(got, want) for got in scores]))
@@ -314,13 +314,14 @@ def check_alone(content: bytes, bundle: Bundle, images: Sequence[NDArray[np.uint
     Raises ExportError when it does not run, or gives what is not finite, or scores that are not those of its maps.
     """
     names = [*bundle.output_names, *(["score"] if fused else [])]
-    inputs = np.stack([to_input(image, (bundle.height, bundle.width), bundle.resize)[0] for image in images])
-    session, scorer = open_graph(content), _scorer(bundle)
+    inputs = _inputs(bundle, images)
+    session, postprocessor = open_graph(content), Postprocessor(bundle)
     try:
         for some in (inputs[:1], inputs):
             found = dict(zip(names, session.run(names, {"image": some}), strict=True))
             maps = [found[name] for name in bundle.output_names]
-            score = scorer(ModelOutputs.named(bundle.output_names, maps)).score  # refuses what is not finite
+            outputs = ModelOutputs.named(bundle.output_names, maps)
+            score = postprocessor.score(outputs).score  # refuses what is not finite
             if fused and not np.allclose(
                 found["score"], score, SCORE_TOLERANCE, SCORE_TOLERANCE * np.abs(score).mean()
             ):
@@ -331,8 +332,10 @@ def check_alone(content: bytes, bundle: Bundle, images: Sequence[NDArray[np.uint
         raise ExportError(f"ONNX Runtime cannot run the exported graph ({error}): nothing was written.") from error
 
 
-def _scorer(bundle: Bundle) -> Scorer:
-    return Scorer(bundle.fusion, bundle.score_fusion, bundle.level_sizes, (bundle.height, bundle.width))
+def _inputs(bundle: Bundle, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """(N, H, W, 3) for images in RGB."""
+    model_input = InputFormat(bundle.size, bundle.resize)
+    return np.stack([model_input.prepare(image)[0] for image in images])
 
 
 def _check_images(run: Path, roi: Roi | None, bits: int) -> list[NDArray[np.uint8]]:

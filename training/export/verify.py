@@ -6,12 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from rstpm_edge.engine.session import open_session
 from rstpm_edge.errors import UsageError
-from rstpm_edge.image.decode import read_stored
-from rstpm_edge.input_check import InputCheck, Notify
+from rstpm_edge.input_check import Notify
+from rstpm_edge.pipeline import InferenceOptions, open_pipeline
 from rstpm_edge.postprocess.reference import score as reference_score
-from rstpm_edge.postprocess.scoring import Scorer
 from rstpm_edge.progress import Progress, Report
 
 from .export import MAP_TOLERANCE, SCORE_TOLERANCE, load_model, map_difference, score_difference
@@ -53,9 +51,10 @@ def verify(
     """
     if not images:
         raise UsageError("Give at least one image to compare on.")
-    session, model = open_session(model_file), load_model(run)
-    bundle = session.bundle
-    size = (bundle.height, bundle.width)
+    # Where anomalies count makes no difference between implementations.
+    options = InferenceOptions(mask=None, allow_size_change=allow_size_change, notify=notify)
+    pipeline, model = open_pipeline(model_file, options), load_model(run)
+    bundle = pipeline.session.bundle
     if bundle.output_names != model.output_names:
         raise UsageError(f"{model_file} was not exported from the run {run}.")
     if bundle.precision != "fp32":
@@ -63,15 +62,12 @@ def verify(
             f"{model_file} is in {bundle.precision}, which PyTorch does not compute in: `export` has compared it with "
             "the float32 model, and `evaluate` says what it does on labelled photos."
         )
-    check = InputCheck(bundle, allow_size_change=allow_size_change, notify=notify)
-    scorer = Scorer(bundle.fusion, bundle.score_fusion, bundle.level_sizes, size)
     apart: list[tuple[float, float]] = []  # of each image: maps, the fused one
     scores: list[tuple[float, float]] = []  # found, expected
     for done, path in enumerate(images, 1):
-        inputs = check.prepare(read_stored(path), path)[0][None]
-        expected = model.outputs(inputs)
-        outputs = session.run(inputs)
-        found = scorer(outputs)
+        row, _ = pipeline.preprocessor.prepare(pipeline.preprocessor.load(path))
+        expected, outputs = model.outputs(row[None]), pipeline.session.run(row[None])
+        found = pipeline.postprocessor.score(outputs)
         reference, _ = reference_score(outputs, bundle)
         _, score = reference_score(expected, bundle)
         fused = np.abs(found.anomaly_map - reference).max() / np.abs(reference).max()

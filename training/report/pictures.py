@@ -75,7 +75,7 @@ class Painter:
 
     def _photo_and_overlay(self, i: int) -> tuple[Image, Image]:
         path = self._predictions.images[i].path
-        image = crop(read_image(path, bits=self._predictions.bundle.bits), self._predictions.roi(i), path)
+        image = crop(read_image(path, bits=self._predictions.bundle.bits), self._predictions.grids[i].roi, path)
         photo = scaled(image, PANEL / max(image.shape[:2]))
         return photo, draw_marks(photo, self._predictions.result(i, self._score(i)), image.shape[1])
 

@@ -28,6 +28,7 @@ from rstpm_edge.errors import DatasetError, ModelError
 from rstpm_edge.image.decode import read_image
 from rstpm_edge.image.preprocess import to_input
 from rstpm_edge.model.metadata import Fusion, ScoreFusion
+from rstpm_edge.pipeline import InferenceOptions
 from rstpm_edge.postprocess.reference import score as reference
 from rstpm_edge.training.data.images import test_images as labelled_images
 from rstpm_edge.training.evaluation import evaluate as evaluating
@@ -42,7 +43,7 @@ PIXEL = {"pixel_auroc", "pixel_ap", "aupro_30", "aupro_05"}
 
 @pytest.fixture(scope="module")
 def evaluation(workplace: Workplace, parts: Path) -> Evaluation:
-    return evaluate(parts, workplace.model, threads=1)
+    return evaluate(parts, workplace.model, InferenceOptions(threads=1))
 
 
 def test_the_promised_keys(evaluation: Evaluation) -> None:
@@ -219,7 +220,7 @@ def test_scores_meet_the_threshold_in_double_precision_as_the_detectors_do(
 @pytest.mark.parametrize("resize", ["stretch", "letterbox"])
 def test_predictions_hold_what_the_detector_says(model_factory: ModelFactory, spots: Path, resize: str) -> None:
     model = model_factory(resize=resize)
-    predictions = predict(spots, model, threads=1)
+    predictions = predict(spots, model, InferenceOptions(threads=1))
     score = predictions.scorer(predictions.bundle.fusion, predictions.bundle.score_fusion)
     detector = Detector(model, threads=1)
     for i, image in enumerate(predictions.images):
@@ -431,23 +432,25 @@ def test_a_model_that_is_not_there(spots: Path, tmp_path: Path) -> None:
 def test_a_rate_a_threshold_and_the_model_s_own_agree(tmp_path: Path, model: Path) -> None:
     data = write_labelled(tmp_path / "data", {"good": 4, "spot": 6})
     for alpha in (0.05, 0.2):
-        by_rate = evaluate(data, model, threads=1, alpha=alpha)
+        by_rate = evaluate(data, model, InferenceOptions(threads=1, alpha=alpha))
         detector = Detector(model, threads=1, alpha=alpha)
         assert by_rate.threshold == detector.threshold
         assert by_rate.alpha == alpha
         for image in by_rate.images:
             assert image.is_anomalous == detector(data / image.name).is_anomalous
-        by_score = evaluate(data, model, threads=1, threshold=detector.threshold)
+        by_score = evaluate(data, model, InferenceOptions(threads=1, threshold=detector.threshold))
         assert by_score.alpha == pytest.approx(alpha)
         assert by_score.verdicts == by_rate.verdicts
-        assert by_score.both == by_rate.both == evaluate(data, model, threads=1).both  # which no threshold changes
+        whatever = evaluate(data, model, InferenceOptions(threads=1))
+        assert by_score.both == by_rate.both == whatever.both  # which no threshold changes
     own = next(point for point in by_rate.operating_points if point.alpha == 0.2)
     assert (own.threshold, own.recall) == (by_rate.threshold, by_rate.recall)
 
 
 @pytest.mark.parametrize(("threshold", "rate"), [(-5.0, 1.0), (100.0, 0.0)])
 def test_a_threshold_beyond_all_scores(tmp_path: Path, model: Path, threshold: float, rate: float) -> None:
-    found = evaluate(write_labelled(tmp_path / "data", {"good": 2, "spot": 2}), model, threads=1, threshold=threshold)
+    data = write_labelled(tmp_path / "data", {"good": 2, "spot": 2})
+    found = evaluate(data, model, InferenceOptions(threads=1, threshold=threshold))
     assert found.false_rejects.rate == found.recall.rate == rate
     assert found.threshold == threshold
     assert found.alpha == pytest.approx(0.99 if rate else 0.01)
@@ -459,7 +462,7 @@ def test_a_mask_and_a_roi_are_those_of_the_detector(tmp_path: Path, model: Path)
     picture[:, :60] = 255
     cv2.imwrite(str(tmp_path / "mask.png"), picture)
     for options in ({"mask": tmp_path / "mask.png"}, {"roi": (10, 10, 60, 60)}, {"roi": None}):
-        found = evaluate(data, model, threads=1, **options)  # type: ignore[arg-type]
+        found = evaluate(data, model, InferenceOptions(threads=1, **options))  # type: ignore[arg-type]
         detector = Detector(model, threads=1, **options)  # type: ignore[arg-type]
         for image in found.images:
             assert image.score == pytest.approx(detector(data / image.name).score, abs=1e-6)
@@ -526,6 +529,6 @@ def test_missing_masks_of_all_kinds_are_named_at_once(tmp_path: Path, model: Pat
     for kind, numbers in {"dent": range(1, 8), "spot": [2]}.items():
         for number in numbers:
             (fewer / "test" / kind / f"{number}.png").unlink()
-    expected = evaluate(fewer, model, threads=1).to_json()["both"]
+    expected = evaluate(fewer, model, InferenceOptions(threads=1)).to_json()["both"]
     for name in PIXEL:
         assert found["both"][name] == pytest.approx(expected[name])  # type: ignore[index]

@@ -119,9 +119,9 @@ def check_contract(path: Path, place: Workplace, fused: bool) -> None:
     if fused:
         session = open_session(path)
         for photo, score in zip(photos, scores, strict=True):
-            image = np.empty((1, 64, 64, 3), np.uint8)
-            grid = detector._prepare(photo, image[0])
-            given, fused_map = session._inference.run(["score", "anomaly_map"], {"image": image})
+            preprocessor = detector._running().preprocessor
+            row, grid = preprocessor.prepare(preprocessor.load(photo))
+            given, fused_map = session._inference.run(["score", "anomaly_map"], {"image": row[None]})
             assert given[0] == pytest.approx(score, rel=1e-3, abs=1e-3)
             drawn = detector(photo).model_map
             np.testing.assert_allclose(fused_map[0][grid.placement.window], drawn, rtol=1e-3, atol=1e-3)

@@ -12,6 +12,7 @@ import pytest
 from bundles import write_model
 from labelled import NASTY, write_labelled
 
+from rstpm_edge.pipeline import InferenceOptions
 from rstpm_edge.training.evaluation.evaluate import evaluate_predictions
 from rstpm_edge.training.evaluation.predict import predict
 from rstpm_edge.training.report.html import write_report
@@ -30,7 +31,8 @@ WIDTHS = {"desktop": 1280, "tablet": 820}
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    predictions = predict(write_labelled(folder / "data", KINDS), write_model(folder / "model.onnx"), threads=1)
+    data, model = write_labelled(folder / "data", KINDS), write_model(folder / "model.onnx")
+    predictions = predict(data, model, InferenceOptions(threads=1))
     write_report(folder / "report.html", predictions, evaluate_predictions(predictions))
     return folder / "report.html"
 

@@ -20,6 +20,7 @@ from workplace import command_line
 from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import ImageError, OutputError
 from rstpm_edge.model.metadata import Fusion
+from rstpm_edge.pipeline import InferenceOptions
 from rstpm_edge.training.evaluation.evaluate import Evaluation, evaluate_predictions
 from rstpm_edge.training.evaluation.predict import Predictions, predict
 from rstpm_edge.training.report.html import MAX_BYTES, render_report, write_report
@@ -41,7 +42,7 @@ def decoded(uri: str | None) -> np.ndarray[Any, Any]:
 
 @pytest.fixture
 def predictions(tmp_path: Path, model: Path) -> Predictions:
-    return predict(write_labelled(tmp_path / "data", KINDS), model, threads=1)
+    return predict(write_labelled(tmp_path / "data", KINDS), model, InferenceOptions(threads=1))
 
 
 @pytest.fixture

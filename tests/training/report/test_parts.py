@@ -12,6 +12,7 @@ from html_document import Document
 from labelled import write_labelled
 
 from rstpm_edge.calibration import Calibration
+from rstpm_edge.pipeline import InferenceOptions
 from rstpm_edge.training.evaluation.evaluate import JudgedImage, Verdicts, evaluate
 from rstpm_edge.training.report.charts import _place_label, roc_chart, score_chart
 from rstpm_edge.training.report.selection import ends, fitting, gallery_order, worst_first
@@ -76,7 +77,7 @@ def test_nothing_is_drawn_after_what_has_no_room() -> None:
 
 
 def test_the_roc_curve_runs_through_the_models_threshold(tmp_path: Path, model: Path) -> None:
-    evaluation = evaluate(write_labelled(tmp_path / "data", {"good": 6, "spot": 9}), model, threads=1)
+    evaluation = evaluate(write_labelled(tmp_path / "data", {"good": 6, "spot": 9}), model, InferenceOptions(threads=1))
     own = next(p for p in evaluation.operating_points if p.alpha == evaluation.alpha)
     document = Document(roc_chart(evaluation.images, own, evaluation.operating_points))
     assert document.problems == []

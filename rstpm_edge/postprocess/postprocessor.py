@@ -1,0 +1,52 @@
+"""From a model's outputs to verdicts: the last of the three steps that every image goes through."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rstpm_edge.image.grid import Grid
+from rstpm_edge.model.metadata import Bundle
+from rstpm_edge.model.outputs import ModelOutputs
+from rstpm_edge.postprocess.scoring import ScoredMaps, Scorer
+from rstpm_edge.postprocess.verdict import judge
+from rstpm_edge.result import Result
+
+
+class Postprocessor:
+    """Fuses and scores the outputs of a model as its `bundle` says. Safe to share between threads."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._calibration = bundle.calibration
+        self._scorer = Scorer(bundle.fusion, bundle.score_fusion, bundle.level_sizes, bundle.size)
+
+    @property
+    def kernel(self) -> str:
+        """The kernel that ran last; before the first call, the one that will."""
+        return self._scorer.kernel
+
+    def score(self, outputs: ModelOutputs, ignored: Sequence[NDArray[np.bool_] | None] | None = None) -> ScoredMaps:
+        """Anomaly maps and scores of N images; `ignored` and what is raised are those of `Scorer`."""
+        return self._scorer(outputs, ignored)
+
+    def results(
+        self,
+        outputs: ModelOutputs,
+        grids: Sequence[Grid],
+        ignored: Sequence[NDArray[np.bool_] | None],
+        threshold: float,
+    ) -> list[Result]:
+        """The verdicts on N images; `grids` and `ignored` are those of their `InputBatch`. Raises ModelError."""
+        scored = self.score(outputs, ignored)
+        return [
+            judge(
+                scored.anomaly_map[i],
+                float(scored.score[i]),
+                (int(scored.position[i, 0]), int(scored.position[i, 1])),
+                grid,
+                self._calibration,
+                threshold=threshold,
+                ignored=ignored[i],
+            )
+            for i, grid in enumerate(grids)
+        ]
