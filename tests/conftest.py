@@ -160,14 +160,6 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return once(tmp_path_factory, "parts", fill)
 
 
-@pytest.fixture(scope="session")
-def whole(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run of a training in seconds: three epochs, not interrupted."""
-    from small_training import teach
-
-    return once(tmp_path_factory, "whole", lambda folder: teach(parts, folder / "run")) / "run"
-
-
 @pytest.fixture
 def older(tmp_path: Path) -> Iterator[Path]:
     """A file that a failed or refused export must leave as it was, and nothing beside it."""

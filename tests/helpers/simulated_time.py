@@ -20,5 +20,7 @@ class SimulatedTime:
     def monotonic(self) -> float:
         return time.monotonic() + SimulatedTime._ahead
 
+    perf_counter = monotonic
+
     def time_ns(self) -> int:
         return time.time_ns() + int((SimulatedTime._ahead - self._began) * 1e9)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from rstpm_edge.progress import Progress
-from rstpm_edge.training.learning import train
+from rstpm_edge.training.learning import head_training, stage_times, train
 from rstpm_edge.training.learning.machine import Machine
 from rstpm_edge.training.learning.options import TrainingOptions
 from rstpm_edge.training.learning.run_folder import load_checkpoint, load_summary
@@ -19,9 +21,27 @@ CPU = Machine("cpu", precision="32-true")
 SIZE = (64, 64)
 
 
-def teach(data: Path, folder: Path, *, report: Callable[[Progress], None] | None = None, **changes: Any) -> Path:
+@contextlib.contextmanager
+def short_head_training() -> Iterator[None]:
+    """The segmentation head learns for a moment: most of a small training's time, which says nothing of the rest."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (head_training, stage_times):
+            patch.setattr(module, "STEPS", 20)
+        patch.setattr(head_training, "PAINTED", (64, 64))
+        yield
+
+
+def teach(
+    data: Path | Sequence[Path], folder: Path, *, report: Callable[[Progress], None] | None = None, **changes: Any
+) -> Path:
     options = TrainingOptions(**{"epochs": 3, "size": SIZE, **changes})
-    return train.train(data, options, CPU, folder=folder, report=report or (lambda progress: None))
+    with short_head_training():
+        return train.train(data, options, CPU, folder=folder, report=report or (lambda progress: None))
+
+
+def resume(folder: Path) -> Path:
+    with short_head_training():
+        return train.resume(folder, CPU)
 
 
 def files_of(folder: Path) -> set[str]:

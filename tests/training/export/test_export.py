@@ -18,9 +18,11 @@ import pytest
 from bundles import make_bundle
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from small_training import teach
 from workplace import Workplace, document
 
 from rstpm_edge import Detector
+from rstpm_edge.cli.export import say_export
 from rstpm_edge.engine import openvino as session_openvino
 from rstpm_edge.errors import ExportError, OutputError, TrainingError
 from rstpm_edge.image.decode import read_image
@@ -47,29 +49,6 @@ SIZE = (64, 96)
 STRIDES = (8, 16, 32)
 MAPS = [f"{pair}_{stride}{kind}" for kind in ("", "_angle") for pair in ("stpm", "recon") for stride in STRIDES]
 MAPS += ["head_8"]
-
-
-@pytest.fixture(scope="module")
-def graph(workplace: Workplace) -> onnx.ModelProto:
-    """The exported model; do not change it."""
-    return onnx.load(workplace.model)
-
-
-@pytest.fixture
-def quick(graph: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> onnx.ModelProto:
-    """Lets `export` take the graph from the model that is there: tracing it again takes long. May be changed."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(graph)
-    del copy.metadata_props[:]
-
-    def to_onnx(model: Any, size: tuple[int, int], *, any_batch: bool = False) -> onnx.ModelProto:
-        assert size == SIZE
-        fresh = onnx.ModelProto()
-        fresh.CopyFrom(copy)
-        return fresh
-
-    monkeypatch.setattr(exporting, "to_onnx", to_onnx)
-    return copy
 
 
 @pytest.fixture
@@ -398,9 +377,8 @@ def test_a_new_model_replaces_the_older_one(run_copy: Path, tmp_path: Path, work
 
 def test_a_backbone_with_squeeze_and_excitation(parts: Path, tmp_path: Path) -> None:
     preset = preset_with_teachers("edge", "mobilenetv3_small_050", None)
-    options = train.TrainingOptions(preset=preset, epochs=1, size=(64, 64), weights={preset.teacher1: "random"})
     files = sorted((parts / "train" / "good").iterdir())[:5]
-    folder = train.train(files, options, train.Machine("cpu"), folder=tmp_path / "run")
+    folder = teach(files, tmp_path / "run", preset=preset, epochs=1, weights={preset.teacher1: "random"})
     report = export(folder, tmp_path / "model.onnx")
     graph = onnx.load(tmp_path / "model.onnx")
     onnx.checker.check_model(graph, full_check=True)
@@ -410,9 +388,8 @@ def test_a_backbone_with_squeeze_and_excitation(parts: Path, tmp_path: Path) -> 
 
 
 def test_the_small_preset(parts: Path, tmp_path: Path) -> None:
-    options = train.TrainingOptions(preset=EDGE_SMALL, epochs=1, size=(128, 192))
     files = sorted((parts / "train" / "good").iterdir())[:5]
-    folder = train.train(files, options, train.Machine("cpu"), folder=tmp_path / "run")
+    folder = teach(files, tmp_path / "run", preset=EDGE_SMALL, epochs=1, size=(128, 192))
     report = export(folder, tmp_path / "model.onnx")
     assert report.map_difference < 1e-4
     small = onnx.load(tmp_path / "model.onnx")
@@ -452,3 +429,15 @@ def test_the_papers_networks_train_and_export(parts: Path, tmp_path: Path, image
     assert detector.info.fusion.mode == "paper"
     assert detector.info.teachers[1].source == "random"
     assert np.isfinite(result.anomaly_map).all()
+
+
+def test_what_stands_in_the_way_of_other_runtimes_is_told(
+    quick: onnx.ModelProto, workplace: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "refuse" not in workplace.said("export")[0]
+    quick.graph.node.append(helper.make_node("MaxPool", [MAPS[0]], ["pooled", "where"], "pool", kernel_shape=[1]))
+    report = export(workplace.run, tmp_path / "model.onnx")
+    assert report.obstacles == ("pool gives indices.", "pool computes in INT64.")
+    say_export(report)
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1] == "TensorRT or OpenVINO may refuse this file, for 2 reasons: pool gives indices."

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 from workplace import Workplace, command_line
 
 from rstpm_edge.detector import Detector
 from rstpm_edge.training.evaluation.predict import predict
 
 
+@pytest.mark.usefixtures("quick")
 def test_export_keeps_a_mask(workplace: Workplace, parts: Path, tmp_path: Path) -> None:
     drawn = np.zeros((128, 128), np.uint8)
     drawn[:, 64:] = 255

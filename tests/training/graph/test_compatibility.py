@@ -10,11 +10,9 @@ import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from workplace import Workplace
 
-from rstpm_edge.cli.export import say_export
 from rstpm_edge.model import protobuf as wire
 from rstpm_edge.model.metadata import Fusion
-from rstpm_edge.training.export import export as exporting
-from rstpm_edge.training.export.export import SAFE_OPERATORS, ExportReport
+from rstpm_edge.training.export.export import SAFE_OPERATORS
 from rstpm_edge.training.graph.compatibility import obstacles
 from rstpm_edge.training.graph.onnx_graph import add_fusion
 
@@ -126,13 +124,3 @@ def test_ways_to_resize(attributes: dict[str, str], fine: bool) -> None:
     resize = helper.make_node("Resize", ["image", "roi", "scales"], ["y"], "the Resize", **attributes)
     constants = {"roi": np.zeros(8, np.float32), "scales": np.array([1, 2, 2, 1], np.float32)}
     assert obstacles(graph(resize, **constants)) == ([] if fine else ["the Resize resizes in a way of its own."])
-
-
-def test_export_says_what_stands_in_the_way(
-    workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert "refuse" not in workplace.said("export")[0]
-    monkeypatch.setattr(exporting, "obstacles", lambda graph: ["It is heavy.", "It is slow."])
-    say_export(ExportReport(workplace.model, 1, 0.0, 0.0, (), (), tuple(exporting.obstacles(None))))
-    said = capsys.readouterr().out.splitlines()
-    assert said[-1] == "TensorRT or OpenVINO may refuse this file, for 2 reasons: It is heavy."

@@ -15,13 +15,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from small_training import CPU, Stop, files_of, same_results, teach
+from small_training import Stop, files_of, resume, same_results, teach
 from workplace import document, finish, start
 
 from rstpm_edge.errors import DatasetError, OutputError, TrainingError
 from rstpm_edge.training.data import shift_augmentation
 from rstpm_edge.training.learning import run_folder as run
-from rstpm_edge.training.learning import train
 from rstpm_edge.training.learning.run_folder import load_checkpoint, load_summary
 
 
@@ -50,7 +49,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(interrupted: Path, whole: Path) 
     assert checkpoint.losses == load_summary(whole).losses[:1]
     with pytest.raises(TrainingError, match=r"has not finished; go on with `rstpm-edge train --resume "):
         load_summary(interrupted)
-    assert train.resume(interrupted, CPU) == interrupted
+    assert resume(interrupted) == interrupted
     same_results(interrupted, whole)
     assert files_of(interrupted) == files_of(whole)
 
@@ -62,7 +61,7 @@ def test_a_resumed_run_learns_from_the_same_shifted_copies(
     whole = teach(parts, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         teach(parts, tmp_path / "cut", report=Stop(2))
-    train.resume(tmp_path / "cut", CPU)
+    resume(tmp_path / "cut")
     same_results(tmp_path / "cut", whole)
     monkeypatch.setattr(shift_augmentation, "FEWEST", 16)
     without = teach(parts, tmp_path / "without")
@@ -73,19 +72,20 @@ def test_a_run_stopped_in_its_first_epoch_starts_again(parts: Path, whole: Path,
     with pytest.raises(KeyboardInterrupt):
         teach(parts, tmp_path / "run", report=Stop(1))
     assert load_checkpoint(tmp_path / "run") is None
-    train.resume(tmp_path / "run", CPU)
+    resume(tmp_path / "run")
     same_results(tmp_path / "run", whole)
 
 
 def test_a_finished_run_stays_as_it_is(whole: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(whole, tmp_path / "copy"))
-    train.resume(copy, CPU)
+    resume(copy)
     same_results(copy, whole)
 
 
 def test_a_killed_process_can_be_resumed(parts: Path, tmp_path: Path) -> None:
     options = ["--device", "cpu", "--precision", "32-true"]
-    process = start("train", parts, "--size", 64, "--epochs", 100, *options, cwd=tmp_path)
+    brief = ["--size", 64, "--epochs", 100, "--set", "segmentation_head=false"]
+    process = start("train", parts, *brief, *options, cwd=tmp_path)
     deadline = time.monotonic() + 120
     while not (checkpoints := list(tmp_path.glob("runs/*/checkpoint.safetensors"))):
         assert process.poll() is None, process.communicate()
@@ -119,14 +119,14 @@ def test_a_truncated_checkpoint(interrupted: Path, kept: int) -> None:
     path = interrupted / "checkpoint.safetensors"
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(TrainingError, match=r"checkpoint\.safetensors is damaged \(.*\); train again\.$"):
-        train.resume(interrupted, CPU)
+        resume(interrupted)
 
 
 def is_refused(folder: Path, checkpoint: run.Checkpoint, tensors: dict[str, torch.Tensor], says: str) -> None:
     """The run is not gone on with when its checkpoint holds these tensors."""
     run.save_checkpoint(folder, dataclasses.replace(checkpoint, tensors=tensors))
     with pytest.raises(TrainingError, match=says):
-        train.resume(folder, CPU)
+        resume(folder)
 
 
 def test_a_checkpoint_of_another_model(interrupted: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_checkpoint_with_nan(interrupted: Path) -> None:
 def test_a_damaged_config(interrupted: Path, content: str) -> None:
     (interrupted / "config.json").write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(TrainingError, match=r"config\.json (cannot be read|is damaged).*\.$"):
-        train.resume(interrupted, CPU)
+        resume(interrupted)
 
 
 def test_a_config_of_another_version(interrupted: Path, whole: Path) -> None:
@@ -161,25 +161,25 @@ def test_a_config_of_another_version(interrupted: Path, whole: Path) -> None:
         config = {**document(interrupted / "config.json"), **change}
         (interrupted / "config.json").write_text(run.json.dumps(config))
         with pytest.raises(TrainingError, match=r"config\.json is damaged or of another version"):
-            train.resume(interrupted, CPU)
+            resume(interrupted)
     config = document(whole / "config.json")
     config["preset"] |= {"fusion": "paper", "smoothing_sigma": 4.0}
     (interrupted / "config.json").write_text(run.json.dumps(config))
     with pytest.raises(TrainingError, match=r"another version \(it smooths a product of maps, as rstpm-edge no longer"):
-        train.resume(interrupted, CPU)
+        resume(interrupted)
     for missing in ("train", "holdout"):
         config = document(whole / "config.json")
         del config[missing]
         (interrupted / "config.json").write_text(run.json.dumps(config))
         with pytest.raises(TrainingError, match=r"config\.json is damaged or of another version"):
-            train.resume(interrupted, CPU)
+            resume(interrupted)
 
 
 def test_a_run_from_before_photos_were_set_aside(interrupted: Path, whole: Path) -> None:
     config = document(interrupted / "config.json")
     del config["aside"]
     (interrupted / "config.json").write_text(run.json.dumps(config))
-    train.resume(interrupted, CPU)
+    resume(interrupted)
     same_results(interrupted, whole)
 
 
@@ -192,7 +192,7 @@ def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
         (file, r"model.onnx is a file: name the folder of a run, such as runs/"),
     ):
         with pytest.raises(TrainingError, match=says):
-            train.resume(folder, CPU)
+            resume(folder)
 
 
 def test_images_that_have_changed(interrupted: Path, parts: Path, tmp_path: Path) -> None:
@@ -203,13 +203,13 @@ def test_images_that_have_changed(interrupted: Path, parts: Path, tmp_path: Path
     (name, *_), *_ = config["train"]
     cv2.imwrite(str(good / name), np.zeros((128, 128, 3), np.uint8))
     with pytest.raises(TrainingError, match=rf"^{name} in {good} is another file since the run began; train again"):
-        train.resume(interrupted, CPU)
+        resume(interrupted)
     (good / name).unlink()
     with pytest.raises(TrainingError, match=rf"^{name} in {good} is missing since the run began; train again"):
-        train.resume(interrupted, CPU)
+        resume(interrupted)
     shutil.rmtree(good)
     with pytest.raises(DatasetError, match="good is missing"):
-        train.resume(interrupted, CPU)
+        resume(interrupted)
 
 
 def test_images_that_were_added_do_not_disturb_a_run(
@@ -219,7 +219,7 @@ def test_images_that_were_added_do_not_disturb_a_run(
     cv2.imwrite(str(good / "0000.png"), np.zeros((128, 128, 3), np.uint8))
     config = document(interrupted / "config.json")
     (interrupted / "config.json").write_text(run.json.dumps({**config, "data": str(good)}))
-    train.resume(interrupted, CPU)
+    resume(interrupted)
     same_results(interrupted, whole)
 
 
@@ -235,8 +235,8 @@ def test_a_full_disk_keeps_the_older_checkpoint(
     with monkeypatch.context() as patch:
         patch.setattr(os, function, full)
         with pytest.raises(OutputError, match=r"^Cannot write .*checkpoint\.safetensors: No space left on device\.$"):
-            train.resume(interrupted, CPU)
+            resume(interrupted)
     assert (interrupted / "checkpoint.safetensors").read_bytes() == before
     assert not [name for name in files_of(interrupted) if name.startswith(".")]
-    train.resume(interrupted, CPU)
+    resume(interrupted)
     same_results(interrupted, whole)

@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from once import once
 from onnx import TensorProto, helper
+from simulated_time import SimulatedTime
 from tiny_network import tiny_images
 from workplace import Workplace, command_line, document, fill_workplace
 
@@ -50,7 +51,7 @@ def reducible(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
 
 @pytest.fixture
 def quick(reducible: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spares what takes long: tracing (the model has the graph), taking ranges again, looking for sensitive blocks."""
+    """Spares what takes long: tracing (the model has the graph), taking ranges again, sensitive blocks, and pauses."""
     traced = onnx.load(reducible.model)
 
     def to_onnx(*arguments: Any, **keywords: Any) -> onnx.ModelProto:
@@ -69,6 +70,7 @@ def quick(reducible: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "to_onnx", to_onnx)
     monkeypatch.setattr(reducing, "collect_ranges", collect)
     monkeypatch.setattr(reducing, "SECONDS", 0.0)
+    monkeypatch.setattr(reducing, "time", SimulatedTime())  # pauses between measurements
 
 
 @pytest.fixture
