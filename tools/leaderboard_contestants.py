@@ -16,7 +16,7 @@ import numpy as np
 from leaderboard_peers import METHODS, VERSION, PeerOptions, peer_options
 
 import rstpm_edge
-from rstpm_edge.cli.parameter_types import SIZE
+from rstpm_edge.cli.parameter_types import SIZE_OR_AUTO
 from rstpm_edge.errors import DatasetError, UsageError
 from rstpm_edge.training.benchmark.plan import weights_fingerprint
 from rstpm_edge.training.benchmark.run import chosen_images
@@ -167,7 +167,7 @@ def contestant(name: str, values: Mapping[str, str], common: Common) -> Contesta
         given = {"size": common.size} | ({} if common.epochs is None else {"epochs": str(common.epochs)})
         return Contestant(name, peer_options({**given, **values}, usual), max_images)
     preset = preset_with_teachers(values.pop("preset", "edge"), None, None)
-    size, resize = SIZE.convert(values.pop("size", common.size), None, None), values.pop("resize", "stretch")
+    size, resize = SIZE_OR_AUTO.convert(values.pop("size", common.size), None, None), values.pop("resize", "stretch")
     if resize not in ("stretch", "letterbox"):
         raise UsageError(f"resize is stretch or letterbox, not {resize!r}.")
     epochs = _number("epochs", values.pop("epochs", None), int)

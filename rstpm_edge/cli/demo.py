@@ -59,7 +59,8 @@ def demo(ctx: click.Context, data: Path | None, output: Path, max_minutes: float
         for sentence in images_module.about_test_folders(data):
             say(sentence)
         say(f"Training on the good images of {data} …")
-        options = options_module.TrainingOptions(max_minutes=max_minutes, seed=seed)
+        # Of a size that a demo has the time for.
+        options = options_module.TrainingOptions(size=(256, 256), max_minutes=max_minutes, seed=seed)
         run = train_module.train(data, options, folder=_unused(output / "run"), report=whole)
         display.pause()
         say_run(run)

@@ -53,6 +53,13 @@ class BitsType(click.Choice):  # type: ignore[type-arg]
         return None if text == "auto" else int(text)
 
 
+class SizeType(TextType):
+    """Pixels of a model's input, or None for `auto`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return None if value == "auto" else super().convert(value, param, ctx)
+
+
 def _rate(text: str) -> float | None:
     text = text.strip()
     try:
@@ -131,6 +138,7 @@ FILE = click.Path(path_type=Path)  # or a folder, there already or not
 RATE = TextType("rate", "is a rate, such as 0.05 or 5%", _rate)
 # Pixels of a model's input: (height, width).
 SIZE = TextType("size", "is a number of pixels or HEIGHTxWIDTH, such as 256 or 256x512", _size)
+SIZE_OR_AUTO = SizeType("size", "is auto, a number of pixels, or HEIGHTxWIDTH, such as 256 or 256x512", _size)
 # Pixels of a photo, whose width everybody says first; (height, width) all the same.
 FRAME_SIZE = TextType("frame", "is WIDTHxHEIGHT in pixels, such as 1920x1080", _frame_size)
 # (x, y, width, height).

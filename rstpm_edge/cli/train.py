@@ -1,5 +1,6 @@
 """`rstpm-edge train`. It imports torch only when it runs."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from rstpm_edge.errors import UsageError
 if TYPE_CHECKING:
     from rstpm_edge.calibration import Calibration
     from rstpm_edge.image.roi import Roi
+    from rstpm_edge.training.learning.options import TrainingOptions
     from rstpm_edge.training.learning.run_folder import Summary
 
 OF_RESUME = ("resume", "device", "precision", "processes")  # what may be another when a run goes on
@@ -35,6 +37,7 @@ class TrainOptions(SharedTrainingOptions):
     bits: int | None
     allow_size_change: bool
     alpha: float | None
+    budget_ms: float | None
     seed: int
     skip_unreadable: bool
     processes: int
@@ -60,6 +63,9 @@ class TrainOptions(SharedTrainingOptions):
 @click.option(
     "--alpha", type=RATE, metavar="RATE", help="False-reject rate to promise.  [default: 0.01, or what holdout allows]"
 )
+@click.option(
+    "--budget-ms", type=float, metavar="MS", help="Choose the size so that an image takes at most so long here."
+)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--skip-unreadable", is_flag=True, help="Name damaged images and go on without them.")
 @click.option("--processes", default=1, show_default=True, help="Processes or GPUs that share each batch.")
@@ -74,6 +80,7 @@ def train(ctx: click.Context, /, **options: Any) -> None:
     Examples:
       rstpm-edge train photos/good
       rstpm-edge train photos/good --max-minutes 10 --size 256x512
+      rstpm-edge train photos/good --budget-ms 40
       rstpm-edge train photos/good --set attention=false --set smoothing_sigma=2
       rstpm-edge train --resume runs/2026-01-31_12-00-00
     """
@@ -108,11 +115,35 @@ def _train(chosen: TrainOptions) -> None:
                 skip_unreadable=chosen.skip_unreadable,
                 allow_size_change=chosen.allow_size_change,
             )
+            if chosen.budget_ms is not None:
+                options = _within_budget(options, chosen.budget_ms)
             run = train_module.train(chosen.data, options, machine, report=report)
     if machine_module.is_first_process():
         say_run(run)
         for sentence in images.about_training_folder(chosen.data) if chosen.data is not None else ():
             say(sentence)
+
+
+def _within_budget(options: "TrainingOptions", budget_ms: float) -> "TrainingOptions":
+    """`options`, with an input that is judged within that time on this machine. Raises UsageError."""
+    from rstpm_edge.training.graph.latency import SIZE, measure_latency
+    from rstpm_edge.training.learning.options import size_unit
+
+    if options.size is not None:
+        raise UsageError("Give --size or --budget-ms, by which one is chosen, not both.")
+    if not 0 < budget_ms < math.inf:
+        raise UsageError(f"--budget-ms is a number of milliseconds above 0, not {budget_ms:g}.")
+    milliseconds = measure_latency(options.preset, options.weights)
+    least = (2 * size_unit(options.preset)) ** 2
+    pixels = int(budget_ms / milliseconds * SIZE[0] * SIZE[1])
+    smallest = milliseconds * least / (SIZE[0] * SIZE[1])
+    if pixels < least:
+        raise UsageError(f"--budget-ms {budget_ms:g} is too little: the smallest input takes {smallest:.1f} ms here.")
+    say(
+        f"An image of {SIZE[0]}x{SIZE[1]} takes {milliseconds:.1f} ms on this machine, so {budget_ms:g} ms allow "
+        f"{pixels / 1000:.0f} thousand pixels."
+    )
+    return replace(options, most_pixels=pixels)
 
 
 def _refuse_others(ctx: click.Context) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rstpm_edge.cli.options import Command
-from rstpm_edge.cli.parameter_types import OVERRIDE, RATE, SIZE, WEIGHTS
+from rstpm_edge.cli.parameter_types import OVERRIDE, RATE, SIZE_OR_AUTO, WEIGHTS
 
 if TYPE_CHECKING:
     from rstpm_edge.image.placement import ResizePolicy
@@ -22,7 +22,7 @@ class SharedTrainingOptions:
     weights: tuple[tuple[str, str], ...]  # name of a teacher and file
     epochs: int | None
     max_minutes: float | None
-    size: tuple[int, int]  # height, width
+    size: tuple[int, int] | None  # height, width
     resize: "ResizePolicy"
     holdout: float
     device: str
@@ -79,11 +79,11 @@ def shared_training_options(command: Command) -> Command:
             ),
             click.option(
                 "--size",
-                type=SIZE,
-                default="256",
+                type=SIZE_OR_AUTO,
+                default="auto",
                 show_default=True,
                 metavar="HxW",
-                help="Input size, multiples of 32, with edge-small of 64.",
+                help="Input size, multiples of 32, with edge-small of 64; auto: in the photos' own shape.",
             ),
             click.option("--resize", type=click.Choice(["stretch", "letterbox"]), default="stretch", show_default=True),
             click.option(

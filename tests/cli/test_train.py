@@ -21,7 +21,10 @@ from workplace import Workplace, command_line, document
 from rstpm_edge import Detector
 from rstpm_edge.calibration import calibrate
 from rstpm_edge.cli.main import main
-from rstpm_edge.cli.train import say_run
+from rstpm_edge.cli.train import _within_budget, say_run
+from rstpm_edge.errors import UsageError
+from rstpm_edge.training.graph import latency
+from rstpm_edge.training.learning.options import TrainingOptions
 from rstpm_edge.training.learning.run_folder import load_summary, save_summary
 
 COMMANDS = ("audit", "train", "export", "evaluate", "benchmark", "demo")
@@ -29,7 +32,9 @@ COMMANDS = ("audit", "train", "export", "evaluate", "benchmark", "demo")
 
 def without_progress(errors: str) -> list[str]:
     """The lines of standard error, but for those that tell of progress."""
-    return [line for line in errors.splitlines() if not re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \w+: .*%", line)]
+    return [
+        line for line in errors.splitlines() if not re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (Size|\w+: .*%)", line)
+    ]
 
 
 def sentence(result: Result) -> str:
@@ -41,6 +46,36 @@ def sentence(result: Result) -> str:
     assert lines[0].startswith("Error: ")
     assert "Traceback" not in result.stderr
     return lines[0].removeprefix("Error: ")
+
+
+@pytest.mark.parametrize(
+    ("budget", "pixels"),
+    [(40.0, 262144), (10.0, 65536), (1.0, 6553)],
+)
+def test_a_budget_of_milliseconds_says_how_many_pixels_the_input_may_have(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], budget: float, pixels: int
+) -> None:
+    monkeypatch.setattr(latency, "measure_latency", lambda preset, weights: 10.0)
+    assert _within_budget(TrainingOptions(), budget).most_pixels == pixels
+    assert capsys.readouterr().out.startswith("An image of 256x256 takes 10.0 ms on this machine, so ")
+
+
+@pytest.mark.parametrize(
+    ("options", "budget", "says"),
+    [
+        (TrainingOptions(), 0.5, "--budget-ms 0.5 is too little: the smallest input takes 0.6 ms here."),
+        (TrainingOptions(), 0.0, "--budget-ms is a number of milliseconds above 0, not 0."),
+        (TrainingOptions(), float("nan"), "--budget-ms is a number of milliseconds above 0, not nan."),
+        (TrainingOptions(size=(256, 256)), 40.0, "Give --size or --budget-ms, by which one is chosen, not both."),
+    ],
+)
+def test_budgets_that_cannot_work(
+    monkeypatch: pytest.MonkeyPatch, options: TrainingOptions, budget: float, says: str
+) -> None:
+    monkeypatch.setattr(latency, "measure_latency", lambda preset, weights: 10.0)
+    with pytest.raises(UsageError) as error:
+        _within_budget(options, budget)
+    assert str(error.value) == says
 
 
 # The whole way
@@ -240,11 +275,11 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["--weights", "foo="], "--weights takes NAME=FILE"),
         (["--weights", "foo=bar"], "--weights names foo, but the teachers are"),
         (["--weights", "tf_efficientnet_lite0=none.pth"], "Cannot read the weights"),
-        (["--size", "abc"], "--size is a number of pixels or HEIGHTxWIDTH, such as 256 or 256x512, not 'abc'."),
-        (["--size", "64x64x64"], "--size is a number of pixels or HEIGHTxWIDTH"),
-        (["--size", ""], "--size is a number of pixels or HEIGHTxWIDTH"),
-        (["--size", "-64"], "--size is a number of pixels or HEIGHTxWIDTH"),
-        (["--size", "²"], "--size is a number of pixels or HEIGHTxWIDTH"),
+        (["--size", "abc"], "--size is auto, a number of pixels, or HEIGHTxWIDTH, such as 256 or 256x512, not 'abc'."),
+        (["--size", "64x64x64"], "--size is auto, a number of pixels, or HEIGHTxWIDTH"),
+        (["--size", ""], "--size is auto, a number of pixels, or HEIGHTxWIDTH"),
+        (["--size", "-64"], "--size is auto, a number of pixels, or HEIGHTxWIDTH"),
+        (["--size", "²"], "--size is auto, a number of pixels, or HEIGHTxWIDTH"),
         (["--size", "100"], "The input size 100x100 does not work"),
         (["--set", "smoothing_sigma=300"], "--set smoothing_sigma is 0, or from 0.01 to 64 pixels, not 300."),
         (["--epochs", "0"], "--epochs must be at least 1"),

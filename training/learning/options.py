@@ -22,7 +22,8 @@ class TrainingOptions:
     epochs: int | None = None  # None: the preset's
     max_minutes: float | None = None
     seed: int = 0
-    size: tuple[int, int] = (256, 256)  # height, width
+    size: tuple[int, int] | None = None  # height, width; None: what the photos ask for, see `choose_size`
+    most_pixels: int | None = None  # of an input whose size is chosen; None: as many as `choose_size` has
     resize: ResizePolicy = "stretch"
     roi: Roi | None = None  # x, y, width, height of the part of each photo to learn; None for all of it
     holdout: float = 0.2
@@ -37,15 +38,13 @@ def check_options(options: TrainingOptions) -> None:
     """Raises UsageError for the first option that cannot work."""
     if options.roi is not None:
         check_roi(options.roi)
-    unit = DEEPEST * options.preset.teacher1_shrink
-    smallest = 2 * unit  # of one position there is no batch statistic
-    if any(not smallest <= side <= LARGEST or side % unit for side in options.size):
-        raise UsageError(
-            f"The input size {options.size[0]}x{options.size[1]} does not work: "
-            f"height and width must be multiples of {unit}, from {smallest} to {LARGEST}."
-        )
-    if options.preset.smoothing_sigma > max(options.size):
-        raise UsageError(f"`preset.smoothing_sigma` is at most the input's larger side, {max(options.size)} pixels.")
+    if options.size is not None:
+        check_size(options.size, options.preset)
+        if options.most_pixels is not None:
+            raise UsageError("Give a size, or the most pixels of one that is chosen, not both.")
+    least = (2 * size_unit(options.preset)) ** 2
+    if options.most_pixels is not None and options.most_pixels < least:
+        raise UsageError(f"The most pixels of an input are at least {least}, not {options.most_pixels}.")
     if options.bits is not None and options.bits not in BITS:
         raise UsageError(f"`bits` is one of {', '.join(map(str, BITS))}, not {options.bits}.")
     if not 0 < options.holdout < 1:
@@ -62,3 +61,21 @@ def check_options(options: TrainingOptions) -> None:
             f"`weights` names {', '.join(sorted(unknown))}, but the teachers are "
             f"{options.preset.teacher1} and {options.preset.teacher2}."
         )
+
+
+def size_unit(preset: Preset) -> int:
+    """Pixels of which both sides of the input must be multiples."""
+    return DEEPEST * preset.teacher1_shrink
+
+
+def check_size(size: tuple[int, int], preset: Preset) -> None:
+    """Raises UsageError for an input (height, width) that cannot work."""
+    unit = size_unit(preset)
+    smallest = 2 * unit  # of one position there is no batch statistic
+    if any(not smallest <= side <= LARGEST or side % unit for side in size):
+        raise UsageError(
+            f"The input size {size[0]}x{size[1]} does not work: "
+            f"height and width must be multiples of {unit}, from {smallest} to {LARGEST}."
+        )
+    if preset.smoothing_sigma > max(size):
+        raise UsageError(f"`preset.smoothing_sigma` is at most the input's larger side, {max(size)} pixels.")

@@ -29,11 +29,14 @@ class ChosenPhotos:
     profile: InputProfile
 
 
-def choose_photos(job: Job, files: Sequence[Path], options: TrainingOptions) -> ChosenPhotos:
-    """Read `files` and choose what is held out. Raises DatasetError, and UsageError for too few images for `alpha`."""
+def choose_photos(job: Job, files: Sequence[Path], size: tuple[int, int], options: TrainingOptions) -> ChosenPhotos:
+    """Read `files` at the input's `size` (height, width), and choose what is held out.
+
+    Raises DatasetError, and UsageError for too few images for `alpha`.
+    """
     inputs, paths, problems, profile = load_learned(
         files,
-        options.size,
+        size,
         options.resize,
         roi=options.roi,
         skip_unreadable=options.skip_unreadable,

@@ -18,6 +18,7 @@ from rstpm_edge.errors import OutputError
 from rstpm_edge.progress import Report
 
 from ..data.images import about_left_out, existing_folder, good_images, load_inputs
+from ..data.input_size import MOST, choose_size, sampled_sizes
 from ..data.run_files import RecordedFile, identify, recorded_files
 from ..model.rstpm import RSTPM
 from .augmentation import with_copies
@@ -26,7 +27,7 @@ from .head_training import train_segmentation_head
 from .job import Job, start
 from .machine import Machine, enough_memory, tune
 from .map_calibration import calibrate_model
-from .options import TrainingOptions, check_options
+from .options import TrainingOptions, check_options, check_size, size_unit
 from .photo_choice import ChosenPhotos, choose_photos
 from .residual_normalization import fit_residual_normalization
 from .rotation_detection import with_rotation
@@ -75,8 +76,9 @@ def train(
         source = Path(os.path.abspath(data))
         for sentence in about_left_out(files[0].parent):
             job.warn("skipped", sentence)
-    photos = choose_photos(job, files, options)
-    config = _configuration(source, dict(zip(files, recorded, strict=True)), photos, options)
+    size = options.size or _chosen_size(job, files, options)
+    photos = choose_photos(job, files, size, options)
+    config = _configuration(source, dict(zip(files, recorded, strict=True)), photos, size, options)
     model = _build(config)
     learned, held_out = photos.inputs[photos.learned], photos.inputs[photos.held_out]
     plan_stages(job, config, model, learned, held_out)
@@ -113,8 +115,21 @@ def resume(folder: Path, machine: Machine | None = None, *, report: Report = lam
     return folder
 
 
+def _chosen_size(job: Job, files: Sequence[Path], options: TrainingOptions) -> tuple[int, int]:
+    """Of the input, (height, width), as the photos ask for. Raises UsageError where the preset does not work at it."""
+    sizes, most = sampled_sizes(files, options.roi), options.most_pixels
+    size = choose_size(sizes, size_unit(options.preset), MOST if most is None else most)
+    check_size(size, options.preset)
+    job.warn("size", f"The input has {size[0]}x{size[1]} pixels (height x width), in the shape of the photos.")
+    return size
+
+
 def _configuration(
-    source: Path, recorded: Mapping[Path, RecordedFile], photos: ChosenPhotos, options: TrainingOptions
+    source: Path,
+    recorded: Mapping[Path, RecordedFile],
+    photos: ChosenPhotos,
+    size: tuple[int, int],
+    options: TrainingOptions,
 ) -> RunConfig:
     """What a new run on these photos in or below `source` is; `recorded` says of each file what a run keeps of it."""
     train, holdout, aside = (
@@ -123,8 +138,8 @@ def _configuration(
     return RunConfig(
         data=str(source),
         preset=options.preset if options.epochs is None else replace(options.preset, epochs=options.epochs),
-        height=options.size[0],
-        width=options.size[1],
+        height=size[0],
+        width=size[1],
         resize=options.resize,
         seed=options.seed,
         alpha=options.alpha,

@@ -26,6 +26,8 @@ from rstpm_edge.training.model.presets import EDGE, EDGE_SMALL
         ({"size": (64, 4128)}, "The input size 64x4128 does not work"),
         ({"size": (64, 32)}, "The input size 64x32 does not work"),
         ({"size": (0, 0)}, "The input size 0x0 does not work"),
+        ({"size": None, "most_pixels": 4095}, "The most pixels of an input are at least 4096, not 4095"),
+        ({"most_pixels": 8192}, "Give a size, or the most pixels of one that is chosen, not both"),
         ({"holdout": 0.0}, "`holdout` is a share between 0 and 1, not 0"),
         ({"holdout": 1.0}, "`holdout` is a share between 0 and 1, not 1"),
         ({"holdout": float("nan")}, "`holdout` is a share between 0 and 1, not nan"),

@@ -267,6 +267,20 @@ def test_a_run_folder_that_cannot_be_made(parts: Path, tmp_path: Path) -> None:
         teach(parts, tmp_path / "file" / "run")
 
 
+def test_without_a_size_the_input_has_the_shape_of_the_photos(parts: Path, tmp_path: Path) -> None:
+    wide = tmp_path / "wide"
+    wide.mkdir()
+    for path in (parts / "train" / "good").iterdir():
+        photo = cv2.imread(str(path))
+        assert photo is not None
+        cv2.imwrite(str(wide / path.name), photo[: photo.shape[0] // 2])
+    said: list[Progress] = []
+    folder = teach(wide, tmp_path / "run", size=None, most_pixels=8192, epochs=1, report=said.append)
+    assert load_config(folder).size == (64, 128)
+    warnings = [progress.warning for progress in said if progress.stage == "size"]
+    assert warnings == ["The input has 64x128 pixels (height x width), in the shape of the photos."]
+
+
 def test_skipped_images_are_reported_and_left_out(parts: Path, tmp_path: Path) -> None:
     good = Path(shutil.copytree(parts / "train" / "good", tmp_path / "good"))
     (good / "003.png").write_bytes(b"")
