@@ -33,3 +33,13 @@ def write_labelled(folder: Path, kinds: Mapping[str, int], *, size: tuple[int, i
                 cv2.imwrite(str(folder / "ground_truth" / kind / f"{i}_mask.png"), mask)
             cv2.imwrite(str(folder / "test" / kind / f"{i}.png"), image)
     return folder
+
+
+def add_masks(data: Path) -> None:
+    """Masks for what is not grey in the images of "dark" and "spot"."""
+    for kind in ("dark", "spot"):
+        (data / "ground_truth" / kind).mkdir(parents=True)
+        for path in (data / "test" / kind).iterdir():
+            image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+            assert image is not None
+            cv2.imwrite(str(data / "ground_truth" / kind / path.name), (image != 127).astype(np.uint8) * 255)

@@ -1,58 +1,31 @@
-"""Benchmarks: every category and seed once, whatever interrupts them, and tables that say what was found."""
+"""Benchmarks: every category and seed once, whatever interrupts them."""
 
 from __future__ import annotations
 
-import json
-import shutil
 import statistics
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import pytest
 from layouts import MINIATURES, mvtec, put_good
-from quick_benchmark import TINY, Trainings, export_in_no_time, plan_for, train_in_no_time
+from quick_benchmark import TINY, Trainings, plan_for
+from small_training import files_of
 from workplace import command_line, document
 
-from rstpm_edge.errors import OutputError, TrainingError, UsageError, WeightsError
+from rstpm_edge.errors import OutputError, TrainingError
 from rstpm_edge.progress import Progress
-from rstpm_edge.training.benchmark import results
 from rstpm_edge.training.benchmark import run as benchmark
-from rstpm_edge.training.benchmark.plan import BenchmarkPlan
 from rstpm_edge.training.benchmark.results import (
-    COLUMNS,
-    PAIRS,
-    RunResult,
     load_result,
-    mean_over_categories,
-    save_result,
-    spread,
 )
 from rstpm_edge.training.benchmark.run import chosen_images, run_benchmark
 from rstpm_edge.training.data.datasets import load_categories
 from rstpm_edge.training.learning.machine import Machine
 from rstpm_edge.training.learning.run_folder import load_config
-from rstpm_edge.training.learning.train import train
-from rstpm_edge.training.model.preset_overrides import override
 from rstpm_edge.training.model.presets import EDGE, PAPER
 
 CPU = Machine("cpu", precision="32-true")
-
-
-def files_of(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.fixture
-def quick_export(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The runs that were exported."""
-    return export_in_no_time(monkeypatch)
-
-
-@pytest.fixture
-def trainings(monkeypatch: pytest.MonkeyPatch, quick_export: list[Path]) -> Trainings:
-    return train_in_no_time(monkeypatch)
 
 
 def spy(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Any]:
@@ -66,9 +39,6 @@ def spy(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Any]:
 
     monkeypatch.setattr(benchmark, name, record)
     return seen
-
-
-# The whole way
 
 
 def test_a_benchmark_as_a_user_types_it(tmp_path: Path, quick_export: list[Path]) -> None:
@@ -152,9 +122,6 @@ def test_the_papers_preset_to_the_end(tmp_path: Path, teacher2: str) -> None:
     assert (preset.optimizer, preset.learning_rate, preset.fusion, preset.batch_size) == ("sgd", 0.4, "paper", 32)
     graph = onnx.load(output / "models" / "bottle" / "seed_0.onnx").graph
     assert any(node.op_type == "Sigmoid" for node in graph.node) == preset.attention
-
-
-# Interrupted
 
 
 class Stop:
@@ -266,9 +233,6 @@ def test_reports_of_each_result(tmp_path: Path, trainings: Trainings) -> None:
     assert said == [f"pcb1, seed 0 was finished without {page}: remove {result} to have it done again."]
 
 
-# What goes wrong
-
-
 def test_a_training_that_fails_does_not_stop_the_others(
     tmp_path: Path, trainings: Trainings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,152 +268,6 @@ def test_a_full_disk_stops_everything(tmp_path: Path, trainings: Trainings, monk
     assert len(trainings) == 1
 
 
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        ("", "is damaged ("),
-        ("[]", "is damaged ("),
-        ("{}", "is damaged ("),
-        ({"evaluation": {}}, "is damaged ('both')"),
-        ({"minutes": "long"}, "is damaged ("),
-        ({"images": 0}, "is damaged (its minutes or images are no numbers)"),
-        ({"seed": 1}, "is damaged (it is that of bottle, seed 1)"),
-        ({"both": {"image_auroc": 1.5}}, "is damaged (a figure is not between 0 and 1)"),
-        ({"both": {"surprise": 1.0}}, "is damaged ("),
-    ],
-)
-def test_a_damaged_result_is_named_before_any_work(
-    tmp_path: Path, trainings: Trainings, content: Any, says: str
-) -> None:
-    root, output = mvtec(tmp_path / "data"), tmp_path / "out"
-    categories = load_categories(root, "mvtec")
-    run_benchmark(plan_for(root), categories[:1], output)
-    path = output / "results" / "bottle" / "seed_0.json"
-    if isinstance(content, dict):
-        whole = document(path)
-        whole["evaluation"]["both"].update(content.pop("both", {}))
-        content = json.dumps({**whole, **content})
-    path.write_text(content)
-    with pytest.raises(TrainingError) as error:
-        run_benchmark(plan_for(root), categories, output)
-    assert str(error.value).startswith(f"The result {path} {says}")
-    assert str(error.value).endswith("delete it, and the next benchmark trains that one again.")
-    assert len(trainings) == 1
-    path.unlink()
-    assert len(run_benchmark(plan_for(root), categories, output).results) == 2
-
-
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"epochs": 2}, "preset.epochs 1 there, 2 here"),
-        ({"size": (64, 96)}, "width 64 there, 96 here"),
-        ({"max_images": 5}, "max_images None there, 5 here"),
-        ({"dataset": "folder"}, "dataset mvtec there, folder here"),
-        ({"weights": {"tf_efficientnet_lite0": "random"}}, "weights.tf_efficientnet_lite0 not set there, random here"),
-        (
-            {"preset": override(EDGE, {"mining_share": "1"})},
-            "preset.name edge there, edge (mining_share=1) here; preset.mining_share 0.1 there, 1.0 here",
-        ),
-    ],
-)
-def test_a_folder_of_other_settings(tmp_path: Path, trainings: Trainings, changes: dict[str, Any], says: str) -> None:
-    root, output = mvtec(tmp_path / "data", "bottle"), tmp_path / "out"
-    categories = load_categories(root, "mvtec")
-    run_benchmark(plan_for(root), categories, output)
-    with pytest.raises(UsageError) as error:
-        run_benchmark(plan_for(root, **changes), categories, output)
-    assert str(error.value) == f"{output} belongs to other settings ({says}); give another `output`."
-    assert len(trainings) == 1
-
-
-@pytest.mark.parametrize("content", [None, "", "\udcff"])
-def test_a_folder_whose_settings_are_lost(tmp_path: Path, trainings: Trainings, content: str | None) -> None:
-    root, output = mvtec(tmp_path / "data", "bottle"), tmp_path / "out"
-    categories = load_categories(root, "mvtec")
-    run_benchmark(plan_for(root), categories, output)
-    settings = output / "settings.json"
-    settings.unlink()
-    if content is not None:
-        settings.write_bytes(content.encode(errors="surrogateescape"))
-    with pytest.raises(
-        UsageError, match=r"has results, but .*settings\.json cannot tell of what \(.*\); give another `output`\.$"
-    ):
-        run_benchmark(plan_for(root), categories, output)
-
-
-def test_weights_are_told_apart_by_what_they_hold(tmp_path: Path, trainings: Trainings) -> None:
-    root, output = mvtec(tmp_path / "data", "bottle"), tmp_path / "out"
-    categories = load_categories(root, "mvtec")
-    first, moved = tmp_path / "first.pth", tmp_path / "moved.pth"
-    first.write_bytes(b"1")
-
-    def weights(path: Path) -> BenchmarkPlan:
-        return plan_for(root, weights={EDGE.teacher1: str(path)})
-
-    run_benchmark(weights(first), categories, output)
-    shutil.copy(first, moved)
-    run_benchmark(weights(moved), categories, output)
-    moved.write_bytes(b"2")
-    with pytest.raises(UsageError, match=r"weights\.tf_efficientnet_lite0 .* there, .* here"):
-        run_benchmark(weights(moved), categories, output)
-    with pytest.raises(WeightsError, match="Cannot read the weights"):
-        run_benchmark(weights(tmp_path / "none.pth"), categories, output)
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        (["--seeds", "x"], "--seeds is a number of seeds, or the seeds with commas between them, not 'x'."),
-        (["--seeds", "-1"], "--seeds is a number of seeds"),
-        (["--seeds", "0,,1"], "--seeds is a number of seeds"),
-        (["--seeds", ""], "--seeds is a number of seeds"),
-        (["--seeds", "0"], "--seeds must be from 1 to 1000, not 0; a seed alone is written 0,"),
-        (["--seeds", "1,1"], "--seeds are different numbers, at least one."),
-        (["--seeds", f"{1 << 64},"], "--seed must lie between"),
-        (["--max-images", "4"], "--max-images must be at least 5, not 4."),
-        (["--max-minutes", "0"], "--max-minutes must be positive"),
-        (["--epochs", "0"], "--epochs must be at least 1"),
-        (["--size", "100"], "The input size 100x100 does not work"),
-        (["--set", "fusion=sum"], "--set fusion takes one of normalized, paper"),
-        (["--weights", "resnet18=random"], "--weights names resnet18, but the teachers are"),
-        (["--preset", "best"], "There is no preset 'best'"),
-        (["--categories", "teapot"], "{root} has no category teapot; it has bottle, cable."),
-        (["--device", "abacus"], "Cannot train on 'abacus'"),
-        (["--weights", "tf_efficientnet_lite0=none.pth"], "Cannot read the weights none.pth"),
-    ],
-)
-def test_wrong_options(tmp_path: Path, options: list[str], says: str) -> None:
-    root = mvtec(tmp_path / "data")
-    result = command_line("benchmark", root, "--output", tmp_path / "out", "--size", 64, *options)
-    assert result.exit_code == 2
-    assert result.stdout == ""
-    assert result.stderr.splitlines()[-1].startswith(f"Error: {says.format(root=root)}")
-    assert "Traceback" not in result.stderr
-    assert not (tmp_path / "out" / "results").exists()
-
-
-def test_an_output_that_is_a_file(tmp_path: Path) -> None:
-    root = mvtec(tmp_path / "data")
-    (tmp_path / "out").write_text("")
-    result = command_line("benchmark", root, "--output", tmp_path / "out", "--size", 64)
-    assert result.exit_code == 2
-    assert result.stderr.startswith(f"Error: Cannot create the folder {tmp_path / 'out'}: ")
-
-
-def test_settings_without_results_bind_nobody(tmp_path: Path, trainings: Trainings) -> None:
-    root, output = mvtec(tmp_path / "data", "bottle"), tmp_path / "out"
-    wrong = ["benchmark", root, "--output", output, "--set", "attention=no", "--device", "abacus", "--size", 64]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(benchmark, "train", train)
-        assert command_line(*wrong).exit_code == 2
-    assert files_of(output) == {"settings.json"}
-    assert command_line("benchmark", root, "--output", output, *TINY).exit_code == 0
-
-
-# Images
-
-
 def test_few_images_are_picked_by_the_seed_and_nested(tmp_path: Path) -> None:
     files = [tmp_path / f"{i}.png" for i in range(50)]
     few, more = chosen_images(files, 10, 0), chosen_images(files, 30, 0)
@@ -471,60 +289,3 @@ def test_a_benchmark_on_few_images(tmp_path: Path, trainings: Trainings) -> None
     picked = [files for _, _, files in trainings]
     assert picked == [chosen_images(category.train, 5, seed) for seed in (0, 1)]
     assert picked[0] != picked[1]
-
-
-# Tables
-
-
-def made_up(category: str, seed: int, image: float, pixel: float | None = 0.5) -> RunResult:
-    row = {"image_auroc": image, "image_ap": 0.5, "image_f1": 0.5, "pixel_auroc": pixel, "pixel_ap": pixel}
-    evaluation = {pair: {**row, "aupro_30": pixel, "aupro_05": pixel} for pair in PAIRS}
-    return RunResult(category, seed, "train/good", 10, 4, 1, 2.0, evaluation)
-
-
-def test_means_and_spreads() -> None:
-    figures = {("a", 0): 0.9, ("a", 1): 0.8, ("b", 0): 0.5, ("b", 1): 0.7}
-    found = [made_up(category, seed, value) for (category, seed), value in figures.items()]
-    mean = mean_over_categories(found, "both", "image_auroc")
-    assert mean
-    by_seed = [(0.9 + 0.5) / 2, (0.8 + 0.7) / 2]
-    assert mean.values == pytest.approx(by_seed)
-    assert mean.mean == pytest.approx(np.mean(by_seed))
-    assert mean.std == pytest.approx(np.std(by_seed, ddof=1))
-    assert str(mean) == "0.725 ± 0.035"
-    one = spread([0.25])
-    assert (str(one), one and one.std) == ("0.250", None)
-    assert spread([]) is None
-
-
-def test_a_mean_takes_seeds_that_all_categories_have() -> None:
-    found = [made_up("a", 0, 0.9), made_up("a", 1, 0.1), made_up("b", 0, 0.7)]
-    mean = mean_over_categories(found, "both", "image_auroc")
-    assert mean
-    assert mean.values == pytest.approx([0.8])
-    assert mean_over_categories([made_up("a", 0, 0.9), made_up("b", 1, 0.7)], "both", "image_auroc") is None
-    assert mean_over_categories([], "both", "image_auroc") is None
-
-
-def test_without_masks_there_is_a_dash(tmp_path: Path) -> None:
-    found = [made_up("a", 0, 0.9), made_up("b", 0, 0.7, None)]
-    assert mean_over_categories(found, "both", "pixel_auroc") is None
-    lines = results.text_table(found).splitlines()
-    assert lines[2].split() == ["b", "0.700", "0.500", "0.500", "–", "–", "–"]
-    assert lines[3].split() == ["mean", "of", "2", "0.800", "0.500", "0.500", "–", "–", "–"]
-    assert "| mean of 2 | 0.800 | 0.500 | 0.500 | – | – | – |" in results.markdown(found)
-    assert results.summary(found)["mean"]["both"]["pixel_auroc"] is None
-    save_result(tmp_path / "x.json", found[1])
-    assert load_result(tmp_path / "x.json", "b", 0) == found[1]
-
-
-def test_tables_hold_every_pair_and_metric() -> None:
-    found = [made_up("a", seed, 0.9) for seed in (0, 1)]
-    text = results.markdown(found)
-    for title in PAIRS.values():
-        assert f"{title[0].upper()}{title[1:]}\n\n| category | {' | '.join(COLUMNS.values())} |\n" in text
-    assert "- a: 10 images to learn from, 4 to test on; split: train/good; seeds 0, 1; 2.0 minutes of training" in text
-    assert all(title in results.text_table(found) for title in list(PAIRS.values())[1:])
-    widths = {text.count("|") for text in text.splitlines() if text.startswith("|")}
-    assert widths == {len(COLUMNS) + 2}
-    assert max(map(len, results.text_table([made_up("a" * 99, 0, 0.9)]).splitlines())) == 28 + 16 * len(COLUMNS)
