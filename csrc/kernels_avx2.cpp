@@ -72,8 +72,8 @@ struct V {
     }
 };
 
-#include "fusion_body.inl"
-#include "resize_body.inl"
+#include "fusion_kernel.inl"
+#include "resize_kernel.inl"
 
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -63,8 +63,8 @@ struct V {
     }
 };
 
-#include "fusion_body.inl"
-#include "resize_body.inl"
+#include "fusion_kernel.inl"
+#include "resize_kernel.inl"
 
 bool always() { return true; }
 

@@ -9,7 +9,7 @@
 #include <memory>
 #include <utility>
 
-#include "interpolation.hpp"
+#include "interpolation_tables.hpp"
 #include "pool.hpp"
 #include "rstpm_edge.h"
 

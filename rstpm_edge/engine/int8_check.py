@@ -1,9 +1,9 @@
 """Whether this processor computes a file in 8 bits right: compared, at load, with the same file computed in floats.
 
 x86 processors without dot products of 8-bit integers add two products in 16 bits, where they may not fit: the maps are
-then noise, and verdicts with them. Files exported since that was known avoid it (training/saturation.py); older ones,
-and what other processors do, are found by trying. What is compared with needs nothing stored: ONNX Runtime without its
-optimisations computes what stands in the file, which is products of floats between the quantizers.
+then noise, and verdicts with them. Files exported since that was known avoid it (training/quantization/saturation.py);
+older ones, and what other processors do, are found by trying. What is compared with needs nothing stored: ONNX Runtime
+without its optimisations computes what stands in the file, which is products of floats between the quantizers.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Layers that the students are made of: batch normalisation over processes, residual blocks, attention gates."""
+"""Layers that the students are made of: batch normalisation over processes, residual blocks."""
 
 from typing import Any, cast
 
@@ -84,20 +84,3 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.skip(x) + self.body(x)
         return functional.relu(x) if self.final_relu else x
-
-
-class AttentionGate(nn.Module):
-    """Where the decoder should look, from its teacher's feature: one value in (0, 1) per position.
-
-    Convolution, batch norm, ReLU, 1×1 convolution to one channel, sigmoid (RSTPM, section 3).
-    """
-
-    def __init__(self, channels: int, hidden: int, kernel: int = 3, *, skip: bool) -> None:
-        super().__init__()
-        self.reduce = conv(channels, hidden, kernel)
-        self.score = nn.Conv2d(hidden, 1, 1)
-        self.skip = skip
-
-    def forward(self, x: Tensor, teacher: Tensor) -> Tensor:
-        gate = torch.sigmoid(self.score(self.reduce(teacher)))  # (B, 1, h, w)
-        return x * gate + x if self.skip else x * gate

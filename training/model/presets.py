@@ -15,7 +15,7 @@ class Preset:
     teacher1: str
     teacher2: str
     strides: tuple[int, int, int]  # of the maps, relative to the model's input; finest first
-    distance: Literal["normalized-residual", "cosine"]  # see `feature_distance`; cosine is the paper's
+    distance: Literal["normalized-residual", "cosine"]  # see `anomaly_map`; cosine is the paper's
     students: Literal["edge", "paper"]
     standardize: bool  # scale each teacher channel to mean 0, deviation 1 over the training images
     fusion: FusionMode

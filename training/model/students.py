@@ -9,7 +9,8 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .layers import AttentionGate, BatchNorm, ResidualBlock, conv
+from .attention_gate import AttentionGate
+from .layers import BatchNorm, ResidualBlock, conv
 
 
 class EdgeStudent(nn.Module):

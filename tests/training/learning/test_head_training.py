@@ -18,7 +18,7 @@ from rstpm_edge.training.learning import head_training as fitting
 from rstpm_edge.training.learning.feature_cache import FeatureCache
 from rstpm_edge.training.learning.head_training import train_segmentation_head
 from rstpm_edge.training.learning.residual_normalization import fit_residual_normalization
-from rstpm_edge.training.model.anomaly_maps import AnomalyMaps
+from rstpm_edge.training.model.model_outputs import AnomalyMaps
 from rstpm_edge.training.model.preset_overrides import override
 from rstpm_edge.training.model.presets import EDGE
 from rstpm_edge.training.model.rstpm import RSTPM

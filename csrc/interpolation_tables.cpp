@@ -1,4 +1,4 @@
-#include "interpolation.hpp"
+#include "interpolation_tables.hpp"
 
 #include <algorithm>
 #include <cmath>

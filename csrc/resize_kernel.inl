@@ -1,5 +1,5 @@
 // Resizing of output rows [row_begin, row_end), written once and compiled once per instruction set, with the
-// structure V of the including file (see fusion_body.inl).
+// structure V of the including file (see fusion_kernel.inl).
 //
 //   1. sum_rows       the input rows under an output row, weighted and summed value for value; long rows that
 //                     the compiler turns into vectors, and nearly all of the work on a large image

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "dispatch.hpp"
-#include "interpolation.hpp"
+#include "interpolation_tables.hpp"
 #include "kernel.hpp"
 #include "parallel.hpp"
 #include "pool.hpp"
