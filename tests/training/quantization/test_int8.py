@@ -27,11 +27,6 @@ IMAGES = tiny_images(12)
 
 
 @pytest.fixture(scope="module")
-def graph() -> onnx.ModelProto:
-    return tiny_network()
-
-
-@pytest.fixture(scope="module")
 def ranges(graph: onnx.ModelProto) -> Any:
     return collect_ranges(graph, tensors_with_ranges(graph), IMAGES)
 

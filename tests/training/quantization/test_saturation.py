@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
-from tiny_network import MAPS, WEIGHTED, tiny_images, tiny_network
+from tiny_network import MAPS, WEIGHTED, tiny_images
 from workplace import command_line
 
 from rstpm_edge import Detector
@@ -29,11 +29,6 @@ from rstpm_edge.training.quantization.saturation import without_saturation
 HASWELL = "processor\t: 0\nflags\t\t: fpu sse avx avx2 fma\n"
 ZEN4 = "processor\t: 0\nflags\t\t: fpu sse avx2 avx512f avx512_vnni\n"
 IMAGES = tiny_images(12)
-
-
-@pytest.fixture(scope="module")
-def graph() -> onnx.ModelProto:
-    return tiny_network()
 
 
 @pytest.fixture(scope="module")
