@@ -76,7 +76,6 @@ class ReducedModel:
     method: str | None = None  # INT8: how ranges were chosen
     kept: tuple[str, ...] = ()  # INT8: blocks that stay in float
     blocks: int = 0  # INT8: of how many
-    error: float | None = None  # INT8: see `int8_check.relative_error`
     share: IntegerShare | None = None  # INT8
     symmetric: bool = False
 
@@ -161,7 +160,7 @@ def _quantized(
         errors[name] = subject.error(ranges[name], everything)
         tell(done)
     method = min(errors, key=lambda name: errors[name])
-    kept, error = keep_sensitive(
+    kept, _ = keep_sensitive(
         subject,
         ranges[method],
         target=TARGET_ERROR,
@@ -172,7 +171,7 @@ def _quantized(
     chosen = [node for name, nodes in parts.items() if name not in kept for node in nodes]
     small = quantize(graph, ranges[method], chosen, symmetric=symmetric, safe=safe)
     share = integer_share(small)
-    return small, {"method": method, "kept": kept, "blocks": len(parts), "error": error, "share": share}
+    return small, {"method": method, "kept": kept, "blocks": len(parts), "share": share}
 
 
 def _photos(config: RunConfig, which: str, least: int, most: int | None, wanted: Reduction) -> list[NDArray[np.uint8]]:

@@ -10,7 +10,7 @@ import pytest
 from workplace import Workplace, command_line
 
 from rstpm_edge.errors import UsageError
-from rstpm_edge.training.export.export import map_difference, score_difference
+from rstpm_edge.training.export.self_check import map_difference, score_difference
 from rstpm_edge.training.export.verify import verify
 from rstpm_edge.training.learning.run_folder import load_checkpoint, save_checkpoint
 

@@ -1,0 +1,68 @@
+"""What a model file says of itself, from the run that it is exported from."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from rstpm_edge import __version__
+from rstpm_edge.image.grid import Grid
+from rstpm_edge.image.mask import load_mask
+from rstpm_edge.image.placement import place
+from rstpm_edge.image.stored_mask import StoredMask
+from rstpm_edge.model.metadata import Bundle, Precision, Teacher
+
+from ..learning.convergence import unfinished
+from ..learning.run_folder import RunConfig, Summary
+from ..quantization.reduced_precision import ReducedModel
+
+
+def bundle_of(config: RunConfig, summary: Summary, teachers: tuple[Teacher, Teacher]) -> Bundle:
+    """What the model file of a run says of itself."""
+    final, reason = summary.losses[-1], unfinished(summary.losses)
+    return Bundle(
+        preset=config.preset.name,
+        height=config.height,
+        width=config.width,
+        resize=config.resize,
+        strides=config.preset.strides,
+        fusion=summary.fusion,
+        calibration=summary.calibration,
+        teachers=teachers,
+        package_version=__version__,
+        training={
+            "images": len(config.train),
+            "holdout": len(config.holdout),
+            "epochs": summary.epochs,
+            "minutes": round(summary.minutes, 2),
+            "seed": config.seed,
+            "loss": {"stpm": round(final[0], 4), "recon": round(final[1], 4)},
+            **({} if reason is None else {"not_converged": reason}),
+        },
+        roi=config.roi,
+        score_fusion=summary.score_fusion,
+        profile=config.profile,
+    )
+
+
+def reduced_bundle(bundle: Bundle, reduced: ReducedModel, precision: Precision) -> Bundle:
+    """The same of its graph in fewer bits, whose maps and scores are others."""
+    behaviour = reduced.behaviour
+    return replace(
+        bundle,
+        fusion=behaviour.fusion,
+        score_fusion=behaviour.score_fusion,
+        calibration=behaviour.calibration,
+        precision=precision,
+        precision_change=reduced.comparison.change,
+        saturation_free=precision == "int8",
+    )
+
+
+def fitting_mask(file: Path, config: RunConfig) -> StoredMask:
+    """The mask in a file. Raises UsageError where it is none, or fits none of the photos that were learned from."""
+    mask = load_mask(file)
+    if config.profile is not None:
+        height, width = config.profile.sizes[0]
+        x, y, part_width, part_height = config.roi or (0, 0, width, height)
+        placement = place(part_height, part_width, config.size, config.resize)
+        mask.ignored(Grid(placement, part_height, part_width, x, y, (height, width)), config.size)
+    return mask.stored()

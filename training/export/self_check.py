@@ -1,0 +1,124 @@
+"""A file that is to be delivered, run in ONNX Runtime on real images before it is written."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rstpm_edge.engine.no_telemetry import onnxruntime
+from rstpm_edge.errors import ExportError, RstpmEdgeError
+from rstpm_edge.image.decode import read_image
+from rstpm_edge.image.listing import find_images
+from rstpm_edge.image.preprocess import InputFormat
+from rstpm_edge.image.roi import Roi, crop
+from rstpm_edge.model.metadata import Bundle
+from rstpm_edge.model.outputs import ModelOutputs
+from rstpm_edge.postprocess.postprocessor import Postprocessor
+
+from ..graph.session import open_graph, run_maps
+from ..model.rstpm import RSTPM
+
+MAP_TOLERANCE = 1e-4  # see `map_difference`
+SCORE_TOLERANCE = 1e-3  # see `score_difference`
+
+
+def images_to_check_on(run: Path, roi: Roi | None, bits: int) -> list[NDArray[np.uint8]]:
+    """The run's samples as learned from, and each once more cropped and enlarged: larger, and not square."""
+    samples = run / "samples"
+    files = sorted(find_images(samples, recursive=False)) if samples.is_dir() else []
+    if not files:
+        raise ExportError(f"{run / 'samples'} holds no image, so the export cannot be checked; train again.")
+    images = [crop(read_image(path, bits=bits), roi, path) for path in files]
+    large = []
+    for image in images:
+        cropped = image[: max(1, image.shape[0] * 3 // 4)]
+        large.append(np.asarray(cv2.resize(cropped, (900, 500), interpolation=cv2.INTER_LINEAR), np.uint8))
+    return images + large
+
+
+def check(
+    content: bytes, model: RSTPM, bundle: Bundle, images: Sequence[NDArray[np.uint8]], fused: bool
+) -> tuple[float, float]:
+    """Compare the file in ONNX Runtime with `model` on real images, one at a time and as a batch.
+
+    Returns the largest difference of any map, relative to its largest value where that is above 1, and of any score
+    (relative).
+    Raises ExportError when either exceeds its tolerance, or is NaN, or when the file does not run.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is raised
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    inputs = _inputs(bundle, images)
+    expected = model.outputs(inputs)
+    try:
+        single = run_maps(session, bundle.output_names, inputs)
+        batch = session.run(list(bundle.output_names), {"image": inputs})
+    except Exception as error:  # ONNX Runtime's exceptions have no base class but Exception
+        raise ExportError(f"ONNX Runtime cannot run the exported graph ({error}): nothing was written.") from error
+    # By NumPy, here and below: Python's max lets NaN pass.
+    maps_apart = float(np.max([map_difference(maps, expected.flat()) for maps in (single, batch)]))
+    scores_apart = float("nan")
+    if maps_apart <= MAP_TOLERANCE:  # what is not finite cannot be fused
+        postprocessor = Postprocessor(bundle)
+        want = postprocessor.score(expected).score
+        scores = [postprocessor.score(ModelOutputs.named(bundle.output_names, single)).score]
+        if fused:
+            scores.append(session.run(["score"], {"image": inputs})[0])
+        scores_apart = float(np.max([score_difference(got, want) for got in scores]))
+    if not scores_apart <= SCORE_TOLERANCE:
+        raise ExportError(
+            f"ONNX Runtime and PyTorch disagree (maps {maps_apart:.2g}, score {scores_apart:.2g} relative; "
+            f"allowed are {MAP_TOLERANCE:g} and {SCORE_TOLERANCE:g}): nothing was written. Train again, and report it."
+        )
+    return maps_apart, scores_apart
+
+
+def map_difference(found: Sequence[NDArray[np.float32]], expected: Sequence[NDArray[np.float32]]) -> float:
+    """The largest difference between maps (N, h, w), each as a share of its largest value, or of 1 where that is less.
+
+    Anomaly maps and cosines lie below 2, log odds within 8, normalized angles wherever they like. NaN where a
+    map holds one.
+    """
+    pairs = zip(found, expected, strict=True)
+    return float(np.max([np.abs(got - want).max() / np.maximum(1, np.abs(want).max()) for got, want in pairs]))
+
+
+def score_difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """The largest difference between scores (N,), each as a share of itself, or of their mean size where that is more.
+
+    A normalized score may lie near zero.
+    """
+    scale = np.maximum(np.abs(expected), np.abs(expected).mean())
+    return float(np.max(np.abs(found - expected) / scale))
+
+
+def check_alone(content: bytes, bundle: Bundle, images: Sequence[NDArray[np.uint8]], fused: bool) -> None:
+    """Run a file that is not PyTorch's to the last digit: single images and a batch, and its fusion by the extension.
+
+    Raises ExportError when it does not run, or gives what is not finite, or scores that are not those of its maps.
+    """
+    names = [*bundle.output_names, *(["score"] if fused else [])]
+    inputs = _inputs(bundle, images)
+    session, postprocessor = open_graph(content), Postprocessor(bundle)
+    try:
+        for some in (inputs[:1], inputs):
+            found = dict(zip(names, session.run(names, {"image": some}), strict=True))
+            maps = [found[name] for name in bundle.output_names]
+            outputs = ModelOutputs.named(bundle.output_names, maps)
+            score = postprocessor.score(outputs).score  # refuses what is not finite
+            if fused and not np.allclose(
+                found["score"], score, SCORE_TOLERANCE, SCORE_TOLERANCE * np.abs(score).mean()
+            ):
+                raise ExportError("The fused graph's score is not that of its maps: nothing was written; report it.")
+    except (RstpmEdgeError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # ONNX Runtime's exceptions have no base class but Exception
+        raise ExportError(f"ONNX Runtime cannot run the exported graph ({error}): nothing was written.") from error
+
+
+def _inputs(bundle: Bundle, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """(N, H, W, 3) for images in RGB."""
+    model_input = InputFormat(bundle.size, bundle.resize)
+    return np.stack([model_input.prepare(image)[0] for image in images])
