@@ -26,5 +26,6 @@ def test_the_median_of_an_image_of_256_pixels_is_measured(monkeypatch: pytest.Mo
     assert set(shapes) == {(1, 256, 256, 3)}
 
 
+@pytest.mark.slow
 def test_a_real_model_takes_some_milliseconds() -> None:
     assert 0.5 < latency.measure_latency(EDGE) < 5000
