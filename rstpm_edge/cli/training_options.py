@@ -1,7 +1,7 @@
 """Options that every command which trains has."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -11,6 +11,7 @@ from rstpm_edge.cli.parameter_types import OVERRIDE, RATE, SIZE_OR_AUTO, WEIGHTS
 if TYPE_CHECKING:
     from rstpm_edge.image.placement import ResizePolicy
     from rstpm_edge.training.learning.options import TrainingOptions
+    from rstpm_edge.training.model.presets import Augmentation
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class SharedTrainingOptions:
     preset: str
     overrides: tuple[tuple[str, str], ...]  # name of a preset's field and value
     weights: tuple[tuple[str, str], ...]  # name of a teacher and file
+    augment: "Augmentation | Literal['auto']"
     epochs: int | None
     max_minutes: float | None
     size: tuple[int, int] | None  # height, width
@@ -39,6 +41,7 @@ class SharedTrainingOptions:
 
         return TrainingOptions(
             preset=override(preset_with_teachers(self.preset, teacher1, teacher2), dict(self.overrides)),
+            augment=None if self.augment == "auto" else self.augment,
             epochs=self.epochs,
             max_minutes=self.max_minutes,
             size=self.size,
@@ -73,7 +76,15 @@ def shared_training_options(command: Command) -> Command:
                 metavar="NAME=VALUE",
                 help="Another value for a preset's field.",
             ),
-            click.option("--epochs", type=int, help="Passes over the images.  [default: the preset's]"),
+            click.option(
+                "--augment",
+                type=click.Choice(["auto", "none", "shift", "rotate", "flip"]),
+                default="auto",
+                show_default=True,
+                help="Learn from copies, too. shift (auto; none with paper): of 16 to 256 photos. rotate, flip: where "
+                "few photos show parts that lie at any angle, or mirrored; see by `evaluate` whether it pays.",
+            ),
+            click.option("--epochs", type=int, help="Passes over the images.  [default: the preset's; rotate: twice]"),
             click.option(
                 "--max-minutes", type=float, help="Finish all of a training within this time, with fewer epochs."
             ),

@@ -346,7 +346,10 @@ def test_mistakes(arguments: list[str], says: str) -> None:
     assert result.stderr.splitlines()[-1].startswith(f"Error: {says}")
 
 
-@pytest.mark.parametrize("arguments", [["train", "--epochs", "x"], ["train", "--resize", "crop"], ["evaluate"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["train", "--epochs", "x"], ["train", "--resize", "crop"], ["train", "--augment", "turn"], ["evaluate"]],
+)
 def test_what_click_itself_refuses(arguments: list[str]) -> None:
     result = command_line(*arguments)
     assert result.exit_code == 2

@@ -18,7 +18,9 @@ Trainings = list[tuple[Path, int, list[Path]]]
 
 
 def plan_for(data: Path, **changes: Any) -> BenchmarkPlan:
-    options = {name: changes.pop(name) for name in ("preset", "epochs", "weights", "size") if name in changes}
+    options = {
+        name: changes.pop(name) for name in ("preset", "augment", "epochs", "weights", "size") if name in changes
+    }
     training = TrainingOptions(**{"epochs": 1, "size": (64, 64), **options})
     return BenchmarkPlan(**{"dataset": "mvtec", "data": data, "options": training, "seeds": (0,), **changes})
 

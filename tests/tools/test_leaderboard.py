@@ -399,6 +399,13 @@ def test_a_value_may_hold_commas() -> None:
     assert (one.options.size, one.options.epochs) == ((192, 192), 9)  # type: ignore[union-attr]
 
 
+def test_every_ready_variant_changes_something_that_can_be_trained() -> None:
+    from leaderboard_contestants import VARIANTS
+
+    base = contestant("base", {}, Common()).described()
+    assert not [name for name, values in VARIANTS.items() if contestant(name, values, Common()).described() == base]
+
+
 def test_a_key_tells_of_all_that_counts_and_of_nothing_else(sets: Path) -> None:
     (bottle, cable) = load_categories(sets, "folder")
 

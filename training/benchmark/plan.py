@@ -12,6 +12,7 @@ from rstpm_edge.atomic_files import make_folder, write_json
 from rstpm_edge.errors import UsageError, WeightsError
 
 from ..data.images import MINIMUM_IMAGES
+from ..learning.augmentation import run_preset
 from ..learning.options import TrainingOptions, check_options
 from ..model.old_names import current_run
 from ..model.teachers import RANDOM
@@ -43,12 +44,11 @@ def check_plan(plan: BenchmarkPlan) -> None:
 def settings(plan: BenchmarkPlan) -> dict[str, Any]:
     """What all results of one folder have in common, as JSON gives it back. Raises WeightsError."""
     options = plan.options
-    preset = options.preset if options.epochs is None else replace(options.preset, epochs=options.epochs)
     content = {
         "version": __version__,
         "dataset": plan.dataset,
         "data": os.path.abspath(plan.data),
-        "preset": asdict(preset),
+        "preset": asdict(run_preset(options)),
         "height": None if options.size is None else options.size[0],
         "width": None if options.size is None else options.size[1],
         "resize": options.resize,

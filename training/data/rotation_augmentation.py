@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-FEWEST = 16  # photos; fewer tell nothing of their angles
 ENOUGH = 1536  # images to learn from, copies included: more angles help less than they cost
 MOST = 11  # copies of each photo
 

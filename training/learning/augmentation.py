@@ -1,22 +1,78 @@
-"""Which copies of the photos a run learns from beside them: shifted ones, or rotated ones."""
+"""Which copies of the photos a run learns from beside them, and in how many epochs."""
+
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rstpm_edge.image.decode import read_image
+from rstpm_edge.image.roi import crop
+
+from ..data import rotation_augmentation, shift_augmentation
+from ..data.flip_augmentation import flipped_copies, with_flipped_copies
 from ..data.rotation_augmentation import rotated_copies, with_rotated_copies
 from ..data.shift_augmentation import shifted_copies, with_shifted_copies
+from ..model.presets import Preset
+from .options import TrainingOptions
 from .run_folder import RunConfig
+
+ROTATED_EPOCHS = 2  # times as many with rotated copies: there is more to learn
+
+
+def run_preset(options: TrainingOptions) -> Preset:
+    """The preset of a run, with the augmentation and the epochs that `options` ask for.
+
+    With rotated copies there are `ROTATED_EPOCHS` times as many epochs, unless `options.epochs` says how many.
+    """
+    preset = replace(options.preset, augmentation=options.augment or options.preset.augmentation)
+    rotated = ROTATED_EPOCHS if preset.augmentation == "rotate" else 1
+    return replace(preset, epochs=options.epochs or rotated * preset.epochs)
+
+
+def with_rotation_aspect(config: RunConfig, photo: Path) -> RunConfig:
+    """`config`, with what rotated copies need to know: how `photo`, one of those to learn from, fills the input."""
+    if config.preset.augmentation != "rotate":
+        return config
+    if config.resize == "letterbox":
+        return replace(config, rotation_aspect=1.0)
+    height, width = crop(read_image(photo), config.roi, photo).shape[:2]
+    return replace(config, rotation_aspect=float((width / config.width) / (height / config.height)))
 
 
 def with_copies(config: RunConfig, photos: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """`photos` (N, H, W, 3), and after all of them their copies, in the same order, as often as it takes."""
-    if config.rotation_aspect is None:
-        return with_shifted_copies(photos, config.preset.shift_augmentation, config.seed)
-    return with_rotated_copies(photos, config.rotation_aspect, config.seed)
+    match config.preset.augmentation:
+        case "none":
+            return photos
+        case "shift":
+            return with_shifted_copies(photos, config.seed)
+        case "rotate":
+            assert config.rotation_aspect is not None
+            return with_rotated_copies(photos, config.rotation_aspect, config.seed)
+        case "flip":
+            return with_flipped_copies(photos, config.seed)
 
 
-def versions(config: RunConfig, photos: int) -> int:
+def versions(preset: Preset, photos: int) -> int:
     """How many images `with_copies` gives of each of so many photos: itself, and its copies."""
-    if config.rotation_aspect is None:
-        return 1 + shifted_copies(photos, config.preset.shift_augmentation)
-    return 1 + rotated_copies(photos)
+    copies = {
+        "none": 0,
+        "shift": shifted_copies(photos),
+        "rotate": rotated_copies(photos),
+        "flip": flipped_copies(photos),
+    }
+    return 1 + copies[preset.augmentation]
+
+
+def about_missing_copies(options: TrainingOptions, photos: int) -> str | None:
+    """What to say where somebody asks for copies, and there are too few or too many photos for any."""
+    if options.augment in (None, "none") or versions(run_preset(options), photos) > 1:
+        return None
+    few, many = shift_augmentation.FEWEST, shift_augmentation.ENOUGH // 2
+    if options.augment == "rotate":
+        few, many = 1, rotation_augmentation.ENOUGH // 2
+    return (
+        f"`augment={options.augment}` makes no copies here: it is for {few} to {many} photos to learn from, and there "
+        f"are {photos}."
+    )

@@ -8,7 +8,7 @@ from rstpm_edge.image.input_profile import BITS
 from rstpm_edge.image.placement import ResizePolicy
 from rstpm_edge.image.roi import Roi, check_roi
 
-from ..model.presets import EDGE, Preset
+from ..model.presets import AUGMENTATIONS, EDGE, Augmentation, Preset
 from ..model.rstpm import DEEPEST
 
 LARGEST = 4096  # pixels a side of the input
@@ -19,7 +19,8 @@ class TrainingOptions:
     """What the user chooses. `holdout` is the share of good images that is never trained on."""
 
     preset: Preset = EDGE
-    epochs: int | None = None  # None: the preset's
+    augment: Augmentation | None = None  # None: the preset's
+    epochs: int | None = None  # None: the preset's, twice as many with rotated copies
     max_minutes: float | None = None
     seed: int = 0
     size: tuple[int, int] | None = None  # height, width; None: what the photos ask for, see `choose_size`
@@ -47,6 +48,8 @@ def check_options(options: TrainingOptions) -> None:
         raise UsageError(f"The most pixels of an input are at least {least}, not {options.most_pixels}.")
     if options.bits is not None and options.bits not in BITS:
         raise UsageError(f"`bits` is one of {', '.join(map(str, BITS))}, not {options.bits}.")
+    if options.augment not in (None, *AUGMENTATIONS):
+        raise UsageError(f"`augment` is one of {', '.join(AUGMENTATIONS)}, not {options.augment!r}.")
     if not 0 < options.holdout < 1:
         raise UsageError(f"`holdout` is a share between 0 and 1, not {options.holdout:g}.")
     if options.epochs is not None and options.epochs < 1:

@@ -32,7 +32,7 @@ from rstpm_edge.model.metadata import Fusion, HeadMap, ScoreFusion
 
 from ..data.run_files import RecordedFile
 from ..model.old_names import current_run, current_summary, current_tensor
-from ..model.presets import Preset
+from ..model.presets import AUGMENTATIONS, Preset
 from ..model.rstpm import RSTPM
 
 RUNS = Path("runs")
@@ -62,7 +62,7 @@ class RunConfig:
     version: str
     roi: Roi | None = None  # the part of each image that is learned from; None for all of it
     aside: tuple[RecordedFile, ...] = ()
-    rotation_aspect: float | None = None  # `aspect` of `rotation_augmentation.rotate`; None where there is none
+    rotation_aspect: float | None = None  # `aspect` of `rotation_augmentation.rotate`; None without rotated copies
     profile: InputProfile | None = None  # what the photos are like; None in runs from before it was kept
 
     @property
@@ -144,8 +144,7 @@ def load_config(folder: Path) -> RunConfig:
         raise TrainingError(f"The run {folder} is {what}: name the folder of a run, such as runs/2026-01-31_12-00-00.")
     fields = _read_json(folder / "config.json", f"{folder} is not a run of rstpm-edge")
     try:
-        if _schema_version(fields, folder) == 1:
-            fields = current_run(fields)
+        fields = current_run(fields, _schema_version(fields, folder))
         preset: dict[str, Any] = {
             key: tuple(v) if isinstance(v, list) else v for key, v in fields.pop("preset").items()
         }
@@ -157,6 +156,10 @@ def load_config(folder: Path) -> RunConfig:
         roi, aspect, profile = (fields.pop(key, None) for key in ("roi", "rotation_aspect", "profile"))
         if aspect is not None and not 0 < float(aspect) < math.inf:
             raise ValueError(f"rotation_aspect is {aspect}, no ratio of lengths")
+        if (preset.get("augmentation") == "rotate") != (aspect is not None):
+            raise ValueError("rotation_aspect goes with augmentation=rotate")
+        if preset.get("augmentation", "none") not in AUGMENTATIONS:
+            raise ValueError(f"augmentation is one of {', '.join(AUGMENTATIONS)}")
         if preset["fusion"] == "paper" and preset["smoothing_sigma"]:
             raise ValueError("it smooths a product of maps, as rstpm-edge no longer does")
         return RunConfig(

@@ -15,7 +15,6 @@ from .head_training import STEPS, measure_head_training
 from .job import Job
 from .machine import SMALLER, enough_memory
 from .residual_normalization import IMAGES
-from .rotation_detection import BANK, PROBES
 from .run_folder import RunConfig
 from .student_training import optimizer_of
 from .time_budget import Expected
@@ -33,15 +32,13 @@ def plan_stages(
 
     `learned` and `held_out` are photos (N, H, W, 3).
     """
-    images, rotation = len(learned) * versions(config, len(learned)), config.preset.rotation_augmentation
+    images = len(learned) * versions(config.preset, len(learned))
     with enough_memory(job.fabric, SMALLER):
         model.to(job.fabric.device)
-        job.budget.expect(measure_stages(job.fabric, model, learned, images, len(held_out), rotation=rotation))
+        job.budget.expect(measure_stages(job.fabric, model, learned, images, len(held_out)))
 
 
-def measure_stages(
-    fabric: Fabric, model: RSTPM, photos: NDArray[np.uint8], images: int, held_out: int, *, rotation: bool
-) -> Expected:
+def measure_stages(fabric: Fabric, model: RSTPM, photos: NDArray[np.uint8], images: int, held_out: int) -> Expected:
     """What the stages will take for `photos` (N, H, W, 3), learned from in `images` versions in all.
 
     Nothing of `model`, which is on the device of `fabric`, is changed. The same for all processes.
@@ -52,7 +49,6 @@ def measure_stages(
     with torch.random.fork_rng(devices=[]):
         image = torch.from_numpy(some).to(device)
         with torch.no_grad():
-            alone = _seconds(device, lambda: model.teacher1_alone(image)) / len(some)
             both = _seconds(device, lambda: model.teachers(image)) / len(some)
             features = model.prepare(image, *model.teachers(image))
             look = _seconds(device, lambda: model.students(features.source, features.deep, features.levels[3:]))
@@ -61,7 +57,6 @@ def measure_stages(
     model.train(was_training)
     look /= len(some)
     expected = Expected(
-        rotation=(BANK + PROBES) * alone if rotation else 0.0,
         teachers=images * both,
         epoch=len(photos) * step,
         residuals=SOLVING * min(len(photos), IMAGES) * look if model.preset.distance == "normalized-residual" else 0.0,

@@ -18,7 +18,6 @@ OVER = 3.0  # times its limit that a training must take to be refused: a busy mo
 # Before anything is measured: seconds of a hundred photos of a megapixel on two cores.
 FIRST_PLAN: Mapping[str, float] = {
     "reading": 3.0,
-    "rotation": 3.0,
     "teachers": 8.0,
     "students": 70.0,
     "residuals": 1.0,
@@ -31,7 +30,6 @@ FIRST_PLAN: Mapping[str, float] = {
 class Expected:
     """Seconds. `epoch` is one of the students; `tail` is what follows them."""
 
-    rotation: float
     teachers: float
     epoch: float
     residuals: float
@@ -124,18 +122,14 @@ class Budget:
         if expected is None:
             return FIRST_PLAN
         plan = {
-            "rotation": expected.rotation,
             "teachers": expected.teachers,
             "students": epochs * expected.epoch,
             "residuals": expected.residuals,
             "segmentation": expected.segmentation,
             "calibration": expected.calibration,
         }
-        return {
-            **{name: self._over[name] for name in ("reading", "rotation") if name in self._over},
-            **plan,
-            **self._over,
-        }
+        first = {name: self._over[name] for name in ("reading",) if name in self._over}
+        return {**first, **plan, **self._over}
 
     def _corrected(self) -> Expected | None:
         """What is expected, by how much slower or faster an epoch is, or else the teachers were, than measured."""

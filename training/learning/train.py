@@ -5,7 +5,6 @@ rstpm-edge train DATA        # does all of this; see `rstpm-edge train --help`
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from ..data.images import about_left_out, existing_folder, good_images, load_inp
 from ..data.input_size import MOST, choose_size, sampled_sizes
 from ..data.run_files import RecordedFile, identify, recorded_files
 from ..model.rstpm import RSTPM
-from .augmentation import with_copies
+from .augmentation import about_missing_copies, run_preset, with_copies, with_rotation_aspect
 from .feature_cache import compute_features, remove_features
 from .head_training import train_segmentation_head
 from .job import Job, start
@@ -30,7 +29,6 @@ from .map_calibration import calibrate_model
 from .options import TrainingOptions, check_options, check_size, size_unit
 from .photo_choice import ChosenPhotos, choose_photos
 from .residual_normalization import fit_residual_normalization
-from .rotation_detection import with_rotation
 from .run_folder import (
     Checkpoint,
     RunConfig,
@@ -79,15 +77,13 @@ def train(
     size = options.size or _chosen_size(job, files, options)
     photos = choose_photos(job, files, size, options)
     config = _configuration(source, dict(zip(files, recorded, strict=True)), photos, size, options)
+    config = with_rotation_aspect(config, photos.paths[0])
     model = _build(config)
     learned, held_out = photos.inputs[photos.learned], photos.inputs[photos.held_out]
+    if missing := about_missing_copies(options, len(learned)):
+        job.warn("augmentation", missing)
     plan_stages(job, config, model, learned, held_out)
     job.check_time(len(files))
-    if config.preset.rotation_augmentation:
-        config = with_rotation(job, config, model, learned, photos.paths[0], keep_epochs=options.epochs is not None)
-        if config.rotation_aspect is not None:  # there is more to learn from
-            plan_stages(job, config, model, learned, held_out)
-            job.check_time(len(files))
     folder = _new_folder(job, folder, config, [photos.paths[i] for i in photos.held_out])
     with job.log.ended():
         _finish(job, folder, config, model, learned, held_out, None)
@@ -137,7 +133,7 @@ def _configuration(
     )
     return RunConfig(
         data=str(source),
-        preset=options.preset if options.epochs is None else replace(options.preset, epochs=options.epochs),
+        preset=run_preset(options),
         height=size[0],
         width=size[1],
         resize=options.resize,

@@ -12,6 +12,8 @@ PRESET_FIELDS = {
     "moved": "shift_augmentation",
     "turned": "rotation_augmentation",
 }
+SHIFT_AND_ROTATION = ("shift_augmentation", "rotation_augmentation")  # pixels; true or false
+TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 RUN_FIELDS = {"turned": "rotation_aspect"}
 DISTANCES = {"surprise": "normalized-residual"}
 NO_HEAD = ("none", "")
@@ -24,6 +26,25 @@ def current_preset(fields: Mapping[str, Any]) -> dict[str, Any]:
 
     From a configuration or, as text, from --set. Raises UsageError for a field that is given by both of its names.
     """
+    return _with_augmentation(_renamed(fields))
+
+
+def current_run(fields: Mapping[str, Any], schema: int = 1) -> dict[str, Any]:
+    """The fields of a run's configuration of this schema, and its preset's, by today's names.
+
+    In schema 2 only `augmentation` had other names before. Raises UsageError as above.
+    """
+    older = schema == 1
+    found = {RUN_FIELDS.get(name, name) if older else name: value for name, value in fields.items()}
+    if isinstance(found.get("preset"), Mapping):
+        preset = _renamed(found["preset"]) if older else dict(found["preset"])
+        if "rotation_augmentation" in preset:  # said that angles were looked at; the aspect says what was found
+            preset["rotation_augmentation"] = found.get("rotation_aspect") is not None
+        found["preset"] = _with_augmentation(preset)
+    return found
+
+
+def _renamed(fields: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in fields.items():
         now = PRESET_FIELDS.get(name, name)
@@ -40,12 +61,22 @@ def current_preset(fields: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def current_run(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a run's configuration, its preset's among them, by today's names. Raises UsageError as above."""
-    found = {RUN_FIELDS.get(name, name): value for name, value in fields.items()}
-    if isinstance(found.get("preset"), Mapping):
-        found["preset"] = current_preset(found["preset"])
-    return found
+def _with_augmentation(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with `augmentation` in the place of the two fields that were before it.
+
+    What they may not be becomes its value as it is, so that it is refused as one.
+    """
+    found = dict(fields)
+    shift, rotation = (str(found.pop(name, "")).strip().lower() for name in SHIFT_AND_ROTATION)
+    if rotation and rotation not in FALSE:
+        value = "rotate" if rotation in TRUE else rotation
+    elif shift:
+        value = ("shift" if int(shift) else "none") if shift.isdecimal() else shift
+    else:
+        return found
+    if "augmentation" in found:
+        raise UsageError("augmentation is given twice, once by an earlier name: leave one of them out.")
+    return {**found, "augmentation": value}
 
 
 def current_summary(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,11 +15,10 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from rstpm_edge.errors import UsageError
 from rstpm_edge.model.metadata import SMOOTHING
 
-from .old_names import current_preset
+from .old_names import FALSE, TRUE, current_preset
 from .presets import Preset
 
-FARTHEST = 32  # pixels that a copy may be shifted: half of the smallest input
-TRUE, FALSE, NONE = ("true", "yes", "on", "1"), ("false", "no", "off", "0"), ("none", "")
+NONE = ("none", "")
 
 
 def override(preset: Preset, values: Mapping[str, str]) -> Preset:
@@ -30,9 +29,9 @@ def override(preset: Preset, values: Mapping[str, str]) -> Preset:
 
     Raises UsageError for an unknown field, a value of another type, and a preset that cannot be built.
     """
+    values = {name: _text(value) for name, value in current_preset(values).items()}
     if not values:
         return preset
-    values = {name: _text(value) for name, value in current_preset(values).items()}
     types = get_type_hints(Preset)
     unknown = [name for name in values if name not in types]
     if unknown:
@@ -65,10 +64,6 @@ def check_preset(preset: Preset) -> None:
         raise UsageError("`preset.fusion=paper` needs smoothing_sigma=0: a product of maps is not smoothed.")
     if not 0 < preset.mining_share <= 1:
         raise UsageError(f"`preset.mining_share` is a share above 0, up to 1, not {preset.mining_share:g}.")
-    if not 0 <= preset.shift_augmentation <= FARTHEST:
-        raise UsageError(
-            f"`preset.shift_augmentation` must lie between 0 and {FARTHEST} pixels, not {preset.shift_augmentation}."
-        )
     strides, stem = preset.strides, preset.shared_stem
     if not strides[0] < strides[1] < strides[2] or not set(strides) <= {2, 4, 8, 16, 32}:
         raise UsageError(f"`preset.strides` must be three of 2, 4, 8, 16 and 32, finest first, not {_list(strides)}.")

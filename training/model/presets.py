@@ -1,10 +1,13 @@
 """The presets, as data: which networks, and how they are trained."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from rstpm_edge.errors import UsageError
 from rstpm_edge.model.metadata import FusionMode
+
+Augmentation = Literal["none", "shift", "rotate", "flip"]
+AUGMENTATIONS: tuple[Augmentation, ...] = get_args(Augmentation)
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,7 @@ class Preset:
     attention: bool = True  # gates between the stages of student 2, from teacher 2's features
     mining_share: float = 1.0  # of an image's squared errors, the largest are learned from; not with "cosine"
     segmentation_head: bool = False  # trained on synthetic defects; see `has_segmentation_head`
-    shift_augmentation: int = 0  # where photos are few, copies shifted by up to so many pixels of the input
-    rotation_augmentation: bool = False  # where parts lie at any angle, rotated copies in the place of shifted ones
+    augmentation: Augmentation = "none"  # copies of the photos that are learned from beside them
     reconstruction_weight: float = 1.0  # of pair 2's maps beside pair 1's; fusion "normalized" only
 
     @property
@@ -77,9 +79,9 @@ EDGE = Preset(
     # What is hard on good parts is what a map must not light up at; the mean of all hardly sees it.
     mining_share=0.1,
     segmentation_head=True,
-    # More than half a cell of the finest map each way: so they fall on the teachers' grid in every way.
-    shift_augmentation=6,
-    rotation_augmentation=True,
+    # Where photos are few, the students would know them by heart. Rotated and mirrored copies cost where photos show by
+    # themselves how parts lie: a person asks for them.
+    augmentation="shift",
     # Pair 2 is the surer of the two about whether there is a defect, pair 1 about where it ends.
     reconstruction_weight=1.5,
 )

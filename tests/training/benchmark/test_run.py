@@ -44,6 +44,7 @@ def spy(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Any]:
 def test_a_benchmark_as_a_user_types_it(tmp_path: Path, quick_export: list[Path]) -> None:
     root, output = mvtec(tmp_path / "data", "bottle"), tmp_path / "out"
     arguments = ["benchmark", root, "--seeds", 2, "--output", output, "--set", "student2_widths=32,16,16", *TINY]
+    arguments += ["--augment", "none"]
     first = command_line(*arguments)
     assert first.exit_code == 0, first.stderr
     assert "bottle, seed 0 (1 of 2)" in first.stderr
@@ -65,6 +66,7 @@ def test_a_benchmark_as_a_user_types_it(tmp_path: Path, quick_export: list[Path]
     assert written["categories"]["bottle"]["both"]["image_auroc"]["values"] == values
     assert written["settings"]["preset"]["student2_widths"] == [32, 16, 16]
     assert written["settings"]["preset"]["epochs"] == 1
+    assert written["settings"]["preset"]["augmentation"] == "none"
     assert written["failures"] == []
 
     again = command_line(*arguments)

@@ -62,6 +62,7 @@ def test_a_damaged_result_is_named_before_any_work(
     ("changes", "says"),
     [
         ({"epochs": 2}, "preset.epochs 1 there, 2 here"),
+        ({"augment": "rotate"}, "preset.augmentation shift there, rotate here"),
         ({"size": (64, 96)}, "width 64 there, 96 here"),
         ({"max_images": 5}, "max_images None there, 5 here"),
         ({"dataset": "folder"}, "dataset mvtec there, folder here"),
@@ -80,6 +81,21 @@ def test_a_folder_of_other_settings(tmp_path: Path, trainings: Trainings, change
         run_benchmark(plan_for(root, **changes), categories, output)
     assert str(error.value) == f"{output} belongs to other settings ({says}); give another `output`."
     assert len(trainings) == 1
+
+
+def test_a_folder_from_before_augmentation_had_one_name(tmp_path: Path, trainings: Trainings) -> None:
+    root, output = mvtec(tmp_path / "data", "bottle"), tmp_path / "out"
+    categories = load_categories(root, "mvtec")
+    run_benchmark(plan_for(root), categories, output)
+    settings = document(output / "settings.json")
+    assert settings["preset"].pop("augmentation") == "shift"
+    settings["preset"] |= {"shift_augmentation": 6, "rotation_augmentation": True}
+    (output / "settings.json").write_text(json.dumps(settings))
+    assert len(run_benchmark(plan_for(root), categories, output).results) == len(trainings) == 1
+    settings["preset"]["shift_augmentation"] = 0
+    (output / "settings.json").write_text(json.dumps(settings))
+    with pytest.raises(UsageError, match=r"other settings \(preset\.augmentation none there, shift here\)"):
+        run_benchmark(plan_for(root), categories, output)
 
 
 @pytest.mark.parametrize("content", [None, "", "\udcff"])

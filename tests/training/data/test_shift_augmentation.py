@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rstpm_edge.training.data.shift_augmentation import ENOUGH, MOST, with_shifted_copies
+from rstpm_edge.training.data import shift_augmentation
+from rstpm_edge.training.data.shift_augmentation import ENOUGH, MOST, SHIFT, with_shifted_copies
 
 
 def noise(count: int, height: int = 8, width: int = 12) -> NDArray[np.uint8]:
@@ -18,36 +19,37 @@ def noise(count: int, height: int = 8, width: int = 12) -> NDArray[np.uint8]:
 )
 def test_the_fewer_photos_the_more_copies(count: int, copies: int) -> None:
     photos = noise(count, 2, 2)
-    images = with_shifted_copies(photos, 1, 0)
+    images = with_shifted_copies(photos, 0)
     assert len(images) == count * (1 + copies)
     np.testing.assert_array_equal(images[:count], photos)
     assert len(images) <= ENOUGH or not copies
 
 
 def test_a_copy_is_its_photo_moved_by_whole_pixels() -> None:
-    photos, reach = noise(20), 3
-    images = with_shifted_copies(photos, reach, 0)
+    photos, reach = noise(60, 18, 20), SHIFT
+    images = with_shifted_copies(photos, 0)
     moves = set()
-    for row, image in enumerate(images[20:]):
+    for row, image in enumerate(images[60:]):
         fits = {
             (y, x)
             for y in range(-reach, reach + 1)
             for x in range(-reach, reach + 1)
             if np.array_equal(  # all but the margin
                 image[reach:-reach, reach:-reach],
-                photos[row % 20, reach + y : 8 - reach + y, reach + x : 12 - reach + x],
+                photos[row % 60, reach + y : 18 - reach + y, reach + x : 20 - reach + x],
             )
         }
         assert len(fits) == 1
         moves |= fits
-    assert len(moves) > 30  # of 49
+    assert len(moves) > 80  # of 169
     assert {y for y, _ in moves} == {x for _, x in moves} == set(range(-reach, reach + 1))
 
 
-def test_what_comes_in_at_an_edge_mirrors_what_is_there() -> None:
+def test_what_comes_in_at_an_edge_mirrors_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shift_augmentation, "SHIFT", 2)
     photos = np.zeros((16, 6, 6, 3), np.uint8)
     photos[:, :, :, 0] = np.arange(6)
-    rows = {tuple(image[0, :, 0]) for image in with_shifted_copies(photos, 2, 0)}
+    rows = {tuple(image[0, :, 0]) for image in with_shifted_copies(photos, 0)}
     allowed = {(2, 1, 0, 1, 2, 3), (1, 0, 1, 2, 3, 4), (0, 1, 2, 3, 4, 5), (1, 2, 3, 4, 5, 4), (2, 3, 4, 5, 4, 3)}
     assert rows <= allowed
     assert len(rows) > 2
@@ -55,10 +57,5 @@ def test_what_comes_in_at_an_edge_mirrors_what_is_there() -> None:
 
 def test_the_same_seed_gives_the_same_copies() -> None:
     photos = noise(16)
-    np.testing.assert_array_equal(with_shifted_copies(photos, 3, 5), with_shifted_copies(photos, 3, 5))
-    assert not np.array_equal(with_shifted_copies(photos, 3, 5), with_shifted_copies(photos, 3, 6))
-
-
-def test_none_where_none_are_wanted() -> None:
-    photos = noise(16)
-    assert with_shifted_copies(photos, 0, 0) is photos
+    np.testing.assert_array_equal(with_shifted_copies(photos, 5), with_shifted_copies(photos, 5))
+    assert not np.array_equal(with_shifted_copies(photos, 5), with_shifted_copies(photos, 6))

@@ -16,7 +16,6 @@ from rstpm_edge.errors import TrainingError
 from rstpm_edge.progress import Progress
 from rstpm_edge.training.learning import (
     head_training,
-    rotation_detection,
     stage_times,
     student_training,
     train,
@@ -82,7 +81,7 @@ def test_a_device_whose_memory_is_too_small(parts: Path, tmp_path: Path, monkeyp
 
     go_on = f"go on with `resume={tmp_path}/AT` `device=cpu`"
     for module, at, says in (
-        (rotation_detection, "lie_at_any_angle", "train with a smaller `size`, or with `device=cpu`"),
+        (stage_times, "measure_stages", "train with a smaller `size`, or with `device=cpu`"),
         (train, "train_students", f"train again with `preset.batch_size=N`, below 8, or a smaller `size`, or {go_on}"),
         (train, "calibrate_model", go_on),
     ):

@@ -25,7 +25,7 @@ from rstpm_edge.training.learning.time_budget import Budget, Expected
 from rstpm_edge.training.model.presets import EDGE, Preset, preset_with_teachers
 from rstpm_edge.training.model.rstpm import RSTPM
 
-EXPECTED = Expected(rotation=5.0, teachers=20.0, epoch=4.0, residuals=2.0, segmentation=28.0, calibration=5.0)
+EXPECTED = Expected(teachers=20.0, epoch=4.0, residuals=2.0, segmentation=28.0, calibration=5.0)
 
 
 class Clock:
@@ -112,7 +112,6 @@ def test_the_plan_is_refined_by_what_stages_took(clock: Clock) -> None:
     budget.begin("teachers")
     assert budget.plan(10) == {
         "reading": 7,
-        "rotation": 5,
         "teachers": 20,
         "students": 40,
         "residuals": 2,
@@ -136,11 +135,11 @@ def test_measuring_changes_nothing(parts: Path, chosen: Preset) -> None:
     modes = {name: part.training for name, part in model.named_modules()}
     torch.manual_seed(7)
     draw = torch.get_rng_state()
-    found = measure_stages(Fabric(accelerator="cpu"), model, inputs, 2 * len(inputs), 3, rotation=True)
+    found = measure_stages(Fabric(accelerator="cpu"), model, inputs, 2 * len(inputs), 3)
     assert torch.equal(torch.get_rng_state(), draw)
     torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0, equal_nan=True)
     assert {name: part.training for name, part in model.named_modules()} == modes
-    assert min(found.rotation, found.teachers, found.epoch, found.calibration) > 0
+    assert min(found.teachers, found.epoch, found.calibration) > 0
     assert (found.segmentation > 0, found.residuals > 0) == (
         chosen.has_segmentation_head,
         chosen.distance == "normalized-residual",

@@ -17,16 +17,15 @@ import torch
 from small_training import SIZE, Stop, files_of, resume, same_results, teach
 from workplace import Workplace, document
 
-from rstpm_edge.errors import DatasetError, OutputError
+from rstpm_edge.errors import DatasetError, OutputError, UsageError
 from rstpm_edge.image.placement import ResizePolicy
 from rstpm_edge.progress import Progress
 from rstpm_edge.training.data import shift_augmentation
 from rstpm_edge.training.data.shift_augmentation import with_shifted_copies
 from rstpm_edge.training.learning import feature_cache as features
-from rstpm_edge.training.learning import (
-    rotation_detection,
-    train,
-)
+from rstpm_edge.training.learning import train
+from rstpm_edge.training.learning.augmentation import about_missing_copies
+from rstpm_edge.training.learning.options import TrainingOptions
 from rstpm_edge.training.learning.run_folder import (
     load_checkpoint,
     load_config,
@@ -136,7 +135,7 @@ def test_the_students_see_what_was_not_held_out_and_nothing_else(
     paths = [parts / "train" / "good" / photo.name for photo in config.train]
     expected, _, _ = train.load_inputs(paths, SIZE, "stretch")
     (images,) = seen
-    np.testing.assert_array_equal(images, with_shifted_copies(expected, config.preset.shift_augmentation, config.seed))
+    np.testing.assert_array_equal(images, with_shifted_copies(expected, config.seed))
 
 
 def test_each_epoch_sees_another_version_of_each_photo(
@@ -160,41 +159,70 @@ def test_each_epoch_sees_another_version_of_each_photo(
     np.testing.assert_array_equal(np.sort(np.concatenate([rows for rows, _, _ in seen])), np.arange(images))
 
 
-def test_parts_that_lie_at_any_angle_are_learned_from_in_rotated_copies(
+def test_rotated_copies_are_learned_from_in_twice_the_epochs(
     parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = images_learned_from(monkeypatch)
     said: list[Progress] = []
-    monkeypatch.setattr(rotation_detection, "lie_at_any_angle", lambda *_: True)
     brief = replace(EDGE, epochs=1, segmentation_head=False)
-    folder = teach(parts, tmp_path / "run", epochs=None, preset=brief, report=said.append)
+    folder = teach(parts, tmp_path / "run", augment="rotate", epochs=None, preset=brief, report=said.append)
     config = load_config(folder)
-    assert (config.rotation_aspect, config.preset.epochs, load_summary(folder).epochs) == (1.0, 2, 2)
-    assert [progress.warning for progress in said if progress.warning] == [rotation_detection.ABOUT_ROTATION]
+    assert config.preset == replace(brief, augmentation="rotate", epochs=2)
+    assert (config.rotation_aspect, load_summary(folder).epochs) == (1.0, 2)
+    assert not [progress.warning for progress in said if progress.warning]
     assert len(seen[0]) == 12 * len(config.train)
+    written = document(folder / "config.json")  # as a run had it whose angles were detected
+    del written["preset"]["augmentation"]
+    written["preset"] |= {"shift_augmentation": 6, "rotation_augmentation": True}
+    (folder / "config.json").write_text(json.dumps(written))
     resume(folder)
     np.testing.assert_array_equal(seen[1], seen[0])
-    assert load_config(teach(parts, tmp_path / "told", epochs=1, preset=brief)).preset.epochs == 1
-    assert (
-        load_config(
-            teach(parts, tmp_path / "not", epochs=1, preset=replace(brief, rotation_augmentation=False))
-        ).rotation_aspect
-        is None
-    )
+    set_by_field = replace(brief, augmentation="rotate")
+    told = load_config(teach(parts, tmp_path / "told", epochs=1, preset=set_by_field))
+    assert (told.preset.epochs, told.rotation_aspect) == (1, 1.0)
+
+
+def test_flipped_copies_and_none(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = images_learned_from(monkeypatch)
+    monkeypatch.setattr(shift_augmentation, "FEWEST", 2)
+    brief = replace(EDGE, segmentation_head=False)
+    for augment, versions in (("flip", 4), ("none", 1)):
+        folder = teach(parts, tmp_path / augment, epochs=1, augment=augment, preset=brief)
+        config = load_config(folder)
+        assert (config.preset.augmentation, config.rotation_aspect) == (augment, None)
+        assert len(seen[-1]) == versions * len(config.train)
+        resume(folder)
+        np.testing.assert_array_equal(seen[-1], seen[-2])
+
+
+def test_where_no_copies_are_made_of_what_was_asked_for_it_is_told(parts: Path, tmp_path: Path) -> None:
+    said: list[Progress] = []
+    brief = replace(EDGE, segmentation_head=False)
+    for number, augment in enumerate(("flip", None)):
+        teach(parts, tmp_path / str(number), epochs=1, augment=augment, preset=brief, report=said.append)
+    (warning,) = [progress.warning for progress in said if progress.warning]
+    assert warning == "`augment=flip` makes no copies here: it is for 16 to 256 photos to learn from, and there are 10."
+    rotate = TrainingOptions(augment="rotate")
+    assert about_missing_copies(rotate, 768) is None
+    assert str(about_missing_copies(rotate, 769)).endswith("for 1 to 768 photos to learn from, and there are 769.")
+
+
+def test_an_augmentation_that_there_is_not(parts: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^`augment` is one of none, shift, rotate, flip, not 'turn'\.$"):
+        teach(parts, tmp_path / "run", augment="turn")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("resize", "aspect"), [("stretch", 1.5), ("letterbox", 1.0)])
 def test_photos_that_are_stretched_are_rotated_as_the_scene(
-    resize: ResizePolicy, aspect: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    resize: ResizePolicy, aspect: float, tmp_path: Path
 ) -> None:
     (tmp_path / "photos").mkdir()
     for i in range(5):
         pixels = np.random.default_rng(i).integers(0, 256, (80, 120, 3), dtype=np.uint8)
         cv2.imwrite(str(tmp_path / "photos" / f"{i}.png"), pixels)
-    monkeypatch.setattr(rotation_detection, "lie_at_any_angle", lambda *_: True)
-    folder = teach(
-        tmp_path / "photos", tmp_path / "run", epochs=1, resize=resize, preset=replace(EDGE, segmentation_head=False)
-    )
+    brief = replace(EDGE, segmentation_head=False, augmentation="rotate")
+    folder = teach(tmp_path / "photos", tmp_path / "run", epochs=1, resize=resize, preset=brief)
     assert load_config(folder).rotation_aspect == aspect
 
 

@@ -40,15 +40,13 @@ RANDOM = dict.fromkeys((EDGE.teacher1, EDGE.teacher2), "random")
 BEFORE = {
     "mining_share": "hardest",
     "segmentation_head": "head",
-    "shift_augmentation": "moved",
-    "rotation_augmentation": "turned",
 }
 FILE = RecordedFile("a.png", 9, 1)
 RUN = ROOT / "tests" / "data" / "run_v1"
 # What its files said when they were written.
 CONFIG = RunConfig(
     data="photos",
-    preset=EDGE,
+    preset=replace(EDGE, augmentation="rotate"),
     height=64,
     width=96,
     resize="stretch",
@@ -107,8 +105,15 @@ def config(preset: Preset, aspect: float | None = None) -> RunConfig:
 def as_before(preset: Preset) -> dict[str, Any]:
     """The preset as a run wrote it before."""
     written = {BEFORE.get(name, name): value for name, value in asdict(preset).items()}
+    shift, rotation = two_fields(written.pop("augmentation"))
     head = "discriminative" if preset.segmentation_head else None
-    return {**written, "head": head, "distance": "cosine" if preset.distance == "cosine" else "surprise"}
+    distance = "cosine" if preset.distance == "cosine" else "surprise"
+    return {**written, "head": head, "distance": distance, "moved": shift, "turned": rotation}
+
+
+def two_fields(augmentation: str) -> tuple[int, bool]:
+    """What `augmentation` was before: pixels, and whether angles were looked at. Of runs, all of `edge` had both."""
+    return (0, False) if augmentation == "none" else (6, True)
 
 
 def make_older(folder: Path) -> None:
@@ -186,14 +191,62 @@ def test_schema_2_has_todays_names_only(tmp_path: Path) -> None:
         load_config(tmp_path)
 
 
-@pytest.mark.parametrize("preset", [EDGE, PAPER, replace(EDGE, segmentation_head=False, mining_share=0.5)])
-@pytest.mark.parametrize("aspect", [None, 1.5])
+@pytest.mark.parametrize(
+    ("preset", "aspect"),
+    [
+        (EDGE, None),
+        (PAPER, None),
+        (replace(EDGE, augmentation="rotate"), 1.5),
+        (replace(EDGE, segmentation_head=False, mining_share=0.5), None),
+    ],
+)
 def test_a_config_of_before(tmp_path: Path, preset: Preset, aspect: float | None) -> None:
     save_config(tmp_path, config(preset, aspect))
     written = load_config(tmp_path)
     make_older(tmp_path)
     assert "hardest" in (tmp_path / "config.json").read_text()
     assert load_config(tmp_path) == written == config(preset, aspect)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "rotation", "aspect", "now"),
+    [
+        (6, True, None, "shift"),  # angles were looked at, and there was an upright
+        (6, True, 1.5, "rotate"),
+        (6, False, None, "shift"),
+        (0, True, 1.0, "rotate"),
+        (0, True, None, "none"),
+        (0, False, None, "none"),
+    ],
+)
+def test_a_config_from_before_augmentation_had_one_name(
+    tmp_path: Path, pixels: int, rotation: bool, aspect: float | None, now: Any
+) -> None:
+    save_config(tmp_path, config(EDGE, aspect))
+    fields = json.loads((tmp_path / "config.json").read_text())
+    assert fields["schema_version"] == 2
+    del fields["preset"]["augmentation"]
+    fields["preset"] |= {"shift_augmentation": pixels, "rotation_augmentation": rotation}
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    assert load_config(tmp_path) == config(replace(EDGE, augmentation=now), aspect)
+    fields["preset"]["augmentation"] = "none"
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    with pytest.raises(TrainingError, match=r"config\.json is damaged or .* \(augmentation is given twice"):
+        load_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "aspect", "why"),
+    [
+        ("rotate", None, "rotation_aspect goes with augmentation=rotate"),
+        ("shift", 1.0, "rotation_aspect goes with augmentation=rotate"),
+        ("turn", None, "augmentation is one of none, shift, rotate, flip"),
+    ],
+)
+def test_copies_that_cannot_be_made_again(tmp_path: Path, augmentation: Any, aspect: float | None, why: str) -> None:
+    save_config(tmp_path, config(replace(EDGE, augmentation=augmentation), aspect))
+    with pytest.raises(TrainingError, match=rf"config\.json is damaged or of another version \({why}\)\.$"):
+        load_config(tmp_path)
 
 
 def test_a_config_with_a_field_under_both_names_is_damaged(tmp_path: Path) -> None:
@@ -256,8 +309,13 @@ def test_a_checkpoint_of_today_stays_as_it_is(tmp_path: Path) -> None:
     ("before", "now"),
     [
         ({"hardest": "0.5"}, {"mining_share": "0.5"}),
-        ({"moved": "3"}, {"shift_augmentation": "3"}),
-        ({"turned": "no"}, {"rotation_augmentation": "no"}),
+        ({"moved": "6"}, {"augmentation": "shift"}),
+        ({"moved": "0"}, {"augmentation": "none"}),
+        ({"shift_augmentation": "0"}, {"augmentation": "none"}),
+        ({"shift_augmentation": "0", "rotation_augmentation": "false"}, {"augmentation": "none"}),
+        ({"turned": "no"}, {}),
+        ({"rotation_augmentation": "false"}, {}),
+        ({"rotation_augmentation": "true"}, {"augmentation": "rotate"}),
         ({"head": "none"}, {"segmentation_head": "false"}),
         ({"head": "discriminative"}, {"segmentation_head": "true"}),
         ({"distance": "surprise"}, {"distance": "normalized-residual"}),
@@ -273,6 +331,16 @@ def test_a_field_that_is_set_under_both_names_is_refused() -> None:
         UsageError, match="mining_share is given twice, once by its earlier name: leave one of them out"
     ):
         override(EDGE, {"hardest": "0.5", "mining_share": "0.2"})
+    with pytest.raises(UsageError, match=r"^augmentation is given twice, once by an earlier name: leave one of them o"):
+        override(EDGE, {"moved": "0", "augmentation": "flip"})
+
+
+@pytest.mark.parametrize("name", ["moved", "shift_augmentation", "turned", "rotation_augmentation"])
+def test_a_value_that_never_was_is_refused_as_one_of_today(name: str) -> None:
+    with pytest.raises(
+        UsageError, match=r"^`preset\.augmentation` takes one of none, shift, rotate, flip, not 'some'\.$"
+    ):
+        override(EDGE, {name: "some"})
 
 
 def test_names_of_today_are_left_alone() -> None:
