@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
@@ -91,7 +90,7 @@ def test_every_argument_that_the_library_names_is_an_option() -> None:
             "Try --device cpu. (--device is an option of train and benchmark.)",
         ),
         (
-            "bench",
+            "infer",
             "`preset.strides=4,8` is short.",
             "--set strides=4,8 is short. (--set is an option of train and benchmark.)",
         ),
@@ -106,8 +105,7 @@ def test_a_message_is_told_in_options(
         raise UsageError(message)
 
     monkeypatch.setattr(Detector, "__init__", fail)
-    arguments: list[Any] = [] if command == "bench" else [photos]
-    assert command_line(command, *arguments, "--model", model).stderr == f"Error: {said}\n"
+    assert command_line(command, photos, "--model", model).stderr == f"Error: {said}\n"
 
 
 def test_outside_of_a_command_nothing_is_put_in_the_place_of_an_argument() -> None:

@@ -330,7 +330,7 @@ def test_latencies_are_kept_with_the_results(
         (["--method", "efficientad"], "EfficientAD-S needs the weights of its own teacher"),
         (["--variant", "magic"], "There is no variant magic; choose from no-standardisation,"),
         (["--variant", "a:method=abacus"], "There is no method abacus; choose from rstpm, padim"),
-        (["--variant", "a:magic=1"], "--set: a preset has no field magic"),
+        (["--variant", "a:magic=1"], "A preset has no field magic"),
         (["--variant", "a:"], "--variant takes NAME:KEY=VALUE"),
         (["--variant", "a b:size=64"], "A variant's name is of letters"),
         (["--variant", "edge:size=96"], "There are two contestants called edge"),

@@ -14,9 +14,10 @@ from small_training import SIZE, Stop, resume, teach
 
 from rstpm_edge.cli.train import say_run
 from rstpm_edge.errors import UsageError
+from rstpm_edge.model.metadata import Teacher
 from rstpm_edge.progress import Progress
 from rstpm_edge.training.data.images import good_images, load_inputs
-from rstpm_edge.training.export import export
+from rstpm_edge.training.export.run_metadata import bundle_of
 from rstpm_edge.training.learning import time_budget as module
 from rstpm_edge.training.learning.convergence import fall_per_epoch, unfinished
 from rstpm_edge.training.learning.run_folder import load_config, load_summary, save_summary
@@ -91,7 +92,7 @@ def test_a_limit_that_not_even_one_epoch_keeps_is_refused_before_the_work(clock:
     with pytest.raises(UsageError) as refused:
         spend(clock, Budget(0.3), 1, 1)
     assert str(refused.value) == (
-        "--max-minutes 0.3 is too little for 100 photos on this machine: one pass over them takes about 1 min 6 s with "
+        "`max_minutes=0.3` is too little for 100 photos on this machine: one pass over them takes about 1 min 6 s with "
         "all that goes with it, and a good model many. Give at least 1.5, or fewer photos, or a smaller `size`."
     )
     assert clock.now == 1007
@@ -242,6 +243,6 @@ def test_too_few_epochs_are_told_and_kept_in_the_model(
         last = capsys.readouterr().out.splitlines()[-1]
         wanted = f"This training is not done: {said}. Train longer, with more --max-minutes or --epochs."
         assert (last == wanted) == (said is not None)
-        teachers = tuple(export.Teacher(name, "", "", "") for name in ("a", "b"))
-        bundle = export._bundle(config, ended, (teachers[0], teachers[1]))
+        teachers = tuple(Teacher(name, "", "", "") for name in ("a", "b"))
+        bundle = bundle_of(config, ended, (teachers[0], teachers[1]))
         assert bundle.training.get("not_converged") == said
