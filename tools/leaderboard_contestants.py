@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
 import json
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from leaderboard_hash import source_hash
 from leaderboard_peers import METHODS, VERSION, PeerOptions, peer_options
 
 import rstpm_edge
@@ -75,9 +75,11 @@ VARIANTS: dict[str, dict[str, str]] = {
 # What ours comes from, below the root of a checkout. Reports, audits, INT8 and the demo have no part in it.
 OUR_CODE = (
     *(f"training/{room}" for room in ("data", "model", "learning", "graph", "export", "evaluation")),
-    *(f"rstpm_edge/{room}" for room in ("image", "model", "engine", "postprocess", "calibration.py")),
+    *(f"rstpm_edge/{room}" for room in ("image", "model", "engine", "postprocess")),
+    *(f"rstpm_edge/{name}.py" for name in ("calibration", "pipeline", "preprocessor")),
     "csrc",
     "tools/leaderboard_measure.py",
+    "tools/leaderboard_ours.py",
 )
 PEER_CODE = (
     "training/evaluation/metrics.py",
@@ -224,33 +226,9 @@ def timing_key(one: Contestant) -> str:
     return hashlib.sha256(json.dumps(one.described(), sort_keys=True).encode()).hexdigest()
 
 
-def source_hash(root: Path, parts: Sequence[str]) -> str:
-    """The hash of source files in or below `root`, Python without comments, docstrings and layout; C++ as it is."""
-    total = hashlib.sha256()
-    for part in parts:
-        base = root / part
-        files = [base] if base.is_file() else sorted(path for path in base.rglob("*") if path.is_file())
-        for path in files:
-            if path.suffix == ".py":
-                text = ast.unparse(_without_docstrings(ast.parse(path.read_text(encoding="utf-8")))).encode()
-            elif path.suffix in (".cpp", ".hpp", ".h", ".inl") and "tests" not in path.parts[len(base.parts) :]:
-                text = path.read_bytes()
-            else:
-                continue
-            total.update(path.relative_to(root).as_posix().encode() + b"\0" + text + b"\0")
-    return total.hexdigest()
-
-
 @functools.cache
 def _code(parts: tuple[str, ...]) -> str:
     return source_hash(Path(rstpm_edge.__file__).resolve().parent.parent, parts)
-
-
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
-            node.body = node.body[1:] or [ast.Pass()]
-    return tree
 
 
 def _photos(category: Category) -> str:

@@ -22,7 +22,8 @@ from bench_peers import WORKER as TIMER
 from bench_peers import Contestant as TimedProcess
 from bench_peers import measure, write_image
 from leaderboard_contestants import Contestant
-from leaderboard_measure import figures, intervals, judge_ours
+from leaderboard_measure import figures, intervals
+from leaderboard_ours import judge_ours
 from leaderboard_peers import PeerOptions, judge_peer
 from leaderboard_table import Latency, Result, Store
 

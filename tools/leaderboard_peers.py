@@ -21,6 +21,7 @@ import click
 import numpy as np
 from anomalib_venv import PACKAGES as ANOMALIB
 from anomalib_venv import ensure_anomalib, run_quietly
+from leaderboard_hash import source_hash
 from leaderboard_measure import JudgedPhotos
 
 from rstpm_edge.errors import UsageError
@@ -231,6 +232,7 @@ def job_of(options: PeerOptions, common: Mapping[str, Any]) -> dict[str, Any]:
         **common,
         **own[options.method],
         "method": options.method,
+        "code": [VERSION, source_hash(WORKER.parent, [WORKER.name])],
         "layers": [common["pyramid"].get(str(stride), str(stride)) for stride in options.strides],
         "batch_size": BATCH_SIZE,
     }

@@ -19,7 +19,8 @@ import pytest
 from bundles import make_bundle, write_model
 from click.testing import CliRunner, Result
 from layouts import mvtec, put_good
-from leaderboard_contestants import CONTESTANTS, Common, contestant, result_key, source_hash
+from leaderboard_contestants import CONTESTANTS, Common, contestant, result_key
+from leaderboard_hash import source_hash
 from leaderboard_peers import fit, layer_names, own_aspect
 from leaderboard_table import BEGIN, END
 from onnx import TensorProto
