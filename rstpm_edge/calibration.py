@@ -2,7 +2,8 @@
 
 Split conformal prediction (Vovk et al., "Algorithmic Learning in a Random World", 2005): when a new good
 image is exchangeable with the n held-out ones, its score exceeds the ⌈(n + 1)(1 − α)⌉-th smallest of theirs
-with probability at most α.
+with probability at most α. That holds on average over calibrations. What holds for a single one, with a stated
+confidence, is a tolerance limit (Wilks, "Determination of sample sizes for setting tolerance limits", 1941).
 """
 
 import math
@@ -11,9 +12,12 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from rstpm_edge.errors import UsageError
 
-DEFAULT_ALPHA = 0.01
+DEFAULT_ALPHA = 0.05  # docs/experiments.md, false-reject rate
+CONFIDENCE = 0.95  # of what is said of a single calibration
 USUAL_ALPHAS = (0.01, 0.02, 0.05, 0.1, 0.2)  # what else a user may think of
 
 
@@ -39,6 +43,16 @@ class Calibration:
         usual = (alpha for alpha in USUAL_ALPHAS if alpha >= smallest_alpha(len(self.scores)))
         return {alpha: self.threshold_for(alpha) for alpha in sorted({self.alpha, *usual})}
 
+    def rate_with_confidence(self, alpha: float | None = None, confidence: float = CONFIDENCE) -> float:
+        """The share of good images, at most, above the threshold for `alpha` (the model's own), with this confidence.
+
+        `alpha` holds on average over many calibrations; this, in 0…1, of so large a share of them.
+
+        Raises UsageError for a rate that so many held-out images do not allow, and for a confidence outside of 0…1.
+        """
+        n = len(self.scores)
+        return tolerance_limit(n, conformal_rank(n, self.alpha if alpha is None else alpha), confidence)
+
     @property
     def median(self) -> float:
         """The score of a typical good image."""
@@ -51,7 +65,7 @@ class Calibration:
 
 
 def calibrate(scores: Iterable[float], alpha: float | None = None) -> Calibration:
-    """Calibration from held-out scores; without `alpha`, 0.01 or the smallest that their number allows.
+    """Calibration from held-out scores; without `alpha`, 0.05 or the smallest that their number allows.
 
     Raises UsageError when there are no scores, or too few of them for the α that was asked for.
     """
@@ -69,9 +83,13 @@ def conformal_threshold(scores: tuple[float, ...], alpha: float) -> float:
 
     Raises UsageError when α is not between 0 and 1, or when n is too small for it.
     """
+    return scores[conformal_rank(len(scores), alpha) - 1]
+
+
+def conformal_rank(n: int, alpha: float) -> int:
+    """⌈(n + 1)(1 − α)⌉, from 1 to n: which of n ascending scores is the threshold. Raises as `conformal_threshold`."""
     if not 0 < alpha < 1:
         raise UsageError(f"`alpha` must lie between 0 and 1, but is {alpha:g}.")
-    n = len(scores)
     # The tolerance keeps (n + 1)(1 − 1/(n + 1)), which is n, from being rounded up to n + 1.
     rank = math.ceil((n + 1) * (1 - alpha) - 1e-9)
     if rank > n:
@@ -80,7 +98,31 @@ def conformal_threshold(scores: tuple[float, ...], alpha: float) -> float:
             f"A false-reject rate of {alpha:g} needs at least {needed} held-out good images, but there are "
             f"{n}: hold more of them out of training, or take an `alpha` of at least {typed(smallest_alpha(n))}."
         )
-    return scores[max(rank, 1) - 1]
+    return max(rank, 1)
+
+
+def tolerance_limit(n: int, rank: int, confidence: float) -> float:
+    """The share of a population, at most, above the `rank`-th smallest (from 1) of n draws from it, with a confidence.
+
+    The share above has the distribution Beta(n + 1 − rank, rank), whatever that of continuous scores; where scores are
+    equal, it is smaller. So the limit is its quantile: the p at which at most n − rank of n draws lie above with
+    probability 1 − confidence.
+
+    Raises UsageError when the confidence is not between 0 and 1.
+    """
+    if not 0 < confidence < 1:
+        raise UsageError(f"A confidence lies between 0 and 1, but this is {confidence:g}.")
+    # In logarithms: (1 − p)ⁿ of some ten thousand images is below the smallest double.
+    k = np.arange(n - rank + 1)  # how many of n draws lie above
+    ways = np.array([math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) for i in k])
+    low, high = 0.0, 1.0
+    for _ in range(60):  # halvings, to below the precision of a double at 1/n
+        p = (low + high) / 2
+        if np.exp(ways + k * math.log(p) + (n - k) * math.log1p(-p)).sum() > 1 - confidence:
+            low = p
+        else:
+            high = p
+    return high
 
 
 def smallest_alpha(n: int) -> float:

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rstpm_edge.calibration import Calibration, calibrate, conformal_threshold, smallest_alpha, typed
+from rstpm_edge.calibration import (
+    Calibration,
+    calibrate,
+    conformal_threshold,
+    smallest_alpha,
+    tolerance_limit,
+    typed,
+)
 from rstpm_edge.errors import UsageError
 
 scores = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60)
@@ -18,8 +25,8 @@ alphas = st.floats(0.001, 0.999)
 
 
 def test_the_threshold_of_99_images_at_one_percent_is_their_highest_score() -> None:
-    assert calibrate(range(99)).threshold == 98
-    assert calibrate(range(199)).threshold == 197  # ceil(200 * 0.99) = 198th smallest
+    assert calibrate(range(99), 0.01).threshold == 98
+    assert calibrate(range(199), 0.01).threshold == 197  # ceil(200 * 0.99) = 198th smallest
 
 
 @given(scores, alphas)
@@ -57,9 +64,9 @@ def test_p_values() -> None:
     assert calibration.median == 2
 
 
-def test_alpha_is_one_percent_or_the_smallest_that_the_images_allow() -> None:
-    assert calibrate(range(500)).alpha == 0.01
-    assert calibrate(range(99)).alpha == 0.01
+def test_alpha_is_five_percent_or_the_smallest_that_the_images_allow() -> None:
+    assert calibrate(range(500)).alpha == 0.05
+    assert calibrate(range(19)).alpha == 0.05
     assert calibrate(range(9)).alpha == 0.1
     assert calibrate([3.0]) == Calibration(0.5, (3.0,))
 
@@ -98,7 +105,61 @@ def test_scores_that_calibrate_nothing(values: list[float]) -> None:
 @pytest.mark.parametrize("n", [1, 3, 19, 94, 99, 300])
 def test_thresholds_of_usual_rates_can_be_asked_for_as_they_are_shown(n: int) -> None:
     calibration = calibrate(range(n))
-    assert next(iter(calibration.thresholds)) == calibration.alpha
+    assert list(calibration.thresholds) == sorted({calibration.alpha, *calibration.thresholds})
+    assert calibration.thresholds[calibration.alpha] == calibration.threshold
     for alpha, threshold in calibration.thresholds.items():
         assert calibration.threshold_for(float(typed(alpha))) <= threshold
-        assert threshold <= calibration.threshold
+
+
+# What holds for one calibration
+
+
+@pytest.mark.parametrize(
+    ("n", "percent"), [(20, 13.9), (29, 10), (59, 5), (149, 2), (299, 1), (598, 0.5)]
+)  # Wilks's sizes, and the smallest usual one
+def test_what_the_highest_of_n_scores_proves(n: int, percent: float) -> None:
+    rate = 100 * Calibration(smallest_alpha(n), tuple(range(n))).rate_with_confidence()
+    assert round(rate, 1) <= percent
+    assert n == 20 or 100 * tolerance_limit(n - 1, n - 1, 0.95) > percent  # and no fewer do
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("n", [1, 2, 20, 59, 598, 3000, 50_000])
+def test_the_limit_is_the_quantile_of_a_beta_distribution(n: int) -> None:
+    from scipy.stats import beta
+
+    for place in (0, 0.5, 0.8, 0.95, 0.99, 1):
+        rank = 1 + round(place * (n - 1))
+        for confidence in (0.001, 0.5, 0.95, 0.999):
+            quantile = beta.ppf(confidence, n + 1 - rank, rank)
+            assert tolerance_limit(n, rank, confidence) == pytest.approx(quantile, rel=1e-9)
+
+
+def test_19_of_20_calibrations_keep_to_the_confident_rate() -> None:
+    rng = np.random.default_rng(0)
+    calibrations = [calibrate(rng.uniform(size=59), 0.05) for _ in range(4000)]
+    limit = calibrations[0].rate_with_confidence()
+    assert 0.94 < np.mean([1 - calibration.threshold <= limit for calibration in calibrations]) < 0.96
+
+
+def test_another_rate_and_another_confidence() -> None:
+    calibration = calibrate(range(100))
+    assert (
+        calibration.rate_with_confidence() == calibration.rate_with_confidence(0.05) == pytest.approx(0.0892, abs=1e-4)
+    )
+    assert calibration.rate_with_confidence(0.2) == pytest.approx(0.2662, abs=1e-4)
+    assert calibration.rate_with_confidence(0.2, 0.5) == pytest.approx(0.195, abs=0.01)
+
+
+@pytest.mark.parametrize("wrong", [0, 1, -0.5, 2, math.nan, math.inf])
+def test_impossible_confidences_and_rates(wrong: float) -> None:
+    calibration = calibrate(range(99))
+    with pytest.raises(UsageError, match=rf"^A confidence lies between 0 and 1, but this is {wrong:g}\.$"):
+        calibration.rate_with_confidence(confidence=wrong)
+    with pytest.raises(UsageError, match=rf"^`alpha` must lie between 0 and 1, but is {wrong:g}\.$"):
+        calibration.rate_with_confidence(wrong)
+
+
+def test_a_rate_that_the_images_do_not_allow_has_no_confidence() -> None:
+    with pytest.raises(UsageError, match=r"0\.001 needs at least 999 held-out good images, but there are 99:"):
+        calibrate(range(99)).rate_with_confidence(0.001)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from rstpm_edge.calibration import typed
+from rstpm_edge.calibration import CONFIDENCE, typed
 from rstpm_edge.cli.options import model_option, provider_option
 from rstpm_edge.cli.parameter_types import FILE
-from rstpm_edge.cli.terminal import say_json, say_table
+from rstpm_edge.cli.terminal import percent, say_json, say_table
 from rstpm_edge.errors import UsageError
 from rstpm_edge.image.input_profile import GREY, describe_sizes
 from rstpm_edge.image.stored_mask import parse_mask
@@ -72,7 +72,12 @@ def info(
         "images": len(calibration.scores),
         "threshold": calibration.threshold,
         "typical_score": calibration.median,
-        "thresholds": [{"alpha": alpha, "threshold": value} for alpha, value in calibration.thresholds.items()],
+        "confidence": CONFIDENCE,
+        "rate_with_confidence": calibration.rate_with_confidence(),
+        "thresholds": [
+            {"alpha": alpha, "threshold": value, "rate_with_confidence": calibration.rate_with_confidence(alpha)}
+            for alpha, value in calibration.thresholds.items()
+        ],
     }
     facts["runtime"] = {
         "providers": available_providers(),
@@ -109,8 +114,14 @@ def _table(model: Path, facts: dict[str, Any]) -> str:
             "typical score",
             f"{calibration['typical_score']:.4g}, median of {calibration['images']} good images",
         ),
-        ("false rejects", f"at most {calibration['alpha']:.2%} of good parts"),
-        ("infer --alpha", ", ".join(f"{typed(a['alpha'])}: {a['threshold']:.4g}" for a in calibration["thresholds"])),
+        (
+            "false rejects",
+            f"at most {percent(calibration['alpha'])} of good parts on average, {_confident(calibration)}",
+        ),
+        *(
+            (f"infer --alpha {typed(other['alpha'])}", f"threshold {other['threshold']:.4g}, {_confident(other)}")
+            for other in calibration["thresholds"]
+        ),
         ("fusion", f"{fusion['mode']}, smoothing {fusion['smoothing_sigma']:g} px"),
         *((name, _numbers(fusion[name])) for name in ("mean", "std", "weights")),
         *([("head", _numbers(fusion["head"].values()) + " (mean, std, weight)")] if fusion["head"] else []),
@@ -124,6 +135,10 @@ def _table(model: Path, facts: dict[str, Any]) -> str:
     shown = [(one_line(title), one_line(text)) for title, text in rows]  # the file may say anything of itself
     width = max(len(title) for title, _ in shown)
     return "\n".join(f"{title:{width}}  {text}" for title, text in shown)
+
+
+def _confident(rate: dict[str, Any]) -> str:
+    return f"with {CONFIDENCE:.0%} confidence at most {percent(rate['rate_with_confidence'])}"
 
 
 def _precision(facts: dict[str, Any]) -> str:

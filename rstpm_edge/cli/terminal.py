@@ -91,6 +91,11 @@ def printable(text: str) -> str:
     return text.encode(encoding, "replace").decode(encoding)
 
 
+def percent(share: float) -> str:
+    """A share in 0…1 to three digits: `5%`, `13.9%`, `0.499%`."""
+    return f"{100 * share:.3g}%"
+
+
 def counted(number: int, what: str) -> str:
     """`1 image`, `2 images`."""
     return f"{number} {what}{'' if number == 1 else 's'}"

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from rstpm_edge.calibration import CONFIDENCE, DEFAULT_ALPHA, typed
 from rstpm_edge.cli.common import training_packages
 from rstpm_edge.cli.parameter_types import BITS, FILE, RATE, ROI
 from rstpm_edge.cli.progress import show_progress
-from rstpm_edge.cli.terminal import say
+from rstpm_edge.cli.terminal import percent, say, say_table
 from rstpm_edge.cli.training_options import SharedTrainingOptions, shared_training_options
 from rstpm_edge.errors import UsageError
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from rstpm_edge.training.learning.run_folder import Summary
 
 OF_RESUME = ("resume", "device", "precision", "processes")  # what may be another when a run goes on
-LENIENT = 0.05  # the rate, at least, for which a higher one than the model's is told
 ODD = 1.25  # times as far above the typical score as the next
 
 
@@ -61,7 +61,10 @@ class TrainOptions(SharedTrainingOptions):
 )
 @click.option("--allow-size-change", is_flag=True, help="Take the ROI from photos of several sizes all the same.")
 @click.option(
-    "--alpha", type=RATE, metavar="RATE", help="False-reject rate to promise.  [default: 0.01, or what holdout allows]"
+    "--alpha",
+    type=RATE,
+    metavar="RATE",
+    help=f"False-reject rate to promise.  [default: {DEFAULT_ALPHA:g}, or what holdout allows]",
 )
 @click.option(
     "--budget-ms", type=float, metavar="MS", help="Choose the size so that an image takes at most so long here."
@@ -171,26 +174,34 @@ def say_run(run: Path) -> None:
         f"loss {summary.losses[-1][0]:.3f} (STPM pair), {summary.losses[-1][1]:.3f} (reconstruction pair)."
     )
     say(
-        f"A good part is rejected with probability at most {calibration.alpha:.3g}, for parts like the {held} "
+        f"A good part is rejected with probability at most {percent(calibration.alpha)}, for parts like the {held} "
         f"held-out images, at the threshold {calibration.threshold:.4g}."
     )
-    if calibration.alpha > 0.01 and config.alpha is None:
-        say(f"The {held} held-out images allow no smaller rate; 0.01 takes 99 of them.")
+    say(
+        f"That is the average over many such trainings. Of this one: with {CONFIDENCE:.0%} confidence it rejects at "
+        f"most {percent(calibration.rate_with_confidence())} of good parts."
+    )
+    if calibration.alpha > DEFAULT_ALPHA and config.alpha is None:
+        needed = math.ceil(1 / DEFAULT_ALPHA - 1e-9) - 1
+        say(f"The {held} held-out images allow no smaller rate; {percent(DEFAULT_ALPHA)} takes {needed} of them.")
     _say_odd_one(summary)
-    _say_dial(calibration)
+    _say_other_rates(calibration)
     if reason := convergence.unfinished(summary.losses):
         say(f"This training is not done: {reason}. Train longer, with more --max-minutes or --epochs.")
 
 
-def _say_dial(calibration: "Calibration") -> None:
-    """One line on what another rate would do, where the held-out images allow a usual one."""
-    for alpha, threshold in calibration.thresholds.items():
-        if alpha >= LENIENT and threshold < calibration.threshold:
-            say(
-                f"`rstpm-edge infer --alpha {alpha:g}` would reject up to {alpha:.0%} of good parts, at the threshold "
-                f"{threshold:.4g}, and find more."
-            )
-            break
+def _say_other_rates(calibration: "Calibration") -> None:
+    """A table of what other rates would do, where the held-out images allow a usual one."""
+    thresholds = calibration.thresholds
+    if len(thresholds) == 1:
+        return
+    rows = [
+        f"{percent(float(typed(alpha))):>8}{threshold:>12.4g}{percent(calibration.rate_with_confidence(alpha)):>21}"
+        + ("   this training" if alpha == calibration.alpha else "")
+        for alpha, threshold in thresholds.items()
+    ]
+    say("`rstpm-edge infer --alpha RATE` takes another rate. A higher one finds more defects:")
+    say_table("\n".join([f"{'RATE':>8}{'threshold':>12}{f'{CONFIDENCE:.0%} confidence':>21}", *rows]))
 
 
 def _say_odd_one(summary: "Summary") -> None:

@@ -6,23 +6,38 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from rstpm_edge import Detector
 from rstpm_edge.model.c_header import c_header
 
 
 def test_info(run: Any, model: Path) -> None:
     text = run("info").stdout
-    for fact in ("64 pixels wide, 64 high", "strides 4, 8, 16", "Apache-2.0", "99 good images", "1.00%", "0.99", "cpu"):
+    for fact in ("64 pixels wide, 64 high", "strides 4, 8, 16", "Apache-2.0", "99 good images", "0.99", "cpu"):
         assert fact in text
+    assert "false rejects       at most 1% of good parts on average, with 95% confidence at most 2.98%\n" in text
+    assert "infer --alpha 0.2   threshold 0.8, with 95% confidence at most 26.9%\n" in text
     facts = json.loads(run("info", "--json").stdout)
     assert facts["preset"] == "test"
-    thresholds = [(0.01, 0.99), (0.02, 0.98), (0.05, 0.95), (0.1, 0.9), (0.2, 0.8)]
+    thresholds = [
+        (0.01, 0.99, 0.0298),
+        (0.02, 0.98, 0.0470),
+        (0.05, 0.95, 0.0901),
+        (0.1, 0.9, 0.1533),
+        (0.2, 0.8, 0.2688),
+    ]
     assert facts["calibration"] == {
         "alpha": 0.01,
         "images": 99,
         "threshold": 0.99,
         "typical_score": 0.5,
-        "thresholds": [{"alpha": alpha, "threshold": threshold} for alpha, threshold in thresholds],
+        "confidence": 0.95,
+        "rate_with_confidence": pytest.approx(0.0298, abs=1e-4),
+        "thresholds": [
+            {"alpha": alpha, "threshold": threshold, "rate_with_confidence": pytest.approx(rate, abs=1e-4)}
+            for alpha, threshold, rate in thresholds
+        ],
     }
     assert facts["runtime"]["kernel"] in facts["runtime"]["kernels"]
     assert run("info", "--model", model.parent / "none").exit_code == 2

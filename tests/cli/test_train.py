@@ -84,12 +84,13 @@ def test_budgets_that_cannot_work(
 def test_training_says_what_it_promises(workplace: Workplace) -> None:
     summary = document(workplace.run / "summary.json")
     output, errors = workplace.said("train")
-    first, second, third, *_ = output.splitlines()
+    first, second, third, fourth, *_ = output.splitlines()
     stpm, recon = summary["losses"][-1]
     assert first.startswith(f"{workplace.run.relative_to(workplace.folder)}: 2 epochs on 9 images in ")
     assert first.endswith(f"loss {stpm:.3f} (STPM pair), {recon:.3f} (reconstruction pair).")
-    assert second.startswith("A good part is rejected with probability at most 0.25, for parts like the 3 held-out")
-    assert third == "The 3 held-out images allow no smaller rate; 0.01 takes 99 of them."
+    assert second.startswith("A good part is rejected with probability at most 25%, for parts like the 3 held-out")
+    assert "with 95% confidence it rejects at most 63.2% of good parts." in third
+    assert fourth == "The 3 held-out images allow no smaller rate; 5% takes 19 of them."
     told = [line.split(" ", 2)[2] for line in errors.splitlines()]
     stages = ("Reading", "Rotation", "Teachers", "Students", "Residuals", "Segmentation", "Calibration")
     assert [line.partition(":")[0] for line in told if ": done in " in line] == list(stages)
@@ -100,36 +101,59 @@ def test_training_says_what_it_promises(workplace: Workplace) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "alpha", "said"),
+    ("count", "alpha", "average", "confident", "table"),
     [
         (
             99,
             None,
-            "`rstpm-edge infer --alpha 0.05` would reject up to 5% of good parts, at the threshold 94, and find more.",
+            "5%",
+            "9.01%",
+            [
+                "      1%          98                2.98%",
+                "      2%          97                 4.7%",
+                "      5%          94                9.01%   this training",
+                "     10%          89                15.3%",
+                "     20%          79                26.9%",
+            ],
         ),
         (
             9,
             None,
-            "`rstpm-edge infer --alpha 0.2` would reject up to 20% of good parts, at the threshold 7, and find more.",
+            "10%",
+            "28.3%",
+            ["     10%           8                28.3%   this training", "     20%           7                42.9%"],
         ),
-        (99, 0.2, None),
-        (
-            24,  # of which the highest is that of 0.05, too
-            None,
-            "`rstpm-edge infer --alpha 0.1` would reject up to 10% of good parts, at the threshold 22, and find more.",
-        ),
-        (3, None, None),
+        (94, 1 / 95, "1.05%", "3.14%", ["   1.06%          93                3.14%   this training"]),
+        (3, None, "25%", "63.2%", []),
     ],
 )
-def test_what_another_rate_would_do_is_told(
-    workplace: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str], count: int, alpha: float, said: str | None
+def test_the_rate_its_confidence_and_other_rates_are_told(
+    workplace: Workplace,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    count: int,
+    alpha: float | None,
+    average: str,
+    confident: str,
+    table: list[str],
 ) -> None:
     shutil.copy(workplace.run / "config.json", tmp_path)
     scores = calibrate(range(count), alpha)
     save_summary(tmp_path, dataclasses.replace(load_summary(workplace.run), calibration=scores, highest=()))
     say_run(tmp_path)
-    lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if "infer --alpha" in line] == ([said] if said else [])
+    _, promised, sure, *others = capsys.readouterr().out.splitlines()
+    assert promised.startswith(f"A good part is rejected with probability at most {average}, for parts like the ")
+    assert sure == (
+        "That is the average over many such trainings. Of this one: with 95% confidence it rejects at most "
+        f"{confident} of good parts."
+    )
+    if "    RATE   threshold       95% confidence" in others:
+        header = others.index("    RATE   threshold       95% confidence")
+        assert others[header - 1].startswith("`rstpm-edge infer --alpha RATE` takes another rate.")
+        assert others[header + 1 :][: len(table)] == table
+    else:
+        assert table == []
+        assert not any("infer --alpha" in line for line in others)
 
 
 @pytest.mark.parametrize(

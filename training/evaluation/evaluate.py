@@ -67,14 +67,16 @@ class OperatingPoint:
     """
 
     alpha: float
+    rate_with_confidence: float  # as `Calibration` has it
     threshold: float
     false_rejects: Verdicts
     recall: Verdicts
 
     def to_json(self) -> dict[str, object]:
-        """{"alpha": …, "threshold": …, "false_rejects": {…}, "recall": {…}}"""
+        """{"alpha": …, "rate_with_confidence": …, "threshold": …, "false_rejects": {…}, "recall": {…}}"""
         return {
             "alpha": self.alpha,
+            "rate_with_confidence": self.rate_with_confidence,
             "threshold": self.threshold,
             "false_rejects": self.false_rejects.to_json(),
             "recall": self.recall.to_json(),
@@ -115,7 +117,8 @@ class Evaluation:
     by_kind: Mapping[str, Metrics]
     verdicts: Mapping[str, Verdicts]
     threshold: float
-    alpha: float  # the share of good parts that the model's calibration allows to be rejected
+    alpha: float  # the share of good parts that the model's calibration allows to be rejected, on average
+    rate_with_confidence: float  # and with 95 % confidence, as `Calibration` has it
     operating_points: tuple[OperatingPoint, ...]  # by alpha, ascending; the model's own among them
     images: tuple[JudgedImage, ...]
 
@@ -217,7 +220,8 @@ def evaluate_predictions(
     points = []
     for alpha, threshold in {**calibration.thresholds, calibration.alpha: predictions.threshold}.items():
         found = _verdicts(groups, scores, threshold)
-        points.append(OperatingPoint(alpha, threshold, found["good"], _all_defects(found)))
+        confident = calibration.rate_with_confidence(alpha)
+        points.append(OperatingPoint(alpha, confident, threshold, found["good"], _all_defects(found)))
     return Evaluation(
         both=both,
         stpm=alone(*pair_alone(bundle.fusion, bundle.score_fusion, "stpm")),
@@ -227,6 +231,7 @@ def evaluate_predictions(
         verdicts=verdicts,
         threshold=predictions.threshold,
         alpha=calibration.alpha,
+        rate_with_confidence=calibration.rate_with_confidence(),
         operating_points=tuple(points),
         images=tuple(
             JudgedImage(

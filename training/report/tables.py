@@ -6,7 +6,7 @@ from typing import Any
 
 from scipy.stats import betabinom
 
-from rstpm_edge.calibration import Calibration
+from rstpm_edge.calibration import CONFIDENCE, Calibration
 
 from ..evaluation.evaluate import Verdicts
 from ..evaluation.predict import Predictions
@@ -27,7 +27,8 @@ def promise(found: Verdicts, calibration: Calibration) -> Promise:
     """The sentence that a quality manager asks for. `found` are the verdicts on good test images."""
     said = (
         f"The model was calibrated on {counted(len(calibration.scores), 'good image')} that it was not trained on, "
-        f"for a false-reject rate of at most {percent(calibration.alpha)}."
+        f"for a false-reject rate of at most {percent(calibration.alpha)} on average; with {percent(CONFIDENCE)} "
+        f"confidence this model's is at most {percent(calibration.rate_with_confidence())}."
     )
     chance = chance_of_rejects(found, calibration)
     if chance < SUSPICIOUS:

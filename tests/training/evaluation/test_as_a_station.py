@@ -59,15 +59,19 @@ def test_the_command_takes_what_infer_takes(tmp_path: Path, model: Path) -> None
     data = write_labelled(tmp_path / "data", {"good": 4, "spot": 6})
     cv2.imwrite(str(tmp_path / "mask.png"), np.full((80, 100), 255, np.uint8))
     report = ["--report", tmp_path / "r.html", "--json", tmp_path / "r.json"]
-    for options, threshold in (
-        (["--alpha", "5%"], 0.95),
-        (["--alpha", "0.05", "--roi", "full", "--mask", tmp_path / "mask.png"], 0.95),
-        (["--threshold", "0.5", "--roi", "0,0,90,70"], 0.5),
+    five, fifty = (
+        f"{rate} of good parts rejected on average, with 95% confidence at most {confident}"
+        for rate, confident in (("5%", "9.01%"), ("50%", "58.2%"))
+    )
+    for options, threshold, promised in (
+        (["--alpha", "5%"], 0.95, five),
+        (["--alpha", "0.05", "--roi", "full", "--mask", tmp_path / "mask.png"], 0.95, five),
+        (["--threshold", "0.5", "--roi", "0,0,90,70"], 0.5, fifty),
     ):
         result = command_line("evaluate", data, "--model", model, *options, *report)
         assert result.exit_code == 0, result.output
         assert json.loads((tmp_path / "r.json").read_text())["threshold"] == threshold
-        assert f"Threshold {threshold:g}, for at most " in result.stdout
+        assert f"Threshold {threshold:g}, for at most {promised}.\n" in result.stdout
         assert "<html" in (tmp_path / "r.html").read_text()
     for options in (
         ["--alpha", "x"],

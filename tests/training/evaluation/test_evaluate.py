@@ -40,7 +40,7 @@ def test_the_promised_keys(evaluation: Evaluation) -> None:
     found: Any = json.loads(json.dumps(evaluation.to_json(), allow_nan=False))
     assert set(found) == {
         *("both", "stpm", "recon", "maps", "by_kind", "kinds", "verdicts", "false_rejects", "recall"),
-        *("threshold", "alpha", "operating_points", "images"),
+        *("threshold", "alpha", "rate_with_confidence", "operating_points", "images"),
     }
     assert set(found["maps"]) == {f"{pair}_{stride}" for pair in ("stpm", "recon") for stride in (8, 16, 32)}
     every = (found["both"], found["stpm"], found["recon"], *found["maps"].values(), *found["by_kind"].values())
@@ -166,10 +166,14 @@ def test_pixel_metrics_of_all_and_of_each_kind_equal_brute_force(model: Path, tm
 def test_operating_points_are_counts_at_thresholds_of_the_calibration(model: Path, tmp_path: Path) -> None:
     data = write_labelled(tmp_path / "data", {"good": 8, "scratch": 4, "spot": 5})
     found = evaluate(data, model)
+    calibration = Detector(model).info.calibration
     scores = {image.name: image.score for image in found.images}
     good = [score for name, score in scores.items() if "good" in name]
     bad = [score for name, score in scores.items() if "good" not in name]
     assert [point.alpha for point in found.operating_points] == [0.01, 0.02, 0.05, 0.1, 0.2]
+    confident = [calibration.rate_with_confidence(alpha) for alpha in (0.01, 0.02, 0.05, 0.1, 0.2)]
+    assert [point.rate_with_confidence for point in found.operating_points] == confident
+    assert found.rate_with_confidence == confident[0]
     # The calibration scores are 0.01, 0.02, … 0.99.
     assert [round(point.threshold, 9) for point in found.operating_points] == [0.99, 0.98, 0.95, 0.9, 0.8]
     for point in found.operating_points:

@@ -198,7 +198,7 @@ def test_the_promise_is_called_broken_only_by_what_chance_cannot_explain() -> No
     broken = promise(Verdicts(100, 20), calibration)
     assert not broken.is_kept
     assert "more often than chance explains" in broken.text
-    assert "at most 1 %" in broken.text
+    assert "at most 1 % on average; with 95 % confidence this model's is at most 2.98 %." in broken.text
 
 
 @pytest.mark.parametrize(
