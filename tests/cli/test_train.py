@@ -92,7 +92,7 @@ def test_training_says_what_it_promises(workplace: Workplace) -> None:
     assert "with 95% confidence it rejects at most 63.2% of good parts." in third
     assert fourth == "The 3 held-out images allow no smaller rate; 5% takes 19 of them."
     told = [line.split(" ", 2)[2] for line in errors.splitlines()]
-    stages = ("Reading", "Rotation", "Teachers", "Students", "Residuals", "Segmentation", "Calibration")
+    stages = ("Reading", "Teachers", "Students", "Residuals", "Segmentation", "Calibration")
     assert [line.partition(":")[0] for line in told if ": done in " in line] == list(stages)
     assert any(line.startswith("Students: ") and "epoch 2 of 2, loss " in line for line in told)
     kept = [line.split(" ", 2)[2] for line in (workplace.run / "train.log").read_text().splitlines()]
