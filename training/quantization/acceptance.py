@@ -20,6 +20,10 @@ from ..model.presets import Preset
 # Held-out images allow small rates only in large numbers, and a rate of one in a hundred shows in no hundred images.
 REJECT_RATE = 0.05
 
+# The unit of a score's moves is the way from the typical score to the threshold of this rate, or of the smallest that
+# the images allow. Not of the model's own rate: what a move means does not depend on how lenient a user is.
+UNIT_RATE = 0.01
+
 
 @dataclass(frozen=True)
 class Margins:
@@ -27,7 +31,8 @@ class Margins:
 
     auroc: image AUROC of good photos against pseudo-defects may fall by so much.
     false_rejects: the share of good photos that are rejected may change by so much, and by one photo in any case.
-    verdict: how far the score of any good photo may move, as a share of the way from a typical score to the threshold.
+    verdict: how far the score of any good photo may move, as a share of the way from a typical score to the threshold
+        for a rate of 1 %.
     """
 
     auroc: float = 0.005
@@ -71,9 +76,10 @@ class Behaviour:
 
     @property
     def positions(self) -> NDArray[np.float64]:
-        """Where the good images' scores lie: 0 at the typical score, 1 at the threshold."""
-        typical, threshold = self.calibration.median, self.calibration.threshold
-        return (self.good - typical) / max(threshold - typical, 1e-9)
+        """Where the good images' scores lie: 0 at the typical score, 1 at the threshold of `UNIT_RATE`."""
+        typical = self.calibration.median
+        strict = self.calibration.threshold_for(max(UNIT_RATE, smallest_alpha(len(self.calibration.scores))))
+        return (self.good - typical) / max(strict - typical, 1e-9)
 
 
 @dataclass(frozen=True)
@@ -176,8 +182,9 @@ def compare_precisions(before: Behaviour, after: Behaviour, margins: Margins) ->
             f"{move:.3f}",
             f"{margins.verdict:g}",
             move <= margins.verdict,
-            f"the score of a good photo moves by {move:.0%} of the way from a typical score to the threshold, where "
-            f"{margins.verdict:.0%} is allowed, so photos near the threshold may get the other verdict",
+            f"the score of a good photo moves by {move:.0%} of the way from a typical score to the threshold for "
+            f"{UNIT_RATE:.0%}, where {margins.verdict:.0%} is allowed, so photos near the threshold may get the other "
+            "verdict",
             f"verdict={_above(move, 0.05)}",
         ),
         Row("verdicts on good that change", "", f"{flips} of {n}", None),

@@ -51,7 +51,7 @@ def test_what_a_behaviour_says() -> None:
     labels, scores = np.repeat([0, 1], [100, 400]), np.concatenate([GOOD, BAD])
     assert FLOAT.auroc == pytest.approx(roc_auc_score(labels, scores))
     assert FLOAT.found == pytest.approx((np.sort(GOOD)[95] < BAD).mean())  # of 100, the threshold at 5 % is the 96th
-    assert np.sort(FLOAT.positions)[95] == pytest.approx(1)
+    assert FLOAT.positions.max() == pytest.approx(1)  # whatever the model's own rate is
     assert np.median(FLOAT.positions) == pytest.approx(0)
 
 
@@ -115,7 +115,7 @@ def test_auroc_may_fall_by_its_margin() -> None:
 def test_one_score_that_moves_is_seen() -> None:
     moved = GOOD.copy()
     typical = np.argsort(GOOD)[20]
-    moved[typical] += 0.3 * (FLOAT.calibration.threshold - FLOAT.calibration.median)
+    moved[typical] += 0.3 * (GOOD.max() - np.median(GOOD))
     after = behaviour(moved, BAD)
     assert [row.name for row in compare_precisions(FLOAT, after, Margins()).broken] == ["largest move of a good score"]
     assert compare_precisions(FLOAT, after, Margins(verdict=0.31)).broken == ()
@@ -136,13 +136,13 @@ def test_false_rejects_may_change_by_their_margin_and_by_one() -> None:
 
 def test_a_refusal_says_what_it_means_and_what_to_do() -> None:
     moved = GOOD.copy()
-    moved[np.argsort(GOOD)[20]] += 0.422 * (FLOAT.calibration.threshold - FLOAT.calibration.median)
+    moved[np.argsort(GOOD)[20]] += 0.422 * (GOOD.max() - np.median(GOOD))
     found = compare_precisions(FLOAT, behaviour(moved, BAD), Margins())
     assert 0.4 < found.change["score_shift"] < 0.45
     assert found.refusal("INT8") == (
         "The INT8 file would judge otherwise than FP32, so nothing was written: the score of a good photo moves by "
-        f"{found.change['score_shift']:.0%} of the way from a typical score to the threshold, where 25% is allowed, so "
-        "photos near the threshold may get the other verdict. Stay with the FP32 file, or train on more good photos "
+        f"{found.change['score_shift']:.0%} of the way from a typical score to the threshold for 1%, where 25% is "
+        "allowed, so photos near the threshold may get the other verdict. Stay with the FP32 file, or train on more good photos "
         "(100 were held out) and export again; if a test on labelled photos satisfies you (`rstpm-edge evaluate`), "
         "`margins` verdict=0.45 writes it all the same."
     )
