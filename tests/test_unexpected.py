@@ -16,7 +16,7 @@ from checkout import ROOT
 from click.testing import CliRunner
 from workplace import command_line
 
-from rstpm_edge import unexpected
+from rstpm_edge import pipeline, unexpected
 from rstpm_edge.cli.main import main
 from rstpm_edge.detector import Detector
 from rstpm_edge.outputs.command import OnAnomaly
@@ -57,7 +57,7 @@ ERRORS = [
 def test_one_sentence_and_a_code_of_its_own(
     run: Any, photos: Path, monkeypatch: pytest.MonkeyPatch, command: str, error: Exception, message: str
 ) -> None:
-    monkeypatch.setattr(Detector, "__init__", fail_with(error))
+    monkeypatch.setattr(pipeline, "open_session", fail_with(error))
     result = run(command, *([photos] if command == "infer" else []))
     assert result.exit_code == 70
     assert result.stderr.startswith(f"Error: {message}")

@@ -111,13 +111,13 @@ def test_a_rate_that_is_too_low_names_no_option_of_training(command: str, model:
 def test_options_of_others_are_told_apart(
     command: str, message: str, more: str, model: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rstpm_edge import Detector
+    from rstpm_edge import pipeline
     from rstpm_edge.errors import UsageError
 
     def fail(*arguments: object, **keywords: object) -> None:
         raise UsageError(message)
 
-    monkeypatch.setattr(Detector, "__init__", fail)
+    monkeypatch.setattr(pipeline, "open_session", fail)
     assert command_line(command, photos, "--model", model).stderr == f"Error: {message}{more}\n"
 
 

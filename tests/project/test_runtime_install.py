@@ -98,7 +98,7 @@ def test_the_runtime_without_torch(installed: Path, tmp_path: Path, photos: Path
 def test_the_packages_top_level_holds_only_the_package(installed: Path) -> None:
     code = "import importlib.util as u; print([n for n in ('training', 'tests', 'tools', 'csrc') if u.find_spec(n)])"
     found = subprocess.run(
-        [installed / "python", "-c", code], cwd=installed, capture_output=True, text=True, check=True
+        [installed / "python", "-I", "-c", code], cwd=installed, capture_output=True, text=True, check=True
     )
     assert found.stdout == "[]\n"
 
@@ -109,6 +109,6 @@ def test_what_the_report_is_made_of_is_installed(installed: Path) -> None:
         "print(sorted(f.name for f in root.iterdir() if f.name.startswith('report.')))"
     )
     found = subprocess.run(
-        [installed / "python", "-c", code], cwd=installed, capture_output=True, text=True, check=True
+        [installed / "python", "-I", "-c", code], cwd=installed, capture_output=True, text=True, check=True
     )
     assert found.stdout == "['report.css', 'report.html', 'report.js']\n"

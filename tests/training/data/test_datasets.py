@@ -74,7 +74,7 @@ def test_chosen_categories_in_the_order_asked_for(tmp_path: Path, dataset: str) 
     found = load_categories(root, dataset, chosen)
     assert [category.name for category in found] == chosen
     assert refused(root, dataset, "teapot").startswith("ROOT has no category teapot; it has ")
-    with pytest.raises(UsageError, match="names one twice"):
+    with pytest.raises(UsageError, match=f"^A category is named twice: {chosen[0]}, {chosen[0]}"):
         load_categories(root, dataset, [chosen[0], chosen[0]])
 
 

@@ -142,9 +142,9 @@ def test_a_refusal_says_what_it_means_and_what_to_do() -> None:
     assert found.refusal("INT8") == (
         "The INT8 file would judge otherwise than FP32, so nothing was written: the score of a good photo moves by "
         f"{found.change['score_shift']:.0%} of the way from a typical score to the threshold for 1%, where 25% is "
-        "allowed, so photos near the threshold may get the other verdict. Stay with the FP32 file, or train on more good photos "
-        "(100 were held out) and export again; if a test on labelled photos satisfies you (`rstpm-edge evaluate`), "
-        "`margins` verdict=0.45 writes it all the same."
+        "allowed, so photos near the threshold may get the other verdict. Stay with the FP32 file, or train on more "
+        "good photos (100 were held out) and export again; if a test on labelled photos satisfies you "
+        "(`rstpm-edge evaluate`), `margins` verdict=0.45 writes it all the same."
     )
     worse = behaviour(np.sort(GOOD), BAD - 0.5)
     several = compare_precisions(FLOAT, worse, Margins(0, 0, 0))
