@@ -198,7 +198,7 @@ def test_a_failed_download_leaves_nothing_behind(
         load_teacher("resnet18", (4, 8, 16))
     message = str(error.value)
     assert message.startswith(f"Cannot download {wrong.as_uri()} (")
-    assert message.endswith(": fetch it elsewhere and give --weights resnet18=FILE.")
+    assert message.endswith(": fetch it elsewhere and give `weights` resnet18=FILE.")
     assert "\n" not in message
     assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
 
