@@ -12,8 +12,6 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
-
 from rstpm_edge.errors import UsageError
 
 DEFAULT_ALPHA = 0.05  # docs/experiments.md, false-reject rate
@@ -113,12 +111,13 @@ def tolerance_limit(n: int, rank: int, confidence: float) -> float:
     if not 0 < confidence < 1:
         raise UsageError(f"A confidence lies between 0 and 1, but this is {confidence:g}.")
     # In logarithms: (1 − p)ⁿ of some ten thousand images is below the smallest double.
-    k = np.arange(n - rank + 1)  # how many of n draws lie above
-    ways = np.array([math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) for i in k])
+    counts = range(n - rank + 1)  # how many of n draws lie above
+    ways = [math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in counts]
     low, high = 0.0, 1.0
     for _ in range(60):  # halvings, to below the precision of a double at 1/n
         p = (low + high) / 2
-        if np.exp(ways + k * math.log(p) + (n - k) * math.log1p(-p)).sum() > 1 - confidence:
+        above, below = math.log(p), math.log1p(-p)
+        if sum(math.exp(way + k * above + (n - k) * below) for k, way in enumerate(ways)) > 1 - confidence:
             low = p
         else:
             high = p
