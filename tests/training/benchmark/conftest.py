@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from quick_benchmark import Trainings, export_in_no_time, train_in_no_time
+from small_training import short_head_training
 
 
 @pytest.fixture
@@ -17,3 +19,10 @@ def quick_export(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch, quick_export: list[Path]) -> Trainings:
     return train_in_no_time(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def short_heads() -> Iterator[None]:
+    """No head learns for long in a benchmark that is tested."""
+    with short_head_training():
+        yield

@@ -127,7 +127,7 @@ def test_the_plan_is_refined_by_what_stages_took(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize(
-    "chosen", [EDGE, preset_with_teachers("paper", "mobilenetv3_small_050", None)], ids=lambda preset: preset.name
+    "chosen", [EDGE, preset_with_teachers("paper", None, "mobilenetv3_small_050")], ids=lambda preset: preset.name
 )
 def test_measuring_changes_nothing(parts: Path, chosen: Preset) -> None:
     model = RSTPM(chosen, {chosen.teacher1: "random", chosen.teacher2: "random"})
