@@ -28,9 +28,12 @@ from rstpm_edge.training.export.export import SAFE_OPERATORS
 from rstpm_edge.training.learning.run_folder import load_config
 from rstpm_edge.training.quantization import reduced_precision as reducing
 from rstpm_edge.training.quantization.acceptance import Margins
+from rstpm_edge.training.quantization.mixed_precision import Subject
 from rstpm_edge.training.quantization.reduced_precision import LEAST_HELD_OUT, LEAST_LEARNED
 
-RANGES: dict[str, Any] = {}  # taken once for all tests: they are of the same network and photos
+# Taken once for all tests: they are of the same network and photos.
+RANGES: dict[str, Any] = {}
+ERRORS: dict[tuple[bool, int, tuple[str, ...]], float] = {}
 WIDE = [argument for name in Margins.__dataclass_fields__ for argument in ("--margin", f"{name}=100")]
 
 
@@ -51,7 +54,7 @@ def reducible(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
 
 @pytest.fixture
 def quick(reducible: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spares what takes long: tracing (the model has the graph), taking ranges again, sensitive blocks, and pauses."""
+    """Spares what takes long: tracing (the model has the graph), measuring again, sensitive blocks, and pauses."""
     traced = onnx.load(reducible.model)
 
     def to_onnx(*arguments: Any, **keywords: Any) -> onnx.ModelProto:
@@ -67,8 +70,17 @@ def quick(reducible: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
             RANGES.update(collect_ranges(*arguments, **keywords))
         return RANGES
 
+    measure = Subject.error
+
+    def error(self: Subject, ranges: Any, nodes: Any) -> float:
+        key = self.symmetric, id(ranges), tuple(nodes)
+        if key not in ERRORS:
+            ERRORS[key] = measure(self, ranges, nodes)
+        return ERRORS[key]
+
     monkeypatch.setattr(exporting, "to_onnx", to_onnx)
     monkeypatch.setattr(reducing, "collect_ranges", collect)
+    monkeypatch.setattr(Subject, "error", error)
     monkeypatch.setattr(reducing, "SECONDS", 0.0)
     monkeypatch.setattr(reducing, "time", SimulatedTime())  # pauses between measurements
 
