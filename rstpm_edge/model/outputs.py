@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import numpy as np
@@ -54,11 +55,17 @@ def by_kind(names: Sequence[str], values: Sequence[T]) -> tuple[ByPair[T], ByPai
     Gives those of the anomaly maps, of the score maps and of the segmentation head's map, None where there are none.
     Raises ValueError for names that are not those of a model.
     """
+    kinds = _kinds(tuple(names))
     anomaly_maps, score_maps, head_map = (
-        [value for name, value in zip(names, values, strict=True) if output_kind(name) == kind]
+        [value for one, value in zip(kinds, values, strict=True) if one == kind]
         for kind in ("anomaly map", "score map", "head map")
     )
     return ByPair.of(anomaly_maps), ByPair.of(score_maps) if score_maps else None, next(iter(head_map), None)
+
+
+@lru_cache(maxsize=16)  # asked at every image
+def _kinds(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(output_kind(name) for name in names)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,7 @@
 """The input size that photos ask for: their own shape, and as many pixels as they have and the time allows."""
 
 import math
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ LEAST = 256 * 256  # pixels of the input: fewer say too little, even of small ph
 MOST = 5 * LEAST // 2  # the time of an image grows with them
 ONE_SHAPE = 1.25  # photos whose aspect ratios differ by more have no shape of their own: a square
 SAMPLE = 16  # photos that are looked at
+LARGEST = 4096  # pixels a side of the input
 
 
 def sampled_sizes(files: Sequence[Path], roi: Roi | None) -> list[Size]:
@@ -41,9 +43,9 @@ def choose_size(sizes: Sequence[Size], unit: int, most: int = MOST) -> Size:
     least = min(LEAST, most)
     if not sizes:
         return _nearest(least, 1.0, unit, most)
-    area = _median([height * width for height, width in sizes])
+    area = statistics.median_high(height * width for height, width in sizes)
     low, high = aspects(tuple(sizes))
-    ratio = _median([width / height for height, width in sizes]) if high / low <= ONE_SHAPE else 1.0
+    ratio = statistics.median_high(width / height for height, width in sizes) if high / low <= ONE_SHAPE else 1.0
     return _nearest(min(max(area, least), most), ratio, unit, most)
 
 
@@ -58,10 +60,6 @@ def _nearest(area: float, ratio: float, unit: int, most: int) -> Size:
         return 2 * abs(math.log(width / height / ratio)) + abs(math.log(height * width / area))
 
     cells = most // unit**2
-    sides = range(2, cells // 2 + 1)
+    sides = range(2, min(cells // 2, LARGEST // unit) + 1)
     possible = [(unit * rows, unit * columns) for rows in sides for columns in sides if rows * columns <= cells]
     return min(possible, key=cost)
-
-
-def _median(values: Sequence[float]) -> float:
-    return sorted(values)[len(values) // 2]

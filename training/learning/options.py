@@ -8,10 +8,9 @@ from rstpm_edge.image.input_profile import BITS
 from rstpm_edge.image.placement import ResizePolicy
 from rstpm_edge.image.roi import Roi, check_roi
 
+from ..data.input_size import LARGEST
 from ..model.presets import AUGMENTATIONS, EDGE, Augmentation, Preset
 from ..model.rstpm import DEEPEST
-
-LARGEST = 4096  # pixels a side of the input
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,9 @@ def train(
         source = Path(os.path.abspath(data))
         for sentence in about_left_out(files[0].parent):
             job.warn("skipped", sentence)
-    size = options.size or _chosen_size(job, files, options)
+    size = options.size or job.fabric.broadcast(
+        _chosen_size(job, files, options)
+    )  # each process may have timed its own
     photos = choose_photos(job, files, size, options)
     config = _configuration(source, dict(zip(files, recorded, strict=True)), photos, size, options)
     config = with_rotation_aspect(config, photos.paths[0])

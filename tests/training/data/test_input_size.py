@@ -36,6 +36,11 @@ def test_every_shape_gets_a_size_that_works() -> None:
             assert rows * columns <= MOST
 
 
+def test_a_large_budget_ends_at_the_largest_side() -> None:
+    assert choose_size([(9000, 9000)], 32, 1 << 30) == (4096, 4096)
+    assert max(choose_size([(100, 90000)], 32, 1 << 30)) <= 4096
+
+
 def test_photos_of_no_one_shape_get_a_square_of_their_median_area() -> None:
     assert choose_size([(400, 260), (260, 400), (320, 320)], 32) == (320, 320)
 
