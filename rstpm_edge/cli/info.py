@@ -16,6 +16,7 @@ from rstpm_edge.cli.terminal import percent, say_json, say_table
 from rstpm_edge.errors import UsageError
 from rstpm_edge.image.input_profile import GREY, describe_sizes
 from rstpm_edge.image.stored_mask import parse_mask
+from rstpm_edge.model.training_summary import painted_defects
 from rstpm_edge.printable import one_line
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def info(
         say_table(header_of(bundle).rstrip("\n"))
         return
     calibration = bundle.calibration
+    painted = painted_defects(bundle.training)
+    found = painted.found if painted else {}
     facts = asdict(bundle)
     facts["calibration"] = {
         "alpha": calibration.alpha,
@@ -75,7 +78,12 @@ def info(
         "confidence": CONFIDENCE,
         "rate_with_confidence": calibration.rate_with_confidence(),
         "thresholds": [
-            {"alpha": alpha, "threshold": value, "rate_with_confidence": calibration.rate_with_confidence(alpha)}
+            {
+                "alpha": alpha,
+                "threshold": value,
+                "rate_with_confidence": calibration.rate_with_confidence(alpha),
+                **({"painted_found": found[alpha]} if alpha in found else {}),
+            }
             for alpha, value in calibration.thresholds.items()
         ],
     }
@@ -122,11 +130,12 @@ def _table(model: Path, facts: dict[str, Any]) -> str:
             (f"infer --alpha {typed(other['alpha'])}", f"threshold {other['threshold']:.4g}, {_confident(other)}")
             for other in calibration["thresholds"]
         ),
+        *_painted(facts["training"], calibration["thresholds"]),
         ("fusion", f"{fusion['mode']}, smoothing {fusion['smoothing_sigma']:g} px"),
         *((name, _numbers(fusion[name])) for name in ("mean", "std", "weights")),
         *([("head", _numbers(fusion["head"].values()) + " (mean, std, weight)")] if fusion["head"] else []),
         ("score", _score(facts["score_fusion"])),
-        *((f"training: {key}", _short(value)) for key, value in facts["training"].items()),
+        *((f"training: {key}", _short(value)) for key, value in facts["training"].items() if key != "painted_defects"),
         ("providers", f"{', '.join(runtime['providers'])}; {_in_use(runtime)} in use"),
         ("kernels", f"{', '.join(runtime['kernels'])}; {runtime['kernel']} in use"),
         ("threads", str(runtime["threads"])),
@@ -139,6 +148,16 @@ def _table(model: Path, facts: dict[str, Any]) -> str:
 
 def _confident(rate: dict[str, Any]) -> str:
     return f"with {CONFIDENCE:.0%} confidence at most {percent(rate['rate_with_confidence'])}"
+
+
+def _painted(training: dict[str, Any], rates: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """What each rate finds of defects that are none."""
+    painted = painted_defects(training)
+    told = [f"{one['painted_found']:.0%} at {percent(one['alpha'])}" for one in rates if "painted_found" in one]
+    if painted is None or not told:
+        return []
+    what = f"of {painted.count} synthetic defects, painted into held-out photos"
+    return [("painted defects", f"found: {', '.join(told)}, {what}; they compare rates, real ones are others")]
 
 
 def _precision(facts: dict[str, Any]) -> str:

@@ -17,7 +17,6 @@ from rstpm_edge.cli.training_options import SharedTrainingOptions, shared_traini
 from rstpm_edge.errors import UsageError
 
 if TYPE_CHECKING:
-    from rstpm_edge.calibration import Calibration
     from rstpm_edge.image.roi import Roi
     from rstpm_edge.training.learning.options import TrainingOptions
     from rstpm_edge.training.learning.run_folder import Summary
@@ -185,23 +184,35 @@ def say_run(run: Path) -> None:
         needed = math.ceil(1 / DEFAULT_ALPHA - 1e-9) - 1
         say(f"The {held} held-out images allow no smaller rate; {percent(DEFAULT_ALPHA)} takes {needed} of them.")
     _say_odd_one(summary)
-    _say_other_rates(calibration)
+    _say_other_rates(summary)
     if reason := convergence.unfinished(summary.losses):
         say(f"This training is not done: {reason}. Train longer, with more --max-minutes or --epochs.")
 
 
-def _say_other_rates(calibration: "Calibration") -> None:
+def _say_other_rates(summary: "Summary") -> None:
     """A table of what other rates would do, where the held-out images allow a usual one."""
+    with training_packages():
+        from rstpm_edge.training.learning.painted_defects import share_found
+    calibration, painted = summary.calibration, summary.painted
     thresholds = calibration.thresholds
-    if len(thresholds) == 1:
-        return
-    rows = [
-        f"{percent(float(typed(alpha))):>8}{threshold:>12.4g}{percent(calibration.rate_with_confidence(alpha)):>21}"
-        + ("   this training" if alpha == calibration.alpha else "")
-        for alpha, threshold in thresholds.items()
-    ]
-    say("`rstpm-edge infer --alpha RATE` takes another rate. A higher one finds more defects:")
-    say_table("\n".join([f"{'RATE':>8}{'threshold':>12}{f'{CONFIDENCE:.0%} confidence':>21}", *rows]))
+    finds = {alpha: share_found(painted, threshold) for alpha, threshold in thresholds.items()} if painted else {}
+    if len(thresholds) > 1:
+        header = f"{'RATE':>8}{'threshold':>12}{f'{CONFIDENCE:.0%} confidence':>21}"
+        rows = [
+            f"{percent(float(typed(alpha))):>8}{threshold:>12.4g}"
+            f"{percent(calibration.rate_with_confidence(alpha)):>21}"
+            + (f"{finds[alpha]:>24.0%}" if finds else "")
+            + ("   this training" if alpha == calibration.alpha else "")
+            for alpha, threshold in thresholds.items()
+        ]
+        say("`rstpm-edge infer --alpha RATE` takes another rate. A higher one finds more defects:")
+        say_table("\n".join([header + (f"{'painted defects found':>24}" if finds else ""), *rows]))
+    if finds:
+        share = "Their share" if len(thresholds) > 1 else f"It finds {finds[calibration.alpha]:.0%} of them, which"
+        say(
+            f"{len(painted)} defects were painted into held-out photos. {share} compares rates and models; real "
+            "defects are others: `rstpm-edge evaluate` measures on photos of them."
+        )
 
 
 def _say_odd_one(summary: "Summary") -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bundles import ModelFactory
 
 from rstpm_edge import Detector
 from rstpm_edge.model.c_header import c_header
@@ -41,6 +42,17 @@ def test_info(run: Any, model: Path) -> None:
     }
     assert facts["runtime"]["kernel"] in facts["runtime"]["kernels"]
     assert run("info", "--model", model.parent / "none").exit_code == 2
+
+
+def test_painted_defects_are_told_by_rate(run: Any, model_factory: ModelFactory) -> None:
+    rates = [{"alpha": 0.01, "found": 0.5}, {"alpha": 0.2, "found": 0.875}]
+    model_factory(training={"epochs": 3, "painted_defects": {"count": 104, "rates": rates}})
+    text = run("info").stdout
+    told = "found: 50% at 1%, 88% at 20%, of 104 synthetic defects, painted into held-out photos; they compare rates"
+    assert f"painted defects     {told}" in text
+    assert "training: painted" not in text
+    thresholds = json.loads(run("info", "--json").stdout)["calibration"]["thresholds"]
+    assert [one.get("painted_found") for one in thresholds] == [0.5, None, None, None, 0.875]
 
 
 def test_info_as_a_c_header(run: Any, model: Path) -> None:

@@ -91,6 +91,8 @@ def test_training_says_what_it_promises(workplace: Workplace) -> None:
     assert second.startswith("A good part is rejected with probability at most 25%, for parts like the 3 held-out")
     assert "with 95% confidence it rejects at most 63.2% of good parts." in third
     assert fourth == "The 3 held-out images allow no smaller rate; 5% takes 19 of them."
+    assert "108 defects were painted into held-out photos. It finds " in output
+    assert len(summary["painted"]) == 108
     told = [line.split(" ", 2)[2] for line in errors.splitlines()]
     stages = ("Reading", "Teachers", "Students", "Residuals", "Segmentation", "Calibration")
     assert [line.partition(":")[0] for line in told if ": done in " in line] == list(stages)
@@ -139,7 +141,8 @@ def test_the_rate_its_confidence_and_other_rates_are_told(
 ) -> None:
     shutil.copy(workplace.run / "config.json", tmp_path)
     scores = calibrate(range(count), alpha)
-    save_summary(tmp_path, dataclasses.replace(load_summary(workplace.run), calibration=scores, highest=()))
+    summary = dataclasses.replace(load_summary(workplace.run), calibration=scores, highest=(), painted=())
+    save_summary(tmp_path, summary)  # as a run from before, of which nothing is known of painted defects
     say_run(tmp_path)
     _, promised, sure, *others = capsys.readouterr().out.splitlines()
     assert promised.startswith(f"A good part is rejected with probability at most {average}, for parts like the ")
@@ -154,6 +157,39 @@ def test_the_rate_its_confidence_and_other_rates_are_told(
     else:
         assert table == []
         assert not any("infer --alpha" in line for line in others)
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [
+        (
+            9,
+            [
+                "    RATE   threshold       95% confidence   painted defects found",
+                "     10%           8                28.3%                     25%   this training",
+                "     20%           7                42.9%                     75%",
+                "4 defects were painted into held-out photos. Their share compares rates and models; ",
+            ],
+        ),
+        (3, ["4 defects were painted into held-out photos. It finds 100% of them, which compares rates and models; "]),
+    ],
+)
+def test_the_share_of_painted_defects_found_is_told(
+    workplace: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str], count: int, told: list[str]
+) -> None:
+    shutil.copy(workplace.run / "config.json", tmp_path)
+    summary = dataclasses.replace(
+        load_summary(workplace.run), calibration=calibrate(range(count)), highest=(), painted=(6.0, 7.5, 8.0, 9.0)
+    )
+    save_summary(tmp_path, summary)
+    say_run(tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith(told[0]))
+    for line, start in zip(lines[first:], told, strict=False):
+        assert line.startswith(start)
+    assert lines[first + len(told) - 1].endswith(
+        "real defects are others: `rstpm-edge evaluate` measures on photos of them."
+    )
 
 
 @pytest.mark.parametrize(

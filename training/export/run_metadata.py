@@ -11,6 +11,7 @@ from rstpm_edge.image.stored_mask import StoredMask
 from rstpm_edge.model.metadata import Bundle, Precision, Teacher
 
 from ..learning.convergence import unfinished
+from ..learning.painted_defects import painted_summary
 from ..learning.run_folder import RunConfig, Summary
 from ..quantization.reduced_precision import ReducedModel
 
@@ -36,6 +37,7 @@ def bundle_of(config: RunConfig, summary: Summary, teachers: tuple[Teacher, Teac
             "seed": config.seed,
             "loss": {"stpm": round(final[0], 4), "recon": round(final[1], 4)},
             **({} if reason is None else {"not_converged": reason}),
+            **painted_summary(summary.painted, summary.calibration),
         },
         roi=config.roi,
         score_fusion=summary.score_fusion,
@@ -51,6 +53,7 @@ def reduced_bundle(bundle: Bundle, reduced: ReducedModel, precision: Precision) 
         fusion=behaviour.fusion,
         score_fusion=behaviour.score_fusion,
         calibration=behaviour.calibration,
+        training={**bundle.training, **painted_summary(sorted(behaviour.spoiled.tolist()), behaviour.calibration)},
         precision=precision,
         precision_change=reduced.comparison.change,
         saturation_free=precision == "int8",

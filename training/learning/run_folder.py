@@ -81,6 +81,7 @@ class Summary:
     """What a finished training found.
 
     `teacher_sha256` guards an export against other weights. `highest` names the images that set the threshold.
+    `painted` are the scores, ascending, of synthetic defects (`painted_defects`); none in runs from before.
     """
 
     epochs: int
@@ -91,6 +92,7 @@ class Summary:
     teacher_sha256: tuple[str, str]
     highest: tuple[tuple[str, float], ...] = ()  # of the held-out images: name and score, highest first
     score_fusion: ScoreFusion | None = None
+    painted: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -203,6 +205,7 @@ def load_summary(folder: Path) -> Summary:
             teacher_sha256=(fields["teacher_sha256"][0], fields["teacher_sha256"][1]),
             highest=tuple((str(name), float(score)) for name, score in fields.get("highest", ())),
             score_fusion=scores and ScoreFusion(_fusion(scores["fusion"]), scores["map_weight"], scores["bias"]),
+            painted=tuple(map(float, fields.get("painted", ()))),
         )
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise TrainingError(f"{folder / 'summary.json'} is damaged ({error}); train again.") from error

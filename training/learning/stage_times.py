@@ -14,6 +14,7 @@ from .augmentation import versions
 from .head_training import STEPS, measure_head_training
 from .job import Job
 from .machine import SMALLER, enough_memory
+from .painted_defects import painted_count
 from .residual_normalization import IMAGES
 from .run_folder import RunConfig
 from .student_training import optimizer_of
@@ -23,6 +24,7 @@ PROBE = 8  # images that go through each stage
 REPEATED = 2
 SOLVING = 2.0  # the fit of the residual normalization, in times that its images take
 FUSING = 2.0  # the calibration, in times that its images take
+PAINTING = 1.25  # a synthetic defect that is painted and judged, in times that its image takes
 
 
 def plan_stages(
@@ -61,7 +63,7 @@ def measure_stages(fabric: Fabric, model: RSTPM, photos: NDArray[np.uint8], imag
         epoch=len(photos) * step,
         residuals=SOLVING * min(len(photos), IMAGES) * look if model.preset.distance == "normalized-residual" else 0.0,
         segmentation=count * painted + STEPS * of_step,
-        calibration=FUSING * held_out * (both + look),
+        calibration=(FUSING * held_out + PAINTING * painted_count(held_out)) * (both + look),
     )
     found: Expected = fabric.broadcast(expected)
     return found

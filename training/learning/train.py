@@ -27,6 +27,7 @@ from .job import Job, start
 from .machine import Machine, enough_memory, tune
 from .map_calibration import calibrate_model
 from .options import TrainingOptions, check_options, check_size, size_unit
+from .painted_defects import painted_count, painted_scores
 from .photo_choice import ChosenPhotos, choose_photos
 from .residual_normalization import fit_residual_normalization
 from .run_folder import (
@@ -230,8 +231,9 @@ def _calibrate(
     losses: Sequence[tuple[float, float]],
 ) -> Summary:
     """Fusion and threshold from held-out photos, and what else a finished run says of itself."""
-    tell = job.stage("calibration", len(held_out))
+    tell = job.stage("calibration", len(held_out) + painted_count(len(held_out)))
     found = calibrate_model(model, held_out, config.alpha, progress=tell)
+    painted = painted_scores(model, held_out, found, progress=lambda done: tell(len(held_out) + done))
     named = zip((photo.name for photo in config.holdout), found.scores, strict=True)
     return Summary(
         epochs=len(losses),
@@ -242,4 +244,5 @@ def _calibrate(
         teacher_sha256=(model.teacher1.record.sha256, model.teacher2.record.sha256),
         highest=tuple(sorted(named, key=lambda pair: -pair[1])[:NAMED]),
         score_fusion=found.score_fusion,
+        painted=painted,
     )

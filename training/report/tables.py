@@ -7,6 +7,7 @@ from typing import Any
 from scipy.stats import betabinom
 
 from rstpm_edge.calibration import CONFIDENCE, Calibration
+from rstpm_edge.model.training_summary import painted_defects
 
 from ..evaluation.evaluate import Verdicts
 from ..evaluation.predict import Predictions
@@ -103,7 +104,11 @@ def configuration(predictions: Predictions) -> Rows:
     for number, teacher in enumerate(bundle.teachers, 1):
         rows.append((f"Teacher {number}", f"{teacher.name}, licence {teacher.license}"))
         rows.append((f"Weights of teacher {number}", f"{teacher.source}; SHA-256 {teacher.sha256}"))
-    rows += [(f"Training: {name}", _value(value)) for name, value in _flat(bundle.training)]
+    if painted := painted_defects(bundle.training):
+        shares = ", ".join(f"{percent(share)} at α = {percent(alpha)}" for alpha, share in painted.found.items())
+        rows.append(("Painted defects", f"{shares} of {painted.count} found; they compare rates, real ones are others"))
+    told = {name: value for name, value in bundle.training.items() if name != "painted_defects"}
+    rows += [(f"Training: {name}", _value(value)) for name, value in _flat(told)]
     return rows
 
 
