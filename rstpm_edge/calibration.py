@@ -20,6 +20,20 @@ USUAL_ALPHAS = (0.01, 0.02, 0.05, 0.1, 0.2)  # what else a user may think of
 
 
 @dataclass(frozen=True)
+class Threshold:
+    """A score above which an image is called anomalous, and what it promises.
+
+    Of good images like those of the calibration a share of at most `alpha` scores higher, on average over calibrations,
+    and of at most `rate_with_confidence` for this one, with 95 % confidence. Both are None where no calibration stands
+    behind the number.
+    """
+
+    value: float
+    alpha: float | None = None
+    rate_with_confidence: float | None = None
+
+
+@dataclass(frozen=True)
 class Calibration:
     """Scores of the held-out good images, ascending, and the rate α of good parts that may be rejected."""
 
@@ -34,6 +48,11 @@ class Calibration:
     def threshold_for(self, alpha: float) -> float:
         """The threshold for another rate. Raises UsageError for one that so many held-out images do not allow."""
         return conformal_threshold(self.scores, alpha)
+
+    def promised(self, alpha: float | None = None) -> Threshold:
+        """The threshold for `alpha` (the model's own) with its promise. Raises UsageError as `threshold_for` does."""
+        alpha = self.alpha if alpha is None else alpha
+        return Threshold(self.threshold_for(alpha), alpha, self.rate_with_confidence(alpha))
 
     @property
     def thresholds(self) -> dict[float, float]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from rstpm_edge.calibration import Threshold
 from rstpm_edge.engine.providers import Provider
 from rstpm_edge.errors import ModelError, UsageError
 from rstpm_edge.image.preprocess import Channels
@@ -91,7 +92,7 @@ class Detector:
         session = self._pipeline.session
         self._info, self._providers, self._precision = session.bundle, session.providers, session.precision
         self._made_from = (os.path.abspath(model), options.from_anywhere())
-        self.threshold = options.threshold_of(session.bundle.calibration)
+        self._threshold = options.threshold_of(session.bundle)
 
     @property
     def info(self) -> Bundle:
@@ -110,13 +111,16 @@ class Detector:
 
     @property
     def threshold(self) -> float:
-        """The score above which an image is called anomalous. UsageError when set to NaN or infinity."""
-        return self._threshold
+        """The score above which an image is called anomalous. UsageError when set to NaN or infinity.
+
+        One that is set promises nothing: `Result.alpha` is None from then on.
+        """
+        return self._threshold.value
 
     @threshold.setter
     def threshold(self, value: float) -> None:
         check_threshold(value)
-        self._threshold = float(value)
+        self._threshold = Threshold(float(value))
 
     def __call__(self, image: ImageLike) -> Result:
         """Judge one image: a path, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8 or uint16.
@@ -168,7 +172,10 @@ class Detector:
         There, ModelError is raised if the file is not the same any more.
         """
         path, options = self._made_from
-        options = replace(options, threshold=self._threshold, alpha=None)
+        if (alpha := self._threshold.alpha) is None:
+            options = replace(options, threshold=self._threshold.value, alpha=None)
+        else:
+            options = replace(options, threshold=None, alpha=alpha)
         return _unpickled, (type(self), path, options, self._running().session.fingerprint)
 
     def _running(self) -> Pipeline:

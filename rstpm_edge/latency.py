@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rstpm_edge.calibration import Threshold
 from rstpm_edge.cpu import advice
 from rstpm_edge.engine.providers import Provider
 from rstpm_edge.environment import Environment, read_environment
@@ -109,7 +110,7 @@ def measure_latency(
         )
         pipeline = open_pipeline(model, options)
     session, info = pipeline.session, pipeline.session.bundle
-    limit = options.threshold_of(info.calibration)
+    limit = options.threshold_of(info)
     if not files:
         frame_size = frame_size or info.size
     images: Sequence[ImageLike] = files or [_frame(frame_size)]
@@ -158,7 +159,9 @@ def peak_memory() -> int:
     return 1024 * int(kilobytes)
 
 
-def _timed(pipeline: Pipeline, images: Sequence[ImageLike], threshold: float) -> tuple[float, float, float, float, int]:
+def _timed(
+    pipeline: Pipeline, images: Sequence[ImageLike], threshold: Threshold
+) -> tuple[float, float, float, float, int]:
     """Milliseconds of decoding, preprocessing, network and postprocessing; how many images were anomalous."""
     decode, preprocessor = 0.0, pipeline.preprocessor
 

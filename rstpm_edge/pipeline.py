@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from numpy.typing import NDArray
 
-from rstpm_edge.calibration import Calibration
+from rstpm_edge.calibration import Threshold
 from rstpm_edge.engine.providers import Provider
 from rstpm_edge.engine.session import Session, open_session
 from rstpm_edge.errors import UsageError
@@ -16,6 +16,7 @@ from rstpm_edge.image.mask import Mask, load_mask
 from rstpm_edge.image.preprocess import Channels
 from rstpm_edge.image.roi import Roi, check_roi
 from rstpm_edge.input_check import Notify
+from rstpm_edge.model.metadata import Bundle
 from rstpm_edge.postprocess.postprocessor import Postprocessor
 from rstpm_edge.preprocessor import ImageLike, Preprocessor
 from rstpm_edge.result import Result
@@ -77,11 +78,16 @@ class InferenceOptions:
             engine_cache=None if cache is None else os.path.abspath(cache),
         )
 
-    def threshold_of(self, calibration: Calibration) -> float:
-        """The score above which an image is anomalous. UsageError for an alpha that the calibration does not allow."""
+    def threshold_of(self, bundle: Bundle) -> Threshold:
+        """The score above which an image is anomalous, and its promise: none for one that was set by hand, or where
+        another part is judged than the held-out images were.
+
+        Raises UsageError for an alpha that the calibration does not allow.
+        """
         if self.threshold is not None:
-            return float(self.threshold)
-        return calibration.threshold if self.alpha is None else calibration.threshold_for(self.alpha)
+            return Threshold(float(self.threshold))
+        promised = bundle.calibration.promised(self.alpha)
+        return promised if self.roi_of_model or self.roi == bundle.roi else Threshold(promised.value)
 
 
 def check_threshold(value: float) -> None:
@@ -98,7 +104,7 @@ class Pipeline:
     session: Session
     postprocessor: Postprocessor
 
-    def judge(self, images: Iterable[ImageLike], threshold: float, *, room: int = 1) -> list[Result]:
+    def judge(self, images: Iterable[ImageLike], threshold: Threshold, *, room: int = 1) -> list[Result]:
         """The verdicts on some images; `room` is that of `Preprocessor.batch`."""
         batch = self.preprocessor.batch(map(self.preprocessor.load, images), room=room)
         if not batch.grids:

@@ -31,6 +31,9 @@ class Result:
     `score` is in no unit and without bounds; compare it with `threshold` and with `typical_score`, the median over the
     good images that the model was calibrated on. It is the highest value of the anomaly map, or, where the model has
     score maps (`Bundle.score_fusion`), also theirs, in that map's unit.
+    `alpha` and `rate_with_confidence` are what `threshold` promises: the share of good images, at most, that score
+    higher; the one on average over calibrations, the other for this model with 95 % confidence. Both are None where
+    nothing is promised: for a threshold that was set by hand, or with another ROI than the model was calibrated with.
     `p_value`, in (0, 1], says how often a good image scores this high: (1 + how many calibration images do)
     / (n + 1).
     `position` (x, y) is the image pixel where the map is highest. `regions`, parts of the map above the threshold, are
@@ -43,6 +46,8 @@ class Result:
     score: float
     p_value: float
     threshold: float
+    alpha: float | None
+    rate_with_confidence: float | None
     typical_score: float
     position: tuple[int, int]
     regions: tuple[Region, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 import pickle
@@ -196,6 +197,31 @@ def test_an_image_above_the_threshold_has_a_region_however_close(detector: Detec
 
 
 # Thresholds
+
+
+@pytest.mark.parametrize(
+    ("options", "promise"),
+    [
+        ({}, (0.01, 0.0298)),
+        ({"alpha": 0.2}, (0.2, 0.2688)),
+        ({"mask": np.full((120, 160), 255, np.uint8)}, (0.01, 0.0298)),  # rejects no more than without
+        ({"roi": None}, (0.01, 0.0298)),  # as the model was made
+        ({"roi": (0, 0, 64, 64), "alpha": 0.2}, None),
+        ({"threshold": 0.99}, None),
+    ],
+)
+def test_a_result_says_what_its_threshold_promises(
+    model: Path, bad: Image, options: dict[str, Any], promise: tuple[float, float] | None
+) -> None:
+    detector = Detector(model, **options)
+    for judge in (detector, copy.copy(detector)):
+        for result in (judge(bad), *judge.predict_batch([bad])):
+            if promise is None:
+                assert (result.alpha, result.rate_with_confidence) == (None, None)
+            else:
+                assert (result.alpha, result.rate_with_confidence) == pytest.approx(promise, abs=1e-4)
+    detector.threshold = detector.threshold
+    assert detector(bad).alpha is None
 
 
 def test_the_threshold_can_be_changed(model: Path, bad: Image) -> None:

@@ -13,6 +13,7 @@ import pytest
 from bundles import ModelFactory
 from numpy.typing import NDArray
 
+from rstpm_edge.calibration import Threshold
 from rstpm_edge.detector import Detector
 from rstpm_edge.errors import UsageError
 from rstpm_edge.pipeline import InferenceOptions, open_pipeline
@@ -35,7 +36,7 @@ def test_the_three_steps_are_the_detector(model: Path, tmp_path: Path) -> None:
         batch = pipeline.preprocessor.batch(map(pipeline.preprocessor.load, photos))
         assert batch.pixels.shape == (len(photos), 64, 64, 3)
         outputs = pipeline.session.run(batch.pixels)
-        found = pipeline.postprocessor.results(outputs, batch.grids, batch.ignored, -1.0)
+        found = pipeline.postprocessor.results(outputs, batch.grids, batch.ignored, Threshold(-1.0))
         detector = Detector(model, threads=1, threshold=-1.0, **options)  # type: ignore[arg-type]
         for result, expected in zip(found, detector.predict_batch(photos), strict=True):
             assert (result.score, result.position, result.roi) == (expected.score, expected.position, expected.roi)

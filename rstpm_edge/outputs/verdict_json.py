@@ -33,6 +33,8 @@ def verdict_fields(frame: "Frame", result: "Result", milliseconds: float) -> dic
         "score": result.score,
         "p_value": result.p_value,
         "threshold": result.threshold,
+        "alpha": result.alpha,
+        "rate_with_confidence": result.rate_with_confidence,
         "typical_score": result.typical_score,
         "is_anomalous": result.is_anomalous,
         "position": result.position,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from rstpm_edge.calibration import Threshold
 from rstpm_edge.image.grid import Grid
 from rstpm_edge.model.metadata import Bundle
 from rstpm_edge.model.outputs import ModelOutputs
@@ -34,7 +35,7 @@ class Postprocessor:
         outputs: ModelOutputs,
         grids: Sequence[Grid],
         ignored: Sequence[NDArray[np.bool_] | None],
-        threshold: float,
+        threshold: Threshold,
     ) -> list[Result]:
         """The verdicts on N images; `grids` and `ignored` are those of their `InputBatch`. Raises ModelError."""
         scored = self.score(outputs, ignored)

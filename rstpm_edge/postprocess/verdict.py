@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from rstpm_edge.calibration import Calibration
+from rstpm_edge.calibration import Calibration, Threshold
 from rstpm_edge.errors import ModelError
 from rstpm_edge.image.grid import Grid
 from rstpm_edge.postprocess.regions import find_regions
@@ -19,7 +19,7 @@ def judge(
     grid: Grid,
     calibration: Calibration,
     *,
-    threshold: float | None = None,
+    threshold: Threshold | None = None,
     ignored: NDArray[np.bool_] | None = None,
 ) -> Result:
     """The Result of one image.
@@ -32,17 +32,18 @@ def judge(
     Raises ModelError where there is no finite score: nothing compares as above a threshold that is NaN, so a part that
     could not be judged would pass as good.
     """
-    threshold = calibration.threshold if threshold is None else threshold
+    promised = calibration.promised() if threshold is None else threshold
+    limit = promised.value
     peak = float(anomaly_map[cell])
-    if not (math.isfinite(score) and math.isfinite(peak) and math.isfinite(threshold)):
+    if not (math.isfinite(score) and math.isfinite(peak) and math.isfinite(limit)):
         raise ModelError("The score is not a finite number; export the model again.")
     counted = anomaly_map if ignored is None else np.where(ignored, np.float32(-np.inf), anomaly_map)
     regions: tuple[Region, ...] = ()
-    if score > threshold:
+    if score > limit:
         # An image may be anomalous by its score alone: then the highest part of the map counts, and no other.
         regions = (
-            find_regions(counted, threshold, grid)
-            if peak > threshold
+            find_regions(counted, limit, grid)
+            if peak > limit
             else find_regions(counted, _below(peak, calibration.median), grid)[:1]
         )
     if ignored is not None:  # finite, so that it can be interpolated and drawn
@@ -50,7 +51,9 @@ def judge(
     return Result(
         score=score,
         p_value=calibration.p_value(score),
-        threshold=threshold,
+        threshold=limit,
+        alpha=promised.alpha,
+        rate_with_confidence=promised.rate_with_confidence,
         typical_score=calibration.median,
         position=grid.pixel(*cell),
         regions=regions,

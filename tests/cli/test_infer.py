@@ -104,9 +104,13 @@ def test_exit_code_of_normal_images(run: Any, photos: Path) -> None:
 
 
 def test_another_rate_of_false_rejects(run: Any, photos: Path) -> None:
-    for alpha, threshold in ((0.01, 0.99), (0.05, 0.95), (0.2, 0.8)):
+    for alpha, threshold, confident in ((0.01, 0.99, 0.0298), (0.05, 0.95, 0.0901), (0.2, 0.8, 0.2688)):
         result = run("infer", photos, "--alpha", alpha, "--json")
-        assert {json.loads(line)["threshold"] for line in result.stdout.splitlines()} == {threshold}
+        told = [json.loads(line) for line in result.stdout.splitlines()]
+        assert {(line["threshold"], line["alpha"]) for line in told} == {(threshold, alpha)}
+        assert all(line["rate_with_confidence"] == pytest.approx(confident, abs=1e-4) for line in told)
+    for line in run("infer", photos, "--threshold", 0.95, "--json").stdout.splitlines():
+        assert (json.loads(line)["alpha"], json.loads(line)["rate_with_confidence"]) == (None, None)
 
 
 def test_unreadable_images_are_told_and_the_others_judged(run: Any, photos: Path, huge_png: bytes) -> None:

@@ -14,7 +14,7 @@ from bundles import ModelFactory, make_bundle
 from numpy.typing import NDArray
 
 from rstpm_edge import Detector
-from rstpm_edge.calibration import Calibration
+from rstpm_edge.calibration import Calibration, Threshold
 from rstpm_edge.errors import ModelError
 from rstpm_edge.image.grid import Grid
 from rstpm_edge.image.placement import Placement
@@ -106,7 +106,7 @@ def test_no_verdict_without_a_finite_score(score: float) -> None:
     with pytest.raises(ModelError, match="not a finite number"):
         judge(np.full(SIZE, score, np.float32), 0.0, (0, 0), grid, calibration)
     with pytest.raises(ModelError, match="not a finite number"):
-        judge(np.zeros(SIZE, np.float32), 0.0, (0, 0), grid, calibration, threshold=score)
+        judge(np.zeros(SIZE, np.float32), 0.0, (0, 0), grid, calibration, threshold=Threshold(score))
 
 
 @pytest.mark.parametrize("size", [(32768, 16), (16, 32768)])
@@ -158,7 +158,7 @@ def result_of(peak: float, score: float, threshold: float, typical: float) -> tu
     hill[50:52, 5:9] = 0.95 * peak  # a second one, lower
     cell = (20, 30)
     grid = Grid(Placement(0, 0, 64, 64), 64, 64)
-    found = judge(hill, score, cell, grid, Calibration(0.5, (typical,)), threshold=threshold)
+    found = judge(hill, score, cell, grid, Calibration(0.5, (typical,)), threshold=Threshold(threshold))
     assert all(region.position == (30, 20) for region in found.regions[:1])
     return len(found.regions), found.regions[0].area if found.regions else 0
 
@@ -174,7 +174,7 @@ def test_the_map_that_is_judged_stays_as_it_is(masked: bool) -> None:
         anomaly_map[40, 30] = before[40, 30] = 2
     cell = (40, 30) if masked else (int(before.argmax()) // 64, int(before.argmax()) % 64)
     grid = Grid(Placement(0, 0, 64, 64), 64, 64)
-    found = judge(anomaly_map, 3.0, cell, grid, Calibration(0.5, (0.2,)), threshold=0.9, ignored=ignored)
+    found = judge(anomaly_map, 3.0, cell, grid, Calibration(0.5, (0.2,)), threshold=Threshold(0.9), ignored=ignored)
     np.testing.assert_array_equal(anomaly_map, before)
     assert found.regions
     assert not found.model_map.flags.writeable

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rstpm_edge.calibration import Threshold
 from rstpm_edge.environment import Environment, read_environment
 from rstpm_edge.errors import DatasetError, ModelError
 from rstpm_edge.image.grid import Grid
@@ -88,7 +89,7 @@ class Predictions:
             cell,
             grid,
             self.bundle.calibration,
-            threshold=self.threshold,
+            threshold=Threshold(self.threshold),
             ignored=self.ignored[i],
         )
 
@@ -159,7 +160,7 @@ def predict(
         ignored=tuple(ignored),
         masks=tuple(masks),
         outputs=ModelOutputs.concatenate(outputs),
-        threshold=options.threshold_of(session.bundle.calibration),
+        threshold=options.threshold_of(session.bundle).value,
         skip_unmasked=skip_unmasked,
     )
 
