@@ -113,6 +113,27 @@ def new_file(path: str | os.PathLike[str]) -> BinaryIO:
         raise OutputError(f"Cannot write {os.fspath(path)}: {error.strerror or error}.") from error
 
 
+def write_new(path: str | os.PathLike[str], content: bytes, *, mode: int) -> None:
+    """Write `content` to a file of that mode, whoever's umask allows more, that is not there yet: whole or not at all.
+
+    Raises OutputError; for whatever is there, a link too.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(path, flags, mode), "wb") as file:
+            try:
+                os.fchmod(file.fileno(), mode)
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+                raise
+    except OSError as error:
+        raise OutputError(f"Cannot write {os.fspath(path)}: {error.strerror or error}.") from error
+
+
 def drop_link(path: Path) -> None:
     """Remove what lies at `path` where that is a link, which would be followed. Raises OutputError."""
     try:

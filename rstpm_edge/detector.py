@@ -55,8 +55,12 @@ class Detector:
         learned from, or since the model's ROI cannot be placed on them.
     notify: gets a sentence the first time that an image is unlike what was learned from in one way or another, and is
         judged all the same. By default that is a Python warning, `rstpm_edge.input_check.InputWarning`.
+    public_key: PEM file of a key, the .pub file of `rstpm-edge keygen`: the model must be signed with the other half of
+        it (`rstpm-edge sign`). That is checked before anything else in the file is looked at, and what was checked is
+        what is loaded. None takes any model.
 
-    Raises ModelError, ProviderError, UsageError, or OutputError for a folder that cannot be made.
+    Raises SignatureError for a model that is unsigned, altered, or signed with another key; ModelError, ProviderError,
+    UsageError, or OutputError for a folder that cannot be made.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class Detector:
         mask: MaskLike | Literal["model"] | None = "model",
         allow_size_change: bool = False,
         notify: Notify | None = None,
+        public_key: str | os.PathLike[str] | None = None,
     ) -> None:
         options = InferenceOptions(
             providers=providers,
@@ -87,6 +92,7 @@ class Detector:
             mask=mask,
             allow_size_change=allow_size_change,
             notify=notify,
+            public_key=public_key,
         )
         self._pipeline: Pipeline | None = open_pipeline(model, options)
         session = self._pipeline.session
@@ -176,7 +182,7 @@ class Detector:
             options = replace(options, threshold=self._threshold.value, alpha=None)
         else:
             options = replace(options, threshold=None, alpha=alpha)
-        return _unpickled, (type(self), path, options, self._running().session.fingerprint)
+        return _unpickled, (type(self), path, options, self._running().session.sha256)
 
     def _running(self) -> Pipeline:
         pipeline = self._pipeline  # whoever has it may use it to the end, whatever another thread closes
@@ -185,8 +191,8 @@ class Detector:
         return pipeline
 
 
-def _unpickled(kind: type[Detector], path: str, options: InferenceOptions, fingerprint: str) -> Detector:
+def _unpickled(kind: type[Detector], path: str, options: InferenceOptions, sha256: str) -> Detector:
     detector = kind(path, **vars(options))
-    if detector._running().session.fingerprint != fingerprint:
+    if detector._running().session.sha256 != sha256:
         raise ModelError(f"The model {path} has changed since the detector was pickled; make a new Detector.")
     return detector

@@ -7,6 +7,7 @@ RstpmEdgeError
 ├── SourceError           a camera, stream, video or folder that gives no images
 ├── DatasetError          a folder of images that cannot be trained on or evaluated
 ├── ModelError            a model file that is missing, foreign, damaged or too new
+│   └── SignatureError    a model file whose signature is missing, or of another key or file
 ├── WeightsError          teacher weights that are missing or do not match
 ├── TrainingError         training that cannot start, go on, or has diverged
 ├── ExportError           an export whose self-check failed
@@ -42,6 +43,10 @@ class DatasetError(RstpmEdgeError):
 
 class ModelError(RstpmEdgeError):
     """A model that is missing, damaged, not exported by rstpm-edge, or newer than this package."""
+
+
+class SignatureError(ModelError):
+    """A model whose signature is missing, damaged, or one of another key or another file."""
 
 
 class WeightsError(RstpmEdgeError):

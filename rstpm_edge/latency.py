@@ -83,13 +83,14 @@ def measure_latency(
     engine_cache: str | os.PathLike[str] | None = None,
     kernel: str | None = None,
     threshold: float | None = None,
+    public_key: str | os.PathLike[str] | None = None,
 ) -> LatencyReport:
     """Time `runs` calls of a detector on `batch` images each, after calls that are not counted.
 
     files: images that are read anew in each call, in turn; without any, a synthetic frame in memory, BGR as a
         camera gives it, of `frame_size` (height, width), by default the model's input size.
     kernel: one of `kernels().available`, by default the active one.
-    providers, threads, polite, engine_cache, threshold: those of `Detector`.
+    providers, threads, polite, engine_cache, threshold, public_key: those of `Detector`.
 
     Raises UsageError, ProviderError, ModelError, or ImageError for an image that cannot be read or judged.
     """
@@ -107,6 +108,7 @@ def measure_latency(
             mask=part,
             allow_size_change=True,  # a frame stands for others, and no verdict is shown
             notify=lambda sentence: None,
+            public_key=public_key,
         )
         pipeline = open_pipeline(model, options)
     session, info = pipeline.session, pipeline.session.bundle

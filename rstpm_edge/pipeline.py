@@ -42,6 +42,7 @@ class InferenceOptions:
     mask: MaskLike | Literal["model"] | None = "model"
     allow_size_change: bool = False
     notify: Notify | None = None
+    public_key: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         if self.channels not in get_args(Channels):
@@ -71,11 +72,12 @@ class InferenceOptions:
 
     def from_anywhere(self) -> "InferenceOptions":
         """The same with absolute paths: another process, or this one later, may work in another folder."""
-        mask, cache = self.mask, self.engine_cache
+        mask, cache, key = self.mask, self.engine_cache, self.public_key
         return replace(
             self,
             mask=os.path.abspath(mask) if isinstance(mask, (str, os.PathLike)) and not self.mask_of_model else mask,
             engine_cache=None if cache is None else os.path.abspath(cache),
+            public_key=None if key is None else os.path.abspath(key),
         )
 
     def threshold_of(self, bundle: Bundle) -> Threshold:
@@ -125,6 +127,7 @@ def open_pipeline(model: str | os.PathLike[str], options: InferenceOptions) -> P
         threads=options.threads,
         polite=options.polite,
         engine_cache=options.engine_cache,
+        public_key=options.public_key,
     )
     preprocessor = Preprocessor(
         session.bundle,

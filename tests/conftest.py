@@ -39,6 +39,8 @@ BEYOND_RUNTIME = {
     "safetensors",
     "lightning",
     "openvino",
+    "cryptography",
+    "model_signing",
     "paho",
     "selenium",
     "trustme",

@@ -6,7 +6,6 @@ import copy
 import multiprocessing
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import threading
@@ -18,27 +17,13 @@ import cv2
 import numpy as np
 import pytest
 from bundles import ModelFactory
+from forked import LONG, in_child
 from numpy.typing import NDArray
 
 from rstpm_edge import Detector
 from rstpm_edge.errors import ModelError, UsageError
 
 Image = NDArray[np.uint8]
-LONG = 60  # seconds that nothing here takes, but what hangs
-
-
-def in_child(work: Callable[[], object]) -> int:
-    """How a forked child ends that does `work`: 0, or 1 for an exception; a negative number for a signal."""
-    child = os.fork()
-    if child == 0:
-        signal.alarm(LONG)
-        try:
-            work()
-        except BaseException as error:
-            os.write(2, f"{type(error).__name__}: {error}\n".encode())
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def expect(condition: object) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rstpm_edge.cli.common import images_of
-from rstpm_edge.cli.options import model_option, session_options
+from rstpm_edge.cli.options import model_option, public_key_option, session_options
 from rstpm_edge.cli.parameter_types import FILE, FRAME_SIZE
 from rstpm_edge.cli.terminal import say_json, say_table
 from rstpm_edge.errors import UsageError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("images", nargs=-1, metavar="[IMAGE]...", type=FILE)
 @model_option
+@public_key_option
 @click.option("--batch", type=click.IntRange(1, 256), default=1, show_default=True, metavar="N", help="Images a call.")
 @click.option("--runs", type=click.IntRange(min=1), default=100, show_default=True, metavar="N", help="Timed calls.")
 @click.option(
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 def bench(
     images: tuple[Path, ...],
     model: Path,
+    public_key: Path | None,
     batch: int,
     runs: int,
     frame_size: tuple[int, int] | None,
@@ -80,6 +82,7 @@ def bench(
         engine_cache=engine_cache,
         kernel=kernel,
         threshold=threshold,
+        public_key=public_key,
     )
     if as_json:
         say_json(asdict(result))

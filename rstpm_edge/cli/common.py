@@ -5,6 +5,9 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import click
+from click.core import ParameterSource
+
 from rstpm_edge.cli.terminal import say_note
 from rstpm_edge.errors import UsageError
 
@@ -34,6 +37,15 @@ def images_of(paths: Sequence[Path]) -> list[Path]:
 def evenly_spread(paths: Sequence[Path], most: int) -> list[Path]:
     """`most` of them, or all: neighbours are often photos of one part."""
     return [paths[i * len(paths) // most] for i in range(most)] if len(paths) > most else list(paths)
+
+
+def one_model(context: click.Context, named: Path | None, model: Path) -> Path:
+    """The model, which may be `named` without an option, or by --model. Raises UsageError for two of them."""
+    if named is None:
+        return model
+    if context.get_parameter_source("model") == ParameterSource.COMMANDLINE and named != model:
+        raise UsageError(f"Give one model: {named} or --model {model}.")
+    return named
 
 
 def real(path: Path) -> Path:

@@ -14,6 +14,7 @@ from rstpm_edge.cli.options import (
     judged_part_options,
     model_option,
     provider_option,
+    public_key_option,
     size_change_option,
 )
 from rstpm_edge.cli.parameter_types import FILE, RATE
@@ -36,6 +37,7 @@ MEASURING = ("testing", "measuring")
 @click.command()
 @click.argument("data", type=FILE)
 @model_option
+@public_key_option
 @click.option("--json", "json_file", type=FILE, metavar="FILE", help="Write all figures there.")
 @click.option(
     "--report",
@@ -54,6 +56,7 @@ MEASURING = ("testing", "measuring")
 def evaluate(
     data: Path,
     model: Path,
+    public_key: Path | None,
     json_file: Path | None,
     report_file: Path | None,
     threshold: float | None,
@@ -96,6 +99,7 @@ def evaluate(
         mask=mask,
         allow_size_change=allow_size_change,
         notify=notes.append,
+        public_key=public_key,
     )
     with show_progress(PLAN if report_file else {name: PLAN[name] for name in MEASURING}) as display:
         try:

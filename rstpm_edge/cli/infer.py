@@ -15,6 +15,7 @@ from rstpm_edge.cli.options import (
     JudgedRoi,
     judged_part_options,
     model_option,
+    public_key_option,
     session_options,
     size_change_option,
 )
@@ -40,6 +41,7 @@ class InferOptions:
 
     sources: tuple[str, ...]
     model: Path
+    public_key: Path | None
     threshold: float | None
     alpha: float | None
     roi: JudgedRoi
@@ -70,6 +72,7 @@ class InferOptions:
 @click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @model_option
+@public_key_option
 @click.option("--threshold", type=float, metavar="SCORE", help="Take this one, not the calibrated threshold.")
 @click.option(
     "--alpha", type=RATE, metavar="RATE", help="Or the threshold at which so many good parts may be rejected, as 5%."
@@ -185,6 +188,7 @@ def _infer(options: InferOptions) -> int:
         mask=options.mask,
         allow_size_change=options.allow_size_change,
         notify=lambda sentence: say_note(f"{inspection.judged}: {sentence}"),
+        public_key=options.public_key,
     )
     with contextlib.ExitStack() as stack:
         reactions = open_reactions(options, plan, stack)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from rstpm_edge.calibration import CONFIDENCE, typed
-from rstpm_edge.cli.options import model_option, provider_option
+from rstpm_edge.cli.common import one_model
+from rstpm_edge.cli.options import model_option, provider_option, public_key_option
 from rstpm_edge.cli.parameter_types import FILE
 from rstpm_edge.cli.terminal import percent, say_json, say_table
 from rstpm_edge.errors import UsageError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("file", required=False, metavar="[MODEL]", type=FILE)
 @model_option
+@public_key_option
 @provider_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--c-header", is_flag=True, help="Print a C header for rstpm_scorer_create (docs/embedding.md).")
@@ -34,6 +35,7 @@ def info(
     ctx: click.Context,
     file: Path | None,
     model: Path,
+    public_key: Path | None,
     providers: "list[Provider] | None",
     as_json: bool,
     c_header: bool,
@@ -55,11 +57,9 @@ def info(
 
     if as_json and c_header:
         raise UsageError("Give one of --json and --c-header.")
-    if file is not None:
-        if ctx.get_parameter_source("model") == ParameterSource.COMMANDLINE and file != model:
-            raise UsageError(f"Give one model: {file} or --model {model}.")
-        model = file
-    detector = Detector(model, threads=1, providers=providers)  # all of it, so that what `info` accepts also runs
+    model = one_model(ctx, file, model)
+    # All of it, so that what `info` accepts also runs.
+    detector = Detector(model, threads=1, providers=providers, public_key=public_key)
     bundle = detector.info
     if c_header:
         from rstpm_edge.model.c_header import c_header as header_of

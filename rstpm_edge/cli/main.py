@@ -19,6 +19,7 @@ from rstpm_edge.cli.export import export
 from rstpm_edge.cli.infer import infer
 from rstpm_edge.cli.info import info
 from rstpm_edge.cli.roi import roi
+from rstpm_edge.cli.sign import keygen, sign
 from rstpm_edge.cli.terminal import as_typed, discard_stdout, say_error
 from rstpm_edge.cli.train import train
 from rstpm_edge.cli.verify import verify
@@ -131,5 +132,5 @@ def main() -> None:
     """
 
 
-for command in (audit, train, export, infer, evaluate, verify, bench, benchmark, info, roi, demo):
+for command in (audit, train, export, keygen, sign, infer, evaluate, verify, bench, benchmark, info, roi, demo):
     main.add_command(command)

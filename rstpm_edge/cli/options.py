@@ -30,6 +30,18 @@ def model_option(command: Command) -> Command:
     )(command)
 
 
+def public_key_option(command: Command) -> Command:
+    """--public-key, as Detector takes it."""
+    return click.option(
+        "--public-key",
+        type=FILE,
+        envvar="RSTPM_EDGE_PUBLIC_KEY",
+        show_envvar=True,
+        metavar="FILE",
+        help="Take no model but one that `rstpm-edge sign` signed with the other half of this key.",
+    )(command)
+
+
 def size_change_option(command: Command) -> Command:
     """--allow-size-change, as Detector takes it."""
     return click.option(

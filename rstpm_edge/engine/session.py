@@ -30,6 +30,7 @@ from rstpm_edge.engine.providers import (
     short,
 )
 from rstpm_edge.errors import ModelError, ProviderError, UsageError
+from rstpm_edge.model.keys import load_public_key
 from rstpm_edge.model.metadata import Bundle, parse_bundle
 from rstpm_edge.model.model_file import ModelFile, opened
 from rstpm_edge.model.outputs import ModelOutputs
@@ -59,8 +60,8 @@ class Session:
 
     `providers` are ONNX Runtime's names, or "OpenVINO CPU". `precision` is that of `Detector`'s providers, None where
     ONNX Runtime's own defaults hold. `batch` is how many images the runtime takes at a time, None for any number.
-    `fingerprint` is that of the file. Safe to share between threads. In a forked child it opens the file once more, and
-    only if it is still the same.
+    `sha256` is that of the file, in hexadecimal. Safe to share between threads. In a forked child it opens the file
+    once more, and only if it is still the same.
     """
 
     path: Path
@@ -69,7 +70,7 @@ class Session:
     precision: str | None
     batch: int | None
     threads: int
-    fingerprint: str
+    sha256: str
     _inference: Any
     _options: Mapping[str, Any]  # of `open_session`
     _process: int = field(default_factory=os.getpid)
@@ -105,7 +106,7 @@ class Session:
                         "Detector in the child, or start processes with multiprocessing's method spawn."
                     )
                 own = open_session(**self._options)
-                if own.fingerprint != self.fingerprint:
+                if own.sha256 != self.sha256:
                     raise ModelError(
                         f"The model {self.path} has changed since the detector was made, before the fork; "
                         "make a new one."
@@ -121,12 +122,14 @@ def open_session(
     threads: int | None = None,
     polite: bool = False,
     engine_cache: str | os.PathLike[str] | None = None,
+    public_key: str | os.PathLike[str] | None = None,
 ) -> Session:
     """Load a model file. The options are those of `Detector`.
 
-    Raises ModelError for a file that is missing, damaged, not exported by rstpm-edge or newer than this
-    package, or that this processor computes wrongly; ProviderError for a provider that is not installed or cannot
-    start; UsageError for other options that cannot work; OutputError when the folder for engines cannot be made.
+    Raises SignatureError for a file that is not signed with the key; ModelError for one that is missing, damaged, not
+    exported by rstpm-edge or newer than this package, or that this processor computes wrongly; ProviderError for a
+    provider that is not installed or cannot start; UsageError for other options that cannot work; OutputError when the
+    folder for engines cannot be made.
     """
     options = {
         "path": os.path.abspath(path),  # a child may go to another folder
@@ -134,7 +137,9 @@ def open_session(
         "threads": threads,
         "polite": polite,
         "engine_cache": engine_cache,
+        "public_key": None if public_key is None else os.path.abspath(public_key),
     }
+    key = None if public_key is None else load_public_key(Path(public_key))
     choices = choose(providers)
     if threads is None:
         threads = usable_cores()
@@ -143,7 +148,7 @@ def open_session(
     if engine_cache is not None and not any(choice.keeps_engines for choice in choices):
         raise UsageError(f"There are no engines of {choices[0].short} to keep: leave engine_cache out.")
     first = choices[0]
-    with opened(Path(path)) as model:
+    with opened(Path(path), key) as model:
         bundle = parse_bundle(model.document)
         folder = None if engine_cache is None else make_folder(engine_cache)
         if first.name == OPENVINO:
@@ -161,7 +166,7 @@ def open_session(
             precision=inference.precision if first.name == OPENVINO else first.precision,
             batch=min((choice.batch for choice in choices if choice.batch is not None), default=None),
             threads=threads,
-            fingerprint=model.fingerprint,
+            sha256=model.sha256,
             _inference=inference,
             _options=options,
         )
@@ -211,7 +216,8 @@ def _start(model: ModelFile, providers: list[tuple[str, dict[str, Any]]], option
         # Without `enable_fallback`, a provider that fails would be replaced with a line printed to stdout.
         inference = onnxruntime.InferenceSession(model.source, options, providers=providers, enable_fallback=False)
     except Exception as error:  # ONNX Runtime's exceptions have no base class but Exception
-        why = reason(error).removeprefix(f"Load model from {model.source!s} failed:")
+        loaded = model.source if isinstance(model.source, str) else ""
+        why = reason(error).removeprefix(f"Load model from {loaded} failed:")
         if names == ["CPUExecutionProvider"]:
             raise ModelError(f"The model {model.path} is damaged, or not an ONNX file: {why}.") from error
         why = (_missing_library(first) if on_gpu else None) or why

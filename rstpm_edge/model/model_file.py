@@ -1,6 +1,7 @@
 """A model file, looked at before a runtime gets it: what was looked at is what runs."""
 
 import contextlib
+import hashlib
 import mmap
 import os
 import stat
@@ -8,11 +9,14 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from rstpm_edge.errors import ModelError
 from rstpm_edge.model import protobuf as wire
 from rstpm_edge.model.metadata import CHECKSUM_KEY, FILE_CHECKSUM_KEY, METADATA_KEY, check_version
+
+if TYPE_CHECKING:
+    from rstpm_edge.model.keys import PublicKey
 
 _LARGEST = (1 << 31) - 1  # bytes; no protobuf message is larger
 _LONGEST = 1 << 25  # bytes of the document
@@ -23,21 +27,25 @@ class ModelFile:
     """A model file while it is open.
 
     `source` is what a runtime loads: a name that no other file can take, or the bytes. `document` is the JSON that
-    `export` left in it. `fingerprint` changes with any byte that matters.
+    `export` left in it. `sha256` is that of all of the file, in hexadecimal.
     """
 
     path: Path
     source: str | bytes
     document: str
-    fingerprint: str
+    sha256: str
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[ModelFile]:
+def opened(path: Path, public_key: "PublicKey | None" = None) -> Iterator[ModelFile]:
     """Open a model file for the block, in which a runtime loads it.
 
-    Raises ModelError when it is missing, unreadable, no regular file, damaged, not exported by rstpm-edge, newer than
-    this package, or not self-contained; after the block, when the file was written to in the meantime.
+    With a `public_key`, the file must be signed with the other half of it. That is looked at before anything in the
+    file is, and the bytes that were verified are those that are loaded: nobody can write to them meanwhile.
+
+    Raises SignatureError for a signature that does not hold; ModelError when the file is missing, unreadable, no
+    regular file, damaged, not exported by rstpm-edge, newer than this package, or not self-contained; after the block,
+    when it was written to in the meantime.
     """
     if "\0" in str(path):
         raise ModelError(f"There is no model file {str(path)!a}; `rstpm-edge export` makes one.")
@@ -51,13 +59,21 @@ def opened(path: Path) -> Iterator[ModelFile]:
                 raise ModelError(f"The model {path} is a pipe or a device; name the .onnx file itself.")
             if before.st_size > _LARGEST:
                 raise ModelError(f"The model {path} is damaged, or not an ONNX file: it is larger than 2 GB.")
-            document, fingerprint = _look(path, _content(path, file, before.st_size))
             # A runtime reads the file itself: given its bytes, it would hold it twice.
             source: str | bytes = f"/proc/self/fd/{file.fileno()}"
-            if not os.path.exists(source):
-                file.seek(0)
-                source = file.read()
-            yield ModelFile(path, source, document, fingerprint)
+            if public_key is not None or not os.path.exists(source):
+                source = file.read(before.st_size)
+                sha256 = hashlib.sha256(source).hexdigest()
+                if public_key is not None:
+                    from rstpm_edge.model.signature import check_signature
+
+                    check_signature(path, sha256, public_key)
+                document = _look(path, source)
+            else:
+                content = _content(path, file, before.st_size)
+                sha256, document = hashlib.sha256(content).hexdigest(), _look(path, content)
+                del content
+            yield ModelFile(path, source, document, sha256)
             after = os.fstat(file.fileno())
     except FileNotFoundError as error:
         raise ModelError(f"There is no model file {path}; `rstpm-edge export` makes one.") from error
@@ -84,8 +100,8 @@ def checksum(parts: Iterator[memoryview] | tuple[memoryview, ...] | list[memoryv
     return f"{zlib.crc32(document.encode(), value):08x}"
 
 
-def _look(path: Path, content: bytes | mmap.mmap) -> tuple[str, str]:
-    """The document and the fingerprint."""
+def _look(path: Path, content: bytes | mmap.mmap) -> str:
+    """The document."""
     try:
         file = wire.split(content)
     except ValueError as error:
@@ -96,18 +112,18 @@ def _look(path: Path, content: bytes | mmap.mmap) -> tuple[str, str]:
     if len(document) > _LONGEST:
         raise ModelError(f"The model {path} is damaged: its rstpm_edge metadata is larger than any.")
     check_version(document)  # of what follows, a newer file may have more than is known here
-    fingerprint = _checked_sum(path, file, document)
+    _check_sum(path, file, document)
     try:
         wire.check(file)
     except wire.ForeignError as error:
         raise ModelError(f"The model {path} is none that rstpm-edge exports: {error}; export it again.") from error
     except ValueError as error:
         raise ModelError(f"The model {path} is damaged, or not an ONNX file: {error}.") from error
-    return document, fingerprint
+    return document
 
 
-def _checked_sum(path: Path, file: wire.OnnxFile, document: str) -> str:
-    """The sum over all of the file but the metadata, and the document, as it is now.
+def _check_sum(path: Path, file: wire.OnnxFile, document: str) -> None:
+    """Compare the sum over all of the file but the metadata, and the document, as it is now, with the one at export.
 
     Nobody else notices a weight or a threshold that a worn memory card has changed. Files from before have the sum of
     the graph only, or none.
@@ -119,7 +135,6 @@ def _checked_sum(path: Path, file: wire.OnnxFile, document: str) -> str:
         older and stamped[CHECKSUM_KEY] != checksum([file.graph], document)
     ):
         raise ModelError(f"The model {path} has been changed since it was exported, or is damaged: copy it again.")
-    return found
 
 
 def _content(path: Path, file: BinaryIO, size: int) -> bytes | mmap.mmap:

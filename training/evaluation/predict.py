@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 
 import cv2
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from rstpm_edge.calibration import Threshold
 from rstpm_edge.environment import Environment, read_environment
-from rstpm_edge.errors import DatasetError, ModelError
+from rstpm_edge.errors import DatasetError
 from rstpm_edge.image.grid import Grid
 from rstpm_edge.image.roi import crop
 from rstpm_edge.model.metadata import Bundle, Fusion, ScoreFusion
@@ -123,7 +122,7 @@ def predict(
     options = options or InferenceOptions()
     pipeline = open_pipeline(model, options)
     preprocessor, session = pipeline.preprocessor, pipeline.session
-    bundle, digest = _as_it_runs(session.bundle, options), _digest(session.path)
+    bundle = _as_it_runs(session.bundle, options)
     grids: list[Grid] = []
     ignored: list[NDArray[np.bool_] | None] = []
     outputs, masks = [], []
@@ -146,7 +145,7 @@ def predict(
     return Predictions(
         data=Path(data),
         model=session.path,
-        model_sha256=digest,
+        model_sha256=session.sha256,
         bundle=bundle,
         environment=read_environment(
             session.providers,
@@ -175,13 +174,6 @@ def _as_it_runs(bundle: Bundle, options: InferenceOptions) -> Bundle:
         bundle.calibration.threshold_for(alpha)  # raises for one that the held-out images do not allow
         bundle = replace(bundle, calibration=replace(bundle.calibration, alpha=alpha))
     return bundle if isinstance(options.roi, str) else replace(bundle, roi=options.roi)
-
-
-def _digest(model: Path) -> str:
-    try:
-        return sha256(model.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ModelError(f"Cannot read the model {model}: {error.strerror or error}.") from error
 
 
 def _refuse_empty_masks(marked: Mapping[tuple[Path, int], bool]) -> None:

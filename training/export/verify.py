@@ -41,6 +41,7 @@ def verify(
     images: Sequence[Path],
     *,
     allow_size_change: bool = False,
+    public_key: Path | None = None,
     notify: Notify | None = None,
     report: Report = lambda progress: None,
 ) -> Differences:
@@ -53,7 +54,7 @@ def verify(
     if not images:
         raise UsageError("Give at least one image to compare on.")
     # Where anomalies count makes no difference between implementations.
-    options = InferenceOptions(mask=None, allow_size_change=allow_size_change, notify=notify)
+    options = InferenceOptions(mask=None, allow_size_change=allow_size_change, notify=notify, public_key=public_key)
     pipeline, model = open_pipeline(model_file, options), load_model(run)
     bundle = pipeline.session.bundle
     if bundle.output_names != model.output_names:
