@@ -12,6 +12,7 @@ import numpy as np
 from rstpm_edge.calibration import Threshold
 from rstpm_edge.engine.providers import Provider
 from rstpm_edge.errors import ModelError, UsageError
+from rstpm_edge.golden_check import check_goldens
 from rstpm_edge.image.preprocess import Channels
 from rstpm_edge.image.roi import Roi
 from rstpm_edge.input_check import Notify
@@ -58,9 +59,12 @@ class Detector:
     public_key: PEM file of a key, the .pub file of `rstpm-edge keygen`: the model must be signed with the other half of
         it (`rstpm-edge sign`). That is checked before anything else in the file is looked at, and what was checked is
         what is loaded. None takes any model.
+    verify: judge the model's goldens first (`rstpm-edge export --golden PHOTO`), with the provider in use, and refuse a
+        model that gives other verdicts on this device, or too different scores and maps. None of the options above
+        count for that, but how the network is run.
 
-    Raises SignatureError for a model that is unsigned, altered, or signed with another key; ModelError, ProviderError,
-    UsageError, or OutputError for a folder that cannot be made.
+    Raises SignatureError for a model that is unsigned, altered, or signed with another key; ModelError for one that
+    cannot be loaded or verified; ProviderError, UsageError, or OutputError for a folder that cannot be made.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class Detector:
         allow_size_change: bool = False,
         notify: Notify | None = None,
         public_key: str | os.PathLike[str] | None = None,
+        verify: bool = False,
     ) -> None:
         options = InferenceOptions(
             providers=providers,
@@ -93,9 +98,14 @@ class Detector:
             allow_size_change=allow_size_change,
             notify=notify,
             public_key=public_key,
+            verify=verify,
         )
-        self._pipeline: Pipeline | None = open_pipeline(model, options)
-        session = self._pipeline.session
+        pipeline = open_pipeline(model, options)
+        session = pipeline.session
+        if verify:
+            check_goldens(session)
+            session = replace(session, goldens=None)  # megabytes
+        self._pipeline: Pipeline | None = replace(pipeline, session=session)
         self._info, self._providers, self._precision = session.bundle, session.providers, session.precision
         self._made_from = (os.path.abspath(model), options.from_anywhere())
         self._threshold = options.threshold_of(session.bundle)

@@ -43,6 +43,7 @@ class InferenceOptions:
     allow_size_change: bool = False
     notify: Notify | None = None
     public_key: str | os.PathLike[str] | None = None
+    verify: bool = False
 
     def __post_init__(self) -> None:
         if self.channels not in get_args(Channels):
@@ -116,7 +117,7 @@ class Pipeline:
 
 
 def open_pipeline(model: str | os.PathLike[str], options: InferenceOptions) -> Pipeline:
-    """Load a model file, to be run as `options` say.
+    """Load a model file, to be run as `options` say, but not verified: `golden_check` does that.
 
     Raises ModelError, ProviderError, UsageError, or OutputError for a folder that cannot be made.
     """
@@ -128,6 +129,7 @@ def open_pipeline(model: str | os.PathLike[str], options: InferenceOptions) -> P
         polite=options.polite,
         engine_cache=options.engine_cache,
         public_key=options.public_key,
+        with_goldens=options.verify,
     )
     preprocessor = Preprocessor(
         session.bundle,

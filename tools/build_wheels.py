@@ -5,7 +5,8 @@
     python tools/build_wheels.py --python 3.12 --arch aarch64
 
 The wheels need glibc 2.17 or newer and nothing else of the system. What is built for this machine's own processor is
-also installed, without torch, into a fresh environment of each CPython, and `pytest --runtime` runs there.
+also installed, without torch, into a fresh environment of each CPython, and `pytest --runtime` runs there. Beside each
+wheel lies its software bill of materials (sbom.py).
 
 Needs a git checkout, the CPythons with their headers (on PATH or in pyenv), and PyPI. Everything that is fetched or
 left over is below build/wheels, which may be deleted.
@@ -35,6 +36,7 @@ from wheel_builder import (
     ROOT,
     Toolchain,
     build_wheel,
+    commit_time,
     copy_files,
     git,
     make_toolchain,
@@ -43,6 +45,8 @@ from wheel_builder import (
 )
 
 TEST_PACKAGES = ("pytest>=8", "hypothesis>=6.100", "onnx>=1.17")
+# What the packages that we need may be built for, newest first; pip tries no older one by itself.
+SYSTEMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_24", "manylinux_2_17", "manylinux2014")
 THE_PACKAGE = ("csrc", "rstpm_edge", "training", "setup.py")  # which tests of a wheel must not find beside themselves
 
 
@@ -102,10 +106,11 @@ def build(options: argparse.Namespace) -> None:
         for target, wheel in wheels.items():
             if target.architecture == platform.machine():
                 test(toolchain, target.interpreter, wheel)
+    bills = [write_bill(toolchain, target, wheel) for target, wheel in wheels.items()]
     options.output.mkdir(parents=True, exist_ok=True)
-    for wheel in wheels.values():
-        final = shutil.copyfile(wheel, options.output / f".{wheel.name}")
-        print(f"{sha256(final)}  {os.path.relpath(final.replace(options.output / wheel.name))}")
+    for file in (*wheels.values(), *bills):
+        final = shutil.copyfile(file, options.output / f".{file.name}")
+        print(f"{sha256(final)}  {os.path.relpath(final.replace(options.output / file.name))}")
 
 
 def build_all(toolchain: Toolchain, targets: list[Target], output: Path) -> dict[Target, Path]:
@@ -174,6 +179,21 @@ def test(toolchain: Toolchain, interpreter: Interpreter, wheel: Path) -> None:
     variables = environment(RSTPM_EDGE_NO_SKIPS="1")
     run([*pytest, *options], f"Testing {wheel.name}", log, env=variables, cwd=folder / "source")
     print(f"  {interpreter.version}: {tail(log).splitlines()[-1]}", flush=True)
+
+
+def write_bill(toolchain: Toolchain, target: Target, wheel: Path) -> Path:
+    """Write the wheel's software bill of materials beside it: what pip would install with it today. Raises Failed."""
+    name = f"{target.interpreter.tag}-{target.architecture}"
+    report, bill = toolchain.folder / "bills" / f"{name}.json", wheel.with_name(f"{wheel.name}.cdx.json")
+    report.parent.mkdir(parents=True, exist_ok=True)
+    systems = [f"--platform={system}_{target.architecture}" for system in SYSTEMS]
+    pip = [toolchain.python, "-m", "pip", "--python", target.interpreter.executable, "install", "--dry-run"]
+    options = ["--ignore-installed", "--only-binary=:all:", *systems, f"--report={report}"]
+    log = toolchain.folder / "logs" / f"bill-{name}.txt"
+    run([*pip, *options, wheel], f"Resolving what {wheel.name} needs", log, env=environment())
+    script = [toolchain.python, Path(__file__).with_name("sbom.py"), wheel, report, bill]
+    run([*script, "--time", commit_time()], f"Writing the bill of {wheel.name}", log, env=environment())
+    return bill
 
 
 def compare(first: dict[Target, Path], second: dict[Target, Path]) -> None:

@@ -29,6 +29,15 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Keep this mask in the model: anomalies where it is black do not count (not in the graph of --fused).",
 )
+@click.option(
+    "--golden",
+    "goldens",
+    type=FILE,
+    multiple=True,
+    metavar="PHOTO",
+    help="Keep this photo in the model, with the verdict on it, so that `verify` can tell whether another device gives "
+    "the same. Repeat it for up to 8. Whoever has the model can see them.",
+)
 @click.option("--int8", is_flag=True, help="8-bit convolutions: a quarter of the file, and faster on most processors.")
 @click.option("--fp16", is_flag=True, help="16-bit floats: half the file, for GPUs and some ARM processors.")
 @click.option("--symmetric", is_flag=True, help="With --int8: as TensorRT takes it, and slow on a CPU.")
@@ -46,6 +55,7 @@ def export(
     output: Path,
     fused: bool,
     mask: Path | None,
+    goldens: tuple[Path, ...],
     int8: bool,
     fp16: bool,
     symmetric: bool,
@@ -88,6 +98,7 @@ def export(
             output,
             fused=fused,
             mask=mask,
+            goldens=goldens,
             reduction=reduction,
             report=report,
             compared=lambda comparison: say_table(_precision_table(comparison)),

@@ -42,6 +42,7 @@ class InferOptions:
     sources: tuple[str, ...]
     model: Path
     public_key: Path | None
+    verify: bool
     threshold: float | None
     alpha: float | None
     roi: JudgedRoi
@@ -73,6 +74,7 @@ class InferOptions:
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @model_option
 @public_key_option
+@click.option("--verify", is_flag=True, help="First judge the model's goldens, and refuse it where they differ here.")
 @click.option("--threshold", type=float, metavar="SCORE", help="Take this one, not the calibrated threshold.")
 @click.option(
     "--alpha", type=RATE, metavar="RATE", help="Or the threshold at which so many good parts may be rejected, as 5%."
@@ -189,6 +191,7 @@ def _infer(options: InferOptions) -> int:
         allow_size_change=options.allow_size_change,
         notify=lambda sentence: say_note(f"{inspection.judged}: {sentence}"),
         public_key=options.public_key,
+        verify=options.verify,
     )
     with contextlib.ExitStack() as stack:
         reactions = open_reactions(options, plan, stack)

@@ -1,15 +1,21 @@
 """`rstpm-edge verify`. It imports torch only where a model is compared with the run that it came from."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rstpm_edge.cli.common import evenly_spread, images_of, one_model, training_packages
-from rstpm_edge.cli.options import model_option, public_key_option, size_change_option
+from rstpm_edge.cli.options import model_option, public_key_option, session_options, size_change_option
 from rstpm_edge.cli.parameter_types import FILE
 from rstpm_edge.cli.progress import show_progress
-from rstpm_edge.cli.terminal import say
+from rstpm_edge.cli.terminal import counted, say, say_error
 from rstpm_edge.errors import ExportError, UsageError
+
+if TYPE_CHECKING:
+    from rstpm_edge.engine.session import Session
+
+SOMETHING_DIFFERENT = 1
 
 
 @click.command()
@@ -21,25 +27,34 @@ from rstpm_edge.errors import ExportError, UsageError
     "--most", type=click.IntRange(min=1), default=50, show_default=True, help="With IMAGEs: so many, evenly spread."
 )
 @size_change_option
+@session_options
 @click.pass_context
 def verify(
     ctx: click.Context,
+    /,
     paths: tuple[Path, ...],
     model: Path,
     public_key: Path | None,
     run: Path | None,
     most: int,
     allow_size_change: bool,
+    **running: Any,
 ) -> None:
-    """Check that a model file is what was released: its signature, and whether all implementations agree on it.
+    """Check that a model file is what was released, and that this device judges with it as it should.
 
     MODEL is the file, whose name ends in .onnx; --model names it, too. With --public-key, it must be signed with the
-    other half of that key. With IMAGEs, files or folders with everything below them, ONNX Runtime and the C++ kernels
-    are compared with PyTorch and NumPy, which needs the packages for training and the run that it was exported from.
+    other half of that key. Its goldens, the photos that `export --golden` put into it, are judged once more, with the
+    provider that is named here: verdicts must be the same, and scores and maps differ by no more than rounding does.
+
+    With IMAGEs, files or folders with everything below them, ONNX Runtime and the C++ kernels are compared with PyTorch
+    and NumPy instead, which needs the packages for training and the run that it was exported from.
+
+    Exit code: 0 it is; 1 a golden comes out otherwise; 2 the model cannot be used, or wrong use.
 
     \b
     Examples:
       rstpm-edge verify bracket.onnx --public-key release.pub
+      rstpm-edge verify bracket.onnx --provider openvino:precision=bf16
       rstpm-edge verify photos/good --model bracket.onnx --run runs/bracket
     """
     named = [path for path in paths if path.suffix == ".onnx"]
@@ -47,22 +62,47 @@ def verify(
         raise UsageError(f"Give one model, not {named[0]} and {named[1]}.")
     model = one_model(ctx, named[0] if named else None, model)
     rest = [path for path in paths if path not in named]
-    if not rest and public_key is None:
-        raise UsageError(f"There is nothing to verify {model} by: give --public-key, or images to compare on.")
-    if public_key is not None:
-        _check_signature(model, public_key)
     if rest:
+        if any(running.values()):
+            raise UsageError("--provider, --engine-cache, --threads and --polite are for goldens: leave them out here.")
         _compare(rest, model, public_key, run, most, allow_size_change)
+    else:
+        ctx.exit(_verify(model, public_key, running))
 
 
-def _check_signature(model: Path, public_key: Path) -> None:
+def _verify(model: Path, public_key: Path | None, running: dict[str, Any]) -> int:
+    """The exit code."""
+    from rstpm_edge.engine.session import open_session
     from rstpm_edge.model.keys import load_public_key
-    from rstpm_edge.model.model_file import opened
 
-    key = load_public_key(public_key)
-    with opened(model, key) as found:
-        sha256 = found.sha256
-    say(f"{model}: signed with the key {key.hint[:16]} ({public_key}); SHA-256 {sha256}.")
+    session = open_session(model, public_key=public_key, with_goldens=True, **running)
+    if public_key is None and session.goldens is None:
+        raise UsageError(
+            f"There is nothing to verify {model} by: it holds no goldens (`rstpm-edge export --golden PHOTO`); give "
+            "--public-key, or images to compare on."
+        )
+    if public_key is not None:
+        key = load_public_key(public_key).hint[:16]
+        say(f"{model}: signed with the key {key} ({public_key}); SHA-256 {session.sha256}.")
+    return 0 if session.goldens is None else _replay(model, session)
+
+
+def _replay(model: Path, session: "Session") -> int:
+    from rstpm_edge.engine.providers import short
+    from rstpm_edge.golden_check import replay
+
+    found = replay(session)
+    how = short(session.providers[0]) + (f" in {session.precision}" if session.precision else "")
+    say(
+        f"{model}: {counted(len(found.results), 'golden')} with {how}; largest difference of the score "
+        f"{found.score_difference:.2g}, of a map {found.map_difference:.2g} ({found.tolerance:g} is allowed); smallest "
+        f"margin to the threshold {found.margin:.2g}; all as shares of the way from a typical score to the threshold."
+    )
+    problem = found.problem()
+    if problem is None:
+        return 0
+    say_error(f"The model {model} is not what it was: {problem}.")
+    return SOMETHING_DIFFERENT
 
 
 def _compare(

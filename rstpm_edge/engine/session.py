@@ -71,6 +71,7 @@ class Session:
     batch: int | None
     threads: int
     sha256: str
+    goldens: str | None  # the document of `rstpm_edge.model.goldens`, where it was asked for and the file has one
     _inference: Any
     _options: Mapping[str, Any]  # of `open_session`
     _process: int = field(default_factory=os.getpid)
@@ -123,8 +124,9 @@ def open_session(
     polite: bool = False,
     engine_cache: str | os.PathLike[str] | None = None,
     public_key: str | os.PathLike[str] | None = None,
+    with_goldens: bool = False,
 ) -> Session:
-    """Load a model file. The options are those of `Detector`.
+    """Load a model file. The options are those of `Detector`; `with_goldens` keeps the file's goldens, if any.
 
     Raises SignatureError for a file that is not signed with the key; ModelError for one that is missing, damaged, not
     exported by rstpm-edge or newer than this package, or that this processor computes wrongly; ProviderError for a
@@ -167,6 +169,7 @@ def open_session(
             batch=min((choice.batch for choice in choices if choice.batch is not None), default=None),
             threads=threads,
             sha256=model.sha256,
+            goldens=model.goldens if with_goldens else None,
             _inference=inference,
             _options=options,
         )

@@ -24,6 +24,8 @@ from rstpm_edge.model import metadata_v1
 METADATA_KEY = "rstpm_edge"
 CHECKSUM_KEY = "rstpm_edge_crc32"  # of the graph; see `model_file.stamps`
 FILE_CHECKSUM_KEY = "rstpm_edge_crc32_file"  # of all of the file but the metadata
+# Photos to check a device with (see `goldens`), and the CRC-32 of that text. Readers from before skip both.
+GOLDENS_KEY, GOLDENS_CHECKSUM_KEY = "rstpm_edge_goldens", "rstpm_edge_crc32_goldens"
 # Of the document, and the first release that reads it. Any new key raises both: readers refuse what they do not know,
 # since a key that one of them skips may be the one that decides (a ROI, a mask, a segmentation head).
 SCHEMA_VERSION, NEEDS = 2, "0.1.0"

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from rstpm_edge.errors import ModelError
 from rstpm_edge.model import protobuf as wire
-from rstpm_edge.model.metadata import CHECKSUM_KEY, FILE_CHECKSUM_KEY, METADATA_KEY, check_version
+from rstpm_edge.model.metadata import (
+    CHECKSUM_KEY,
+    FILE_CHECKSUM_KEY,
+    GOLDENS_CHECKSUM_KEY,
+    GOLDENS_KEY,
+    METADATA_KEY,
+    check_version,
+)
 
 if TYPE_CHECKING:
     from rstpm_edge.model.keys import PublicKey
@@ -27,12 +34,14 @@ class ModelFile:
     """A model file while it is open.
 
     `source` is what a runtime loads: a name that no other file can take, or the bytes. `document` is the JSON that
-    `export` left in it. `sha256` is that of all of the file, in hexadecimal.
+    `export` left in it, and `goldens` that of `rstpm_edge.model.goldens`, or None. `sha256` is that of all of the file,
+    in hexadecimal.
     """
 
     path: Path
     source: str | bytes
     document: str
+    goldens: str | None
     sha256: str
 
 
@@ -68,12 +77,13 @@ def opened(path: Path, public_key: "PublicKey | None" = None) -> Iterator[ModelF
                     from rstpm_edge.model.signature import check_signature
 
                     check_signature(path, sha256, public_key)
-                document = _look(path, source)
+                document, goldens = _look(path, source)
             else:
                 content = _content(path, file, before.st_size)
-                sha256, document = hashlib.sha256(content).hexdigest(), _look(path, content)
+                sha256 = hashlib.sha256(content).hexdigest()
+                document, goldens = _look(path, content)
                 del content
-            yield ModelFile(path, source, document, sha256)
+            yield ModelFile(path, source, document, goldens, sha256)
             after = os.fstat(file.fileno())
     except FileNotFoundError as error:
         raise ModelError(f"There is no model file {path}; `rstpm-edge export` makes one.") from error
@@ -92,6 +102,11 @@ def stamps(model: bytes, document: str) -> dict[str, str]:
     return {CHECKSUM_KEY: checksum([file.graph], document), FILE_CHECKSUM_KEY: checksum(file.stamped, document)}
 
 
+def golden_entries(goldens: str) -> dict[str, str]:
+    """The metadata of a model file with these goldens."""
+    return {GOLDENS_KEY: goldens, GOLDENS_CHECKSUM_KEY: checksum([], goldens)}
+
+
 def checksum(parts: Iterator[memoryview] | tuple[memoryview, ...] | list[memoryview], document: str) -> str:
     """CRC-32 over bytes of the file and the document, in hexadecimal."""
     value = 0
@@ -100,8 +115,8 @@ def checksum(parts: Iterator[memoryview] | tuple[memoryview, ...] | list[memoryv
     return f"{zlib.crc32(document.encode(), value):08x}"
 
 
-def _look(path: Path, content: bytes | mmap.mmap) -> str:
-    """The document."""
+def _look(path: Path, content: bytes | mmap.mmap) -> tuple[str, str | None]:
+    """The document, and that of the goldens."""
     try:
         file = wire.split(content)
     except ValueError as error:
@@ -119,7 +134,7 @@ def _look(path: Path, content: bytes | mmap.mmap) -> str:
         raise ModelError(f"The model {path} is none that rstpm-edge exports: {error}; export it again.") from error
     except ValueError as error:
         raise ModelError(f"The model {path} is damaged, or not an ONNX file: {error}.") from error
-    return document
+    return document, file.metadata.get(GOLDENS_KEY)
 
 
 def _check_sum(path: Path, file: wire.OnnxFile, document: str) -> None:
@@ -130,9 +145,12 @@ def _check_sum(path: Path, file: wire.OnnxFile, document: str) -> None:
     """
     found = checksum(file.stamped, document)
     stamped: Mapping[str, str] = file.metadata
+    goldens = stamped.get(GOLDENS_KEY)
     older = CHECKSUM_KEY in stamped and FILE_CHECKSUM_KEY not in stamped
-    if stamped.get(FILE_CHECKSUM_KEY, found) != found or (
-        older and stamped[CHECKSUM_KEY] != checksum([file.graph], document)
+    if (
+        stamped.get(FILE_CHECKSUM_KEY, found) != found
+        or (older and stamped[CHECKSUM_KEY] != checksum([file.graph], document))
+        or (goldens is not None and stamped.get(GOLDENS_CHECKSUM_KEY) != checksum([], goldens))
     ):
         raise ModelError(f"The model {path} has been changed since it was exported, or is damaged: copy it again.")
 

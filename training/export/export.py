@@ -23,6 +23,7 @@ from ..learning.run_folder import RunConfig, load_checkpoint, load_config, load_
 from ..model.rstpm import RSTPM
 from ..quantization.acceptance import PrecisionComparison
 from ..quantization.reduced_precision import TRACING, ReducedModel, Reduction, load_photos, reduce
+from .goldens import add_goldens, read_goldens
 from .run_metadata import bundle_of, fitting_mask, reduced_bundle
 from .self_check import check, check_alone, images_to_check_on
 
@@ -88,12 +89,14 @@ def export(
     *,
     fused: bool = False,
     mask: Path | None = None,
+    goldens: Sequence[Path] = (),
     reduction: Reduction | None = None,
     report: Report = lambda progress: None,
     compared: Callable[[PrecisionComparison], None] = lambda comparison: None,
 ) -> ExportReport:
     """Write the run's model to `output`.
 
+    `goldens` are photos that are kept in the file, with its verdicts on them: see `add_goldens`.
     `mask` is kept in the file; the threshold stays that of all of the part, which promises no less with it. With
     `fused`, the graph also gives `anomaly_map` (N, H, W) and `score` (N,). A `reduction` asks for fewer bits: the
     float graph is checked first, then reduced and compared; see `reduce`, which `report` and `compared` go to.
@@ -105,12 +108,13 @@ def export(
     reduction = reduction or Reduction()
     if not output.absolute().parent.is_dir():
         raise OutputError(f"Cannot write {output}: there is no folder {output.absolute().parent}.")
+    photos = read_goldens(goldens)  # before the work: they may not be there
     finished = _load(run, mask)
     if reduction.precision == "fp32":
         made = _export_float(finished, fused)
     else:
         made = _export_reduced(finished, fused, reduction, report, compared)
-    write_bytes(output, made.content)
+    write_bytes(output, add_goldens(made.content, made.bundle, photos) if photos else made.content)
     operators = tuple(sorted({node.op_type for node in made.graph.graph.node}))
     return ExportReport(
         output,
@@ -139,6 +143,7 @@ class _Exported:
     """A graph, the file's bytes, and what `check` measured on the float32 one: of maps, and of scores."""
 
     graph: onnx.ModelProto
+    bundle: Bundle
     content: bytes
     differences: tuple[float, float]
     reduced: ReducedModel | None = None
@@ -190,14 +195,14 @@ def _export_reduced(
     bundle = reduced_bundle(finished.bundle, reduced, reduction.precision)
     content = _complete(reduced.graph, bundle, fused)
     check_alone(content, bundle, finished.images, fused)
-    return _Exported(reduced.graph, content, whole.differences, reduced)
+    return _Exported(reduced.graph, bundle, content, whole.differences, reduced)
 
 
 def _traced(finished: _FinishedRun, fused: bool, *, any_batch: bool) -> _Exported:
     model, bundle = finished.model, finished.bundle
     graph = to_onnx(model, (bundle.height, bundle.width), any_batch=any_batch)
     content = _complete(graph, bundle, fused)
-    return _Exported(graph, content, check(content, model, bundle, finished.images, fused))
+    return _Exported(graph, bundle, content, check(content, model, bundle, finished.images, fused))
 
 
 def _complete(graph: onnx.ModelProto, bundle: Bundle, fused: bool) -> bytes:
