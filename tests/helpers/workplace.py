@@ -47,8 +47,10 @@ class Workplace:
 
 def fill_workplace(root: Path, data: Path, options: Sequence[str]) -> None:
     """Run `rstpm-edge train DATA` and `rstpm-edge export` in a folder of their own, and keep what they print."""
+    from small_training import short_head_training  # which imports torch
+
     (root / "work").mkdir()
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, short_head_training():
         patch.chdir(root / "work")
         for command, arguments in {"train": [data, *options], "export": []}.items():
             result = command_line(command, *arguments)

@@ -12,14 +12,23 @@ from rstpm_edge.engine.int8_check import Maps, relative_error
 
 from ..graph.session import open_graph, run_maps
 from .activation_ranges import Ranges
-from .int8 import SafeWeights, quantize, weighted_nodes
+from .int8 import quantize
+from .int8_weights import Weights, weighted_nodes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A graph that is quantized in some nodes, and what that does to the maps: see `relative_error`."""
+
+    graph: onnx.ModelProto
+    error: float
+
+
+@dataclass(frozen=True, eq=False)
 class Subject:
     """A float graph, the images that it is measured on, (H, W, 3) uint8, and its maps of them, (N, h, w) each.
 
-    `safe` is what `safe_weights` makes of it.
+    `weights` is what `safe_weights` makes of it.
     """
 
     graph: onnx.ModelProto
@@ -27,12 +36,12 @@ class Subject:
     images: Sequence[NDArray[np.uint8]]
     maps: Maps
     symmetric: bool
-    safe: Mapping[str, SafeWeights]
+    weights: Mapping[str, Weights]
 
-    def error(self, ranges: Ranges, nodes: Collection[str]) -> float:
-        """What quantizing these nodes does to the maps: see `relative_error`."""
-        quantized = quantize(self.graph, ranges, nodes, symmetric=self.symmetric, safe=self.safe)
-        return relative_error(self.maps, run_maps(open_graph(quantized), self.names, self.images))
+    def quantized(self, ranges: Ranges, nodes: Collection[str]) -> Trial:
+        """With these nodes in 8 bits."""
+        graph = quantize(self.graph, ranges, nodes, symmetric=self.symmetric, weights=self.weights)
+        return Trial(graph, relative_error(self.maps, run_maps(open_graph(graph), self.names, self.images)))
 
 
 def blocks(graph: onnx.ModelProto) -> dict[str, list[str]]:
@@ -49,42 +58,42 @@ def blocks(graph: onnx.ModelProto) -> dict[str, list[str]]:
 def keep_sensitive(
     subject: Subject,
     ranges: Ranges,
+    everything: Trial,
     *,
     target: float,
     seconds: float,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[tuple[str, ...], float]:
-    """The blocks to leave in float so that the maps' error falls to `target`, and the error that is then left.
+) -> tuple[tuple[str, ...], Trial]:
+    """The blocks to leave in float so that the maps' error falls to `target`, and the graph that is then left.
 
-    Each block is quantized alone; those that do most harm are left in float, one more at a time. At most half of all
-    blocks are, and measuring them ends after `seconds`: for a large network, only as many as it got to. `progress` is
-    told how many pieces are done of how many.
+    `everything` has all blocks quantized. Each is quantized alone; those that do most harm are left in float, one more
+    at a time. At most half of all blocks are, and measuring them ends after `seconds`: for a large network, only as
+    many as it got to. `progress` is told how many pieces are done of how many.
     """
+    if everything.error <= target:
+        return (), everything
     parts = blocks(subject.graph)
     most = len(parts) // 2
     pieces = len(parts) + most
-    everything = [node for nodes in parts.values() for node in nodes]
-    error = subject.error(ranges, everything)
-    if error <= target:
-        return (), error
     started = time.monotonic()
     harm: dict[str, float] = {}
     for name, nodes in parts.items():
         if time.monotonic() - started > seconds:
             break
-        harm[name] = subject.error(ranges, nodes)
+        harm[name] = subject.quantized(ranges, nodes).error
         progress(len(harm), pieces)
     kept: list[str] = []
+    trial = everything
     for name in sorted(harm, key=lambda block: -harm[block])[:most]:
         kept.append(name)
         # Errors of different blocks add up like those of independent measurements. What the sum of them says to be far
         # off is not worth a run of its own.
         rest = sum(harm[other] ** 2 for other in harm if other not in kept) ** 0.5
-        if rest > 1.5 * target and len(kept) < most:
+        if rest > 1.5 * target and len(kept) < min(most, len(harm)):
             continue
-        error = subject.error(ranges, [n for part, nodes in parts.items() if part not in kept for n in nodes])
+        trial = subject.quantized(ranges, [n for part, nodes in parts.items() if part not in kept for n in nodes])
         progress(len(parts) + len(kept), pieces)
-        if error <= target:
+        if trial.error <= target:
             break
     progress(pieces, pieces)
-    return tuple(kept), error
+    return tuple(kept), trial

@@ -24,9 +24,10 @@ from ..learning.run_folder import RunConfig
 from .acceptance import Behaviour, Margins, PrecisionComparison, behave, compare_precisions
 from .activation_ranges import METHODS, collect_ranges
 from .fp16 import to_fp16
-from .int8 import quantize, safe_weights, tensors_with_ranges, weighted_nodes
+from .int8 import tensors_with_ranges
+from .int8_weights import safe_weights, weighted_nodes
 from .integer_coverage import IntegerShare, integer_share
-from .mixed_precision import Subject, blocks, keep_sensitive
+from .mixed_precision import Subject, Trial, blocks, keep_sensitive
 
 LEAST_LEARNED, MOST_LEARNED = 32, 64  # photos that ranges are taken from; more change them little
 LEAST_HELD_OUT = 8  # photos without which nothing can be said of what moved
@@ -43,7 +44,7 @@ SECONDS = 60.0  # for the search of what to leave in float
 TRACING = "tracing"
 PLANS: Mapping[Precision, Mapping[str, float]] = {
     "fp16": {TRACING: 20, "comparison": 25},
-    "int8": {TRACING: 20, "activations": 30, "sensitivity": 50, "comparison": 20},
+    "int8": {TRACING: 20, "activations": 12, "sensitivity": 40, "comparison": 20},
 }
 
 
@@ -152,26 +153,23 @@ def _quantized(
 
     ranges = collect_ranges(graph, tensors_with_ranges(graph), learned, progress=tell)
     images = _spread(learned, MEASURED)
-    safe = safe_weights(graph)
-    subject = Subject(graph, names, images, run_maps(open_graph(graph), names, images), symmetric, safe)
+    subject = Subject(graph, names, images, run_maps(open_graph(graph), names, images), symmetric, safe_weights(graph))
     everything = weighted_nodes(graph)
-    errors: dict[str, float] = {}
+    trials: dict[str, Trial] = {}
     for done, name in enumerate(ranges, len(learned) + 1):
-        errors[name] = subject.error(ranges[name], everything)
+        trials[name] = subject.quantized(ranges[name], everything)
         tell(done)
-    method = min(errors, key=lambda name: errors[name])
-    kept, _ = keep_sensitive(
+    method = min(trials, key=lambda name: trials[name].error)
+    kept, trial = keep_sensitive(
         subject,
         ranges[method],
+        trials[method],
         target=TARGET_ERROR,
         seconds=SECONDS,
         progress=lambda done, total: report(Progress("sensitivity", done, total)),
     )
-    parts = blocks(graph)
-    chosen = [node for name, nodes in parts.items() if name not in kept for node in nodes]
-    small = quantize(graph, ranges[method], chosen, symmetric=symmetric, safe=safe)
-    share = integer_share(small)
-    return small, {"method": method, "kept": kept, "blocks": len(parts), "share": share}
+    parts, share = len(blocks(graph)), integer_share(trial.graph)
+    return trial.graph, {"method": method, "kept": kept, "blocks": parts, "share": share}
 
 
 def _photos(config: RunConfig, which: str, least: int, most: int | None, wanted: Reduction) -> list[NDArray[np.uint8]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,22 @@ import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import QuantType
+from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from tiny_network import MAPS, WEIGHTED, tiny_images, tiny_network
 
 from rstpm_edge.engine.int8_check import relative_error
 from rstpm_edge.training.graph.compatibility import obstacles
 from rstpm_edge.training.graph.session import open_graph, run_maps
+from rstpm_edge.training.quantization import mixed_precision
 from rstpm_edge.training.quantization.activation_ranges import collect_ranges
 from rstpm_edge.training.quantization.fp16 import to_fp16
-from rstpm_edge.training.quantization.int8 import quantize, safe_weights, tensors_with_ranges, weighted_nodes
+from rstpm_edge.training.quantization.int8 import quantize, tensors_with_ranges
+from rstpm_edge.training.quantization.int8_weights import safe_weights, weighted_nodes
 from rstpm_edge.training.quantization.integer_coverage import integer_share
-from rstpm_edge.training.quantization.mixed_precision import Subject, blocks, keep_sensitive
+from rstpm_edge.training.quantization.mixed_precision import Subject, Trial, blocks, keep_sensitive
 
 IMAGES = tiny_images(12)
 
@@ -48,12 +54,12 @@ def test_ranges_are_those_of_the_images(graph: onnx.ModelProto, ranges: Any) -> 
     name = "student1/head/Conv_output"
     observed.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
     values = np.concatenate([open_graph(observed).run([name], {"image": image[None]})[0] for image in IMAGES])
-    low, high = ranges["all values"][name].range_value
+    low, high = ranges["all values"][name]
     assert (low, high) == (values.min(), values.max())
     for method in ("percentile 99.99", "percentile 99.999", "entropy"):
-        cut_low, cut_high = ranges[method][name].range_value
+        cut_low, cut_high = ranges[method][name]
         assert low <= cut_low < cut_high <= high
-    assert ranges["percentile 99.99"][name].range_value[1] <= ranges["percentile 99.999"][name].range_value[1]
+    assert ranges["percentile 99.99"][name][1] <= ranges["percentile 99.999"][name][1]
 
 
 def test_nothing_is_printed(graph: onnx.ModelProto, capfd: pytest.CaptureFixture[str]) -> None:
@@ -139,6 +145,105 @@ def test_symmetric_is_what_tensorrt_takes(graph: onnx.ModelProto, ranges: Any) -
     ]
 
 
+def by_onnx_runtime(graph: onnx.ModelProto, ranges: Any, nodes: list[str], symmetric: bool) -> onnx.ModelProto:
+    """What ONNX Runtime's own quantizer makes of a graph whose weights are as `safe_weights` has them."""
+    copy = onnx.shape_inference.infer_shapes(graph)
+    tensors = {tensor.name: tensor for tensor in copy.graph.initializer}
+    overrides = {}
+    for node in graph.graph.node:
+        if node.name in nodes:
+            weights = safe_weights(graph)[node.name]
+            tensors[node.input[1]].CopyFrom(numpy_helper.from_array(weights.values, node.input[1]))
+            overrides[node.input[1]] = [
+                {"axis": weights.axis, "rmin": -127 * step, "rmax": 127 * step} for step in weights.steps
+            ]
+    data = {name: TensorData(lowest=low, highest=high) for name, (low, high) in ranges.items()}
+    options: dict[str, Any] = {"TensorQuantOverrides": overrides}
+    if symmetric:
+        options |= {"ActivationSymmetric": True, "AddQDQPairToWeight": True, "QuantizeBias": False}
+        options["OpTypesToExcludeOutputQuantization"] = ["Conv", "Gemm", "Clip", "Relu"]
+    quantizer = QDQQuantizer(
+        copy,
+        per_channel=True,
+        reduce_range=False,
+        weight_qType=QuantType.QInt8,
+        activation_qType=QuantType.QInt8 if symmetric else QuantType.QUInt8,
+        tensors_range=TensorsData(CalibrationMethod.MinMax, data),
+        nodes_to_quantize=[*nodes, *(node.name for node in graph.graph.node if node.op_type in ("Clip", "Relu"))],
+        nodes_to_exclude=[],
+        op_types_to_quantize=["Conv", "Gemm", "Clip", "Relu"],
+        extra_options=options,
+    )
+    quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    made: onnx.ModelProto = quantizer.model.model
+    made.ir_version = graph.ir_version
+    return made
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("nodes", [WEIGHTED, WEIGHTED[:1], WEIGHTED[1:3], WEIGHTED[1::2]])
+def test_it_is_what_onnx_runtime_s_quantizer_writes(
+    graph: onnx.ModelProto, ranges: Any, nodes: list[str], symmetric: bool
+) -> None:
+    ours = quantize(graph, ranges["percentile 99.99"], nodes, symmetric=symmetric)
+    theirs = by_onnx_runtime(graph, ranges["percentile 99.99"], nodes, symmetric)
+
+    def operators(made: onnx.ModelProto) -> Counter[str]:
+        return Counter(node.op_type for node in made.graph.node)
+
+    def stored(made: onnx.ModelProto) -> Counter[Any]:
+        return Counter((str(value.dtype), value.tobytes()) for value in constants(made).values())
+
+    assert operators(ours) == operators(theirs)
+    assert stored(ours) == stored(theirs)
+    for mine, other in zip(maps(ours), maps(theirs), strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+def test_a_bias_that_is_large_beside_its_weights_fits_into_32_bits(graph: onnx.ModelProto, ranges: Any) -> None:
+    """As that of a channel that has died: its steps would be too small to count to it."""
+    dead = onnx.ModelProto()
+    dead.CopyFrom(graph)
+    for tensor in dead.graph.initializer:
+        if tensor.name == "student1/body/weight":
+            weights = numpy_helper.to_array(tensor).copy()
+            weights[2] *= 1e-12
+            tensor.CopyFrom(numpy_helper.from_array(weights, tensor.name))
+    small = quantize(dead, ranges["all values"], WEIGHTED)
+    assert relative_error(maps(dead), maps(small)) < 0.1
+    values = constants(small)
+    counts, steps = values["student1/body/bias_quantized"], values["student1/body/bias_scale"]
+    np.testing.assert_allclose(counts * steps.astype(np.float64), values.get("student1/body/bias", 0.1), rtol=1e-3)
+
+
+def test_constants_that_two_nodes_share_are_stored_for_each() -> None:
+    rng = np.random.default_rng(0)
+    values = {"w": rng.standard_normal((4, 4, 1, 1)), "b": rng.standard_normal(4)}
+    nodes = [
+        helper.make_node("Conv", [data, "w", "b"], [output], f"{output}/Conv")
+        for data, output in (("x", "y"), ("y", "z"))
+    ]
+    port = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4, 8, 8]) for name in ("x", "z")]
+    stored = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in values.items()]
+    nodes = [helper.make_node("Relu", ["x"], ["relu"], "Relu"), *nodes]
+    nodes[1].input[0] = "relu"
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", port[:1], port[1:], stored),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    wide = {name: (np.float32(-9), np.float32(9)) for name in ("relu", "y", "z")}
+    small = quantize(model, wide, weighted_nodes(model))
+    onnx.checker.check_model(small, full_check=True)
+    data = {"x": rng.standard_normal((1, 4, 8, 8)).astype(np.float32)}
+    (before,), (after,) = (
+        onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, data)
+        for m in (model, small)
+    )
+    assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.99
+
+
 # The share of integers
 
 
@@ -180,26 +285,33 @@ def test_the_relative_error_ignores_scale_and_shift() -> None:
 
 def subject(graph: onnx.ModelProto) -> Subject:
     maps = run_maps(open_graph(graph), MAPS, IMAGES[:4])
-    return Subject(graph, MAPS, IMAGES[:4], maps, symmetric=False, safe=safe_weights(graph))
+    return Subject(graph, MAPS, IMAGES[:4], maps, symmetric=False, weights=safe_weights(graph))
+
+
+def keep(graph: onnx.ModelProto, ranges: Any, share: float, **keywords: Any) -> tuple[tuple[str, ...], Trial, Subject]:
+    """Aim at a share of the error of the whole graph in 8 bits; gives what is kept, what is left, and the subject."""
+    harmed = subject(graph)
+    everything = harmed.quantized(ranges, WEIGHTED)
+    options = {"seconds": 60.0, **keywords}
+    return *keep_sensitive(harmed, ranges, everything, target=share * everything.error, **options), harmed
 
 
 def test_what_does_most_harm_stays_in_float() -> None:
     graph = tiny_network(loud=300.0)
     ranges = collect_ranges(graph, tensors_with_ranges(graph), IMAGES)["all values"]
     assert list(blocks(graph)) == ["teacher1/stem", "teacher1/deep", "student1/body", "student1/head"]
-    harmed = subject(graph)
-    everything = harmed.error(ranges, WEIGHTED)
-    kept, error = keep_sensitive(harmed, ranges, target=everything / 3, seconds=60)
+    kept, left, harmed = keep(graph, ranges, 1 / 3)
     assert set(kept) == {"teacher1/deep", "student1/body"}  # before and behind the loud channel
-    assert error <= everything / 3
-    assert error == harmed.error(ranges, ["teacher1/stem/Conv", "student1/head/Conv"])
+    assert left.error <= harmed.quantized(ranges, WEIGHTED).error / 3
+    expected = harmed.quantized(ranges, ["teacher1/stem/Conv", "student1/head/Conv"])
+    assert (left.error, left.graph) == (expected.error, expected.graph)
 
 
 def test_the_search_tells_how_far_it_is() -> None:
     graph = tiny_network(loud=300.0)
     ranges = collect_ranges(graph, tensors_with_ranges(graph), IMAGES)["all values"]
     told: list[tuple[int, int]] = []
-    keep_sensitive(subject(graph), ranges, target=0.001, seconds=60, progress=lambda *piece: told.append(piece))
+    keep(graph, ranges, 1e-6, progress=lambda *piece: told.append(piece))
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     assert {total for _, total in told} == {6}  # four blocks, of which two may stay in float
     assert told[:4] == [(1, 6), (2, 6), (3, 6), (4, 6)]
@@ -207,16 +319,27 @@ def test_the_search_tells_how_far_it_is() -> None:
 
 
 def test_where_nothing_does_harm_nothing_stays(graph: onnx.ModelProto, ranges: Any) -> None:
-    kept, error = keep_sensitive(subject(graph), ranges["all values"], target=0.1, seconds=60)
-    assert (kept, error) == ((), subject(graph).error(ranges["all values"], WEIGHTED))
+    kept, left, harmed = keep(graph, ranges["all values"], 1.0)
+    assert (kept, left.error) == ((), harmed.quantized(ranges["all values"], WEIGHTED).error)
 
 
 def test_at_most_half_stays_and_the_search_ends(graph: onnx.ModelProto, ranges: Any) -> None:
-    kept, error = keep_sensitive(subject(graph), ranges["all values"], target=0.0, seconds=60)
+    kept, left, harmed = keep(graph, ranges["all values"], 0.0)
     assert len(kept) == 2
-    assert error > 0
-    kept, error = keep_sensitive(subject(graph), ranges["all values"], target=0.0, seconds=0.0)
-    assert (kept, error) == ((), subject(graph).error(ranges["all values"], WEIGHTED))
+    assert left.error > 0
+    kept, left, harmed = keep(graph, ranges["all values"], 0.0, seconds=0.0)
+    assert (kept, left.error) == ((), harmed.quantized(ranges["all values"], WEIGHTED).error)
+
+
+def test_a_search_that_ends_early_gives_the_graph_of_what_it_keeps(
+    graph: onnx.ModelProto, ranges: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only one block is measured, and without it the error would still be far off."""
+    seconds = iter([0.0, 0.0, 100.0])
+    monkeypatch.setattr(mixed_precision, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    kept, left, harmed = keep(graph, ranges["all values"], 0.0)
+    assert kept == ("teacher1/stem",)
+    assert left.graph == harmed.quantized(ranges["all values"], WEIGHTED[1:]).graph
 
 
 # FP16

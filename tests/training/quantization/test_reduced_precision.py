@@ -28,12 +28,12 @@ from rstpm_edge.training.export.export import SAFE_OPERATORS
 from rstpm_edge.training.learning.run_folder import load_config
 from rstpm_edge.training.quantization import reduced_precision as reducing
 from rstpm_edge.training.quantization.acceptance import Margins
-from rstpm_edge.training.quantization.mixed_precision import Subject
+from rstpm_edge.training.quantization.int8_weights import weighted_nodes
+from rstpm_edge.training.quantization.integer_coverage import integer_share
+from rstpm_edge.training.quantization.mixed_precision import Subject, Trial
 from rstpm_edge.training.quantization.reduced_precision import LEAST_HELD_OUT, LEAST_LEARNED
 
-# Taken once for all tests: they are of the same network and photos.
-RANGES: dict[str, Any] = {}
-ERRORS: dict[tuple[bool, int, tuple[str, ...]], float] = {}
+RANGES: dict[str, Any] = {}  # taken once for all tests: they are of the same network and photos
 WIDE = [argument for name in Margins.__dataclass_fields__ for argument in ("--margin", f"{name}=100")]
 
 
@@ -54,7 +54,7 @@ def reducible(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
 
 @pytest.fixture
 def quick(reducible: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spares what takes long: tracing (the model has the graph), measuring again, sensitive blocks, and pauses."""
+    """Spares what takes long: tracing (the model has the graph), ranges again, sensitive blocks, and pauses."""
     traced = onnx.load(reducible.model)
 
     def to_onnx(*arguments: Any, **keywords: Any) -> onnx.ModelProto:
@@ -70,17 +70,8 @@ def quick(reducible: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
             RANGES.update(collect_ranges(*arguments, **keywords))
         return RANGES
 
-    measure = Subject.error
-
-    def error(self: Subject, ranges: Any, nodes: Any) -> float:
-        key = self.symmetric, id(ranges), tuple(nodes)
-        if key not in ERRORS:
-            ERRORS[key] = measure(self, ranges, nodes)
-        return ERRORS[key]
-
     monkeypatch.setattr(exporting, "to_onnx", to_onnx)
     monkeypatch.setattr(reducing, "collect_ranges", collect)
-    monkeypatch.setattr(Subject, "error", error)
     monkeypatch.setattr(reducing, "SECONDS", 0.0)
     monkeypatch.setattr(reducing, "time", SimulatedTime())  # pauses between measurements
 
@@ -185,7 +176,10 @@ def test_openvino_runs_int8(reducible: Workplace, tmp_path: Path) -> None:
     path = tmp_path / "int8.onnx"
     assert command_line("export", reducible.run, "--int8", "-o", path, *WIDE).exit_code == 0
     photos = held_out(reducible)
-    by = [[Detector(path, providers=name)(photo).score for photo in photos] for name in ("cpu", "openvino")]
+    by = [
+        [result.score for result in Detector(path, providers=name).predict_batch(photos, batch_size=1)]
+        for name in ("cpu", "openvino")
+    ]
     assert np.corrcoef(*by)[0, 1] > 0.9  # it rounds otherwise
 
 
@@ -217,11 +211,15 @@ def test_ranges_come_from_photos_learned_from_and_sensitive_blocks_stay_in_float
         read.extend(paths)
         return load_inputs(paths, *arguments, **keywords)
 
-    def keep(subject: Any, ranges: Any, **keywords: Any) -> tuple[tuple[str, ...], float]:
+    def keep(subject: Subject, ranges: Any, everything: Trial, **keywords: Any) -> tuple[tuple[str, ...], Trial]:
         assert keywords["target"] == reducing.TARGET_ERROR
         assert len(subject.images) == reducing.MEASURED
         assert all(any(image is other for other in seen) for image in subject.images)
-        return ("teacher1/conv_stem", "teacher2/blocks/0/0"), 0.1
+        kept = "teacher1/conv_stem", "teacher2/blocks/0/0"
+        rest = [node for node in weighted_nodes(subject.graph) if not node.startswith(kept)]
+        trial = subject.quantized(ranges, rest)
+        assert integer_share(everything.graph).multiplications > integer_share(trial.graph).multiplications
+        return kept, trial
 
     monkeypatch.setattr(reducing, "collect_ranges", collect)
     monkeypatch.setattr(reducing, "load_inputs", load)

@@ -12,7 +12,6 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
 from tiny_network import MAPS, WEIGHTED, tiny_images
 from workplace import command_line
 
@@ -23,7 +22,8 @@ from rstpm_edge.engine.int8_check import open_exactly, probe, relative_error
 from rstpm_edge.errors import ModelError
 from rstpm_edge.training.graph.session import open_graph, run_maps
 from rstpm_edge.training.quantization.activation_ranges import collect_ranges
-from rstpm_edge.training.quantization.int8 import quantize, safe_weights, tensors_with_ranges, weighted_nodes
+from rstpm_edge.training.quantization.int8 import quantize, tensors_with_ranges
+from rstpm_edge.training.quantization.int8_weights import plain_weights, safe_weights, weighted_nodes
 from rstpm_edge.training.quantization.saturation import without_saturation
 
 HASWELL = "processor\t: 0\nflags\t\t: fpu sse avx avx2 fma\n"
@@ -131,7 +131,7 @@ def test_what_is_exported_saturates_nowhere(graph: onnx.ModelProto, ranges: Any,
 
 
 def test_those_that_stay_in_float_stay_as_they_were(graph: onnx.ModelProto, ranges: Any) -> None:
-    small = quantize(graph, ranges, WEIGHTED[:1], safe=safe_weights(graph))
+    small = quantize(graph, ranges, WEIGHTED[:1], weights=safe_weights(graph))
     before, after = ({t.name: t for t in g.graph.initializer} for g in (graph, small))
     for name in ("student1/body/weight", "student1/head/weight", "teacher1/deep/weight"):
         assert before[name].raw_data == after[name].raw_data
@@ -150,8 +150,8 @@ def test_products_of_matrices_have_7_bits() -> None:
     )
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     assert weighted_nodes(model) == ["a/Gemm", "b/Gemm"]
-    wide = {n: TensorData(lowest=np.float32(-9), highest=np.float32(9)) for n in ("x", "y", "z")}
-    small = quantize(model, TensorsData(CalibrationMethod.MinMax, wide), ["a/Gemm", "b/Gemm"])
+    wide = {name: (np.float32(-9), np.float32(9)) for name in ("x", "y", "z")}
+    small = quantize(model, wide, ["a/Gemm", "b/Gemm"])
     stored = [numpy_helper.to_array(t) for t in small.graph.initializer if len(t.dims) == 2]
     assert len(stored) == 2
     assert {int(np.abs(weights.astype(int)).max()) for weights in stored} == {64}
@@ -162,7 +162,7 @@ def test_products_of_matrices_have_7_bits() -> None:
 
 def saturating(graph: onnx.ModelProto, ranges: Any) -> onnx.ModelProto:
     """As files were until they saturated nowhere."""
-    return quantize(graph, ranges, WEIGHTED, safe={})
+    return quantize(graph, ranges, WEIGHTED, weights=plain_weights(graph))
 
 
 def test_floats_stand_for_integers(graph: onnx.ModelProto, ranges: Any) -> None:
