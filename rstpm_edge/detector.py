@@ -107,6 +107,7 @@ class Detector:
             session = replace(session, goldens=None)  # megabytes
         self._pipeline: Pipeline | None = replace(pipeline, session=session)
         self._info, self._providers, self._precision = session.bundle, session.providers, session.precision
+        self._sha256 = session.sha256
         self._made_from = (os.path.abspath(model), options.from_anywhere())
         self._threshold = options.threshold_of(session.bundle)
 
@@ -114,6 +115,11 @@ class Detector:
     def info(self) -> Bundle:
         """What the model file says about itself."""
         return self._info
+
+    @property
+    def sha256(self) -> str:
+        """That of the model file, as it was loaded, in hexadecimal."""
+        return self._sha256
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -192,7 +198,7 @@ class Detector:
             options = replace(options, threshold=self._threshold.value, alpha=None)
         else:
             options = replace(options, threshold=None, alpha=alpha)
-        return _unpickled, (type(self), path, options, self._running().session.sha256)
+        return _unpickled, (type(self), path, options, self._sha256)
 
     def _running(self) -> Pipeline:
         pipeline = self._pipeline  # whoever has it may use it to the end, whatever another thread closes
@@ -203,6 +209,6 @@ class Detector:
 
 def _unpickled(kind: type[Detector], path: str, options: InferenceOptions, sha256: str) -> Detector:
     detector = kind(path, **vars(options))
-    if detector._running().session.sha256 != sha256:
+    if detector.sha256 != sha256:
         raise ModelError(f"The model {path} has changed since the detector was pickled; make a new Detector.")
     return detector

@@ -61,6 +61,8 @@ class InferOptions:
     on_anomaly: str | None
     on_anomaly_timeout: float  # seconds
     on_anomaly_unjudged: bool
+    audit_log: Path | None
+    audit_log_size: int  # MB
     mqtt: str | None
     mqtt_password_file: Path | None
     mqtt_ca: Path | None
@@ -127,6 +129,21 @@ class InferOptions:
 @click.option(
     "--on-anomaly-unjudged", is_flag=True, help="Run it for an image that cannot be judged, too; {json} has the error."
 )
+@click.option(
+    "--audit-log",
+    type=FILE,
+    metavar="FILE",
+    help="Append to this log what judges (model, threshold, options), and how many of what; `rstpm-edge audit-log` "
+    "finds what is changed in it.",
+)
+@click.option(
+    "--audit-log-size",
+    type=click.IntRange(1, 10_000),
+    default=10,
+    show_default=True,
+    metavar="MB",
+    help="Set the log aside when it is so large, as FILE.000001 and so on.",
+)
 @click.option("--mqtt", metavar="URL", help="Publish verdicts: mqtt://user@host:1883/topic, or mqtts://… for TLS.")
 @click.option("--mqtt-password-file", type=FILE, metavar="FILE", help="Or set the variable RSTPM_EDGE_MQTT_PASSWORD.")
 @click.option("--mqtt-ca", type=FILE, metavar="FILE", help="Trust these certificates, not the system's.")
@@ -159,6 +176,7 @@ def infer(ctx: click.Context, /, **options: Any) -> None:
 
 def _infer(options: InferOptions) -> int:
     """The exit code."""
+    from rstpm_edge.cli.audited import facts_of, open_audit_log, telling_refusals
     from rstpm_edge.cli.inspection import Inspection, Output
     from rstpm_edge.cli.plan import plan_sources
     from rstpm_edge.cli.reactions import open_reactions
@@ -166,6 +184,7 @@ def _infer(options: InferOptions) -> int:
 
     _check_together(options)
     check_no_picture("--csv", options.csv_file)
+    check_no_picture("--audit-log", options.audit_log)
     folders = [make_folder(folder) for folder in (options.save_overlay, options.save_map) if folder]
     plan = plan_sources(
         options.sources, every=options.every, watch=options.watch, settle=options.settle, leave_out=folders
@@ -178,26 +197,32 @@ def _infer(options: InferOptions) -> int:
         options.rejects_only,
         keep_going=not plan.has_end,
     )
-    detector = Detector(
-        options.model,
-        providers=options.providers,
-        threads=options.threads,
-        polite=options.polite,
-        engine_cache=options.engine_cache,
-        threshold=options.threshold,
-        alpha=options.alpha,
-        roi=options.roi,
-        mask=options.mask,
-        allow_size_change=options.allow_size_change,
-        notify=lambda sentence: say_note(f"{inspection.judged}: {sentence}"),
-        public_key=options.public_key,
-        verify=options.verify,
-    )
     with contextlib.ExitStack() as stack:
-        reactions = open_reactions(options, plan, stack)
+        audit_log = open_audit_log(options, plan, stack)  # before the model: one that is refused stands in it, too
+        with telling_refusals(audit_log, options, plan):
+            detector = Detector(
+                options.model,
+                providers=options.providers,
+                threads=options.threads,
+                polite=options.polite,
+                engine_cache=options.engine_cache,
+                threshold=options.threshold,
+                alpha=options.alpha,
+                roi=options.roi,
+                mask=options.mask,
+                allow_size_change=options.allow_size_change,
+                notify=lambda sentence: say_note(f"{inspection.judged}: {sentence}"),
+                public_key=options.public_key,
+                verify=options.verify,
+            )
+        reactions = open_reactions(options, plan, stack, audit_log)
+        if audit_log is not None:
+            audit_log.start(facts_of(options, plan, detector))
         interrupts = stack.enter_context(Interrupts())
         inspection = Inspection(detector, output, reactions.to_all, of_parts=reactions.to_parts)
         source = _run(inspection, plan, options.limit, interrupts, reactions.tell_source)
+        if audit_log is not None and interrupts.received:
+            audit_log.ending = f"signal {interrupts.received}"
     if source is not None:
         summary = inspection.summary(source.summary(), *reactions.notes())
         if not output.as_json:
@@ -206,7 +231,7 @@ def _infer(options: InferOptions) -> int:
             say_note(summary)
     if interrupts.received and plan.has_end:
         return SIGNALLED + interrupts.received
-    if inspection.unwritten or (reactions.table and reactions.table.lost):
+    if inspection.unwritten or reactions.unwritten:
         return SOMETHING_UNWRITTEN
     if inspection.counts["failed"]:
         return SOMETHING_UNREADABLE

@@ -11,6 +11,7 @@ import click
 
 from rstpm_edge import __version__, unexpected
 from rstpm_edge.cli.audit import audit
+from rstpm_edge.cli.audit_log import audit_log
 from rstpm_edge.cli.bench import bench
 from rstpm_edge.cli.benchmark import benchmark
 from rstpm_edge.cli.demo import demo
@@ -132,5 +133,20 @@ def main() -> None:
     """
 
 
-for command in (audit, train, export, keygen, sign, infer, evaluate, verify, bench, benchmark, info, roi, demo):
+for command in (
+    audit,
+    audit_log,
+    train,
+    export,
+    keygen,
+    sign,
+    infer,
+    evaluate,
+    verify,
+    bench,
+    benchmark,
+    info,
+    roi,
+    demo,
+):
     main.add_command(command)

@@ -1,4 +1,4 @@
-"""What follows each verdict of `rstpm-edge infer`, beside what is printed: a command, MQTT, a table."""
+"""What follows each verdict of `rstpm-edge infer`, beside what is printed: a command, MQTT, a table, the audit log."""
 
 import contextlib
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rstpm_edge.cli.infer import InferOptions
     from rstpm_edge.cli.inspection import Reaction
     from rstpm_edge.cli.plan import InspectionPlan
+    from rstpm_edge.outputs.audit_log import AuditLog
     from rstpm_edge.outputs.command import OnAnomaly
     from rstpm_edge.outputs.csv_file import CsvFile
     from rstpm_edge.outputs.mqtt import Mqtt
@@ -22,11 +23,17 @@ class Reactions:
     command: "OnAnomaly | None" = None
     mqtt: "Mqtt | None" = None
     table: "CsvFile | None" = None
+    audit_log: "AuditLog | None" = None
 
     @property
     def to_all(self) -> "list[Reaction]":
         """Those to parts, and to a source that failed."""
-        return [one.tell for one in (self.mqtt, self.table) if one]
+        return [one.tell for one in (self.mqtt, self.table, self.audit_log) if one]
+
+    @property
+    def unwritten(self) -> int:
+        """Rows of the table and entries of the log that could not be written."""
+        return sum(one.lost for one in (self.table, self.audit_log) if one)
 
     @property
     def to_parts(self) -> "list[Reaction]":
@@ -47,10 +54,14 @@ class Reactions:
             counts.append((self.mqtt.lost, "message", " lost"))
         if self.table:
             counts.append((self.table.lost, "row", " not written"))
+        if self.audit_log:
+            counts.append((self.audit_log.lost, "audit log entry", " not written"))
         return [f"{counted(number, what)}{more}" for number, what, more in counts if number]
 
 
-def open_reactions(options: "InferOptions", plan: "InspectionPlan", stack: contextlib.ExitStack) -> Reactions:
+def open_reactions(
+    options: "InferOptions", plan: "InspectionPlan", stack: contextlib.ExitStack, audit_log: "AuditLog | None" = None
+) -> Reactions:
     """They last until the end of `stack`. Raises UsageError and OutputError."""
     command = mqtt = table = None
     if options.on_anomaly is not None:
@@ -73,4 +84,4 @@ def open_reactions(options: "InferOptions", plan: "InspectionPlan", stack: conte
         from rstpm_edge.outputs.csv_file import CsvFile
 
         table = stack.enter_context(CsvFile(options.csv_file, report=None if plan.has_end else say_note))
-    return Reactions(command, mqtt, table)
+    return Reactions(command, mqtt, table, audit_log)

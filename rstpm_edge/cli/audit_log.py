@@ -1,0 +1,47 @@
+"""`rstpm-edge audit-log`: whether a log of `infer --audit-log` is as it was written."""
+
+from pathlib import Path
+
+import click
+
+from rstpm_edge.cli.parameter_types import FILE
+from rstpm_edge.cli.terminal import counted, say, say_error, say_note
+
+SOMETHING_CHANGED = 1
+
+
+@click.command("audit-log")
+@click.argument("file", type=FILE)
+@click.option(
+    "--holds",
+    metavar="HASH",
+    help="There must be an entry of this hash, which was kept elsewhere: nothing was cut off.",
+)
+@click.pass_context
+def audit_log(ctx: click.Context, file: Path, holds: str | None) -> None:
+    """Check the log that `infer --audit-log FILE` writes, with the files that were set aside (FILE.000001, …).
+
+    Each line holds the hash of the one before. So lines that were changed, removed or inserted are found, and named.
+    What a crash cuts off is told apart. Lines that are missing at the end, or a log that was written anew from its
+    first line, are found by --holds alone: note the hash that this command prints, somewhere else.
+
+    Exit code: 0 nothing was changed; 1 something was; 2 there is no log, or it cannot be read.
+
+    \b
+    Example:
+      rstpm-edge audit-log /var/log/station4.jsonl --holds 3f0c…
+    """
+    from rstpm_edge.outputs.chain_check import check_chain
+
+    found = check_chain(file, holds)
+    for note in found.notes:
+        say_note(note)
+    for fault in found.faults:
+        say_error(fault)
+    if found.faults:
+        ctx.exit(SOMETHING_CHANGED)
+    say(
+        f"{file}: {counted(found.entries, 'entry') if found.entries == 1 else f'{found.entries} entries'} "
+        f"({found.first} to {found.last}) in {counted(found.files, 'file')} hang together; the last has the hash "
+        f"{found.last_hash}."
+    )

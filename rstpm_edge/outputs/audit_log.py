@@ -1,0 +1,190 @@
+"""What a station did, for those who have to answer for it: which model, by which threshold, and how many of what.
+
+Never an image, a name of one, or a secret. `hash_chain` has the format, `chain_check` finds what was changed.
+"""
+
+import contextlib
+import fcntl
+import os
+import pwd
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rstpm_edge import __version__
+from rstpm_edge.errors import OutputError, UsageError
+from rstpm_edge.outputs.hash_chain import FIRST, TORN, files_of, is_torn, last_link, link, next_aside
+from rstpm_edge.printable import one_line, without_passwords
+
+INTERVAL = 600.0  # seconds between two entries of counts
+LARGEST = 10_000_000  # bytes of a file, after which it is set aside
+
+
+class AuditLog:
+    """Appends entries to `path`; `tell` counts what `verdict_fields` and `failure_fields` give.
+
+    Each entry is one write, and synced: a process that is killed, and a machine that goes down, leave whole lines, or a
+    last one that was cut off, which the next entry says. One process writes a log at a time.
+
+    report: where it is given, is told once when entries cannot be written, and again when they can; without it, that
+        raises OutputError. `lost` counts them.
+    largest: bytes after which a file is set aside, as FILE.000001 and so on. now: seconds, for the intervals.
+
+    Raises UsageError for a file that holds something else, or that another process writes; OutputError for one that
+    cannot be opened.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        report: Callable[[str], None] | None = None,
+        largest: int = LARGEST,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.lost = 0
+        self.ending = "done"  # what the last entry is to say
+        self._path, self._report, self._largest, self._now = path, report, largest, now
+        self._counts: Counter[str] = Counter()
+        self._in_trouble = self._started = False
+        self._told = now()
+        try:
+            self._file = self._open()
+            self._number, self._previous, self._torn = self._resume()
+        except OSError as error:
+            raise OutputError(f"Cannot write {path}: {error.strerror or error}.") from error
+
+    def start(self, facts: Mapping[str, Any]) -> None:
+        """Say what judges from now on."""
+        self._append("start", self._who() | dict(facts))
+        self._started = True
+        self._told = self._now()
+
+    def refuse(self, facts: Mapping[str, Any], why: object) -> None:
+        """Say that nothing does, and why."""
+        self._append("refused", self._who() | dict(facts) | {"error": one_line(without_passwords(str(why)))[:2000]})
+
+    def tell(self, fields: Mapping[str, Any]) -> None:
+        """Count a verdict or a failure."""
+        self._counts["failed" if "error" in fields else "anomalous" if fields["is_anomalous"] else "normal"] += 1
+        if self._now() - self._told >= INTERVAL:
+            self._told = self._now()
+            self._append("counts", self._counted())
+
+    def __enter__(self) -> "AuditLog":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if self._started:
+                ending = self.ending if kind is None else kind.__name__
+                self._append("stop", {"ending": ending, **self._counted()})
+        except OutputError:
+            if kind is None:
+                raise
+        finally:
+            with contextlib.suppress(OSError):
+                os.close(self._file)
+
+    def _counted(self) -> dict[str, int]:
+        """Since the start."""
+        return {name: self._counts[name] for name in ("normal", "anomalous", "failed")}
+
+    def _who(self) -> dict[str, Any]:
+        uid = os.getuid()
+        try:
+            user = pwd.getpwuid(uid).pw_name
+        except KeyError:  # as in a container
+            user = str(uid)
+        return {"version": __version__, "user": user, "host": os.uname().nodename, "pid": os.getpid()}
+
+    def _append(self, event: str, fields: Mapping[str, Any]) -> None:
+        try:
+            self._stay()
+            start = b"" if self._torn is None else b"\n"
+            if self._torn:
+                torn = b"\n".join(self._torn)
+                self._write(TORN, {"bytes": len(torn), "sha256": sha256(torn).hexdigest()}, start)
+                start = b""
+            self._write(event, fields, start)
+            self._torn = None
+        except (OSError, UsageError) as error:
+            self.lost += 1
+            why = f": {error.strerror or error}." if isinstance(error, OSError) else f". {error}"
+            sentence = f"Cannot write {self._path}{why}"
+            if self._report is None:
+                raise OutputError(sentence) from error
+            if not self._in_trouble:
+                self._report(f"{sentence} Judging goes on without.")
+            self._in_trouble = True
+        else:
+            if self._in_trouble and self._report is not None:
+                self._report(f"{self._path} can be written again.")
+            self._in_trouble = False
+
+    def _stay(self) -> None:
+        """See to it that the next line goes to the end of `path`, whoever has moved the file, or filled the disk."""
+        try:
+            there = os.path.samestat(os.fstat(self._file), os.stat(self._path))
+        except FileNotFoundError:
+            there = False
+        if there and os.fstat(self._file).st_size >= self._largest and self._torn is None:
+            os.rename(self._path, next_aside(self._path))  # who dies here leaves it to the next one to go on
+            there = False
+        if not there:
+            older, self._file = self._file, self._open()
+            os.close(older)
+        if self._in_trouble or (not there and os.fstat(self._file).st_size):
+            self._number, self._previous, self._torn = self._resume()
+
+    def _write(self, event: str, fields: Mapping[str, Any], start: bytes = b"") -> None:
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        line, digest = link(self._number + 1, self._previous, {"time": now, "event": event, **fields})
+        size = os.fstat(self._file).st_size
+        if os.write(self._file, start + line) < len(start + line):
+            with contextlib.suppress(OSError):  # on a file that can only be appended to, the next entry tells of it
+                os.ftruncate(self._file, size)
+            raise OSError(None, "the disk is full")
+        os.fsync(self._file)
+        self._number, self._previous = self._number + 1, digest
+
+    def _open(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
+        file = os.open(self._path, flags, 0o644)
+        try:
+            if not self._path.is_file():
+                raise OSError(None, "it is no file")
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(file)
+            raise UsageError(
+                f"Another process writes the audit log {self._path}: give each a file of its own."
+            ) from error
+        except BaseException:
+            os.close(file)
+            raise
+        return file
+
+    def _resume(self) -> tuple[int, str, list[bytes] | None]:
+        """Number and hash of the last entry, and the lines after it, if any, that were cut off."""
+        torn: list[bytes] | None = None
+        for path in reversed(files_of(self._path)):
+            found, after = last_link(path)
+            cut = path == self._path and after[-1:] != [b""] and all(map(is_torn, after))
+            if after != [b""] and not cut:
+                raise UsageError(
+                    f"{path} holds something else than an audit log, or was changed: look at it with "
+                    "`rstpm-edge audit-log`, and give another name."
+                )
+            if after != [b""]:
+                torn = after
+            if found is not None:
+                return found.number, found.hash, torn
+        return 0, FIRST, torn

@@ -1,0 +1,100 @@
+"""Lines of JSON that hang together: each has the hash of the one before, and its own.
+
+An entry is one line: {"entry":N,"time":…,"event":…,…,"previous":HASH,"hash":HASH}. Its hash is the SHA-256 of the line
+without `,"hash":"…"`, and `previous` is that of the entry before, 64 zeros for the first. A file that has grown too
+large is renamed to FILE.000001, FILE.000002, …, and the chain goes on in FILE.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+FIRST = "0" * 64
+TORN = "torn"  # the event that says of a line before it that it was cut off
+LONGEST = 100_000  # bytes of a line
+_BEGINNING = b'{"entry":'
+_LINE = re.compile(rb'(\{"entry":(\d{1,15}),.*,"previous":"([0-9a-f]{64})"),"hash":"([0-9a-f]{64})"\}', re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Link:
+    """A whole line of a chain, whose own hash is right. `hash` and `previous` are hexadecimal."""
+
+    number: int
+    previous: str
+    hash: str
+    fields: Mapping[str, Any]
+
+
+def link(number: int, previous: str, fields: Mapping[str, Any]) -> tuple[bytes, str]:
+    """The line of an entry, with its line break, and its hash. ValueError for one that is too long, NaN or infinity."""
+    body = json.dumps(
+        {"entry": number, **fields, "previous": previous}, allow_nan=False, separators=(",", ":")
+    ).encode()
+    digest = sha256(body).hexdigest()
+    line = body[:-1] + b',"hash":"%s"}\n' % digest.encode()
+    if len(line) > LONGEST:
+        raise ValueError("the entry is too long")
+    return line, digest
+
+
+def read_link(line: bytes) -> Link | None:
+    """The entry of a line without its line break; None where it is none, or not the one that was written."""
+    found = _LINE.fullmatch(line)
+    if found is None or sha256(found[1] + b"}").hexdigest() != found[4].decode():
+        return None
+    try:
+        fields = json.loads(found[1] + b"}")
+    except (ValueError, RecursionError):
+        return None
+    return Link(int(found[2]), found[3].decode(), found[4].decode(), fields)
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files of a chain, oldest first: those that were set aside, and `path` where it is there."""
+    aside = re.compile(re.escape(path.name) + r"\.\d{6,}")
+    try:
+        names = [name for name in os.listdir(path.parent) if aside.fullmatch(name)]
+    except OSError:
+        names = []
+    older = sorted((path.with_name(name) for name in names), key=lambda file: int(file.name.rpartition(".")[2]))
+    return [*older, path] if path.exists() else older
+
+
+def next_aside(path: Path) -> Path:
+    """The name that `path` gets when it is set aside."""
+    numbers = [int(file.name.rpartition(".")[2]) for file in files_of(path) if file != path]
+    return path.with_name(f"{path.name}.{max(numbers, default=0) + 1:06d}")
+
+
+def lines_of(path: Path) -> Iterator[tuple[bytes, bool]]:
+    """The lines of a file, and whether each ends in a line break; one that is too long comes in pieces."""
+    with open(path, "rb") as file:
+        while line := file.readline(LONGEST + 1):
+            yield line.removesuffix(b"\n"), line.endswith(b"\n")
+
+
+def is_torn(line: bytes) -> bool:
+    """Whether a line that is no entry may be the beginning of one, cut off, or what a power cut leaves of it."""
+    return _BEGINNING.startswith(line[: len(_BEGINNING)]) or not line.strip(b"\0")
+
+
+def last_link(path: Path) -> tuple[Link | None, list[bytes]]:
+    """The last entry of a file, and the lines after it, which are none; the last of these has no line break.
+
+    Where the entry itself lacks its line break, there are none, not even an empty one.
+    """
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        file.seek(max(0, size - 4 * LONGEST))
+        lines = file.read().split(b"\n")
+    for place in reversed(range(len(lines))):
+        found = read_link(lines[place])
+        if found is not None:
+            return found, lines[place + 1 :]
+    return None, lines
