@@ -14,6 +14,7 @@ from rstpm_edge.cli.audit import audit
 from rstpm_edge.cli.audit_log import audit_log
 from rstpm_edge.cli.bench import bench
 from rstpm_edge.cli.benchmark import benchmark
+from rstpm_edge.cli.calibrate import calibrate
 from rstpm_edge.cli.demo import demo
 from rstpm_edge.cli.evaluate import evaluate
 from rstpm_edge.cli.export import export
@@ -137,6 +138,7 @@ for command in (
     audit,
     audit_log,
     train,
+    calibrate,
     export,
     keygen,
     sign,

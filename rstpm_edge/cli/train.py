@@ -183,7 +183,7 @@ def say_run(run: Path) -> None:
     if calibration.alpha > DEFAULT_ALPHA and config.alpha is None:
         needed = math.ceil(1 / DEFAULT_ALPHA - 1e-9) - 1
         say(f"The {held} held-out images allow no smaller rate; {percent(DEFAULT_ALPHA)} takes {needed} of them.")
-    _say_odd_one(summary)
+    _say_odd_one(run, summary)
     _say_other_rates(summary)
     if reason := convergence.unfinished(summary.losses):
         say(f"This training is not done: {reason}. Train longer, with more --max-minutes or --epochs.")
@@ -215,7 +215,7 @@ def _say_other_rates(summary: "Summary") -> None:
         )
 
 
-def _say_odd_one(summary: "Summary") -> None:
+def _say_odd_one(run: Path, summary: "Summary") -> None:
     """One line when a single held-out image, far above all others, is what the threshold rests on."""
     typical, threshold = summary.calibration.median, summary.calibration.threshold
     if len(summary.highest) < 3 or summary.highest[0][1] > threshold:
@@ -223,6 +223,6 @@ def _say_odd_one(summary: "Summary") -> None:
     (name, first), (_, second) = summary.highest[:2]
     if first - typical > ODD * (second - typical):
         say(
-            f"One image alone sets that threshold: {name} scores {first:.4g}, the next {second:.4g}. If it shows a "
-            "defect, take it out and train again: a lower threshold finds more. `rstpm-edge audit` looks at all photos."
+            f"One image alone sets that threshold: {name} scores {first:.4g}, the next {second:.4g}. Look at it, by "
+            f"`rstpm-edge calibrate {run}`: if it shows a defect, a calibration without it finds more."
         )

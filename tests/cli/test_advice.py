@@ -24,6 +24,7 @@ PRINTED_BY = {
     "rstpm_edge/cli/audit.py": {"audit"},
     "rstpm_edge/cli/bench.py": {"bench"},
     "rstpm_edge/cli/benchmark.py": {"benchmark"},
+    "rstpm_edge/cli/calibrate.py": {"calibrate"},
     "rstpm_edge/cli/demo.py": {"demo"},
     "rstpm_edge/cli/evaluate.py": {"evaluate"},
     "rstpm_edge/cli/export.py": {"export"},

@@ -27,7 +27,7 @@ from rstpm_edge.training.graph import latency
 from rstpm_edge.training.learning.options import TrainingOptions
 from rstpm_edge.training.learning.run_folder import load_summary, save_summary
 
-COMMANDS = ("audit", "train", "export", "evaluate", "benchmark", "demo")
+COMMANDS = ("audit", "train", "calibrate", "export", "evaluate", "benchmark", "demo")
 
 
 def without_progress(errors: str) -> list[str]:
@@ -454,7 +454,8 @@ main()
 
 
 @pytest.mark.parametrize(
-    "command", [["audit", "x"], ["train", "x"], ["export"], ["evaluate", "x"], ["benchmark", "x"], ["demo"]]
+    "command",
+    [["audit", "x"], ["train", "x"], ["calibrate"], ["export"], ["evaluate", "x"], ["benchmark", "x"], ["demo"]],
 )
 def test_without_the_packages_for_training(command: list[str]) -> None:
     result = subprocess.run(

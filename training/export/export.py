@@ -11,7 +11,7 @@ from onnx import helper
 
 from rstpm_edge import __version__
 from rstpm_edge.atomic_files import write_bytes
-from rstpm_edge.errors import ExportError, ModelError, OutputError, TrainingError
+from rstpm_edge.errors import ExportError, ModelError, OutputError
 from rstpm_edge.model import protobuf as wire
 from rstpm_edge.model.metadata import METADATA_KEY, Bundle, Precision, parse_bundle
 from rstpm_edge.model.model_file import stamps
@@ -19,12 +19,13 @@ from rstpm_edge.progress import Progress, Report
 
 from ..graph.compatibility import obstacles
 from ..graph.onnx_graph import add_fusion, to_onnx
-from ..learning.run_folder import RunConfig, load_checkpoint, load_config, load_summary, load_trained_state
+from ..learning.run_folder import RunConfig, load_config, load_summary
+from ..learning.trained_model import load_model, teachers_changed
 from ..model.rstpm import RSTPM
 from ..quantization.acceptance import PrecisionComparison
 from ..quantization.reduced_precision import TRACING, ReducedModel, Reduction, load_photos, reduce
 from .goldens import add_goldens, read_goldens
-from .run_metadata import bundle_of, fitting_mask, reduced_bundle
+from .run_metadata import bundle_of, fitting_mask, reduced_bundle, without_defective
 from .self_check import check, check_alone, images_to_check_on
 
 # What ONNX Runtime, TensorRT and OpenVINO all take with static shapes. Backbones outside the presets may need more;
@@ -151,23 +152,14 @@ class _Exported:
 
 def _load(run: Path, mask: Path | None) -> _FinishedRun:
     config, summary, model = load_config(run), load_summary(run), load_model(run)
+    config = without_defective(config, summary)
     records = (model.teacher1.record, model.teacher2.record)
-    if tuple(record.sha256 for record in records) != summary.teacher_sha256:
+    if teachers_changed(model, summary.teacher_sha256):
         raise ExportError("The teachers' weights are not those that the run was trained with; train again.")
     bundle = bundle_of(config, summary, records)
     if mask is not None:
         bundle = replace(bundle, mask=fitting_mask(mask, config))
     return _FinishedRun(config, model, bundle, images_to_check_on(run, config.roi, config.bits))
-
-
-def load_model(run: Path) -> RSTPM:
-    """The run's model as its last checkpoint left it, in evaluation mode. Raises TrainingError and WeightsError."""
-    config, checkpoint = load_config(run), load_checkpoint(run)
-    if checkpoint is None:
-        raise TrainingError(f"The run {run} has no checkpoint; train again.")
-    model = RSTPM(config.preset, config.weights)
-    load_trained_state(model, checkpoint)
-    return model.eval()
 
 
 def _export_float(finished: _FinishedRun, fused: bool) -> _Exported:

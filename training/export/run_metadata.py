@@ -38,10 +38,23 @@ def bundle_of(config: RunConfig, summary: Summary, teachers: tuple[Teacher, Teac
             "loss": {"stpm": round(final[0], 4), "recon": round(final[1], 4)},
             **({} if reason is None else {"not_converged": reason}),
             **painted_summary(summary.painted, summary.calibration),
+            **({"dropped_as_defective": list(summary.defective)} if summary.defective else {}),
         },
         roi=config.roi,
         score_fusion=summary.score_fusion,
         profile=config.profile,
+    )
+
+
+def without_defective(config: RunConfig, summary: Summary) -> RunConfig:
+    """The run as if the held-out photos that were found to be defective had never been there, and with the rate that
+    the others allow."""
+    if not summary.defective:
+        return config
+    return replace(
+        config,
+        holdout=tuple(photo for photo in config.holdout if photo.name not in summary.defective),
+        alpha=None if config.alpha is None else summary.calibration.alpha,
     )
 
 

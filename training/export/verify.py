@@ -12,7 +12,7 @@ from rstpm_edge.pipeline import InferenceOptions, open_pipeline
 from rstpm_edge.postprocess.reference import score as reference_score
 from rstpm_edge.progress import Progress, Report
 
-from .export import load_model
+from ..learning.trained_model import load_model
 from .self_check import MAP_TOLERANCE, SCORE_TOLERANCE, map_difference, score_difference
 
 

@@ -3,9 +3,8 @@
 config.json              what was asked for, and which files were learned from and held out
 checkpoint.safetensors   students, channel statistics and optimiser after the last whole epoch; losses in its header
 summary.json             written at the end: fusion statistics, calibration, duration
+calibration.json         where a person has calibrated it again (`recalibration`): what takes the summary's place
 samples/                 a few held-out images, on which an export checks itself
-
-The first three say which schema they are written in: 2, or none in those from before, which `old_names` reads.
 """
 
 import json
@@ -21,7 +20,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from rstpm_edge import document as read
 from rstpm_edge.atomic_files import make_folder, write_bytes, write_json
 from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import OutputError, TrainingError, UsageError
@@ -34,11 +32,10 @@ from ..data.run_files import RecordedFile
 from ..model.old_names import current_run, current_summary, current_tensor
 from ..model.presets import AUGMENTATIONS, Preset
 from ..model.rstpm import RSTPM
+from .run_documents import SCHEMA, read_json, schema_version
 
 RUNS = Path("runs")
 SAMPLES = 8
-SCHEMA_VERSION = 2
-SCHEMA = {"schema_version": SCHEMA_VERSION, "needs": "0.1.0"}  # of what is written; and the first release that reads it
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,8 @@ class Summary:
     """What a finished training found.
 
     `teacher_sha256` guards an export against other weights. `highest` names the images that set the threshold.
-    `painted` are the scores, ascending, of synthetic defects (`painted_defects`); none in runs from before.
+    `painted` are the scores, ascending, of synthetic defects (`painted_defects`); none in runs from before. `defective`
+    names held-out images that a person has confirmed to show a defect: the calibration is without them.
     """
 
     epochs: int
@@ -93,6 +91,7 @@ class Summary:
     highest: tuple[tuple[str, float], ...] = ()  # of the held-out images: name and score, highest first
     score_fusion: ScoreFusion | None = None
     painted: tuple[float, ...] = ()
+    defective: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,9 +143,9 @@ def load_config(folder: Path) -> RunConfig:
     if not folder.is_dir():
         what = "a file" if folder.exists() else "not there"
         raise TrainingError(f"The run {folder} is {what}: name the folder of a run, such as runs/2026-01-31_12-00-00.")
-    fields = _read_json(folder / "config.json", f"{folder} is not a run of rstpm-edge")
+    fields = read_json(folder / "config.json", f"{folder} is not a run of rstpm-edge")
     try:
-        fields = current_run(fields, _schema_version(fields, folder))
+        fields = current_run(fields, schema_version(fields, folder))
         preset: dict[str, Any] = {
             key: tuple(v) if isinstance(v, list) else v for key, v in fields.pop("preset").items()
         }
@@ -185,15 +184,19 @@ def save_summary(folder: Path, summary: Summary) -> None:
     write_json(folder / "summary.json", {**SCHEMA, **asdict(summary)}, below=folder)
 
 
-def load_summary(folder: Path) -> Summary:
-    """Raises TrainingError when the run has not finished, or the file is damaged."""
-    fields = _read_json(
-        folder / "summary.json",
-        f"The run {folder} has not finished; go on with `rstpm-edge train --resume {folder}`",
-    )
+def load_summary(folder: Path, *, as_trained: bool = False) -> Summary:
+    """With the calibration that holds now, or with that of the training.
+
+    Raises TrainingError when the run has not finished, or a file is damaged.
+    """
+    path, again = folder / "summary.json", folder / "calibration.json"
+    fields = read_json(path, f"The run {folder} has not finished; go on with `rstpm-edge train --resume {folder}`")
     try:
-        if _schema_version(fields, folder) == 1:
+        if schema_version(fields, folder) == 1:
             fields = current_summary(fields)
+        if again.exists() and not as_trained:
+            path = again
+            fields |= _calibrated_again(again)
         scores = fields["score_fusion"]
         calibration = Calibration(fields["calibration"]["alpha"], tuple(fields["calibration"]["scores"]))
         return Summary(
@@ -206,9 +209,18 @@ def load_summary(folder: Path) -> Summary:
             highest=tuple((str(name), float(score)) for name, score in fields.get("highest", ())),
             score_fusion=scores and ScoreFusion(_fusion(scores["fusion"]), scores["map_weight"], scores["bias"]),
             painted=tuple(map(float, fields.get("painted", ()))),
+            defective=tuple(map(str, fields.get("defective", ()))),
         )
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise TrainingError(f"{folder / 'summary.json'} is damaged ({error}); train again.") from error
+        mend = "train again" if path.name == "summary.json" else "calibrate again: `rstpm-edge calibrate RUN --reset`"
+        raise TrainingError(f"{path} is damaged ({error}); {mend}.") from error
+
+
+def _calibrated_again(path: Path) -> dict[str, Any]:
+    """The fields of the summary that another calibration has; none where it was taken back."""
+    fields = read_json(path, f"{path} is gone", "calibrate again: `rstpm-edge calibrate RUN --reset`")
+    schema_version(fields, path.parent)
+    return dict(fields["summary"] or {})
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -235,7 +247,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     try:
         with safe_open(path, "pt") as file:
             progress = json.loads(file.metadata()["progress"])
-            older = _schema_version(progress, folder) == 1
+            older = schema_version(progress, folder) == 1
             names = {current_tensor(name) if older else name: name for name in file.keys()}  # noqa: SIM118 (not a dict)
             tensors = {current: file.get_tensor(name) for current, name in names.items()}
         losses = tuple((float(a), float(b)) for a, b in progress.pop("losses"))
@@ -271,27 +283,3 @@ def _fusion(fields: Mapping[str, Any]) -> Fusion:
     values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
     head = values.pop("head", None)
     return Fusion(**values, head=head and HeadMap(**head))
-
-
-def _schema_version(fields: dict[str, Any], folder: Path) -> int:
-    """The schema's version of a run's document, which is taken out of it. Raises ValueError, and TrainingError for a
-    newer one, before any other field is looked at."""
-    try:
-        version = read.schema_version(fields, SCHEMA_VERSION, first=1)
-    except read.NewerError as error:
-        raise TrainingError(f"The run {folder} {error}; upgrade, or train again with this version.") from error
-    for name in SCHEMA:
-        fields.pop(name, None)
-    return version
-
-
-def _read_json(path: Path, otherwise: str) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise TrainingError(f"{otherwise}.") from error
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"{path} cannot be read ({error}).") from error
-    if not isinstance(content, dict):
-        raise TrainingError(f"{path} is damaged; train again.")
-    return content

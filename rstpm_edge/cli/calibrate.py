@@ -1,0 +1,159 @@
+"""`rstpm-edge calibrate`. It imports torch only when it runs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rstpm_edge.atomic_files import check_writable, write_bytes
+from rstpm_edge.calibration import CONFIDENCE
+from rstpm_edge.cli.common import real, training_packages
+from rstpm_edge.cli.parameter_types import FILE
+from rstpm_edge.cli.progress import show_progress
+from rstpm_edge.cli.terminal import counted, percent, say, say_table
+from rstpm_edge.errors import UsageError
+from rstpm_edge.printable import one_line
+
+if TYPE_CHECKING:
+    from rstpm_edge.training.audit.held_out import HeldOut
+    from rstpm_edge.training.learning.run_folder import Summary
+
+SHEETS = (".jpg", ".jpeg", ".png")
+
+
+@click.command()
+@click.argument("run", required=False, type=FILE)
+@click.option(
+    "--defective",
+    multiple=True,
+    metavar="NAME",
+    help="A photo on the sheet that shows a defect: calibrate without it; may be repeated.",
+)
+@click.option("--reset", is_flag=True, help="Take back all of that: the calibration of the training holds again.")
+@click.option(
+    "-o",
+    "--output",
+    type=FILE,
+    default="calibrate.jpg",
+    show_default=True,
+    metavar="FILE",
+    help="The contact sheet, JPEG or PNG.",
+)
+@click.option(
+    "--most",
+    type=click.IntRange(1, 60),
+    metavar="N",
+    help="Photos to look at.  [default: those at or above the threshold, and as many more; at least 12]",
+)
+@click.option("--data", type=FILE, metavar="FOLDER", help="Where the run's photos are now.")
+def calibrate(
+    run: Path | None, defective: tuple[str, ...], reset: bool, output: Path, most: int | None, data: Path | None
+) -> None:
+    """Look at the held-out photos that set the threshold of a RUN (the newest in ./runs by default).
+
+    A contact sheet shows the highest of them. Where one shows a defect, it should not have been among the good photos:
+    name it with --defective, and the threshold is found without it. A lower threshold finds more. Name confirmed
+    defects only: without good photos that merely look odd, more good parts would be rejected than is promised.
+
+    The run remembers who dropped what and when, and `export` takes the new calibration.
+
+    \b
+    Examples:
+      rstpm-edge calibrate
+      rstpm-edge calibrate runs/2026-01-31_12-00-00 --defective 0042.png --defective 0107.png
+      rstpm-edge calibrate runs/2026-01-31_12-00-00 --reset
+    """
+    with training_packages():
+        from rstpm_edge.training.audit import held_out, sheet
+        from rstpm_edge.training.learning import run_folder
+    if reset and defective:
+        raise UsageError("Give either --reset or --defective NAME.")
+    run = run or run_folder.newest_run()
+    if reset:
+        _say_reset(run, held_out.take_back(run), run_folder.load_summary(run))
+        return
+    if defective:
+        held_out.check_names(run, defective)
+    else:
+        _check_sheet(output, run, data)
+    with show_progress(held_out.PLAN if defective else {"held-out photos": 1.0}) as report:
+        held = held_out.look(run, data=data, most=most, report=report)
+        if defective:
+            found = held_out.drop(held, defective, report=report)
+    if defective:
+        _say_dropped(held, found)
+        return
+    say_table(format_candidates(held))  # first, so that a full disk does not lose it
+    write_bytes(output, sheet.encode(held_out.draw_held_out(held), output.suffix.lower()))
+    say(
+        f"{output} shows them. If one shows a defect, calibrate without it: rstpm-edge calibrate {run} --defective "
+        "NAME. Leave good photos in, however odd: without them the promise does not hold."
+    )
+
+
+def format_candidates(held: "HeldOut") -> str:
+    """What people read: a line for each photo, highest first."""
+    with training_packages():
+        from rstpm_edge.training.audit.held_out import state
+    width = max(len(one_line(one.name)) for one in held.candidates)
+    lines = [f"{'rank':>4}  {'score':>8}  {'photo':{width}}"]
+    lines += [
+        f"{one.rank:>4}  {one.score:>8.4g}  {one_line(one.name):{width}}  {state(held, one)}" for one in held.candidates
+    ]
+    return "\n".join(lines)
+
+
+def _check_sheet(output: Path, run: Path, data: Path | None) -> None:
+    """Before the work, refuse what could not be written after it. Raises UsageError and OutputError."""
+    from rstpm_edge.training.learning import run_folder
+
+    if output.suffix.lower() not in SHEETS:
+        raise UsageError(f"-o names a picture, {', '.join(SHEETS[:-1])} or {SHEETS[-1]}, not {output}.")
+    photos = real(data or Path(run_folder.load_config(run).data))
+    if real(output).parent in {photos, photos / "train" / "good"}:
+        raise UsageError(f"{output} would lie among the photos and be learned from; name another place with -o.")
+    check_writable(output)
+
+
+def _say_dropped(held: "HeldOut", found: "Summary") -> None:
+    """What holds now, beside what held before."""
+    if found is held.summary:
+        say("Nothing changes: these photos are dropped already.")
+    before, after, photos = held.summary.calibration, found.calibration, len(held.config.holdout)
+    say(
+        f"{len(found.defective)} of {photos} held-out photos are dropped as defective: {', '.join(found.defective)}. "
+        f"If as many of those that were learned from are, about {_among(held, found)}, `rstpm-edge audit` finds some."
+    )
+    moved = "stays at" if after.threshold == before.threshold else f"was {before.threshold:.4g} and is"
+    say(
+        f"The threshold {moved} {after.threshold:.4g}: a good part is rejected with probability at most "
+        f"{percent(after.alpha)} on average, with {CONFIDENCE:.0%} confidence at most "
+        f"{percent(after.rate_with_confidence())}."
+    )
+    if after.alpha > held.as_trained.calibration.alpha:
+        say(f"The {len(after.scores)} photos that are left allow no smaller rate.")
+    if found.painted and held.summary.painted:
+        say(f"Of defects painted into held-out photos it finds {_painted(found)}; before, {_painted(held.summary)}.")
+    say(f"Next: rstpm-edge export {held.run}. To take it back: rstpm-edge calibrate {held.run} --reset")
+
+
+def _among(held: "HeldOut", found: "Summary") -> str:
+    share = len(found.defective) / len(held.config.holdout)
+    return counted(max(1, round(share * len(held.config.train))), "photo")
+
+
+def _painted(summary: "Summary") -> str:
+    from rstpm_edge.training.learning.painted_defects import share_found
+
+    return f"{share_found(summary.painted, summary.calibration.threshold):.0%}"
+
+
+def _say_reset(run: Path, changed: bool, summary: "Summary") -> None:
+    calibration = summary.calibration
+    say(
+        f"{'The calibration of the training holds again' if changed else 'Nothing was dropped'}: threshold "
+        f"{calibration.threshold:.4g}, at most {percent(calibration.alpha)} of good parts rejected on average, with "
+        f"{CONFIDENCE:.0%} confidence at most {percent(calibration.rate_with_confidence())}."
+    )
+    if changed:
+        say(f"Next: rstpm-edge export {run}")

@@ -1,0 +1,230 @@
+"""A person looks at the highest held-out photos, and the calibration is found without confirmed defects."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import Result
+from workplace import Workplace, command_line, document
+
+from rstpm_edge import Detector
+from rstpm_edge.calibration import Calibration
+from rstpm_edge.errors import TrainingError
+from rstpm_edge.training.audit.held_out import HeldOut, draw_held_out, drop, look
+from rstpm_edge.training.learning.recalibration import load_steps
+from rstpm_edge.training.learning.run_folder import load_config, load_summary, save_config
+
+
+def sentence(result: Result) -> str:
+    assert result.exit_code == 2
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert "Traceback" not in result.stderr
+    return line.removeprefix("Error: ")
+
+
+@pytest.fixture
+def run(workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of a finished run: nine photos were learned from, three held out."""
+    folder = tmp_path / "runs" / "first"
+    shutil.copytree(workplace.run, folder)
+    monkeypatch.chdir(tmp_path)
+    return Path("runs/first")
+
+
+@pytest.fixture
+def held(run: Path) -> HeldOut:
+    return look(run)
+
+
+# As a user types it
+
+
+def test_the_highest_are_shown_and_nothing_changes(run: Path) -> None:
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    result = command_line("calibrate", run)
+    assert result.exit_code == 0, result.stderr
+    head, *lines = result.stdout.splitlines()
+    assert head.split() == ["rank", "score", "photo"]
+    summary, config = load_summary(run), load_config(run)
+    names = [line.split()[2] for line in lines[:3]]
+    assert names == [name for name, _ in summary.highest]
+    assert set(names) == {photo.name for photo in config.holdout}
+    assert lines[0].endswith("sets the threshold")
+    assert all(line.endswith("below the threshold") for line in lines[1:3])
+    assert lines[3].startswith(
+        "calibrate.jpg shows them. If one shows a defect, calibrate without it: rstpm-edge calibrate runs/first "
+    )
+    picture = cv2.imread("calibrate.jpg")
+    assert picture is not None
+    assert picture.std() > 20
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+
+
+def test_a_confirmed_defect_is_dropped_exported_and_taken_back(run: Path) -> None:
+    as_trained = load_summary(run)
+    name = as_trained.highest[0][0]
+    result = command_line("calibrate", run, "--defective", name)
+    assert result.exit_code == 0, result.stderr
+    first, second, third, painted, last = result.stdout.splitlines()
+    assert first.startswith(f"1 of 3 held-out photos are dropped as defective: {name}. ")
+    summary = load_summary(run)
+    assert second == (
+        f"The threshold was {as_trained.calibration.threshold:.4g} and is {summary.calibration.threshold:.4g}: a good "
+        "part is rejected with probability at most 33.3% on average, with 95% confidence at most 77.6%."
+    )
+    assert third == "The 2 photos that are left allow no smaller rate."
+    assert painted.startswith("Of defects painted into held-out photos it finds ")
+    assert last == f"Next: rstpm-edge export {run}. To take it back: rstpm-edge calibrate {run} --reset"
+    assert summary.defective == (name,)
+    assert len(summary.calibration.scores) == 2
+    assert name not in dict(summary.highest)
+    assert load_summary(run, as_trained=True) == as_trained
+    (step,) = load_steps(run)
+    assert step.defective == (name,)
+    assert step.threshold == summary.calibration.threshold
+    assert step.time.startswith("20")
+    assert step.time.endswith("+00:00")
+
+    again = command_line("calibrate", run, "--defective", name)
+    assert again.stdout.startswith("Nothing changes: these photos are dropped already.\n1 of 3 held-out ")
+    assert load_summary(run) == summary
+    assert load_steps(run) == (step,)
+    shown = command_line("calibrate", run).stdout.splitlines()
+    assert shown[1].endswith("sets the threshold; dropped as defective")  # the order is that of the training
+
+    assert command_line("export", run).exit_code == 0
+    info = Detector("model.onnx").info
+    assert info.calibration == summary.calibration
+    assert info.fusion == summary.fusion
+    assert info.training["dropped_as_defective"] == [name]
+    assert info.training["holdout"] == 2
+
+    taken_back = command_line("calibrate", run, "--reset")
+    assert taken_back.stdout.startswith("The calibration of the training holds again: threshold ")
+    assert load_summary(run) == as_trained
+    assert [step.defective for step in load_steps(run)] == [(name,), ()]
+    assert command_line("calibrate", run, "--reset").stdout.startswith("Nothing was dropped: threshold ")
+    assert len(load_steps(run)) == 2
+
+
+def test_photos_that_have_moved_are_found(run: Path, tmp_path: Path) -> None:
+    config = load_config(run)
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(config.data, moved)
+    save_config(run, replace(config, data=str(tmp_path / "gone")))
+    assert command_line("calibrate", run, "--data", moved).exit_code == 0
+    said = sentence(command_line("calibrate", run, "--defective", config.holdout[0].name))
+    assert said == f"{tmp_path / 'gone'} is missing; give a folder of images."
+    (moved / "train" / "good" / config.holdout[0].name).unlink()
+    said = sentence(command_line("calibrate", run, "--data", moved))
+    assert said.endswith("is missing since the run began; say where the run's photos are with --data FOLDER.")
+
+
+# What is dropped, and what is not
+
+
+def test_one_more_is_dropped_beside_those_before(held: HeldOut) -> None:
+    first, second, _ = (one.name for one in held.candidates)
+    found = drop(held, [second])
+    assert found.defective == (second,)
+    # Two of three would be gone: the photos are no set of good ones.
+    with pytest.raises(
+        Exception, match=r"^2 of 3 held-out photos would be defective: .* Sort them, and train again\.$"
+    ):
+        drop(look(held.run), [first])
+    assert load_summary(held.run).defective == (second,)
+
+
+def test_the_sheet_shows_where_a_photo_is_unusual(held: HeldOut) -> None:
+    sheet = draw_held_out(held)
+    one = held.candidates[0]
+    assert one.anomaly_map.shape == held.config.size
+    assert sheet.dtype == np.uint8
+    assert sheet.shape[2] == 3
+    colours = np.abs(sheet.astype(int) - sheet[..., :1]).max()
+    assert colours > 60
+
+
+@pytest.mark.parametrize(
+    ("which", "options", "says"),
+    [
+        ("x.png", [], "x.png is no photo of this run; those held out are 0"),
+        ("learned", [], "NAME was learned from, not held out: if it shows a defect, take it out of the folder and "),
+        (
+            "lowest",
+            ["--most", 1],
+            "NAME is held out, but none of the 1 highest, which are to be looked at; --most N shows more. A photo ",
+        ),
+        ("x.png", ["--reset"], "Give either --reset or --defective NAME."),
+        (None, ["-o", "sheet.txt"], "-o names a picture, .jpg, .jpeg or .png, not sheet.txt."),
+        (None, ["-o", "missing/sheet.jpg"], "Cannot write missing/sheet.jpg: there is no folder missing."),
+        (None, ["--data", "missing"], "missing is missing; give a folder of images."),
+    ],
+)
+def test_mistakes(run: Path, which: str | None, options: list[str], says: str) -> None:
+    config, summary = load_config(run), load_summary(run)
+    names = {"learned": config.train[0].name, "lowest": summary.highest[-1][0]}
+    name = names.get(which, which) if which else None
+    before = {path.name for path in run.iterdir()}
+    result = command_line("calibrate", run, *(["--defective", name] if name else []), *options)
+    assert sentence(result).startswith(says.replace("NAME", str(name), 1) if which in names else says)
+    assert {path.name for path in run.iterdir()} == before
+
+
+def test_the_sheet_does_not_lie_among_the_photos(run: Path) -> None:
+    folder = Path(load_config(run).data) / "train" / "good"
+    said = sentence(command_line("calibrate", run, "-o", folder / "sheet.jpg"))
+    assert said.endswith("would lie among the photos and be learned from; name another place with -o.")
+
+
+def test_runs_that_cannot_be_calibrated(run: Path) -> None:
+    assert sentence(command_line("calibrate", "missing")).startswith("The run missing is not there: name the folder")
+    (run / "summary.json").rename(run / "other.json")
+    assert sentence(command_line("calibrate", run)).startswith("The run runs/first has not finished; go on with ")
+    assert sentence(command_line("calibrate")).startswith("There is no finished run in ./runs: ")
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "{", '{"schema_version": 2}', '{"schema_version": 2, "summary": {}, "history": 3}']
+)
+def test_a_damaged_calibration_is_told(run: Path, content: str) -> None:
+    (run / "calibration.json").write_text(content)
+    for command in ("export", "calibrate"):
+        said = sentence(command_line(command, run))
+        assert said.startswith("runs/first/calibration.json ")
+    assert not Path("model.onnx").exists()
+
+
+def test_a_calibration_of_a_newer_schema_is_told(run: Path) -> None:
+    command_line("calibrate", run, "--defective", load_summary(run).highest[0][0])
+    content = document(run / "calibration.json")
+    (run / "calibration.json").write_text(json.dumps({**content, "schema_version": 99, "needs": "9.0"}))
+    with pytest.raises(TrainingError, match=r"it needs rstpm-edge ≥ 9\.0"):
+        load_summary(run)
+
+
+# Why only confirmed defects
+
+
+def test_the_promise_survives_dropping_defects_and_not_dropping_odd_good_parts() -> None:
+    """95 good photos and 5 defective ones, which score high, held out; the share of new good ones above."""
+    rng = np.random.default_rng(0)
+    rates: dict[str, list[float]] = {"all": [], "without defects": [], "without odd ones": []}
+    for _ in range(2000):
+        good, bad = rng.random(95), rng.uniform(0.8, 1.5, 5)
+        highest = np.argsort(-np.concatenate([good, bad]))[:12]  # those that a person looks at
+        confirmed = highest[highest >= 95]
+        everything = np.concatenate([good, bad])
+        for name, dropped in (("all", highest[:0]), ("without defects", confirmed), ("without odd ones", highest)):
+            kept = tuple(np.sort(np.delete(everything, dropped)))
+            rates[name].append(1 - min(Calibration(0.05, kept).threshold, 1))
+    found = {name: float(np.mean(values)) for name, values in rates.items()}
+    assert found["all"] < 0.02  # and finds little
+    assert 0.04 < found["without defects"] < 0.05 * (1 + 5 / 96)
+    assert found["without odd ones"] > 0.1

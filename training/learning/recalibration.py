@@ -1,0 +1,83 @@
+"""A run that was calibrated again, without held-out photos in which a person has confirmed a defect: what it keeps.
+
+`calibration.json` holds what takes the place of fields of the summary, and who did what when. `summary.json` stays as
+the training wrote it.
+"""
+
+import getpass
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from rstpm_edge.atomic_files import write_json
+from rstpm_edge.errors import TrainingError
+
+from .run_documents import SCHEMA, read_json, schema_version
+from .run_folder import Summary
+
+FILE = "calibration.json"
+AGAIN = (
+    "fusion",
+    "calibration",
+    "highest",
+    "score_fusion",
+    "painted",
+    "defective",
+)  # of a summary, what is found again
+
+
+@dataclass(frozen=True)
+class Step:
+    """One decision: when (UTC), by whom, all photos that count as defective from then on, and the threshold with its
+    rate."""
+
+    time: str
+    user: str | None
+    defective: tuple[str, ...]
+    threshold: float
+    alpha: float
+
+
+def step_now(summary: Summary) -> Step:
+    """The decision that a summary stands for, by whoever runs this."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # an account without a name, as in containers
+        user = None
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return Step(now, user, summary.defective, summary.calibration.threshold, summary.calibration.alpha)
+
+
+def load_steps(folder: Path) -> tuple[Step, ...]:
+    """All decisions on a run, the first one first; none where it is as it was trained. Raises TrainingError."""
+    path = folder / FILE
+    if not path.exists():
+        return ()
+    content = read_json(path, f"{path} is gone", "remove it, and calibrate again")
+    try:
+        schema_version(content, folder)
+        return tuple(
+            Step(
+                str(one["time"]),
+                None if one["user"] is None else str(one["user"]),
+                tuple(map(str, one["defective"])),
+                float(one["threshold"]),
+                float(one["alpha"]),
+            )
+            for one in content["history"]
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise TrainingError(f"{path} is damaged ({error}); remove it, and calibrate again.") from error
+
+
+def save_again(folder: Path, summary: Summary) -> None:
+    """Let the calibration in `summary` hold from now on, and add it to the history; without defective photos, that of
+    the training holds again. Raises OutputError, and TrainingError for a damaged history."""
+    steps = [*load_steps(folder), step_now(summary)]
+    found = asdict(summary)
+    content = {
+        **SCHEMA,
+        "summary": {name: found[name] for name in AGAIN} if summary.defective else None,
+        "history": [asdict(step) for step in steps],
+    }
+    write_json(folder / FILE, content, below=folder)
