@@ -13,7 +13,7 @@ from rstpm_edge.cli.common import one_model
 from rstpm_edge.cli.options import model_option, provider_option, public_key_option
 from rstpm_edge.cli.parameter_types import FILE
 from rstpm_edge.cli.terminal import percent, say_json, say_table
-from rstpm_edge.errors import UsageError
+from rstpm_edge.errors import ModelError, UsageError
 from rstpm_edge.image.input_profile import GREY, describe_sizes
 from rstpm_edge.image.stored_mask import parse_mask
 from rstpm_edge.model.training_summary import painted_defects
@@ -70,6 +70,8 @@ def info(
     painted = painted_defects(bundle.training)
     found = painted.found if painted else {}
     facts = asdict(bundle)
+    facts["sha256"] = detector.sha256
+    facts["goldens"] = _goldens(model)
     facts["calibration"] = {
         "alpha": calibration.alpha,
         "images": len(calibration.scores),
@@ -103,10 +105,25 @@ def info(
         say_table(_table(model, facts))
 
 
+def _goldens(model: Path) -> "list[str] | None":
+    """Names of the photos in the model file; None where they cannot be read, which is no reason not to judge."""
+    from rstpm_edge.model.goldens import parse_goldens
+    from rstpm_edge.model.model_file import opened
+
+    with opened(model) as found:
+        document = found.goldens
+    try:
+        return [] if document is None else [golden.name for golden in parse_goldens(document)]
+    except ModelError:
+        return None
+
+
 def _table(model: Path, facts: dict[str, Any]) -> str:
     calibration, fusion, runtime = facts["calibration"], facts["fusion"], facts["runtime"]
     rows = [
         ("model", f"{model} (schema {facts['schema_version']}, rstpm-edge {facts['package_version']})"),
+        ("SHA-256", facts["sha256"]),
+        *([("goldens", _about_goldens(facts["goldens"]))] if facts["goldens"] != [] else []),
         ("preset", f"{facts['preset']}, strides {', '.join(map(str, facts['strides']))}"),
         ("input", f"{facts['width']} pixels wide, {facts['height']} high, {facts['resize']}"),
         ("precision", _precision(facts)),
@@ -144,6 +161,12 @@ def _table(model: Path, facts: dict[str, Any]) -> str:
     shown = [(one_line(title), one_line(text)) for title, text in rows]  # the file may say anything of itself
     width = max(len(title) for title, _ in shown)
     return "\n".join(f"{title:{width}}  {text}" for title, text in shown)
+
+
+def _about_goldens(names: "list[str] | None") -> str:
+    if names is None:
+        return "damaged, or of a newer rstpm-edge; they decide no verdict"
+    return f"{', '.join(names)}: photos that whoever has the file can see; `rstpm-edge verify` judges them"
 
 
 def _confident(rate: dict[str, Any]) -> str:

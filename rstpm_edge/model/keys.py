@@ -6,6 +6,7 @@ The arithmetic is that of the package cryptography (the extra `sign`), which is 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -92,6 +93,9 @@ def load_private_key(path: Path, password: bytes | None = None) -> PrivateKey:
     """Read a private key. Raises UsageError, in one sentence, for a file that holds none that can be used."""
     serialization, ec = _cryptography()
     pem = _read(path)
+    block = re.search(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?-----END \1-----", pem, re.DOTALL)
+    if block is not None:
+        pem = block[0]  # `openssl ecparam -genkey` puts the curve's name before it, as a block of its own
     if b"PRIVATE KEY" not in pem:
         other = " (it is a public one)" if b"PUBLIC KEY" in pem else ""
         raise UsageError(f"{path} holds no private key in PEM form{other}: give the {PRIVATE} file of a pair.")

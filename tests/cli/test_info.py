@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bundles import ModelFactory
+from golden_models import goldens_of, put_document, put_goldens
 
 from rstpm_edge import Detector
 from rstpm_edge.model.c_header import c_header
@@ -53,6 +55,19 @@ def test_painted_defects_are_told_by_rate(run: Any, model_factory: ModelFactory)
     assert "training: painted" not in text
     thresholds = json.loads(run("info", "--json").stdout)["calibration"]["thresholds"]
     assert [one.get("painted_found") for one in thresholds] == [0.5, None, None, None, 0.875]
+
+
+def test_info_names_the_photos_in_the_file(run: Any, model: Path, good: Any) -> None:
+    assert json.loads(run("info", "--json").stdout)["goldens"] == []
+    assert "goldens" not in run("info").stdout
+    put_goldens(model, goldens_of(model, part=good))
+    facts = json.loads(run("info", "--json").stdout)
+    assert facts["goldens"] == ["part"]
+    assert facts["sha256"] == sha256(model.read_bytes()).hexdigest()
+    assert "goldens             part: photos that whoever has the file can see" in run("info").stdout
+    put_document(model, "{}")
+    assert json.loads(run("info", "--json").stdout)["goldens"] is None
+    assert "damaged, or of a newer rstpm-edge" in run("info").stdout
 
 
 def test_info_as_a_c_header(run: Any, model: Path) -> None:

@@ -26,6 +26,8 @@ from videos import BAD, write_video
 from waiting import until
 from workplace import running
 
+from rstpm_edge.outputs.chain_check import check_chain
+
 EXAMPLES = ROOT / "examples"
 UNIT = EXAMPLES / "rstpm-edge.service"
 
@@ -98,6 +100,8 @@ def test_the_service_runs_feeds_its_watchdog_and_writes_where_it_may(model: Path
         assert broker.payloads("station4/status") == ["online", "offline"]
         assert broker.payloads("station4/verdict") == output.decode().splitlines()
         assert b" images: 0 normal, " in errors
+        checked = check_chain(state / "audit.jsonl")
+        assert (checked.entries, checked.faults, checked.notes) == (2, [], [])
         assert len(list((state / "rejects").iterdir())) == len(output.splitlines())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "mqtt-password", "notify", "state"]
 

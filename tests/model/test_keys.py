@@ -78,6 +78,13 @@ def test_openssl_reads_both(pair: Pair) -> None:
         assert "P-256" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+def test_the_file_of_openssl_that_has_the_curve_in_front(tmp_path: Path, pair: Pair) -> None:
+    command = ["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-out", tmp_path / "both.pem"]
+    subprocess.run(command, capture_output=True, check=True)
+    assert (tmp_path / "both.pem").read_bytes().startswith(b"-----BEGIN EC PARAMETERS")
+    load_private_key(tmp_path / "both.pem")
+
+
 @pytest.mark.parametrize("curve", ["secp256r1", "secp384r1", "secp521r1"])
 def test_keys_of_openssl_on_the_three_curves(curve: str, tmp_path: Path) -> None:
     pair = write_pair(tmp_path, curve)
