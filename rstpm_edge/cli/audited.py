@@ -22,10 +22,11 @@ def open_audit_log(options: "InferOptions", plan: "InspectionPlan", stack: conte
     """The log that was asked for, until the end of `stack`. Raises UsageError and OutputError."""
     if options.audit_log is None:
         return None
-    from rstpm_edge.outputs.audit_log import AuditLog
+    from rstpm_edge.outputs.audit_log import LARGEST, AuditLog
 
-    largest = options.audit_log_size * 1_000_000
-    return stack.enter_context(AuditLog(options.audit_log, report=None if plan.has_end else say_note, largest=largest))
+    largest = LARGEST if options.audit_log_size is None else options.audit_log_size * 1_000_000
+    report = None if plan.has_end else say_note  # a line goes on
+    return stack.enter_context(AuditLog(options.audit_log, report=report, largest=largest))
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from rstpm_edge.atomic_files import make_folder
-from rstpm_edge.cli.common import check_no_picture
+from rstpm_edge.cli.common import check_no_picture, real
 from rstpm_edge.cli.options import (
     JudgedMask,
     JudgedRoi,
@@ -62,7 +62,7 @@ class InferOptions:
     on_anomaly_timeout: float  # seconds
     on_anomaly_unjudged: bool
     audit_log: Path | None
-    audit_log_size: int  # MB
+    audit_log_size: int | None  # MB
     mqtt: str | None
     mqtt_password_file: Path | None
     mqtt_ca: Path | None
@@ -139,10 +139,8 @@ class InferOptions:
 @click.option(
     "--audit-log-size",
     type=click.IntRange(1, 10_000),
-    default=10,
-    show_default=True,
     metavar="MB",
-    help="Set the log aside when it is so large, as FILE.000001 and so on.",
+    help="Set the log aside when it is so large, as FILE.000001 and so on.  [default: 10]",
 )
 @click.option("--mqtt", metavar="URL", help="Publish verdicts: mqtt://user@host:1883/topic, or mqtts://… for TLS.")
 @click.option("--mqtt-password-file", type=FILE, metavar="FILE", help="Or set the variable RSTPM_EDGE_MQTT_PASSWORD.")
@@ -288,6 +286,14 @@ def _check_together(options: InferOptions) -> None:
     """Raises UsageError for an option that does nothing without another."""
     if options.rejects_only and not (options.save_overlay or options.save_map):
         raise UsageError("--rejects-only goes with --save-overlay or --save-map, whose files it leaves out.")
+    if options.audit_log is None and options.audit_log_size is not None:
+        raise UsageError("--audit-log-size goes with --audit-log FILE only.")
+    if (
+        options.audit_log is not None
+        and options.csv_file is not None
+        and real(options.audit_log) == real(options.csv_file)
+    ):
+        raise UsageError("--audit-log and --csv must be different files.")
     if options.on_anomaly is None and options.on_anomaly_unjudged:
         raise UsageError("--on-anomaly-unjudged goes with --on-anomaly COMMAND only.")
     if options.mqtt is None and (options.mqtt_password_file or options.mqtt_ca):

@@ -5,6 +5,7 @@ Never an image, a name of one, or a secret. `hash_chain` has the format, `chain_
 
 import contextlib
 import fcntl
+import json
 import os
 import pwd
 import time
@@ -18,7 +19,7 @@ from typing import Any
 
 from rstpm_edge import __version__
 from rstpm_edge.errors import OutputError, UsageError
-from rstpm_edge.outputs.hash_chain import FIRST, TORN, files_of, is_torn, last_link, link, next_aside
+from rstpm_edge.outputs.hash_chain import FIRST, TORN, files_of, is_torn, last_link, last_of, link, next_aside
 from rstpm_edge.printable import one_line, without_passwords
 
 INTERVAL = 600.0  # seconds between two entries of counts
@@ -60,8 +61,16 @@ class AuditLog:
             raise OutputError(f"Cannot write {path}: {error.strerror or error}.") from error
 
     def start(self, facts: Mapping[str, Any]) -> None:
-        """Say what judges from now on."""
-        self._append("start", self._who() | dict(facts))
+        """Say what judges from now on, and what of it is other than at the last start: [before, now] by name."""
+        said = self._who() | dict(facts)
+        before: Mapping[str, Any] = {}
+        with contextlib.suppress(OSError):  # what cannot be read now is told when it is written to
+            before = last_of(self._path, "start")
+        now = json.loads(json.dumps(said))  # as it will be read: lists for tuples
+        changed = {
+            name: [before.get(name), now[name]] for name in now if name != "pid" and now[name] != before.get(name)
+        }
+        self._append("start", said | ({"changed": changed} if before else {}))
         self._started = True
         self._told = self._now()
 

@@ -89,12 +89,26 @@ def last_link(path: Path) -> tuple[Link | None, list[bytes]]:
 
     Where the entry itself lacks its line break, there are none, not even an empty one.
     """
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        file.seek(max(0, size - 4 * LONGEST))
-        lines = file.read().split(b"\n")
+    lines = _tail(path)
     for place in reversed(range(len(lines))):
         found = read_link(lines[place])
         if found is not None:
             return found, lines[place + 1 :]
     return None, lines
+
+
+def last_of(path: Path, event: str) -> Mapping[str, Any]:
+    """The fields of the last entry of this kind, as far back as is quickly read; none where there is none."""
+    for file in reversed(files_of(path)[-2:]):
+        for line in reversed(_tail(file)):
+            found = read_link(line)
+            if found is not None and found.fields.get("event") == event:
+                return found.fields
+    return {}
+
+
+def _tail(path: Path) -> list[bytes]:
+    """The last lines of a file; the first of them may be the end of one."""
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - 4 * LONGEST))
+        return file.read().split(b"\n")

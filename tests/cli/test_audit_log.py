@@ -71,6 +71,8 @@ def test_bad_uses(run: Any, photos: Path, tmp_path: Path) -> None:
         (("infer", photos, "--audit-log", photos / "1.png"), "--audit-log does not write a picture"),
         (("infer", photos, "--audit-log", tmp_path / "none" / "log"), "Cannot write"),
         (("infer", photos, "--audit-log", tmp_path / "log", "--audit-log-size", 0), "--audit-log-size"),
+        (("infer", photos, "--audit-log-size", 5), "--audit-log-size goes with --audit-log FILE only"),
+        (("infer", photos, "--audit-log", tmp_path / "x", "--csv", tmp_path / "x"), "must be different files"),
     ):
         result = run(*arguments)
         assert result.exit_code == 2

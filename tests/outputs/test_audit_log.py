@@ -57,6 +57,16 @@ def test_what_stands_in_it(tmp_path: Path) -> None:
     assert (stop["normal"], stop["anomalous"], stop["failed"]) == (2, 1, 1)
 
 
+def test_a_start_says_what_was_changed(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    for threshold, roi in ((1.5, (1, 2)), (1.5, (1, 2)), (2.5, (1, 2))):
+        with AuditLog(path, largest=900) as log:  # also where the last start is in a file that was set aside
+            log.start({"threshold": threshold, "roi": roi})
+    starts = [entry for entry in entries(path) if entry["event"] == "start"]
+    assert len(files_of(path)) > 1
+    assert [entry.get("changed") for entry in starts] == [None, {}, {"threshold": [1.5, 2.5]}]
+
+
 def test_anybody_can_check_it_by_hand(path: Path) -> None:
     """As the reference says: the hash is that of the line without it."""
     before = "0" * 64

@@ -6,7 +6,7 @@ from pathlib import Path
 import onnx
 
 from rstpm_edge.errors import ExportError, ImageError, UsageError
-from rstpm_edge.golden_check import TOLERANCE
+from rstpm_edge.golden_check import TOLERANCE, TOLERANCE_REDUCED
 from rstpm_edge.image.decode import read_stored
 from rstpm_edge.model.goldens import (
     MOST,
@@ -58,7 +58,7 @@ def add_goldens(content: bytes, bundle: Bundle, images: Sequence[tuple[str, byte
         outputs = ModelOutputs.named(bundle.output_names, run_maps(session, bundle.output_names, batch.pixels))
         (found,) = postprocessor.results(outputs, batch.grids, batch.ignored, threshold)
         margin = abs(found.score - threshold.value) / found.span
-        if margin <= TOLERANCE:
+        if margin <= (TOLERANCE if bundle.precision == "fp32" else TOLERANCE_REDUCED):
             raise UsageError(
                 f"{name} cannot be a golden: its score {found.score:.4g} is so near the threshold "
                 f"{threshold.value:.4g} that rounding on another device may turn its verdict; give another photo."

@@ -93,6 +93,19 @@ def test_a_photo_at_the_threshold(model_factory: ModelFactory, tmp_path: Path) -
         add_goldens(model.read_bytes(), Detector(model).info, images)
 
 
+@pytest.mark.parametrize(("precision", "refused"), [("fp32", False), ("int8", True)])
+def test_fewer_bits_need_a_larger_margin(
+    precision: str, refused: bool, model_factory: ModelFactory, tmp_path: Path
+) -> None:
+    model = model_factory(precision=precision, saturation_free=True)
+    images = read_goldens([photo(tmp_path / "near.png", np.full((64, 64, 3), 127 + 23, np.uint8))])  # scores 1.08
+    if refused:
+        with pytest.raises(UsageError, match="is so near the threshold"):
+            add_goldens(model.read_bytes(), Detector(model).info, images)
+    else:
+        add_goldens(model.read_bytes(), Detector(model).info, images)
+
+
 @pytest.mark.usefixtures("quick")
 def test_export_keeps_photos(workplace: Workplace, parts: Path, tmp_path: Path) -> None:
     chosen = [sorted((parts / "test" / kind).iterdir())[0] for kind in ("good", "scratch")]
