@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -21,6 +21,8 @@ from .feature_cache import FeatureCache
 from .job import Job
 from .run_folder import Checkpoint, RunConfig, load_trained_state, save_checkpoint, trained_state
 
+UNTRIED = 10  # epochs at least that the first batch takes its rate from: how long it takes says how many there are
+
 
 def train_students(
     job: Job,
@@ -29,10 +31,13 @@ def train_students(
     model: RSTPM,
     cache: FeatureCache,
     checkpoint: Checkpoint | None,
+    plan_again: Callable[[], None] = lambda: None,
 ) -> list[tuple[float, float]]:
     """Train the students of `model` to the end of their schedule; returns the (pair 1, pair 2) losses of each epoch.
 
-    `checkpoint` is where to go on. The budget says after each epoch how many more there are time for.
+    `checkpoint` is where to go on. The budget says after each epoch how many more there are time for, and in the first
+    one after each batch: what was measured before says little. `plan_again`, for all processes, is called before the
+    first epoch and after it.
 
     Raises UsageError for more processes than a batch has images, TrainingError when a loss is not finite,
     OutputError when a checkpoint cannot be written.
@@ -48,24 +53,29 @@ def train_students(
         losses, schedule = list(checkpoint.losses), checkpoint.schedule
     shared, optimizer = fabric.setup(model.students, optimizer)  # the same students, by all processes
     batches = _batches(count, preset, fabric.world_size)
+    plan_again()
     first, started = len(losses), time.monotonic()
     while len(losses) < preset.epochs and schedule < 1:
         epoch = len(losses)
         left = fabric.broadcast(budget.epochs_left(preset.epochs - epoch, epoch - first, started))
-        end, total_batches = epoch + left, (epoch + left) * batches
-        plan = budget.plan(end - first)
-        step = (1 - schedule) / left / batches
+        plan = budget.plan(epoch + left - first)
+        untried = epoch == first and budget.max_minutes is not None
+        begun, step = schedule, (1 - schedule) / (max(left, UNTRIED if untried else 1) * batches)
         order = _order(count, versions, config.seed, epoch)
         shared.train()
         began = time.monotonic()
         sums = torch.zeros(2, device=fabric.device)
         for done, rows in enumerate(np.array_split(order, batches)):
+            if done and untried:
+                left = fabric.broadcast(budget.epochs_left(preset.epochs - epoch, done / batches, started))
+                step = (1 - schedule) / (left * batches - done)
             for group in optimizer.param_groups:
-                group["lr"] = preset.learning_rate * _rate(preset, schedule + done * step)
+                group["lr"] = preset.learning_rate * _rate(preset, schedule)
             sums += _step(fabric, model, shared, optimizer, cache, rows)
-            at = epoch * batches + done + 1
+            schedule += step
+            at, end = epoch * batches + done + 1, epoch + left
             loss = losses[-1] if losses else None
-            job.report(Progress("students", at, total_batches, loss, epoch=epoch + 1, epochs=end, plan=plan))
+            job.report(Progress("students", at, end * batches, loss, epoch=epoch + 1, epochs=end, plan=plan))
         total = cast(Tensor, fabric.all_reduce(sums, reduce_op="mean")) / count
         mean = (float(total[0]), float(total[1]))
         budget.stepped(time.monotonic() - began)
@@ -75,7 +85,15 @@ def train_students(
                 "train again in full precision, or with another `seed`."
             )
         losses.append(mean)
-        schedule = 1.0 if left == 1 else schedule + step * batches
+        if epoch == first:
+            paused = time.monotonic()
+            plan_again()
+            started += time.monotonic() - paused
+        if left == 1:
+            schedule = 1.0
+            if untried:  # an end that was foreseen, and hardly measured
+                more = fabric.broadcast(budget.epochs_left(preset.epochs - len(losses), 1, started, least=0))
+                schedule = begun + (1 - begun) / (1 + more)
         if fabric.is_global_zero:
             save_checkpoint(folder, _snapshot(model, optimizer, len(losses), schedule, budget.minutes, losses))
         fabric.barrier()

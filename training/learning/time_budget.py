@@ -1,18 +1,21 @@
 """The time of a training: how many epochs fit beside all other stages.
 
 What the stages that are over took corrects what is expected of those to come, so that a box that becomes busy ends in
-time, too.
+time, too. What was measured beforehand took a moment, and a busy one makes it wrong many times over: where it says that
+there is no time, and where what follows belies it, it is measured again.
 """
 
 import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from statistics import median
 
 from rstpm_edge.errors import UsageError
 from rstpm_edge.progress import duration
 
-WRONG = 3.0  # times at most that what was measured is corrected by
+WRONG = 3.0  # times at most that what was measured is corrected by; what is further off is measured again
+RECENT = 5  # epochs, whose median says what one takes: a busy moment hits one or two
 OVER = 3.0  # times its limit that a training must take to be refused: a busy moment may make three of one
 
 # Before anything is measured: seconds of a hundred photos of a megapixel on two cores.
@@ -41,6 +44,10 @@ class Expected:
         """What follows the students."""
         return self.residuals + self.segmentation + self.calibration
 
+    def at_best(self, other: "Expected") -> "Expected":
+        """Of each stage the shorter time of two measurements: what else runs only ever makes them longer."""
+        return Expected(*(min(pair) for pair in zip(vars(self).values(), vars(other).values(), strict=True)))
+
     def times(self, factor: float) -> "Expected":
         """The same on a machine that is so many times slower."""
         return Expected(*(factor * seconds for seconds in vars(self).values()))
@@ -53,8 +60,8 @@ class Budget:
         self.max_minutes = max_minutes
         self._started = time.monotonic() - 60 * spent
         self._expected: Expected | None = None
-        self._epoch: float | None = None  # seconds, as measured, and those of its steps alone
-        self._steps: float | None = None
+        self._epoch: float | None = None  # seconds, as measured
+        self._steps: list[float] = []  # seconds of the steps of each epoch
         self._over: dict[str, float] = {}  # seconds that stages took
         self._stage: tuple[str, float] | None = None
 
@@ -75,14 +82,28 @@ class Budget:
         """Plan with what was measured."""
         self._expected = expected
 
+    @property
+    def least(self) -> float:
+        """The minutes that a training of one epoch will have taken; 0 before anything is measured."""
+        one = self._expected
+        return 0.0 if one is None else self.minutes + (one.teachers + one.epoch + one.tail) / 60
+
+    @property
+    def is_tight(self) -> bool:
+        """Whether not even one epoch ends in time."""
+        return self.max_minutes is not None and self.least > self.max_minutes
+
+    @property
+    def is_belied(self) -> bool:
+        """Whether what followed took so much more or less than was measured that a limit needs it measured again."""
+        took, measured = self._took()
+        return self.max_minutes is not None and not measured / WRONG <= took <= WRONG * measured
+
     def check(self, photos: int) -> str | None:
         """What to say when one epoch alone ends too late for the limit. Raises UsageError when it is far too late."""
-        if self.max_minutes is None or self._expected is None:
+        if self.max_minutes is None or not self.is_tight:
             return None
-        one = self._expected
-        least = self.minutes + (one.teachers + one.epoch + one.tail) / 60
-        if least <= self.max_minutes:
-            return None
+        least = self.least
         enough = math.ceil(2.2 * least) / 2  # half minutes, and some room
         sentence = (
             f"`max_minutes={self.max_minutes:g}` is too little for {photos} photos on this machine: one pass over "
@@ -95,10 +116,13 @@ class Budget:
 
     def stepped(self, seconds: float) -> None:
         """Note what the steps of an epoch took, without what is done between epochs."""
-        self._steps = seconds
+        self._steps.append(seconds)
 
-    def epochs_left(self, most: int, done: int, since: float) -> int:
-        """How many more epochs fit, from 1 to `most`; `done` epochs took the time since `since` (time.monotonic)."""
+    def epochs_left(self, most: int, done: float, since: float, *, least: int = 1) -> int:
+        """How many more epochs fit, from `least` to `most`, the one under way included.
+
+        `done` of them, a fraction within one, took the time since `since` (time.monotonic).
+        """
         if done:
             self._epoch = (time.monotonic() - since) / done
         expected = self._corrected()
@@ -106,7 +130,7 @@ class Budget:
         if self.max_minutes is None or pace <= 0:
             return most
         left = 60 * (self.max_minutes - self.minutes) - (expected.tail if expected else 0.0)
-        return max(1, min(most, int(left / pace)))
+        return max(least, min(most, int(left / pace + done % 1)))
 
     def likely_epochs(self, most: int) -> int:
         """How many epochs will fit when the teachers are done, from 1 to `most`."""
@@ -136,8 +160,15 @@ class Budget:
         expected = self._expected
         if expected is None:
             return None
-        took, measured = self._steps, expected.epoch
-        if took is None:
-            took, measured = self._over.get("teachers", expected.teachers), expected.teachers
+        took, measured = self._took()
         factor = min(max(took / max(measured, 1e-9), 1 / WRONG), WRONG)
         return replace(expected.times(factor), epoch=factor * expected.epoch if self._epoch is None else self._epoch)
+
+    def _took(self) -> tuple[float, float]:
+        """Seconds that the steps of an epoch took, or else the teachers, or nothing yet; and what was expected."""
+        expected = self._expected
+        if expected is None:
+            return 0.0, 0.0
+        if self._steps:
+            return median(self._steps[-RECENT:]), expected.epoch
+        return self._over.get("teachers", expected.teachers), expected.teachers

@@ -5,6 +5,7 @@ rstpm-edge train DATA        # does all of this; see `rstpm-edge train --help`
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ from .run_folder import (
     save_summary,
     update_checkpoint,
 )
-from .stage_times import plan_stages
+from .stage_times import plan_again, plan_stages
 from .student_training import train_students
 from .time_budget import Budget
 
@@ -209,7 +210,8 @@ def _learn(
     try:
         tell = job.stage("teachers", len(images), job.budget.likely_epochs(epochs))
         cache = compute_features(model, images, cache_folder, fabric.device, photos=len(learned), progress=tell)
-        losses = train_students(job, folder, config, model, cache, checkpoint)
+        again = partial(plan_again, job, config, model, learned)
+        losses = train_students(job, folder, config, model, cache, checkpoint, again)
         if fabric.is_global_zero:
             if model.preset.distance == "normalized-residual":
                 tell_of = job.stage_of_its_own_total("residuals")

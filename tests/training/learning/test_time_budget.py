@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning_fabric import Fabric
+from simulated_time import SimulatedTime
 from small_training import SIZE, Stop, resume, teach
 
 from rstpm_edge.cli.train import say_run
@@ -18,9 +19,10 @@ from rstpm_edge.model.metadata import Teacher
 from rstpm_edge.progress import Progress
 from rstpm_edge.training.data.images import good_images, load_inputs
 from rstpm_edge.training.export.run_metadata import bundle_of
+from rstpm_edge.training.learning import stage_times, student_training
 from rstpm_edge.training.learning import time_budget as module
 from rstpm_edge.training.learning.convergence import fall_per_epoch, unfinished
-from rstpm_edge.training.learning.run_folder import load_config, load_summary, save_summary
+from rstpm_edge.training.learning.run_folder import load_checkpoint, load_config, load_summary, save_summary
 from rstpm_edge.training.learning.stage_times import measure_stages
 from rstpm_edge.training.learning.time_budget import Budget, Expected
 from rstpm_edge.training.model.presets import EDGE, Preset, preset_with_teachers
@@ -74,6 +76,54 @@ def test_all_of_a_training_ends_in_time(clock: Clock, limit: float, slower: floa
     spend(clock, budget, slower, slower_epochs)
     epoch = slower_epochs * EXPECTED.epoch / 60
     assert limit - epoch - 1e-6 <= budget.minutes <= limit + 1e-6
+
+
+def test_a_busy_moment_of_one_epoch_does_not_end_a_training(clock: Clock) -> None:
+    budget = Budget(5.0)
+    budget.expect(EXPECTED)
+    budget.begin("students")
+    since = clock.now
+    for done in range(20):
+        left = budget.epochs_left(1000, done, since)
+        took = EXPECTED.epoch * (10 if done == 19 else 1)
+        clock.now += took
+        budget.stepped(took)
+    # 300 s less 116 of twenty epochs and 35 of the tail, at 5.8 s an epoch on average
+    assert left > 20
+    assert budget.epochs_left(1000, 20, since) == 25
+
+
+def test_within_an_epoch_what_is_done_of_it_counts(clock: Clock) -> None:
+    budget = Budget(5.0)
+    budget.expect(EXPECTED)
+    since = clock.now
+    assert budget.epochs_left(1000, 0, since) == 66  # of 4 s, in 265 s
+    clock.now += 10
+    assert budget.epochs_left(1000, 0.25, since) == 6  # 6.375 of 40 s, and a quarter that is done
+    clock.now += 30
+    assert budget.epochs_left(1000, 1, since) == 5
+    clock.now += 240
+    assert (budget.epochs_left(1000, 7, since), budget.epochs_left(1000, 7, since, least=0)) == (1, 0)
+
+
+def test_of_two_measurements_the_best_counts() -> None:
+    slow = dataclasses.replace(EXPECTED.times(20), calibration=3.0)
+    assert EXPECTED.at_best(slow) == dataclasses.replace(EXPECTED, calibration=3.0)
+
+
+def test_what_is_far_off_is_to_be_measured_again(clock: Clock) -> None:
+    for took, belied in ((1, True), (7, False), (20, False), (59, False), (61, True)):
+        budget = Budget(5.0)
+        budget.expect(EXPECTED)
+        budget.begin("teachers")
+        assert not budget.is_belied
+        clock.now += took
+        budget.begin("students")
+        assert budget.is_belied == belied
+    unlimited = Budget(None)
+    unlimited.expect(EXPECTED)
+    unlimited.stepped(100.0)
+    assert not unlimited.is_belied  # nothing depends on it
 
 
 def test_without_a_limit_all_epochs_are_trained(clock: Clock) -> None:
@@ -210,6 +260,76 @@ def test_a_real_training_refuses_a_limit_that_is_too_short(parts: Path, tmp_path
     with pytest.raises(UsageError, match=r"^`max_minutes=0\.0001` is too little for \d+ photos on this machine: "):
         teach(parts, tmp_path / "run", max_minutes=0.0001)
     assert not (tmp_path / "run").exists()
+
+
+TRUE = Expected(teachers=1000.0, epoch=800.0, residuals=0.0, segmentation=2000.0, calibration=200.0)  # simulated
+
+
+@pytest.mark.training
+@pytest.mark.parametrize(
+    ("said", "wrong", "measured"),
+    [
+        (TRUE.times(20), 1, 2),  # it would have been refused: it is measured again at once
+        (TRUE.times(6), 3, 4),  # and again, when the teachers belie that
+        (
+            dataclasses.replace(TRUE, epoch=20 * TRUE.epoch),
+            3,
+            4,
+        ),  # or when the first epoch does, which it planned alone
+        (TRUE.times(0.05), 1, 2),
+    ],
+    ids=["slow", "slow for long", "slow in the epoch", "fast"],
+)
+def test_a_wrong_measurement_decides_nothing(
+    parts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    said: Expected,
+    wrong: int,
+    measured: int,
+) -> None:
+    """As beside a busy process: what was measured in a moment is far from what the stages then take."""
+    clock = SimulatedTime()
+    calls: list[Expected] = []
+    foreseen: list[int] = []  # epochs, in the first one
+
+    def measure(*arguments: object) -> Expected:
+        calls.append(said if len(calls) < wrong else TRUE)
+        return calls[-1]
+
+    def report(progress: Progress) -> None:
+        if progress.stage == "students" and progress.done:
+            clock.sleep(TRUE.epoch / 3)  # a batch of three photos
+            if progress.epoch == 1:
+                foreseen.append(progress.epochs)
+        elif progress.done == progress.total:
+            clock.sleep({"teachers": TRUE.teachers, "calibration": TRUE.tail}.get(progress.stage, 0.0))
+
+    rates: list[float] = []
+    rate = student_training._rate
+
+    def record(preset: Preset, progress: float) -> float:
+        rates.append(rate(preset, progress))
+        return rates[-1]
+
+    monkeypatch.setattr(stage_times, "measure_stages", measure)
+    monkeypatch.setattr(student_training, "_rate", record)
+    for timed in (module, student_training):
+        monkeypatch.setattr(timed, "time", clock)
+    preset = dataclasses.replace(EDGE, batch_size=3, segmentation_head=False)
+    limit = (TRUE.teachers + 12.4 * TRUE.epoch + TRUE.tail) / 60
+    folder = teach(parts, tmp_path / "run", preset=preset, epochs=1000, max_minutes=limit, report=report)
+    summary, checkpoint = load_summary(folder), load_checkpoint(folder)
+    assert summary.epochs in (11, 12)
+    assert foreseen[-1] in (11, 12, 13)
+    assert len(calls) == measured
+    assert summary.minutes <= limit * 1.01
+    assert checkpoint is not None
+    assert checkpoint.schedule == 1  # a whole cycle, in all of the time
+    assert max(rates) > 0.9
+    assert rates[-1] < 0.1
+    peak = rates.index(max(rates)) / len(rates)
+    assert 0.15 < peak < 0.45
 
 
 # Whether it is done
