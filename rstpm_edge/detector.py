@@ -58,7 +58,7 @@ class Detector:
         judged all the same. By default that is a Python warning, `rstpm_edge.input_check.InputWarning`.
     public_key: PEM file of a key, the .pub file of `rstpm-edge keygen`: the model must be signed with the other half of
         it (`rstpm-edge sign`). That is checked before anything else in the file is looked at, and what was checked is
-        what is loaded. None takes any model.
+        what is loaded. Others must not be able to write to `engine_cache` then. None takes any model.
     verify: judge the model's goldens first (`rstpm-edge export --golden PHOTO`), with the provider in use, and refuse a
         model that gives other verdicts on this device, or too different scores and maps. None of the options above
         count for that, but how the network is run.

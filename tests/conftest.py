@@ -40,6 +40,7 @@ BEYOND_RUNTIME = {
     "lightning",
     "openvino",
     "cryptography",
+    "cyclonedx",
     "model_signing",
     "paho",
     "selenium",

@@ -6,6 +6,7 @@ import importlib.util
 import io
 import os
 import re
+import stat
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
@@ -153,6 +154,8 @@ def open_session(
     with opened(Path(path), key) as model:
         bundle = parse_bundle(model.document)
         folder = None if engine_cache is None else make_folder(engine_cache)
+        if folder is not None and key is not None:
+            _check_private(folder)
         if first.name == OPENVINO:
             from rstpm_edge.engine import openvino as session_openvino
 
@@ -178,6 +181,16 @@ def open_session(
 
             check_integers(session.run, model, bundle, OPENVINO if first.name == OPENVINO else "ONNX Runtime", threads)
     return session
+
+
+def _check_private(folder: Path) -> None:
+    """Raises UsageError where others may put engines into the folder, which run in the place of a signed model."""
+    status = folder.stat()
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or status.st_uid not in (os.getuid(), 0):
+        raise UsageError(
+            f"Others may write to {folder}, and engines are not signed as the model is: take that from them "
+            "(chmod go-w), give a folder of your own, or leave `engine_cache` out."
+        )
 
 
 def _load(

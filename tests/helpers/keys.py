@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from typing import Any
 
 from rstpm_edge.model.keys import PrivateKey, load_private_key, make_keys
 
@@ -29,7 +27,10 @@ def make_pair(folder: Path, name: str = "release") -> Pair:
 
 def write_pair(folder: Path, kind: str) -> Pair:
     """A pair of another kind: rsa, ed25519, or a curve's name, such as secp521r1."""
-    key: rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+    key: Any
     if kind == "rsa":
         key = rsa.generate_private_key(65537, 2048)
     elif kind == "ed25519":

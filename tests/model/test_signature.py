@@ -259,6 +259,19 @@ def test_pickled_and_forked_detectors_verify_again(
     assert "is not signed" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("mode", [0o775, 0o757])
+def test_engines_that_others_may_exchange_are_not_loaded(mode: int, model: Path, pair: Pair, signature: Path) -> None:
+    cache = model.parent / "engines"
+    cache.mkdir()
+    options: dict[str, Any] = {"providers": "openvino", "engine_cache": cache}
+    cache.chmod(mode)
+    Detector(model, **options)  # without a key, whoever may write there might as well exchange the model
+    with pytest.raises(UsageError, match=r"Others may write to .*engines, and engines are not signed"):
+        Detector(model, public_key=pair.public, **options)
+    cache.chmod(0o755)
+    Detector(model, public_key=pair.public, **options)
+
+
 def test_a_key_that_cannot_be_used(model: Path, pair: Pair, signature: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds a private key"):
         Detector(model, public_key=pair.private)
