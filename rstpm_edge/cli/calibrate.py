@@ -8,9 +8,11 @@ import click
 from rstpm_edge.atomic_files import check_writable, write_bytes
 from rstpm_edge.calibration import CONFIDENCE
 from rstpm_edge.cli.common import real, training_packages
+from rstpm_edge.cli.options import photo_sessions_option
 from rstpm_edge.cli.parameter_types import FILE
 from rstpm_edge.cli.progress import show_progress
 from rstpm_edge.cli.terminal import counted, percent, say, say_table
+from rstpm_edge.cli.train import say_sessions
 from rstpm_edge.errors import UsageError
 from rstpm_edge.printable import one_line
 
@@ -45,9 +47,16 @@ SHEETS = (".jpg", ".jpeg", ".png")
     metavar="N",
     help="Photos to look at.  [default: those at or above the threshold, and as many more; at least 12]",
 )
+@photo_sessions_option
 @click.option("--data", type=FILE, metavar="FOLDER", help="Where the run's photos are now.")
 def calibrate(
-    run: Path | None, defective: tuple[str, ...], reset: bool, output: Path, most: int | None, data: Path | None
+    run: Path | None,
+    defective: tuple[str, ...],
+    reset: bool,
+    output: Path,
+    most: int | None,
+    sessions: str | None,
+    data: Path | None,
 ) -> None:
     """Look at the held-out photos that set the threshold of a RUN (the newest in ./runs by default).
 
@@ -55,33 +64,37 @@ def calibrate(
     name it with --defective, and the threshold is found without it. A lower threshold finds more. Name confirmed
     defects only: without good photos that merely look odd, more good parts would be rejected than is promised.
 
+    --sessions says how far the promise holds from one session to the next.
+
     The run remembers who dropped what and when, and `export` takes the new calibration.
 
     \b
     Examples:
       rstpm-edge calibrate
       rstpm-edge calibrate runs/2026-01-31_12-00-00 --defective 0042.png --defective 0107.png
+      rstpm-edge calibrate runs/2026-01-31_12-00-00 --sessions 'strip([0-9]+)_'
       rstpm-edge calibrate runs/2026-01-31_12-00-00 --reset
     """
     with training_packages():
         from rstpm_edge.training.audit import held_out, sheet
         from rstpm_edge.training.learning import run_folder
-    if reset and defective:
-        raise UsageError("Give either --reset or --defective NAME.")
+    if reset and (defective or sessions is not None):
+        raise UsageError("Give either --reset, or --defective NAME and --sessions.")
     run = run or run_folder.newest_run()
     if reset:
         _say_reset(run, held_out.take_back(run), run_folder.load_summary(run))
         return
-    if defective:
-        held_out.check_names(run, defective)
+    again = bool(defective) or sessions is not None
+    if again:
+        held_out.check_names(run, defective, sessions)
     else:
         _check_sheet(output, run, data)
     with show_progress(held_out.PLAN if defective else {"held-out photos": 1.0}) as report:
         held = held_out.look(run, data=data, most=most, report=report)
-        if defective:
-            found = held_out.drop(held, defective, report=report)
-    if defective:
-        _say_dropped(held, found)
+        if again:
+            found = held_out.calibrate_again(held, defective, sessions, report=report)
+    if again:
+        _say_calibrated(held, found)
         return
     say_table(format_candidates(held))  # first, so that a full disk does not lose it
     write_bytes(output, sheet.encode(held_out.draw_held_out(held), output.suffix.lower()))
@@ -115,15 +128,17 @@ def _check_sheet(output: Path, run: Path, data: Path | None) -> None:
     check_writable(output)
 
 
-def _say_dropped(held: "HeldOut", found: "Summary") -> None:
+def _say_calibrated(held: "HeldOut", found: "Summary") -> None:
     """What holds now, beside what held before."""
     if found is held.summary:
-        say("Nothing changes: these photos are dropped already.")
+        say("Nothing changes: it is so already.")
     before, after, photos = held.summary.calibration, found.calibration, len(held.config.holdout)
-    say(
-        f"{len(found.defective)} of {photos} held-out photos are dropped as defective: {', '.join(found.defective)}. "
-        f"If as many of those that were learned from are, about {_among(held, found)}, `rstpm-edge audit` finds some."
-    )
+    if found.defective:
+        say(
+            f"{len(found.defective)} of {photos} held-out photos are dropped as defective: "
+            f"{', '.join(found.defective)}. If as many of those that were learned from are, about "
+            f"{_among(held, found)}, `rstpm-edge audit` finds some."
+        )
     moved = "stays at" if after.threshold == before.threshold else f"was {before.threshold:.4g} and is"
     say(
         f"The threshold {moved} {after.threshold:.4g}: a good part is rejected with probability at most "
@@ -132,6 +147,7 @@ def _say_dropped(held: "HeldOut", found: "Summary") -> None:
     )
     if after.alpha > held.as_trained.calibration.alpha:
         say(f"The {len(after.scores)} photos that are left allow no smaller rate.")
+    say_sessions(found)
     if found.painted and held.summary.painted:
         say(f"Of defects painted into held-out photos it finds {_painted(found)}; before, {_painted(held.summary)}.")
     say(f"Next: rstpm-edge export {held.run}. To take it back: rstpm-edge calibrate {held.run} --reset")

@@ -16,11 +16,14 @@ from rstpm_edge.cli.terminal import percent, say_json, say_table
 from rstpm_edge.errors import ModelError, UsageError
 from rstpm_edge.image.input_profile import GREY, describe_sizes
 from rstpm_edge.image.stored_mask import parse_mask
+from rstpm_edge.model.session_rates import about_sessions, session_rates
 from rstpm_edge.model.training_summary import painted_defects
 from rstpm_edge.printable import one_line
 
 if TYPE_CHECKING:
     from rstpm_edge.engine.providers import Provider
+
+IN_WORDS = ("painted_defects", "sessions")  # of the training's summary, what has rows of its own
 
 
 @click.command()
@@ -148,11 +151,12 @@ def _table(model: Path, facts: dict[str, Any]) -> str:
             for other in calibration["thresholds"]
         ),
         *_painted(facts["training"], calibration["thresholds"]),
+        *_sessions(facts["training"], calibration["alpha"]),
         ("fusion", f"{fusion['mode']}, smoothing {fusion['smoothing_sigma']:g} px"),
         *((name, _numbers(fusion[name])) for name in ("mean", "std", "weights")),
         *([("head", _numbers(fusion["head"].values()) + " (mean, std, weight)")] if fusion["head"] else []),
         ("score", _score(facts["score_fusion"])),
-        *((f"training: {key}", _short(value)) for key, value in facts["training"].items() if key != "painted_defects"),
+        *((f"training: {key}", _short(value)) for key, value in facts["training"].items() if key not in IN_WORDS),
         ("providers", f"{', '.join(runtime['providers'])}; {_in_use(runtime)} in use"),
         ("kernels", f"{', '.join(runtime['kernels'])}; {runtime['kernel']} in use"),
         ("threads", str(runtime["threads"])),
@@ -181,6 +185,15 @@ def _painted(training: dict[str, Any], rates: list[dict[str, Any]]) -> list[tupl
         return []
     what = f"of {painted.count} synthetic defects, painted into held-out photos"
     return [("painted defects", f"found: {', '.join(told)}, {what}; they compare rates, real ones are others")]
+
+
+def _sessions(training: dict[str, Any], alpha: float) -> list[tuple[str, str]]:
+    """What is promised from one session to the next."""
+    rates = session_rates(training)
+    if rates is None:
+        return []
+    found, withheld = about_sessions(rates, alpha)
+    return [("sessions", found), ("new sessions", withheld)]
 
 
 def _precision(facts: dict[str, Any]) -> str:

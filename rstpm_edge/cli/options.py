@@ -51,6 +51,16 @@ def size_change_option(command: Command) -> Command:
     )(command)
 
 
+def photo_sessions_option(command: Command) -> Command:
+    """--sessions: which photos were taken together."""
+    return click.option(
+        "--sessions",
+        metavar="folder|REGEX",
+        help="Which photos were taken together, of a day, a roll, an item: `folder`, those in a folder below; or a "
+        "regular expression that is found in each name, and whose first group names the session.",
+    )(command)
+
+
 def session_options(command: Command) -> Command:
     """--provider, --engine-cache, --threads and --polite, as Detector takes them."""
     command = click.option(

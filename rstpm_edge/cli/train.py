@@ -10,11 +10,13 @@ from click.core import ParameterSource
 
 from rstpm_edge.calibration import CONFIDENCE, DEFAULT_ALPHA, typed
 from rstpm_edge.cli.common import training_packages
+from rstpm_edge.cli.options import photo_sessions_option
 from rstpm_edge.cli.parameter_types import BITS, FILE, RATE, ROI
 from rstpm_edge.cli.progress import show_progress
 from rstpm_edge.cli.terminal import percent, say, say_table
 from rstpm_edge.cli.training_options import SharedTrainingOptions, shared_training_options
 from rstpm_edge.errors import UsageError
+from rstpm_edge.model.session_rates import about_sessions
 
 if TYPE_CHECKING:
     from rstpm_edge.image.roi import Roi
@@ -37,6 +39,7 @@ class TrainOptions(SharedTrainingOptions):
     allow_size_change: bool
     alpha: float | None
     budget_ms: float | None
+    sessions: str | None
     seed: int
     skip_unreadable: bool
     processes: int
@@ -68,6 +71,7 @@ class TrainOptions(SharedTrainingOptions):
 @click.option(
     "--budget-ms", type=float, metavar="MS", help="Choose the size so that an image takes at most so long here."
 )
+@photo_sessions_option
 @click.option("--seed", default=0, show_default=True)
 @click.option("--skip-unreadable", is_flag=True, help="Name damaged images and go on without them.")
 @click.option("--processes", default=1, show_default=True, help="Processes or GPUs that share each batch.")
@@ -83,6 +87,7 @@ def train(ctx: click.Context, /, **options: Any) -> None:
       rstpm-edge train photos/good
       rstpm-edge train photos/good --max-minutes 10 --size 256x512
       rstpm-edge train photos/good --budget-ms 40
+      rstpm-edge train photos/good --sessions 'strip([0-9]+)_'
       rstpm-edge train photos/good --set attention=false --set smoothing_sigma=2
       rstpm-edge train --resume runs/2026-01-31_12-00-00
     """
@@ -116,14 +121,16 @@ def _train(chosen: TrainOptions) -> None:
                 alpha=chosen.alpha,
                 skip_unreadable=chosen.skip_unreadable,
                 allow_size_change=chosen.allow_size_change,
+                sessions=chosen.sessions,
             )
             if chosen.budget_ms is not None:
                 options = _within_budget(options, chosen.budget_ms)
             run = train_module.train(chosen.data, options, machine, report=report)
     if machine_module.is_first_process():
         say_run(run)
-        for sentence in images.about_training_folder(chosen.data) if chosen.data is not None else ():
-            say(sentence)
+        if chosen.data is not None and chosen.sessions != "folder":
+            for sentence in images.about_training_folder(chosen.data):
+                say(sentence)
 
 
 def _within_budget(options: "TrainingOptions", budget_ms: float) -> "TrainingOptions":
@@ -183,10 +190,20 @@ def say_run(run: Path) -> None:
     if calibration.alpha > DEFAULT_ALPHA and config.alpha is None:
         needed = math.ceil(1 / DEFAULT_ALPHA - 1e-9) - 1
         say(f"The {held} held-out images allow no smaller rate; {percent(DEFAULT_ALPHA)} takes {needed} of them.")
+    say_sessions(summary)
     _say_odd_one(run, summary)
     _say_other_rates(summary)
     if reason := convergence.unfinished(summary.losses):
         say(f"This training is not done: {reason}. Train longer, with more --max-minutes or --epochs.")
+
+
+def say_sessions(summary: "Summary") -> None:
+    """What the calibration promises from one session to the next, where somebody said which there are."""
+    if summary.sessions is not None:
+        for sentence in about_sessions(summary.sessions, summary.calibration.alpha):
+            say(sentence)
+    elif summary.session_rule is not None:
+        say("The held-out photos are of one session, so the guarantee is withheld for all others.")
 
 
 def _say_other_rates(summary: "Summary") -> None:

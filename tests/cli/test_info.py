@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +14,7 @@ from golden_models import goldens_of, put_document, put_goldens
 
 from rstpm_edge import Detector
 from rstpm_edge.model.c_header import c_header
+from rstpm_edge.model.session_rates import SessionRates, about_sessions
 
 
 def test_info(run: Any, model: Path) -> None:
@@ -68,6 +70,17 @@ def test_info_names_the_photos_in_the_file(run: Any, model: Path, good: Any) -> 
     put_document(model, "{}")
     assert json.loads(run("info", "--json").stdout)["goldens"] is None
     assert "damaged, or of a newer rstpm-edge" in run("info").stdout
+
+
+def test_what_holds_for_new_sessions_is_told(run: Any, model_factory: ModelFactory) -> None:
+    rates = SessionRates(13, 3, True, 0.03, 0.09, 0.05, 0.12, 0.25)
+    model_factory(training={"sessions": dataclasses.asdict(rates)})
+    text = run("info").stdout
+    found, withheld = about_sessions(rates, 0.01)
+    assert f"sessions            {found}\n" in text
+    assert f"new sessions        {withheld}\n" in text
+    assert "training: sessions" not in text
+    assert json.loads(run("info", "--json").stdout)["training"]["sessions"]["unseen"] == 0.25
 
 
 def test_info_as_a_c_header(run: Any, model: Path) -> None:

@@ -25,10 +25,12 @@ from rstpm_edge.progress import Progress, Report
 
 from ..data.images import existing_folder, some_of
 from ..data.run_files import recorded_files
+from ..data.sessions import session_names
 from ..learning.map_calibration import BATCH, calibrate_maps
 from ..learning.painted_defects import painted_count, painted_scores
 from ..learning.recalibration import load_steps, save_again
 from ..learning.run_folder import RunConfig, Summary, load_config, load_summary
+from ..learning.session_calibration import rates_of_run
 from ..learning.trained_model import load_model, teachers_changed
 from ..model.rstpm import RSTPM
 from .sheet import CELLS, Cell, coloured, draw_cells, panel
@@ -66,9 +68,12 @@ class HeldOut:
     outputs: ModelOutputs  # of the same
 
 
-def check_names(run: Path, names: Sequence[str]) -> None:
-    """Before the work: raises UsageError for names that are not those of held-out photos of the run."""
+def check_names(run: Path, names: Sequence[str], sessions: str | None = None) -> None:
+    """Before the work: raises UsageError for names that are not those of held-out photos of the run, and for a rule
+    `sessions` that does not fit."""
     config = load_config(run)
+    if sessions is not None:
+        session_names([photo.name for photo in (*config.train, *config.holdout, *config.aside)], sessions)
     held, learned, aside = ({photo.name for photo in some} for some in (config.holdout, config.train, config.aside))
     for name in names:
         if name in learned:
@@ -125,46 +130,54 @@ def look(
     return HeldOut(run, config, as_trained, summary, candidates, model, photos, outputs)
 
 
-def drop(held: HeldOut, names: Sequence[str], *, report: Report = lambda progress: None) -> Summary:
+def calibrate_again(
+    held: HeldOut,
+    names: Sequence[str] = (),
+    sessions: str | None = None,
+    *,
+    report: Report = lambda progress: None,
+) -> Summary:
     """Calibrate without the photos of these names, and those that were dropped before, and keep that in the run.
 
-    Where all are dropped already, nothing changes. Gives what holds then.
+    `sessions` is the rule of `session_names` from now on; without it, the one that held before does. Where neither
+    changes anything, nothing does. Gives what holds then.
 
-    Raises UsageError for a name that is none of those shown, and where less than half of the photos would be left;
-    OutputError.
+    Raises UsageError for a name that is none of those shown, where less than half of the photos would be left, and for
+    a rule that does not fit; OutputError.
     """
     check_names(held.run, names)
     for name in names:
         _check(held, name)
-    defective = tuple(sorted({*held.summary.defective, *names}))
-    if set(defective) == set(held.summary.defective):
-        return held.summary
-    kept = np.array([photo.name not in defective for photo in held.config.holdout])
+    config, before = held.config, held.summary
+    defective = tuple(sorted({*before.defective, *names}))
+    rule = sessions or before.session_rule
+    if set(defective) == set(before.defective) and rule == before.session_rule:
+        return before
+    kept = np.array([photo.name not in defective for photo in config.holdout])
     if 2 * kept.sum() < len(kept):
         raise UsageError(
             f"{len(kept) - kept.sum()} of {len(kept)} held-out photos would be defective: the photos that were learned "
             "from will be no better. Sort them, and train again."
         )
-    alpha = max(held.as_trained.calibration.alpha, smallest_alpha(int(kept.sum())))
-    found = calibrate_maps(held.outputs.rows(kept), held.config.preset, held.config.size, alpha)
-    photos = held.photos[kept]
-    tell = _stage(report, "painted defects", painted_count(len(photos)))
-    named = sorted(
-        zip(
-            (photo.name for photo, keep in zip(held.config.holdout, kept, strict=True) if keep),
-            found.scores,
-            strict=True,
-        ),
-        key=lambda pair: -pair[1],
-    )
+    left = [photo.name for photo, keep in zip(config.holdout, kept, strict=True) if keep]
+    alpha = max(held.as_trained.calibration.alpha, smallest_alpha(len(left)))
+    found = calibrate_maps(held.outputs.rows(kept), config.preset, config.size, alpha)
+    rates = None if rule is None else rates_of_run(config, rule, left, found.scores, found.calibration)
+    named = sorted(zip(left, found.scores, strict=True), key=lambda pair: -pair[1])
+    painted, photos = before.painted, held.photos[kept]
+    if set(defective) != set(before.defective) or not painted:
+        tell = _stage(report, "painted defects", painted_count(len(photos)))
+        painted = painted_scores(held.model, photos, found, progress=tell)
     summary = replace(
         held.as_trained,
         fusion=found.fusion,
         score_fusion=found.score_fusion,
         calibration=found.calibration,
         highest=tuple(named[: len(held.as_trained.highest)]),
-        painted=painted_scores(held.model, photos, found, progress=tell),
+        painted=painted,
         defective=defective,
+        sessions=rates,
+        session_rule=rule,
     )
     save_again(held.run, summary)
     return summary
@@ -174,9 +187,9 @@ def take_back(run: Path) -> bool:
     """Let the calibration of the training hold again; whether another one did. Raises TrainingError and OutputError."""
     load_config(run)
     as_trained = load_summary(run, as_trained=True)
-    if not load_summary(run).defective:
+    if load_summary(run) == as_trained:
         return False
-    save_again(run, as_trained)
+    save_again(run, as_trained, as_trained=True)
     return True
 
 
@@ -246,5 +259,5 @@ def _outputs(model: RSTPM, photos: NDArray[np.uint8], tell: Callable[[int], None
 
 
 def _stage(report: Report, name: str, total: int) -> Callable[[int], None]:
-    report(Progress(name, 0, total, plan=PLAN))
-    return lambda done: report(Progress(name, done, total, plan=PLAN))
+    report(Progress(name, 0, total))
+    return lambda done: report(Progress(name, done, total))

@@ -19,7 +19,7 @@ def split(
     fewer than two to learn from, each photo is taken for itself.
     """
     order = np.random.default_rng(seed).permutation(count)
-    held = min(max(1, round(count * holdout)), count - 2)
+    held = wanted_count(count, holdout)
     group = np.arange(count)
     for same in copies:
         group[list(same.rows)] = same.rows[0]
@@ -36,6 +36,11 @@ def split(
     if not chosen:
         return np.sort(order[:held]), np.sort(order[held:])
     return np.sort(list(chosen.values())), np.flatnonzero(~np.isin(group, list(chosen)))
+
+
+def wanted_count(count: int, holdout: float) -> int:
+    """How many of so many photos a share `holdout` is: one at least, and two are left."""
+    return min(max(1, round(count * holdout)), count - 2)
 
 
 def about_copies(copies: Sequence[Duplicates], held_out: NDArray[np.int64], learned: NDArray[np.int64]) -> str:

@@ -40,19 +40,19 @@ class TestImage:
         return self.kind != "good"
 
 
-def good_images(data: str | Path) -> list[Path]:
+def good_images(data: str | Path, *, below: bool = False) -> list[Path]:
     """The good training images of `data`, in natural order.
 
-    `data` is a flat folder of good images, or has the MVTec AD layout, of which `train/good` is taken.
+    `data` is a flat folder of good images, or has the MVTec AD layout, of which `train/good` is taken. With `below`,
+    images in folders below it are taken, too.
 
     Raises DatasetError when there is no such folder, or when it holds fewer than five images.
     """
     folder = existing_folder(data)
-    mvtec = folder / "train" / "good"
-    if not mvtec.is_dir() and (folder / "test").is_dir():
+    source = training_folder(folder)
+    if source == folder and (folder / "test").is_dir():
         raise DatasetError(f"{folder} has a test folder but no train/good; put the good training images there.")
-    source = mvtec if mvtec.is_dir() else folder
-    files = images_in(source)
+    files = find_images(source, recursive=True) if below else images_in(source)
     if len(files) < MINIMUM_IMAGES:
         about = list_folder(source, recursive=False).about_left_out()
         raise DatasetError(
@@ -60,6 +60,12 @@ def good_images(data: str | Path) -> list[Path]:
             f"{MINIMUM_IMAGES} good ones, and 100 or more to be trusted."
         )
     return files
+
+
+def training_folder(data: str | Path) -> Path:
+    """Where the good images of `data` lie: train/good of the MVTec AD layout, else `data` itself."""
+    mvtec = Path(data) / "train" / "good"
+    return mvtec if mvtec.is_dir() else Path(data)
 
 
 def about_left_out(*folders: Path) -> list[str]:
@@ -81,8 +87,7 @@ def about_left_out(*folders: Path) -> list[str]:
 
 def about_training_folder(data: str | Path) -> list[str]:
     """What to tell of files in the folder of `good_images` that it does not take."""
-    mvtec = Path(data) / "train" / "good"
-    return about_left_out(mvtec if mvtec.is_dir() else Path(data))
+    return about_left_out(training_folder(data))
 
 
 def about_test_folders(data: str | Path) -> list[str]:

@@ -56,14 +56,14 @@ def _crc32(path: Path) -> int:
     return value
 
 
-def identify(files: Sequence[Path]) -> tuple[Path, tuple[RecordedFile, ...]]:
+def identify(files: Sequence[Path], folder: Path | None = None) -> tuple[Path, tuple[RecordedFile, ...]]:
     """The folder that all of `files` lie in or below, and each of them with its name relative to that.
 
-    Raises DatasetError when a file is missing, or none is given.
+    Without `folder` that is the one that lies deepest. Raises DatasetError when a file is missing, or none is given.
     """
     if not files:
         raise DatasetError(f"There are no images; training needs at least {MINIMUM_IMAGES} good ones.")
-    folder = Path(os.path.commonpath([path.absolute().parent for path in files]))
+    folder = (folder or Path(os.path.commonpath([path.absolute().parent for path in files]))).absolute()
     try:
         return folder, tuple(
             RecordedFile(path.absolute().relative_to(folder).as_posix(), path.stat().st_size, _crc32(path))

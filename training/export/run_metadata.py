@@ -1,6 +1,6 @@
 """What a model file says of itself, from the run that it is exported from."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rstpm_edge import __version__
@@ -39,6 +39,7 @@ def bundle_of(config: RunConfig, summary: Summary, teachers: tuple[Teacher, Teac
             **({} if reason is None else {"not_converged": reason}),
             **painted_summary(summary.painted, summary.calibration),
             **({"dropped_as_defective": list(summary.defective)} if summary.defective else {}),
+            **({} if summary.sessions is None else {"sessions": asdict(summary.sessions)}),
         },
         roi=config.roi,
         score_fusion=summary.score_fusion,

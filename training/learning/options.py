@@ -32,6 +32,7 @@ class TrainingOptions:
     weights: Mapping[str, str] = field(default_factory=dict)
     bits: int | None = None  # the range of 16-bit values, 8 to 16; None: what the photos themselves use
     allow_size_change: bool = False  # take the ROI from photos of several sizes
+    sessions: str | None = None  # which photos were taken together: "folder", or a regular expression over names
 
 
 def check_options(options: TrainingOptions) -> None:

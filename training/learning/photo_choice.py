@@ -1,6 +1,6 @@
 """The photos of a new training: read, brought to the model's input, and some of them held out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from rstpm_edge.image.input_profile import InputProfile
 from ..data.duplicates import find_duplicates, fingerprint
 from ..data.holdout import about_copies, split
 from ..data.learned_photos import load_learned
+from ..data.sessions import session_names, split_sessions
 from .job import Job
 from .options import TrainingOptions
 
@@ -29,10 +30,12 @@ class ChosenPhotos:
     profile: InputProfile
 
 
-def choose_photos(job: Job, files: Sequence[Path], size: tuple[int, int], options: TrainingOptions) -> ChosenPhotos:
+def choose_photos(
+    job: Job, files: Sequence[Path], size: tuple[int, int], options: TrainingOptions, names: Mapping[Path, str]
+) -> ChosenPhotos:
     """Read `files` at the input's `size` (height, width), and choose what is held out.
 
-    Raises DatasetError, and UsageError for too few images for `alpha`.
+    `names` are those of the files that tell sessions. Raises DatasetError, and UsageError for too few for `alpha`.
     """
     inputs, paths, problems, profile = load_learned(
         files,
@@ -48,7 +51,11 @@ def choose_photos(job: Job, files: Sequence[Path], size: tuple[int, int], option
     for problem in problems:
         job.warn("skipped", problem)
     copies = find_duplicates([fingerprint(image) for image in inputs], inputs)
-    held_out, learned = split(len(paths), options.holdout, options.seed, copies)
+    whole = None
+    if options.sessions is not None:
+        sessions = session_names([names[path] for path in paths], options.sessions)
+        whole = split_sessions(sessions, options.holdout, options.seed, copies)
+    held_out, learned = whole or split(len(paths), options.holdout, options.seed, copies)
     if copies:
         job.warn("copies", about_copies(copies, held_out, learned))
     if options.alpha is not None:

@@ -16,24 +16,19 @@ from .run_documents import SCHEMA, read_json, schema_version
 from .run_folder import Summary
 
 FILE = "calibration.json"
-AGAIN = (
-    "fusion",
-    "calibration",
-    "highest",
-    "score_fusion",
-    "painted",
-    "defective",
-)  # of a summary, what is found again
+# Of a summary, what is found again.
+AGAIN = ("fusion", "calibration", "highest", "score_fusion", "painted", "defective", "sessions", "session_rule")
 
 
 @dataclass(frozen=True)
 class Step:
-    """One decision: when (UTC), by whom, all photos that count as defective from then on, and the threshold with its
-    rate."""
+    """One decision: when (UTC), by whom, all photos that count as defective from then on, the rule for sessions, and
+    the threshold with its rate."""
 
     time: str
     user: str | None
     defective: tuple[str, ...]
+    sessions: str | None
     threshold: float
     alpha: float
 
@@ -45,7 +40,8 @@ def step_now(summary: Summary) -> Step:
     except (KeyError, OSError, ImportError):  # an account without a name, as in containers
         user = None
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return Step(now, user, summary.defective, summary.calibration.threshold, summary.calibration.alpha)
+    calibration = summary.calibration
+    return Step(now, user, summary.defective, summary.session_rule, calibration.threshold, calibration.alpha)
 
 
 def load_steps(folder: Path) -> tuple[Step, ...]:
@@ -61,6 +57,7 @@ def load_steps(folder: Path) -> tuple[Step, ...]:
                 str(one["time"]),
                 None if one["user"] is None else str(one["user"]),
                 tuple(map(str, one["defective"])),
+                None if one["sessions"] is None else str(one["sessions"]),
                 float(one["threshold"]),
                 float(one["alpha"]),
             )
@@ -70,14 +67,16 @@ def load_steps(folder: Path) -> tuple[Step, ...]:
         raise TrainingError(f"{path} is damaged ({error}); remove it, and calibrate again.") from error
 
 
-def save_again(folder: Path, summary: Summary) -> None:
-    """Let the calibration in `summary` hold from now on, and add it to the history; without defective photos, that of
-    the training holds again. Raises OutputError, and TrainingError for a damaged history."""
+def save_again(folder: Path, summary: Summary, *, as_trained: bool = False) -> None:
+    """Let the calibration in `summary` hold from now on, and add it to the history. `as_trained`: it is the training's.
+
+    Raises OutputError, and TrainingError for a damaged history.
+    """
     steps = [*load_steps(folder), step_now(summary)]
     found = asdict(summary)
     content = {
         **SCHEMA,
-        "summary": {name: found[name] for name in AGAIN} if summary.defective else None,
+        "summary": None if as_trained else {name: found[name] for name in AGAIN},
         "history": [asdict(step) for step in steps],
     }
     write_json(folder / FILE, content, below=folder)

@@ -27,6 +27,7 @@ from rstpm_edge.image.input_profile import InputProfile, parse_profile
 from rstpm_edge.image.placement import ResizePolicy
 from rstpm_edge.image.roi import Roi, check_roi
 from rstpm_edge.model.metadata import Fusion, HeadMap, ScoreFusion
+from rstpm_edge.model.session_rates import SessionRates, session_rates
 
 from ..data.run_files import RecordedFile
 from ..model.old_names import current_run, current_summary, current_tensor
@@ -61,6 +62,7 @@ class RunConfig:
     aside: tuple[RecordedFile, ...] = ()
     rotation_aspect: float | None = None  # `aspect` of `rotation_augmentation.rotate`; None without rotated copies
     profile: InputProfile | None = None  # what the photos are like; None in runs from before it was kept
+    sessions: str | None = None  # the rule of `session_names`
 
     @property
     def size(self) -> tuple[int, int]:
@@ -79,7 +81,8 @@ class Summary:
 
     `teacher_sha256` guards an export against other weights. `highest` names the images that set the threshold.
     `painted` are the scores, ascending, of synthetic defects (`painted_defects`); none in runs from before. `defective`
-    names held-out images that a person has confirmed to show a defect: the calibration is without them.
+    names held-out images that a person has confirmed to show a defect: the calibration is without them. `sessions` says
+    what holds from one session to the next, by the rule `session_rule`; None where nobody said which there are.
     """
 
     epochs: int
@@ -92,6 +95,8 @@ class Summary:
     score_fusion: ScoreFusion | None = None
     painted: tuple[float, ...] = ()
     defective: tuple[str, ...] = ()
+    sessions: SessionRates | None = None
+    session_rule: str | None = None
 
 
 @dataclass(frozen=True)
@@ -210,6 +215,8 @@ def load_summary(folder: Path, *, as_trained: bool = False) -> Summary:
             score_fusion=scores and ScoreFusion(_fusion(scores["fusion"]), scores["map_weight"], scores["bias"]),
             painted=tuple(map(float, fields.get("painted", ()))),
             defective=tuple(map(str, fields.get("defective", ()))),
+            sessions=session_rates(fields),
+            session_rule=fields.get("session_rule"),
         )
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         mend = "train again" if path.name == "summary.json" else "calibrate again: `rstpm-edge calibrate RUN --reset`"
@@ -275,8 +282,10 @@ def load_trained_state(model: RSTPM, checkpoint: Checkpoint) -> None:
 def save_samples(folder: Path, files: Sequence[Path]) -> None:
     """Copy a few held-out images into the run, so that it can be exported without its data. Raises OutputError."""
     samples = make_folder(folder / "samples", below=folder)
-    for path in files[:SAMPLES]:
-        write_bytes(samples / path.name, path.read_bytes(), below=folder)
+    names = [path.name for path in files[:SAMPLES]]
+    for number, path in enumerate(files[:SAMPLES]):
+        name = path.name if names.count(path.name) == 1 else f"{number}_{path.name}"  # photos of several folders
+        write_bytes(samples / name, path.read_bytes(), below=folder)
 
 
 def _fusion(fields: Mapping[str, Any]) -> Fusion:

@@ -17,9 +17,10 @@ from rstpm_edge.atomic_files import make_folder
 from rstpm_edge.errors import OutputError
 from rstpm_edge.progress import Report
 
-from ..data.images import about_left_out, existing_folder, good_images, load_inputs
+from ..data.images import about_left_out, existing_folder, good_images, load_inputs, training_folder
 from ..data.input_size import MOST, choose_size, sampled_sizes
 from ..data.run_files import RecordedFile, identify, recorded_files
+from ..data.sessions import FOLDERS, session_names
 from ..model.rstpm import RSTPM
 from .augmentation import about_missing_copies, run_preset, with_copies, with_rotation_aspect
 from .feature_cache import compute_features, remove_features
@@ -43,6 +44,7 @@ from .run_folder import (
     save_summary,
     update_checkpoint,
 )
+from .session_calibration import rates_of_run
 from .stage_times import plan_again, plan_stages
 from .student_training import train_students
 from .time_budget import Budget
@@ -69,17 +71,24 @@ def train(
     if folder is not None and load_checkpoint(folder):
         raise OutputError(f"{folder} holds a run already: go on with it by `resume`, or name another folder.")
     budget = Budget(options.max_minutes)
-    files = good_images(data) if isinstance(data, str | Path) else list(data)
-    source, recorded = identify(files)
+    below = options.sessions == FOLDERS
+    if isinstance(data, str | Path):
+        files, base = good_images(data, below=below), training_folder(data)
+    else:
+        files, base = list(data), None
+    source, recorded = identify(files, base)
+    if options.sessions is not None:
+        session_names([file.name for file in recorded], options.sessions)  # one that does not fit: before the work
     job = start(machine, budget, report)
     if isinstance(data, str | Path):
         source = Path(os.path.abspath(data))
-        for sentence in about_left_out(files[0].parent):
+        for sentence in [] if below else about_left_out(files[0].parent):
             job.warn("skipped", sentence)
     size = options.size or job.fabric.broadcast(
         _chosen_size(job, files, options)
     )  # each process may have timed its own
-    photos = choose_photos(job, files, size, options)
+    names = {path: file.name for path, file in zip(files, recorded, strict=True)}
+    photos = choose_photos(job, files, size, options, names)
     config = _configuration(source, dict(zip(files, recorded, strict=True)), photos, size, options)
     config = with_rotation_aspect(config, photos.paths[0])
     model = _build(config)
@@ -151,6 +160,7 @@ def _configuration(
         version=__version__,
         roi=options.roi,
         profile=photos.profile,
+        sessions=options.sessions,
     )
 
 
@@ -236,7 +246,9 @@ def _calibrate(
     tell = job.stage("calibration", len(held_out) + painted_count(len(held_out)))
     found = calibrate_model(model, held_out, config.alpha, progress=tell)
     painted = painted_scores(model, held_out, found, progress=lambda done: tell(len(held_out) + done))
-    named = zip((photo.name for photo in config.holdout), found.scores, strict=True)
+    names = [photo.name for photo in config.holdout]
+    named = zip(names, found.scores, strict=True)
+    rule = config.sessions
     return Summary(
         epochs=len(losses),
         minutes=job.budget.minutes,
@@ -247,4 +259,6 @@ def _calibrate(
         highest=tuple(sorted(named, key=lambda pair: -pair[1])[:NAMED]),
         score_fusion=found.score_fusion,
         painted=painted,
+        sessions=None if rule is None else rates_of_run(config, rule, names, found.scores, found.calibration),
+        session_rule=rule,
     )

@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from rstpm_edge.atomic_files import write_bytes
+from rstpm_edge.model.session_rates import session_rates
 
 from ..evaluation.evaluate import Evaluation, JudgedImage, Metrics, Verdicts
 from ..evaluation.predict import Predictions
@@ -166,7 +167,9 @@ def _fill_in(predictions: Predictions, evaluation: Evaluation, kinds: list[Kind]
         model=predictions.model,
         created=datetime.now().astimezone(),
         evaluation=evaluation,
-        promise=promise(evaluation.false_rejects, predictions.bundle.calibration),
+        promise=promise(
+            evaluation.false_rejects, predictions.bundle.calibration, session_rates(predictions.bundle.training)
+        ),
         columns=COLUMNS,
         rows={
             "Both pairs": evaluation.both,

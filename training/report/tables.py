@@ -7,6 +7,7 @@ from typing import Any
 from scipy.stats import betabinom
 
 from rstpm_edge.calibration import CONFIDENCE, Calibration
+from rstpm_edge.model.session_rates import SessionRates, about_sessions
 from rstpm_edge.model.training_summary import painted_defects
 
 from ..evaluation.evaluate import Verdicts
@@ -24,13 +25,15 @@ class Promise:
     text: str
 
 
-def promise(found: Verdicts, calibration: Calibration) -> Promise:
+def promise(found: Verdicts, calibration: Calibration, sessions: SessionRates | None = None) -> Promise:
     """The sentence that a quality manager asks for. `found` are the verdicts on good test images."""
     said = (
         f"The model was calibrated on {counted(len(calibration.scores), 'good image')} that it was not trained on, "
         f"for a false-reject rate of at most {percent(calibration.alpha)} on average; with {percent(CONFIDENCE)} "
         f"confidence this model's is at most {percent(calibration.rate_with_confidence())}."
     )
+    if sessions is not None:
+        said += f" {about_sessions(sessions, calibration.alpha)[1]}"
     chance = chance_of_rejects(found, calibration)
     if chance < SUSPICIOUS:
         return Promise(
@@ -107,7 +110,7 @@ def configuration(predictions: Predictions) -> Rows:
     if painted := painted_defects(bundle.training):
         shares = ", ".join(f"{percent(share)} at α = {percent(alpha)}" for alpha, share in painted.found.items())
         rows.append(("Painted defects", f"{shares} of {painted.count} found; they compare rates, real ones are others"))
-    told = {name: value for name, value in bundle.training.items() if name != "painted_defects"}
+    told = {name: value for name, value in bundle.training.items() if name not in ("painted_defects", "sessions")}
     rows += [(f"Training: {name}", _value(value)) for name, value in _flat(told)]
     return rows
 

@@ -16,7 +16,7 @@ from workplace import Workplace, command_line, document
 from rstpm_edge import Detector
 from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import TrainingError
-from rstpm_edge.training.audit.held_out import HeldOut, draw_held_out, drop, look
+from rstpm_edge.training.audit.held_out import HeldOut, calibrate_again, draw_held_out, look
 from rstpm_edge.training.learning.recalibration import load_steps
 from rstpm_edge.training.learning.run_folder import load_config, load_summary, save_config
 
@@ -92,7 +92,7 @@ def test_a_confirmed_defect_is_dropped_exported_and_taken_back(run: Path) -> Non
     assert step.time.endswith("+00:00")
 
     again = command_line("calibrate", run, "--defective", name)
-    assert again.stdout.startswith("Nothing changes: these photos are dropped already.\n1 of 3 held-out ")
+    assert again.stdout.startswith("Nothing changes: it is so already.\n1 of 3 held-out ")
     assert load_summary(run) == summary
     assert load_steps(run) == (step,)
     shown = command_line("calibrate", run).stdout.splitlines()
@@ -131,13 +131,13 @@ def test_photos_that_have_moved_are_found(run: Path, tmp_path: Path) -> None:
 
 def test_one_more_is_dropped_beside_those_before(held: HeldOut) -> None:
     first, second, _ = (one.name for one in held.candidates)
-    found = drop(held, [second])
+    found = calibrate_again(held, [second])
     assert found.defective == (second,)
     # Two of three would be gone: the photos are no set of good ones.
     with pytest.raises(
         Exception, match=r"^2 of 3 held-out photos would be defective: .* Sort them, and train again\.$"
     ):
-        drop(look(held.run), [first])
+        calibrate_again(look(held.run), [first])
     assert load_summary(held.run).defective == (second,)
 
 
@@ -161,7 +161,7 @@ def test_the_sheet_shows_where_a_photo_is_unusual(held: HeldOut) -> None:
             ["--most", 1],
             "NAME is held out, but none of the 1 highest, which are to be looked at; --most N shows more. A photo ",
         ),
-        ("x.png", ["--reset"], "Give either --reset or --defective NAME."),
+        ("x.png", ["--reset"], "Give either --reset, or --defective NAME and --sessions."),
         (None, ["-o", "sheet.txt"], "-o names a picture, .jpg, .jpeg or .png, not sheet.txt."),
         (None, ["-o", "missing/sheet.jpg"], "Cannot write missing/sheet.jpg: there is no folder missing."),
         (None, ["--data", "missing"], "missing is missing; give a folder of images."),
@@ -234,3 +234,46 @@ def test_the_promise_survives_dropping_defects_and_not_dropping_odd_good_parts()
     assert found["all"] < 0.02  # and finds little
     assert 0.04 < found["without defects"] < 0.05 * (1 + 5 / 96)
     assert found["without odd ones"] > 0.1
+
+
+# Sessions
+
+
+def test_what_holds_from_one_session_to_the_next_is_told_and_kept(run: Path) -> None:
+    rule = r"0(0|1)[0-9]\.png"
+    result = command_line("calibrate", run, "--sessions", rule)
+    assert result.exit_code == 0, result.stderr
+    summary = load_summary(run)
+    assert summary.session_rule == rule
+    assert summary.calibration == load_summary(run, as_trained=True).calibration
+    (step,) = load_steps(run)
+    assert (step.sessions, step.defective) == (rule, ())
+    said = result.stdout
+    assert "guarantee is withheld for " in said
+    assert command_line("calibrate", run, "--sessions", rule).stdout.startswith("Nothing changes: it is so already.\n")
+    # Both stay where the other is changed.
+    name = summary.highest[0][0]
+    command_line("calibrate", run, "--defective", name)
+    summary = load_summary(run)
+    assert (summary.session_rule, summary.defective) == (rule, (name,))
+    assert command_line("calibrate", run, "--reset").stdout.startswith("The calibration of the training holds again")
+    assert load_summary(run) == load_summary(run, as_trained=True)
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        ("(", "--sessions is the word folder or a regular expression, and '(' is none: "),
+        (
+            "png",
+            "--sessions has no group: put what tells sessions apart into parentheses, as in 'strip([0-9]+)_', not ",
+        ),
+        ("strip([0-9]+)", "--sessions fits no photo's name: its group must find the session of each of the 12 photos."),
+        ("folder", "All 12 photos are of one session by --sessions: with one, nothing can be said of others."),
+    ],
+)
+def test_rules_for_sessions_that_do_not_fit(run: Path, rule: str, says: str) -> None:
+    assert sentence(command_line("calibrate", run, "--sessions", rule)).startswith(says)
+    said = sentence(command_line("train", load_config(run).data, "--sessions", rule, "--size", 64, "--device", "cpu"))
+    assert said.startswith(says)
+    assert not (run / "calibration.json").exists()

@@ -12,6 +12,7 @@ from html_document import Document
 from labelled import write_labelled
 
 from rstpm_edge.calibration import Calibration
+from rstpm_edge.model.session_rates import SessionRates
 from rstpm_edge.pipeline import InferenceOptions
 from rstpm_edge.training.evaluation.evaluate import JudgedImage, Verdicts, evaluate
 from rstpm_edge.training.report.charts import _place_label, roc_chart, score_chart
@@ -194,6 +195,8 @@ def test_chance_of_rejects_is_that_of_a_simulation() -> None:
 def test_the_promise_is_called_broken_only_by_what_chance_cannot_explain() -> None:
     calibration = Calibration(0.01, tuple(float(i) for i in range(99)))
     assert promise(Verdicts(100, 0), calibration).is_kept
+    rates = SessionRates(13, 3, True, 0.03, 0.09, 0.05, 0.12, 0.25)
+    assert "withheld for a session never seen" in promise(Verdicts(100, 0), calibration, rates).text
     assert promise(Verdicts(100, 3), calibration).is_kept  # above 1 %, but well possible
     broken = promise(Verdicts(100, 20), calibration)
     assert not broken.is_kept
