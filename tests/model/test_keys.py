@@ -38,8 +38,9 @@ def test_a_pair_belongs_together(pair: Pair, tmp_path: Path) -> None:
     assert not load_public_key(make_pair(tmp_path, "other").public).holds(private.sign(b"words"), b"words")
 
 
-def test_only_the_owner_may_read_the_private_key_whatever_the_umask(tmp_path: Path) -> None:
-    before = os.umask(0)
+@pytest.mark.parametrize("umask", [0, 0o077])
+def test_only_the_owner_may_read_the_private_key_whatever_the_umask(umask: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
     try:
         pair = make_pair(tmp_path)
     finally:

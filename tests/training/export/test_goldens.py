@@ -17,6 +17,7 @@ from rstpm_edge.detector import Detector
 from rstpm_edge.engine.session import open_session
 from rstpm_edge.errors import ImageError, UsageError
 from rstpm_edge.golden_check import replay
+from rstpm_edge.image.stored_mask import pack
 from rstpm_edge.model.goldens import parse_goldens
 from rstpm_edge.training.export.goldens import add_goldens, read_goldens
 
@@ -36,6 +37,7 @@ def photo(path: Path, image: NDArray[Any]) -> Path:
         {"precision": "int8", "saturation_free": True},
         {"roi": (60, 20, 80, 60)},
         {"resize": "letterbox"},
+        {"mask": pack(12, 16, b"\xff\xff" * 8 + bytes(8))},  # the upper two thirds of the photo
     ],
 )
 def test_what_is_added_is_what_a_detector_says(
