@@ -79,7 +79,7 @@ def _verify(model: Path, public_key: Path | None, running: dict[str, Any]) -> in
     if public_key is None and session.goldens is None:
         raise UsageError(
             f"There is nothing to verify {model} by: it holds no goldens (`rstpm-edge export --golden PHOTO`); give "
-            "--public-key, or images to compare on."
+            "images to compare on, or a key: `rstpm-edge verify --public-key KEY`."
         )
     if public_key is not None:
         key = load_public_key(public_key).hint[:16]
