@@ -22,7 +22,7 @@ from workplace import command_line
 from rstpm_edge.errors import UsageError
 from rstpm_edge.outputs.mqtt import parse_broker
 from rstpm_edge.printable import one_line, own_lines, without_password, without_passwords
-from rstpm_edge.sources.camera import output_name
+from rstpm_edge.sources.live import output_name
 
 FORGED = "normal     score   0.0001  p-value 1.0000  regions  0  all.png"
 COMMANDS = ("infer", "audit", "train", "evaluate", "verify", "bench", "benchmark", "info", "export")

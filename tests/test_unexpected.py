@@ -145,7 +145,7 @@ def test_an_error_while_a_command_is_run_ends_the_inspection(
 def test_an_error_in_the_thread_that_grabs(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import cv2
 
-    from rstpm_edge.sources import camera as live
+    from rstpm_edge.sources import live
 
     class Camera:
         def __init__(self, *arguments: object) -> None: ...

@@ -9,9 +9,10 @@ from typing import TypeAlias
 from rstpm_edge.cli.common import images_below
 from rstpm_edge.errors import UsageError
 from rstpm_edge.printable import without_password
-from rstpm_edge.sources.camera import Live, LiveKind
+from rstpm_edge.sources.camera import LiveKind
 from rstpm_edge.sources.files import Files, Kind, kind_of
 from rstpm_edge.sources.frames import Every, Source, SourceReport
+from rstpm_edge.sources.live import Live
 from rstpm_edge.sources.watched_folder import SETTLED, WatchedFolder
 
 Say: TypeAlias = Callable[[str], None]

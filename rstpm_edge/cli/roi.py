@@ -81,9 +81,9 @@ def _first_image(source: str) -> "tuple[NDArray[np.uint8], str]":
     """The first image of a source, (H, W, 3) BGR, and its name. Raises UsageError, ImageError or SourceError."""
     from rstpm_edge.cli.common import images_below
     from rstpm_edge.image.decode import read_image
-    from rstpm_edge.sources.camera import Live
     from rstpm_edge.sources.files import kind_of, video_frames
     from rstpm_edge.sources.frames import Every, Failure, Frame
+    from rstpm_edge.sources.live import Live
 
     kind = kind_of(source)
     if kind == "folder":

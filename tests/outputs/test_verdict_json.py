@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from rstpm_edge import Detector
 from rstpm_edge.outputs.verdict_json import verdict_fields
-from rstpm_edge.sources.camera import output_name
 from rstpm_edge.sources.frames import Frame
+from rstpm_edge.sources.live import output_name
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,9 @@ from workplace import command_line
 
 from rstpm_edge.sources import capture
 from rstpm_edge.sources import video as video_file
-from rstpm_edge.sources.camera import Live
 from rstpm_edge.sources.files import video_frames
 from rstpm_edge.sources.frames import Every, Failure, Frame, Item
+from rstpm_edge.sources.live import Live
 
 KEY = 12  # frames from one key frame to the next in MPEG-4
 MPEG4 = [("v.mp4", "mp4v"), ("v.mkv", "mp4v"), ("v.avi", "XVID")]
