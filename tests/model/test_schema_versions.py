@@ -1,0 +1,147 @@
+"""Documents of each version of the schema: older ones are read, newer ones refused as newer."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bundles import TEACHERS, make_bundle, write_model
+from stored_metadata import BUNDLE, DATA, changed
+
+from rstpm_edge import Detector, __version__
+from rstpm_edge.errors import ModelError
+from rstpm_edge.model.metadata import (
+    NEEDS,
+    SCHEMA_VERSION,
+    Bundle,
+    check_version,
+    parse_bundle,
+)
+
+
+def test_schema_1_reads_as_it_did() -> None:
+    of_before = replace(
+        BUNDLE,
+        training={("not done" if key == "not_converged" else key): value for key, value in BUNDLE.training.items()},
+        precision_change={"auroc": -0.001, "false_rejects": 0.0, "verdict": 0.05, "found": -0.01},
+        schema_version=1,
+    )
+    document = (DATA / "metadata_v1.json").read_text()
+    assert parse_bundle(document) == of_before
+    fields = json.loads(document)
+    optional = ("training", "roi", "precision", "moved", "evidence", "profile", "mask", "sums_fit", "head")
+    plain = {name: value for name, value in fields.items() if name not in optional}
+    expected = Bundle(
+        *(getattr(BUNDLE, name) for name in ("preset", "height", "width", "resize", "strides")),
+        fusion=replace(BUNDLE.fusion, head=None),
+        calibration=BUNDLE.calibration,
+        teachers=TEACHERS,
+        package_version="0.1.0",
+        schema_version=1,
+    )
+    assert parse_bundle(json.dumps(plain)) == expected
+    del plain["calibration"]["threshold"]  # as in the oldest
+    assert parse_bundle(json.dumps(plain)) == expected
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"unknown": 1},
+        {"score_fusion": None},
+        {"needs": "0.1.0"},
+        {"fusion__head": None},
+        {"head": 1},
+        {"evidence__map_weight": 0.5},
+        {"evidence__outline": -1},
+        {"evidence": []},
+        {"moved": None},
+        {"sums_fit": 1},
+        {"precision": None},
+        {"training": None},
+    ],
+    ids=str,
+)
+def test_damaged_documents_of_schema_1(changes: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match=r"metadata is damaged \(.*\); export the model again"):
+        parse_bundle(changed((DATA / "metadata_v1.json").read_text(), **changes))
+
+
+def test_a_model_of_schema_1_judges_as_one_of_schema_2(tmp_path: Path) -> None:
+    bundle = replace(BUNDLE, precision="fp32", roi=None, mask=None, profile=None)
+    document = (DATA / "metadata_v1.json").read_text()
+    document = changed(document, precision="fp32", roi=None, mask=None, profile=None)
+    detectors = [
+        Detector(write_model(tmp_path / f"{name}.onnx", bundle, document=text), threads=1)
+        for name, text in (("before", document), ("now", None))
+    ]
+    assert [detector.info.schema_version for detector in detectors] == [1, 2]
+    image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
+    before, now = (detector(image) for detector in detectors)
+    assert (before.score, before.threshold, before.is_anomalous) == (now.score, now.threshold, now.is_anomalous)
+    np.testing.assert_array_equal(before.anomaly_map, now.anomaly_map)
+
+
+def test_schema_2_is_what_is_kept_here() -> None:
+    """Where this fails since a key was added, raise SCHEMA_VERSION and NEEDS, and keep a reader for schema 2."""
+    document = (DATA / "metadata_v2.json").read_text()
+    assert parse_bundle(document) == BUNDLE
+    assert json.loads(BUNDLE.to_json()) == json.loads(document)
+    assert SCHEMA_VERSION == 2
+
+
+def test_what_was_read_from_schema_1_is_written_as_schema_2() -> None:
+    older = parse_bundle((DATA / "metadata_v1.json").read_text())
+    assert parse_bundle(older.to_json()) == replace(older, schema_version=2)
+
+
+@pytest.mark.parametrize(
+    ("needs", "told"),
+    [
+        ("0.4", "rstpm-edge ≥ 0.4"),
+        ("12.0.1", "rstpm-edge ≥ 12.0.1"),
+        (None, "a newer rstpm-edge"),
+        ("0.4\x1b[2J", "a newer rstpm-edge"),
+        ("9" * 99, "a newer rstpm-edge"),
+        (["0.4"], "a newer rstpm-edge"),
+    ],
+)
+def test_a_newer_schema_says_what_reads_it(needs: Any, told: str) -> None:
+    newer = changed(schema_version=SCHEMA_VERSION + 1, something_new=1, needs=needs, height="none", fusion=[])
+    with pytest.raises(ModelError) as caught:
+        parse_bundle(newer)
+    assert str(caught.value) == (
+        f"The model has schema version 3, but this rstpm-edge, {__version__}, reads up to 2: it needs {told}; upgrade, "
+        "or export the model again with this version."
+    )
+
+
+def test_a_newer_document_that_says_of_no_release() -> None:
+    with pytest.raises(ModelError, match="it needs a newer rstpm-edge; upgrade"):
+        check_version('{"schema_version": 3, "strides": NaN, "strides": 1}')
+
+
+def test_this_release_reads_what_it_writes() -> None:
+    needed, own = ([int(part) for part in version.split(".")] for version in (NEEDS, __version__))
+    assert needed <= own
+
+
+@pytest.mark.parametrize("version", [0, -1, "1", None, 1.5, True, [2], 10**7, 10**400])
+def test_versions_that_never_were(version: Any) -> None:
+    with pytest.raises(ModelError) as caught:
+        parse_bundle(changed(schema_version=version))
+    assert str(caught.value) == (
+        "The model's rstpm_edge metadata is damaged (the schema version is no whole number from 1 to 1000000); export "
+        "the model again."
+    )
+
+
+def test_a_document_without_a_version() -> None:
+    fields = json.loads(make_bundle().to_json())
+    del fields["schema_version"]
+    with pytest.raises(ModelError, match=r"damaged \(the schema version is no whole number from 1 to 1000000\); exp"):
+        parse_bundle(json.dumps(fields))
