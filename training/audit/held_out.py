@@ -23,7 +23,7 @@ from rstpm_edge.outputs.drawing import Image
 from rstpm_edge.postprocess.scoring import Scorer
 from rstpm_edge.progress import Progress, Report
 
-from ..data.images import existing_folder, some_of
+from ..data.images import some_of
 from ..data.run_files import recorded_files
 from ..data.sessions import session_names
 from ..learning.map_calibration import BATCH, calibrate_maps
@@ -101,9 +101,13 @@ def look(
     load_steps(run)  # damaged, it is told before the work
     if most is not None and not 1 <= most <= CELLS:
         raise UsageError(f"`most` is from 1 to {CELLS}, as many as a contact sheet shows, not {most}.")
-    paths = recorded_files(
-        existing_folder(data or config.data), config.holdout, "say where the run's photos are with `data=FOLDER`"
-    )
+    folder = Path(data or config.data)
+    if not folder.is_dir():
+        raise TrainingError(
+            f"The run's photos are needed, and there is no folder {folder}: put them back, or say where they are with "
+            "`data=FOLDER`."
+        )
+    paths = recorded_files(folder, config.holdout, "say where the run's photos are with `data=FOLDER`")
     model = load_model(run)
     if teachers_changed(model, as_trained.teacher_sha256):
         raise TrainingError("The teachers' weights are not those that the run was trained with; train again.")

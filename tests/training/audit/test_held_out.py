@@ -120,7 +120,11 @@ def test_photos_that_have_moved_are_found(run: Path, tmp_path: Path) -> None:
     save_config(run, replace(config, data=str(tmp_path / "gone")))
     assert command_line("calibrate", run, "--data", moved).exit_code == 0
     said = sentence(command_line("calibrate", run, "--defective", config.holdout[0].name))
-    assert said == f"{tmp_path / 'gone'} is missing; give a folder of images."
+    gone = tmp_path / "gone"
+    assert said == (
+        f"The run's photos are needed, and there is no folder {gone}: put them back, or say where they are with --data "
+        "FOLDER."
+    )
     (moved / "train" / "good" / config.holdout[0].name).unlink()
     said = sentence(command_line("calibrate", run, "--data", moved))
     assert said.endswith("is missing since the run began; say where the run's photos are with --data FOLDER.")
@@ -164,7 +168,11 @@ def test_the_sheet_shows_where_a_photo_is_unusual(held: HeldOut) -> None:
         ("x.png", ["--reset"], "Give either --reset, or --defective NAME and --sessions."),
         (None, ["-o", "sheet.txt"], "-o names a picture, .jpg, .jpeg or .png, not sheet.txt."),
         (None, ["-o", "missing/sheet.jpg"], "Cannot write missing/sheet.jpg: there is no folder missing."),
-        (None, ["--data", "missing"], "missing is missing; give a folder of images."),
+        (
+            None,
+            ["--data", "missing"],
+            "The run's photos are needed, and there is no folder missing: put them back, or ",
+        ),
     ],
 )
 def test_mistakes(run: Path, which: str | None, options: list[str], says: str) -> None:

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from small_training import teach
 
 from rstpm_edge.calibration import Calibration, calibrate
-from rstpm_edge.cli.train import say_run
+from rstpm_edge.cli.train import say_run, say_sessions
 from rstpm_edge.errors import UsageError
-from rstpm_edge.model.metadata import Teacher
+from rstpm_edge.model.metadata import Fusion, Teacher
 from rstpm_edge.model.session_rates import about_sessions, session_rates
 from rstpm_edge.training.audit.held_out import look
 from rstpm_edge.training.export.run_metadata import bundle_of
-from rstpm_edge.training.learning.run_folder import load_config, load_summary
+from rstpm_edge.training.learning.run_folder import Summary, load_config, load_summary
 from rstpm_edge.training.learning.session_calibration import measure_sessions
 
 
@@ -106,6 +106,13 @@ def test_what_is_told() -> None:
 @pytest.mark.parametrize("wrong", [{}, {"sessions": 3}, {"sessions": {"held_out": 2}}, {"sessions": None}])
 def test_a_file_that_says_nothing_of_them_or_nonsense(wrong: dict[str, object]) -> None:
     assert session_rates(wrong) is None
+
+
+def test_held_out_photos_of_one_session_promise_nothing_for_others(capsys: pytest.CaptureFixture[str]) -> None:
+    summary = Summary(1, 0.5, ((1.0, 1.0),), Fusion(), Calibration(0.5, (0.1,)), ("", ""), session_rule="(a)")
+    say_sessions(summary)
+    said = capsys.readouterr().out
+    assert said == "The held-out photos are of one session, so the guarantee is withheld for all others.\n"
 
 
 @pytest.fixture
