@@ -49,7 +49,7 @@ def fused_graph(vector: Vector) -> bytes:
     import onnx
     from onnx import TensorProto, helper
 
-    from rstpm_edge.training.graph.onnx_graph import add_fusion
+    from rstpm_edge.training.graph.fusion_nodes import add_fusion
 
     nodes, inputs, outputs = [], [], []
     for name, values in zip(vector.names, vector.outputs.flat(), strict=True):

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import venv
 from pathlib import Path
 
@@ -35,6 +36,11 @@ def copy_sources(target: Path) -> None:
             shutil.copy(source, copy)
 
 
+def pip_of(programs: Path) -> list[object]:
+    """This environment's pip for another one, into which none has to be installed."""
+    return [sys.executable, "-m", "pip", "--python", programs / "python"]
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of programs of a fresh environment into which `pip install .` went."""
@@ -42,13 +48,19 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not (ROOT / ".git").exists():
         pytest.skip("this is no git checkout, so what belongs to the package is not known")
     copy_sources(folder / "source")
-    venv.create(folder / "venv", with_pip=True)
+    venv.create(folder / "venv")
     programs = folder / "venv" / "bin"
     environment = {
         key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PIP_REQUIRE_VIRTUALENV")
     }
     result = subprocess.run(
-        [programs / "python", "-m", "pip", "install", "--quiet", str(folder / "source")],
+        [
+            *pip_of(programs),
+            "install",
+            "--quiet",
+            "--no-compile",
+            str(folder / "source"),
+        ],  # a box imports a few modules
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -71,7 +83,7 @@ def run(programs: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 def test_the_runtime_without_torch(installed: Path, tmp_path: Path, photos: Path) -> None:
     listed = subprocess.run(
-        [installed / "python", "-m", "pip", "list", "--format", "json"], capture_output=True, text=True, check=True
+        [*pip_of(installed), "list", "--format", "json"], capture_output=True, text=True, check=True
     )
     packages = {package["name"].lower() for package in json.loads(listed.stdout)}
     assert "rstpm-edge" in packages

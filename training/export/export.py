@@ -18,7 +18,8 @@ from rstpm_edge.model.model_file import stamps
 from rstpm_edge.progress import Progress, Report
 
 from ..graph.compatibility import obstacles
-from ..graph.onnx_graph import add_fusion, to_onnx
+from ..graph.fusion_nodes import add_fusion
+from ..graph.onnx_graph import to_onnx
 from ..learning.run_folder import RunConfig, load_config, load_summary
 from ..learning.trained_model import load_model, teachers_changed
 from ..model.rstpm import RSTPM

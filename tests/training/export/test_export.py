@@ -40,7 +40,7 @@ from rstpm_edge.model.outputs import ModelOutputs
 from rstpm_edge.postprocess.reference import score as reference
 from rstpm_edge.training.export import export as exporting
 from rstpm_edge.training.export.export import SAFE_OPERATORS, export
-from rstpm_edge.training.graph.onnx_graph import add_fusion
+from rstpm_edge.training.graph.fusion_nodes import add_fusion
 from rstpm_edge.training.learning import train
 from rstpm_edge.training.learning.run_folder import load_config, load_summary
 from rstpm_edge.training.model.presets import EDGE_SMALL, PAPER, preset_with_teachers

@@ -14,7 +14,7 @@ from rstpm_edge.model import protobuf as wire
 from rstpm_edge.model.metadata import Fusion
 from rstpm_edge.training.export.export import SAFE_OPERATORS
 from rstpm_edge.training.graph.compatibility import obstacles
-from rstpm_edge.training.graph.onnx_graph import add_fusion
+from rstpm_edge.training.graph.fusion_nodes import add_fusion
 
 
 def graph(*nodes: NodeProto, kind: int = TensorProto.FLOAT, **constants: Any) -> onnx.ModelProto:
