@@ -122,8 +122,10 @@ def _check_sheet(output: Path, run: Path, data: Path | None) -> None:
 
     if output.suffix.lower() not in SHEETS:
         raise UsageError(f"-o names a picture, {', '.join(SHEETS[:-1])} or {SHEETS[-1]}, not {output}.")
-    photos = real(data or Path(run_folder.load_config(run).data))
-    if real(output).parent in {photos, photos / "train" / "good"}:
+    config = run_folder.load_config(run)
+    photos = data or Path(config.data)
+    below = {Path(), *(Path(photo.name).parent for photo in (*config.train, *config.holdout))}
+    if real(output).parent in {real(base / part) for base in (photos, photos / "train" / "good") for part in below}:
         raise UsageError(f"{output} would lie among the photos and be learned from; name another place with -o.")
     check_writable(output)
 

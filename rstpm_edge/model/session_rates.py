@@ -67,8 +67,8 @@ def about_sessions(rates: SessionRates, alpha: float) -> tuple[str, str]:
         test = f"They show no difference (Kruskal-Wallis test, p = {rates.p_value:.2g}), which of so few says little."
     if rates.unseen is None:
         withheld = (
-            "The guarantee is withheld for a session never seen: photos of every session were learned from, so nothing "
-            "is known of others."
+            "The guarantee is withheld for a session never seen: photos of the same sessions were learned from, so "
+            "nothing is known of others. Train with more sessions, or hold more of them out."
         )
     else:
         withheld = (

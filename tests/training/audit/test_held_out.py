@@ -285,3 +285,17 @@ def test_rules_for_sessions_that_do_not_fit(run: Path, rule: str, says: str) -> 
     said = sentence(command_line("train", load_config(run).data, "--sessions", rule, "--size", 64, "--device", "cpu"))
     assert said.startswith(says)
     assert not (run / "calibration.json").exists()
+
+
+def test_the_sheet_does_not_lie_among_the_photos_of_a_session(run: Path, tmp_path: Path) -> None:
+    config = load_config(run)
+    photos = tmp_path / "photos"
+    named = {
+        field: tuple(file._replace(name=f"monday/{file.name}") for file in getattr(config, field))
+        for field in ("train", "holdout")
+    }
+    shutil.copytree(Path(config.data) / "train" / "good", photos / "monday")
+    save_config(run, replace(config, data=str(photos), **named))
+    said = sentence(command_line("calibrate", run, "-o", photos / "monday" / "sheet.jpg"))
+    assert said.endswith("would lie among the photos and be learned from; name another place with -o.")
+    assert command_line("calibrate", run, "-o", photos.parent / "sheet.jpg").exit_code == 0
