@@ -26,7 +26,7 @@ from rstpm_edge.progress import Progress
 
 if TYPE_CHECKING:
     from rstpm_edge.engine.providers import Provider
-    from rstpm_edge.training.evaluation.evaluate import Evaluation, Metrics, Verdicts
+    from rstpm_edge.training.evaluation.evaluation import Evaluation, Metrics, Verdicts
     from rstpm_edge.training.evaluation.predict import Predictions
 
 # What each part takes, about, of one minute on photos of half a megapixel; of larger ones measuring takes more.

@@ -12,7 +12,7 @@ from rstpm_edge.atomic_files import write_json
 from rstpm_edge.errors import TrainingError
 from rstpm_edge.printable import one_line
 
-from ..evaluation.evaluate import Metrics
+from ..evaluation.evaluation import Metrics
 
 PAIRS = {"both": "both pairs", "stpm": "STPM pair alone", "recon": "reconstruction pair alone"}
 COLUMNS = {

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
-from ..evaluation.evaluate import JudgedImage, OperatingPoint
+from ..evaluation.evaluation import JudgedImage, OperatingPoint
 
 _Floats = NDArray[np.float64]
 LABEL = (68, 13)  # width and height of the word "threshold"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rstpm_edge.atomic_files import write_bytes
 from rstpm_edge.model.session_rates import session_rates
 
-from ..evaluation.evaluate import Evaluation, JudgedImage, Metrics, Verdicts
+from ..evaluation.evaluation import Evaluation, JudgedImage, Metrics, Verdicts
 from ..evaluation.predict import Predictions
 from .charts import roc_chart, score_chart
 from .pictures import EmbeddedPicture, Painter, Views

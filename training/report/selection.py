@@ -7,7 +7,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from ..evaluation.evaluate import JudgedImage
+from ..evaluation.evaluation import JudgedImage
 
 PER_END = 2  # best images of a kind, and worst ones
 Drawn = TypeVar("Drawn")

@@ -10,7 +10,7 @@ from rstpm_edge.calibration import CONFIDENCE, Calibration
 from rstpm_edge.model.session_rates import SessionRates, about_sessions
 from rstpm_edge.model.training_summary import painted_defects
 
-from ..evaluation.evaluate import Verdicts
+from ..evaluation.evaluation import Verdicts
 from ..evaluation.predict import Predictions
 
 Rows = list[tuple[str, str]]

@@ -24,7 +24,8 @@ from rstpm_edge.image.preprocess import to_input
 from rstpm_edge.model.metadata import Fusion, ScoreFusion
 from rstpm_edge.pipeline import InferenceOptions
 from rstpm_edge.postprocess.reference import score as reference
-from rstpm_edge.training.evaluation.evaluate import Evaluation, JudgedImage, evaluate
+from rstpm_edge.training.evaluation.evaluate import evaluate
+from rstpm_edge.training.evaluation.evaluation import Evaluation, JudgedImage
 from rstpm_edge.training.evaluation.metrics import aupro, clopper_pearson
 
 IMAGE = {"image_auroc", "image_ap", "image_f1"}

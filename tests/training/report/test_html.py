@@ -21,7 +21,8 @@ from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import ImageError, OutputError
 from rstpm_edge.model.metadata import Fusion
 from rstpm_edge.pipeline import InferenceOptions
-from rstpm_edge.training.evaluation.evaluate import Evaluation, evaluate_predictions
+from rstpm_edge.training.evaluation.evaluate import evaluate_predictions
+from rstpm_edge.training.evaluation.evaluation import Evaluation
 from rstpm_edge.training.evaluation.predict import Predictions, predict
 from rstpm_edge.training.report.html import MAX_BYTES, render_report, write_report
 from rstpm_edge.training.report.pictures import Painter

@@ -14,7 +14,8 @@ from labelled import write_labelled
 from rstpm_edge.calibration import Calibration
 from rstpm_edge.model.session_rates import SessionRates
 from rstpm_edge.pipeline import InferenceOptions
-from rstpm_edge.training.evaluation.evaluate import JudgedImage, Verdicts, evaluate
+from rstpm_edge.training.evaluation.evaluate import evaluate
+from rstpm_edge.training.evaluation.evaluation import JudgedImage, Verdicts
 from rstpm_edge.training.report.charts import _place_label, roc_chart, score_chart
 from rstpm_edge.training.report.selection import ends, fitting, gallery_order, worst_first
 from rstpm_edge.training.report.tables import chance_of_rejects, counted, percent, promise
