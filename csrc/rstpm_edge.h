@@ -116,7 +116,8 @@ RSTPM_API const char* rstpm_fusion_last_kernel(const rstpm_fusion* fusion);
  *     A     = the six maps fused, as rstpm_fusion does; with a head, its map takes part in the finest level:
  *             up(w1 (M1 - mean1) / std1 + w2 (M2 - mean2) / std2 + head_weight (H - head_mean) / head_std)
  *     B     = the six score maps fused, with mode, statistics and smoothing of their own
- *     score = max(A), or with score maps max(B) + map_weight * max(A) + bias
+ *     C     = the coarsest level of A by itself, at its own cells: w1 (M1 - mean1) / std1 + w2 (M2 - mean2) /
+ * std2 score = max(A), or with score maps max(B) + map_weight * max(A) + coarse_weight * max(C) + bias
  *
  * A is the anomaly map. An image is anomalous when its score is above `threshold`. Statistics are double, as
  * in the model's file, and used as float. Zero what is not set. */
@@ -133,10 +134,11 @@ typedef struct rstpm_scorer_config {
     int32_t score_mode; /* an rstpm_mode; this and what follows: only where there are score maps */
     double score_mean[RSTPM_MAPS], score_std[RSTPM_MAPS], score_weight[RSTPM_MAPS];
     double score_smoothing_sigma;
-    double map_weight;  /* 0..RSTPM_MAX_VALUE */
-    double bias;        /* at most RSTPM_MAX_VALUE, either sign */
-    double threshold;   /* not NaN */
-    const char* kernel; /* as in rstpm_fusion_config */
+    double map_weight;    /* 0..RSTPM_MAX_VALUE */
+    double coarse_weight; /* 0..RSTPM_MAX_VALUE; 0 with RSTPM_PAPER */
+    double bias;          /* at most RSTPM_MAX_VALUE, either sign */
+    double threshold;     /* not NaN */
+    const char* kernel;   /* as in rstpm_fusion_config */
 } rstpm_scorer_config;
 
 typedef struct rstpm_score {

@@ -1,5 +1,5 @@
 // From a model's outputs to its score: the head's map joins the finest level, two fusions run, their maxima
-// are put together, and what a mask leaves out has no part in any of it.
+// and that of the coarsest cells are put together, and what a mask leaves out has no part in any of it.
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -71,8 +71,10 @@ rstpm_status check(const rstpm_scorer_config& config) {
     }
     if (config.has_score_maps) {
         const bool good = config.map_weight >= 0.0 && within(config.map_weight, RSTPM_MAX_VALUE) &&
+                          config.coarse_weight >= 0.0 && within(config.coarse_weight, RSTPM_MAX_VALUE) &&
                           within(config.bias, RSTPM_MAX_VALUE);
         if (!good) return RSTPM_BAD_STATISTICS;
+        if (config.coarse_weight > 0.0 && config.mode != RSTPM_NORMALIZED) return RSTPM_BAD_ARGUMENT;
     }
     return RSTPM_OK;
 }
@@ -91,6 +93,55 @@ std::size_t find_peak(const float* map, const std::uint8_t* mask, std::size_t pi
         if (map[i] > map[peak] && mask[i] != 0) peak = i;
     return peak;
 }
+
+// The coarsest level of the anomaly map by itself, at its own cells: where it is highest tells best whether
+// an image is defective, and there it stands out from no finer level's noise.
+class CoarsestCells {
+  public:
+    explicit CoarsestCells(const rstpm_scorer_config& config)
+        : rows_(config.level_height[kLevel]),
+          columns_(config.level_width[kLevel]),
+          height_(config.height),
+          width_(config.width) {
+        for (int pair = 0; pair < 2; ++pair) {
+            const int map = kLevel + pair * RSTPM_LEVELS;
+            mean_[pair] = to_float(config.mean[map]);
+            gain_[pair] = to_float(config.weight[map]) / to_float(config.std[map]);
+        }
+    }
+
+    // The largest value of the cells of which a pixel counts; a mask has one that does.
+    float peak(const float* const* maps, const std::uint8_t* mask) const {
+        float highest = -std::numeric_limits<float>::infinity();
+        for (std::size_t row = 0; row < rows_; ++row) {
+            for (std::size_t column = 0; column < columns_; ++column) {
+                if (mask != nullptr && !counts(mask, row, column)) continue;
+                float value = 0.0f;
+                for (int pair = 0; pair < 2; ++pair)
+                    value += gain_[pair] *
+                             (maps[kLevel + pair * RSTPM_LEVELS][row * columns_ + column] - mean_[pair]);
+                highest = std::max(highest, value);
+            }
+        }
+        return highest;
+    }
+
+  private:
+    static constexpr int kLevel = RSTPM_LEVELS - 1;
+
+    // Whether a pixel below the cell does, in part or all of it.
+    bool counts(const std::uint8_t* mask, std::size_t row, std::size_t column) const {
+        const std::size_t left = column * width_ / columns_;
+        const std::size_t right = ((column + 1) * width_ + columns_ - 1) / columns_;
+        const std::size_t bottom = ((row + 1) * height_ + rows_ - 1) / rows_;
+        for (std::size_t y = row * height_ / rows_; y < bottom; ++y)
+            if (counts_somewhere(mask + y * width_ + left, right - left)) return true;
+        return false;
+    }
+
+    std::size_t rows_, columns_, height_, width_;
+    float mean_[2], gain_[2];
+};
 
 }  // namespace
 }  // namespace rstpm
@@ -120,7 +171,8 @@ struct rstpm_scorer {
     std::size_t cell(const rstpm_image_result& at) const { return at.row * width_ + at.column; }
 
     std::size_t width_, level_pixels_[RSTPM_LEVELS];
-    float head_mean_, head_gain_, map_weight_, bias_;
+    float head_mean_, head_gain_, map_weight_, coarse_weight_, bias_;
+    rstpm::CoarsestCells coarsest_;
     double threshold_;
     rstpm::Pool<rstpm::Scratch> pool_;
 };
@@ -137,7 +189,9 @@ rstpm_scorer::rstpm_scorer(const rstpm_scorer_config& config, rstpm::FusionPlan 
       head_mean_(has_head ? rstpm::to_float(config.head_mean) : 0.0f),
       head_gain_(has_head ? rstpm::to_float(rstpm::head_gain(config)) : 0.0f),
       map_weight_(has_score_maps ? rstpm::to_float(config.map_weight) : 1.0f),
+      coarse_weight_(has_score_maps ? rstpm::to_float(config.coarse_weight) : 0.0f),
       bias_(has_score_maps ? rstpm::to_float(config.bias) : 0.0f),
+      coarsest_(config),
       threshold_(config.threshold) {
     for (int l = 0; l < RSTPM_LEVELS; ++l)
         level_pixels_[l] = static_cast<std::size_t>(config.level_height[l]) * config.level_width[l];
@@ -181,6 +235,7 @@ rstpm_status rstpm_scorer::run_image(const float* const* outputs, const std::uin
             const float* const score_map = scratch->score_map.data();
             const std::size_t at = rstpm::find_peak(score_map, mask, pixels, cell(highest_score));
             result->score = score_map[at] + map_weight_ * out[peak] + bias_;
+            if (coarse_weight_ > 0.0f) result->score += coarse_weight_ * coarsest_.peak(outputs, mask);
         }
         result->nonfinite = !std::isfinite(result->score);
     }

@@ -47,7 +47,7 @@ class Scorer:
         size: tuple[int, int],
         fusion: _Statistics,
         head: tuple[float, float, float] | None,
-        scoring: tuple[_Statistics, float, float] | None,
+        scoring: tuple[_Statistics, float, float, float] | None,
         kernel: str | None,
     ) -> None: ...
     def run(

@@ -44,6 +44,7 @@ class Case:
     head: bool = False
     score_maps: FusionMode | None = None
     score_sigma: float = 0.0
+    coarse: float = 0.0
     mask: bool = False
     nan: int | None = None  # the output that has one
 
@@ -62,6 +63,15 @@ CASES = (
     Case("levels finer than the map", (7, 9), ((12, 10), (8, 9), (5, 3)), head=True),
     Case("wider than a vector", (3, 41), ((2, 20), (1, 10), (1, 5)), sigma=0.5, score_maps="normalized"),
     Case("one pixel", (1, 1), ((1, 1), (1, 1), (1, 1)), head=True, score_maps="normalized"),
+    Case("coarsest cells", (15, 22), ODD, sigma=0.8, head=True, score_maps="normalized", coarse=0.7),
+    Case(
+        "coarsest cells, with a mask",
+        (15, 22),
+        ((8, 11), (5, 7), (4, 6)),
+        score_maps="normalized",
+        coarse=1.5,
+        mask=True,
+    ),
     Case("NaN in a map", (5, 6), ((3, 3), (2, 2), (1, 1)), nan=4),
     Case("NaN in a score map", (5, 6), ((3, 3), (2, 2), (1, 1)), score_maps="normalized", nan=7),
     Case("NaN in the head's map", (5, 6), ((3, 3), (2, 2), (1, 1)), head=True, nan=6),
@@ -100,7 +110,9 @@ def _vector(case: Case, rng: np.random.Generator) -> dict[str, Any] | None:
     head = HeadMap(*rng.uniform(0.2, 0.8, 3).round(3).tolist()) if case.head else None
     score_fusion = None
     if case.score_maps is not None:
-        score_fusion = ScoreFusion(fusion(case.score_maps, case.score_sigma), map_weight=0.35, bias=-1.25)
+        score_fusion = ScoreFusion(
+            fusion(case.score_maps, case.score_sigma), map_weight=0.35, bias=-1.25, coarse_weight=case.coarse
+        )
     with_head = Fusion(**{**vars(statistics), "head": head})
     counts = rng.random(case.size) < 0.6 if case.mask else None
     fused, score, position = score_outputs(outputs, with_head, score_fusion, case.size, counts)
@@ -126,7 +138,12 @@ def _vector(case: Case, rng: np.random.Generator) -> dict[str, Any] | None:
         "head": None if head is None else vars(head),
         "score_maps": None
         if score_fusion is None
-        else {**_statistics(score_fusion.fusion), "map_weight": score_fusion.map_weight, "bias": score_fusion.bias},
+        else {
+            **_statistics(score_fusion.fusion),
+            "map_weight": score_fusion.map_weight,
+            "coarse_weight": score_fusion.coarse_weight,
+            "bias": score_fusion.bias,
+        },
         "threshold": threshold,
         "mask": None if counts is None else counts.astype(int).ravel().tolist(),
         "outputs": [_values(output) for output in outputs.flat()],

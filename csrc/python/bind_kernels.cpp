@@ -51,9 +51,9 @@ void raise_on_error(rstpm_status status, const char* kernel = nullptr) {
         case RSTPM_BAD_STATISTICS:
             throw py::value_error(
                 "mean, std and weights must be finite, every std positive and no denormal number, |mean| at "
-                "most 1e12 and |weight / std| at most 1e24; map_weight must lie in 0..1e12, and |bias| at "
-                "most "
-                "1e12");
+                "most 1e12 and |weight / std| at most 1e24; map_weight and coarse_weight must lie in "
+                "0..1e12, "
+                "and |bias| at most 1e12");
         case RSTPM_BAD_SMOOTHING:
             throw py::value_error(
                 "smoothing_sigma must be 0 (off) or from 0.01 to 64 output pixels, and at most the output's "
@@ -185,10 +185,10 @@ using Statistics =
 
 class Scorer {
   public:
-    // head is (mean, std, weight); scoring is the score maps' statistics, map_weight and bias.
+    // head is (mean, std, weight); scoring is the score maps' statistics, map_weight, coarse_weight and bias.
     Scorer(const std::vector<std::pair<int, int>>& map_sizes, std::pair<int, int> size,
            const Statistics& fusion, const std::optional<std::array<double, 3>>& head,
-           const std::optional<std::tuple<Statistics, double, double>>& scoring, const char* kernel) {
+           const std::optional<std::tuple<Statistics, double, double, double>>& scoring, const char* kernel) {
         config_.struct_size = sizeof config_;
         set_sizes(map_sizes, size, &config_);
         config_.mode = set_statistics(fusion, config_.mean, config_.std, config_.weight);
@@ -206,7 +206,8 @@ class Scorer {
                 set_statistics(statistics, config_.score_mean, config_.score_std, config_.score_weight);
             config_.score_smoothing_sigma = std::get<4>(statistics);
             config_.map_weight = std::get<1>(*scoring);
-            config_.bias = std::get<2>(*scoring);
+            config_.coarse_weight = std::get<2>(*scoring);
+            config_.bias = std::get<3>(*scoring);
         }
         config_.kernel = kernel;
         rstpm_scorer* scorer = nullptr;
@@ -367,7 +368,7 @@ void bind_kernels(py::module_& module) {
     py::class_<Scorer>(module, "Scorer")
         .def(py::init<const std::vector<std::pair<int, int>>&, std::pair<int, int>, const Statistics&,
                       const std::optional<std::array<double, 3>>&,
-                      const std::optional<std::tuple<Statistics, double, double>>&, const char*>(),
+                      const std::optional<std::tuple<Statistics, double, double, double>>&, const char*>(),
              py::arg("map_sizes"), py::arg("size"), py::arg("fusion"), py::arg("head").none(true),
              py::arg("scoring").none(true), py::arg("kernel").none(true))
         .def("run", &Scorer::run, py::arg("outputs"), py::arg("masks").none(true), py::arg("out").none(true),

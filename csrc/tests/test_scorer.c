@@ -70,6 +70,7 @@ static rstpm_scorer_config make_config(int kind, double sigma, const char* kerne
         }
         config.score_smoothing_sigma = 2.0 * sigma;
         config.map_weight = 0.3;
+        config.coarse_weight = 0.6;
         config.bias = -1.5;
     }
     return config;
@@ -112,6 +113,31 @@ static int first_peak(const float* map, const uint8_t* mask) {
     return peak;
 }
 
+/* Whether any pixel below cell number `cell` of the coarsest level counts, all or part of it below. */
+static int cell_counts(const uint8_t* mask, int cell) {
+    const int rows = kHeights[RSTPM_LEVELS - 1], columns = kWidths[RSTPM_LEVELS - 1];
+    const double row = cell / columns, column = cell % columns;
+    for (int y = 0; y < HEIGHT; ++y)
+        for (int x = 0; x < WIDTH; ++x) {
+            const int below = (y + 1) * rows > row * HEIGHT && y * rows < (row + 1) * HEIGHT &&
+                              (x + 1) * columns > column * WIDTH && x * columns < (column + 1) * WIDTH;
+            if (below && mask[y * WIDTH + x] != 0) return 1;
+        }
+    return 0;
+}
+
+/* The highest cell of the coarsest level, without the head. */
+static double coarse_peak(const rstpm_scorer_config* config, const float* const* maps, const uint8_t* mask) {
+    double peak = -INFINITY;
+    for (int cell = 0; cell < level_pixels(RSTPM_LEVELS - 1); ++cell) {
+        double value = 0.0;
+        for (int map = RSTPM_LEVELS - 1; map < RSTPM_MAPS; map += RSTPM_LEVELS)
+            value += config->weight[map] * ((double)maps[map][cell] - config->mean[map]) / config->std[map];
+        if ((mask == NULL || cell_counts(mask, cell)) && value > peak) peak = value;
+    }
+    return peak;
+}
+
 /* The head's map as an image of its own: a seventh summand, since fusion is linear. */
 static void expected_image(const rstpm_scorer_config* config, const Outputs* outputs, int image,
                            const uint8_t* mask, float* map, rstpm_score* result) {
@@ -133,7 +159,8 @@ static void expected_image(const rstpm_scorer_config* config, const Outputs* out
     double score = (double)map[peak];
     if (config->has_score_maps) {
         fuse(config, 1, maps + RSTPM_MAPS, part);
-        score = (double)part[first_peak(part, mask)] + config->map_weight * score + config->bias;
+        score = (double)part[first_peak(part, mask)] + config->map_weight * score +
+                config->coarse_weight * coarse_peak(config, maps, mask) + config->bias;
     }
     memset(result, 0, sizeof *result);
     result->score = (float)score;
@@ -275,9 +302,9 @@ static void test_create(void) {
                 create_gives(RSTPM_OK, &config);
             }
         }
-        double* const one[] = {&config.head_mean, &config.head_std, &config.head_weight, &config.map_weight,
-                               &config.bias};
-        for (int field = 0; field < 5; ++field) {
+        double* const one[] = {&config.head_mean,  &config.head_std,      &config.head_weight,
+                               &config.map_weight, &config.coarse_weight, &config.bias};
+        for (int field = 0; field < 6; ++field) {
             config = make_config(kind, 1.0, NULL);
             *one[field] = wrong[i];
             create_gives(RSTPM_BAD_STATISTICS, &config);
@@ -287,6 +314,9 @@ static void test_create(void) {
     }
     config = make_config(kind, 1.0, NULL);
     config.map_weight = -0.1; /* what a mask leaves out could then raise the score */
+    create_gives(RSTPM_BAD_STATISTICS, &config);
+    config = make_config(kind, 1.0, NULL);
+    config.coarse_weight = -0.1;
     create_gives(RSTPM_BAD_STATISTICS, &config);
     config = make_config(kind, 1.0, NULL);
     config.head_std = 0.0;
@@ -300,6 +330,8 @@ static void test_create(void) {
     config.mode = RSTPM_PAPER;
     create_gives(RSTPM_BAD_ARGUMENT, &config);
     config.has_head = 0;
+    create_gives(RSTPM_BAD_ARGUMENT, &config); /* the coarsest level alone is no part of a product */
+    config.coarse_weight = 0.0;
     create_gives(RSTPM_BAD_SMOOTHING, &config);
     config.smoothing_sigma = 0.0;
     create_gives(RSTPM_OK, &config);

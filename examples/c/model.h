@@ -36,6 +36,7 @@ static const rstpm_scorer_config kModel = {
     /* score_weight */ {0.0, 0.0, 0.0, 0.0, 0.0, 0.0},
     /* score_smoothing_sigma */ 0.0,
     /* map_weight */ 0.0,
+    /* coarse_weight */ 0.0,
     /* bias */ 0.0,
     /* threshold */ 25.0,
     /* kernel */ NULL,

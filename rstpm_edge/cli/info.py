@@ -230,8 +230,12 @@ def _in_use(runtime: dict[str, Any]) -> str:
 def _score(score_fusion: dict[str, Any] | None) -> str:
     if score_fusion is None:
         return "the highest value of the anomaly map"
-    share = f"{score_fusion['map_weight']:.4g} of the highest value of the anomaly map"
-    return f"the highest value of the fused score maps, of angles, + {share}"
+    parts = [
+        (score_fusion["map_weight"], "anomaly map"),
+        (score_fusion["coarse_weight"], "anomaly map's coarsest level"),
+    ]
+    shares = [f"{weight:.4g} of the highest value of the {name}" for weight, name in parts if weight]
+    return " + ".join(["the highest value of the fused score maps, of angles", *shares])
 
 
 def _numbers(values: Iterable[float]) -> str:

@@ -25,6 +25,7 @@ def c_header(bundle: Bundle) -> str:
         ("score_mode", _mode(scores)),
         *_statistics("score_", scores),
         ("map_weight", repr(0.0 if score_fusion is None else float(score_fusion.map_weight))),
+        ("coarse_weight", repr(0.0 if score_fusion is None else float(score_fusion.coarse_weight))),
         ("bias", repr(0.0 if score_fusion is None else float(score_fusion.bias))),
         ("threshold", repr(float(bundle.calibration.threshold))),
         ("kernel", "NULL"),

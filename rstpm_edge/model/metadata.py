@@ -77,14 +77,16 @@ class Fusion:
 class ScoreFusion:
     """How an image is scored where another measure than the anomaly map's own maximum tells good from defective better.
 
-    score = max(B) + map_weight · max(A) + bias. A is the anomaly map; B is fused by `fusion` from six score maps
-    (`Bundle.score_map_names`). The scale of B, `map_weight` and `bias` put the score into the unit of A: on held-out
-    good images, scores and maxima of A have the same median and the same threshold. `fusion` has no head.
+    score = max(B) + map_weight · max(A) + coarse_weight · max(C) + bias. A is the anomaly map; B is fused by `fusion`
+    from six score maps (`Bundle.score_map_names`); C is the coarsest level of A by itself, at its own cells. The scale
+    of B, the weights and `bias` put the score into the unit of A: on held-out good images, scores and maxima of A have
+    the same median and the same threshold. `fusion` has no head.
     """
 
     fusion: Fusion
     map_weight: float
     bias: float
+    coarse_weight: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -249,13 +251,17 @@ def _bundle(loaded: Any) -> Bundle:
         read.number(value, "a change by the precision", -LARGEST, LARGEST)
     if not isinstance(found["saturation_free"], bool):
         raise ValueError("whether it is free of saturation is neither true nor false")
+    fusion = _fusion(found["fusion"], max(height, width))
+    score_fusion = None if found["score_fusion"] is None else _score_fusion(found["score_fusion"], height, width)
+    if score_fusion is not None and score_fusion.coarse_weight and fusion.mode != "normalized":
+        raise ValueError("the coarsest cells have a part in the score, and the fusion is no sum")
     return Bundle(
         preset=read.text(found["preset"], "the preset"),
         height=height,
         width=width,
         resize=read.choice(found["resize"], "the resize policy", get_args(ResizePolicy)),
         strides=_strides(found["strides"], height, width),
-        fusion=_fusion(found["fusion"], max(height, width)),
+        fusion=fusion,
         calibration=_calibration(found["calibration"]),
         teachers=_teachers(found["teachers"]),
         package_version=read.text(found["package_version"], "the package version", 100),
@@ -263,7 +269,7 @@ def _bundle(loaded: Any) -> Bundle:
         roi=None if found["roi"] is None else _roi(found["roi"]),
         precision=read.choice(found["precision"], "the precision", get_args(Precision)),
         precision_change=precision_change,
-        score_fusion=None if found["score_fusion"] is None else _score_fusion(found["score_fusion"], height, width),
+        score_fusion=score_fusion,
         profile=None if found["profile"] is None else parse_profile(found["profile"]),
         mask=None if found["mask"] is None else parse_mask(found["mask"]),
         saturation_free=found["saturation_free"],
@@ -347,7 +353,8 @@ def _head(value: Any) -> HeadMap:
 
 
 def _score_fusion(value: Any, height: int, width: int) -> ScoreFusion:
-    found = read.fields(value, "the score fusion", [one.name for one in dataclass_fields(ScoreFusion)])
+    # Files from before the coarsest cells were part of the score have no weight of theirs.
+    found = read.fields(value, "the score fusion", ("fusion", "map_weight", "bias"), ("coarse_weight",))
     fusion = _fusion(found["fusion"], max(height, width))
     if fusion.head is not None:
         raise ValueError("the score maps' fusion has a head")
@@ -355,5 +362,8 @@ def _score_fusion(value: Any, height: int, width: int) -> ScoreFusion:
         fusion,
         # With a negative weight, what a mask ignores could raise the score.
         map_weight=read.number(found["map_weight"], "the anomaly map's weight in the score", 0, LARGEST_MEAN),
+        coarse_weight=read.number(
+            found.get("coarse_weight", 0.0), "the coarsest cells' weight in the score", 0, LARGEST_MEAN
+        ),
         bias=read.number(found["bias"], "the score's bias", -LARGEST_MEAN, LARGEST_MEAN),
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rstpm_edge.model.outputs import ByPair, ModelOutputs
+from rstpm_edge.model.outputs import ByPair, ModelOutputs, Pair
 
 if TYPE_CHECKING:
     from rstpm_edge.model.metadata import Bundle, Fusion, HeadMap, ScoreFusion
@@ -91,12 +91,37 @@ def score_outputs(
         assert outputs.score_maps is not None
         seen, _, _ = fuse(outputs.score_maps.six, size, **vars(score_fusion.fusion))
         score = _peak(seen, counts)[0] + score_fusion.map_weight * score + score_fusion.bias
+        if score_fusion.coarse_weight:
+            cells = coarsest_cells(outputs.anomaly_maps, fusion)
+            counting = None if counts is None else _cells_with(counts, cells.shape[1:])
+            score = score + score_fusion.coarse_weight * _peak(cells, counting)[0]
     return fused, score, position
+
+
+def coarsest_cells(maps: ByPair[NDArray[Any]], fusion: Fusion) -> Float64:
+    """The coarsest level of the anomaly map by itself, at its own cells: (N, h, w), not brought to the map's size."""
+    mean, std, weights = (ByPair.of(values) for values in (fusion.mean, fusion.std, fusion.weights))
+
+    def of_pair(pair: Pair) -> Float64:
+        coarsest, mu, sigma, weight = (getattr(values, pair)[-1] for values in (maps, mean, std, weights))
+        scaled: Float64 = weight * (np.asarray(coarsest, np.float64) - mu) / sigma
+        return scaled
+
+    return of_pair("stpm") + of_pair("recon")
 
 
 def score(outputs: ModelOutputs, bundle: Bundle) -> tuple[Float64, Float64]:
     """Anomaly map (N, H, W) and score (N,) of the bundle's outputs."""
     return score_outputs(outputs, bundle.fusion, bundle.score_fusion, (bundle.height, bundle.width))[:2]
+
+
+def _cells_with(counts: NDArray[np.bool_], size: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The cells, `size` (h, w), of which some pixel of `counts` (H, W) is True; a pixel may lie in two of them."""
+    rows, columns = (
+        [slice(i * n // cells, -(-(i + 1) * n // cells)) for i in range(cells)]
+        for n, cells in zip(counts.shape, size, strict=True)
+    )
+    return np.array([[counts[row, column].any() for column in columns] for row in rows])
 
 
 def _peak(fused: Float64, counts: NDArray[np.bool_] | None) -> tuple[Float64, NDArray[np.int64]]:

@@ -58,7 +58,12 @@ class Scorer:
             None if head is None else (head.mean, head.std, head.weight),
             None
             if score_fusion is None
-            else (_statistics(score_fusion.fusion), score_fusion.map_weight, score_fusion.bias),
+            else (
+                _statistics(score_fusion.fusion),
+                score_fusion.map_weight,
+                score_fusion.coarse_weight,
+                score_fusion.bias,
+            ),
             self._kernel,
         )
         self._process = os.getpid()

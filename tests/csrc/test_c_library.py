@@ -170,7 +170,9 @@ def test_the_example_on_maps_of_its_own(score_maps: Path) -> None:
 STATISTICS = {name: tuple(np.linspace(0.1, 0.9, 6) + i) for i, name in enumerate(("mean", "std", "weights"))}
 FUSION = Fusion(smoothing_sigma=2.5, **STATISTICS)
 HEADED = replace(FUSION, head=HeadMap(mean=0.2, std=0.5, weight=0.7))
-SCORE_FUSION = ScoreFusion(Fusion(smoothing_sigma=4.0, weights=(3.0,) * 6), map_weight=0.25, bias=-2.0)
+SCORE_FUSION = ScoreFusion(
+    Fusion(smoothing_sigma=4.0, weights=(3.0,) * 6), map_weight=0.25, bias=-2.0, coarse_weight=0.75
+)
 LEFT = np.repeat([[255] * 60 + [0] * 100], 120, axis=0).astype(np.uint8)  # of a photo: white is judged
 MODELS: dict[str, dict[str, Any]] = {
     "six maps": {"fusion": FUSION},
@@ -372,6 +374,7 @@ class ScorerConfig(ctypes.Structure):
         ("score_weight", Double6),
         ("score_smoothing_sigma", ctypes.c_double),
         ("map_weight", ctypes.c_double),
+        ("coarse_weight", ctypes.c_double),
         ("bias", ctypes.c_double),
         ("threshold", ctypes.c_double),
         ("kernel", ctypes.c_char_p),
@@ -406,6 +409,7 @@ def config_of(vector: Vector, kernel: str) -> ScorerConfig:
         fields |= {
             **six("score_", score_fusion.fusion),
             "map_weight": score_fusion.map_weight,
+            "coarse_weight": score_fusion.coarse_weight,
             "bias": score_fusion.bias,
         }
     return ScorerConfig(

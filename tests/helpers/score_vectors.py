@@ -67,7 +67,7 @@ def _vector(case: dict[str, Any]) -> Vector:
         fusion=_fusion(case, None if head is None else HeadMap(**head)),
         score_fusion=None
         if scores is None
-        else ScoreFusion(_fusion(scores, None), scores["map_weight"], scores["bias"]),
+        else ScoreFusion(_fusion(scores, None), scores["map_weight"], scores["bias"], scores["coarse_weight"]),
         threshold=case["threshold"],
         counts=None if mask is None else np.reshape(mask, case["size"]).astype(np.bool_),
         outputs=ModelOutputs.named(_names(scores is not None, head is not None), outputs),

@@ -94,6 +94,16 @@ def test_schema_2_is_what_is_kept_here() -> None:
     assert SCHEMA_VERSION == 2
 
 
+def test_a_file_from_before_the_coarsest_cells_were_part_of_the_score() -> None:
+    document = json.loads((DATA / "metadata_v2.json").read_text())
+    del document["score_fusion"]["coarse_weight"]
+    assert parse_bundle(json.dumps(document)) == BUNDLE
+    for wrong in (-0.5, None, 1e13):
+        document["score_fusion"]["coarse_weight"] = wrong
+        with pytest.raises(ModelError, match="the coarsest cells' weight"):
+            parse_bundle(json.dumps(document))
+
+
 def test_what_was_read_from_schema_1_is_written_as_schema_2() -> None:
     older = parse_bundle((DATA / "metadata_v1.json").read_text())
     assert parse_bundle(older.to_json()) == replace(older, schema_version=2)

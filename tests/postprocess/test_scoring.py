@@ -21,6 +21,7 @@ from rstpm_edge.image.placement import Placement
 from rstpm_edge.model.metadata import SMOOTHING, Fusion, HeadMap, ScoreFusion, parse_bundle
 from rstpm_edge.model.outputs import ByPair, Map, ModelOutputs
 from rstpm_edge.postprocess.fusion import make_fuser
+from rstpm_edge.postprocess.reference import coarsest_cells
 from rstpm_edge.postprocess.reference import score as reference
 from rstpm_edge.postprocess.scoring import ScoredMaps, Scorer
 from rstpm_edge.postprocess.verdict import judge
@@ -30,7 +31,7 @@ SIZE = (64, 96)
 FUSION = Fusion("normalized", (0.5,) * 6, (0.2,) * 6, (1, 2, 3, 4, 5, 6), 2.0)
 HEADED = replace(FUSION, head=HeadMap(mean=0.3, std=0.4, weight=0.9))
 SCORE_FUSION = ScoreFusion(
-    Fusion("normalized", (0.4,) * 6, (0.3,) * 6, (6, 5, 4, 3, 2, 1), 4.0), map_weight=0.3, bias=-1.5
+    Fusion("normalized", (0.4,) * 6, (0.3,) * 6, (6, 5, 4, 3, 2, 1), 4.0), map_weight=0.3, bias=-1.5, coarse_weight=0.6
 )
 
 
@@ -91,9 +92,20 @@ def test_a_score_that_is_no_number_is_refused() -> None:
         Scorer(FUSION, replace(SCORE_FUSION, map_weight=3e38, bias=3e38), SIZES, SIZE)
     huge = maps.each(lambda one: np.full_like(one, 3e38))
     for score_fusion in (None, SCORE_FUSION):
-        for fusion in (FUSION, HEADED, Fusion("paper")):
+        for fusion in (FUSION, HEADED):
             with pytest.raises(ModelError, match="too large to add up"):
                 Scorer(fusion, score_fusion, SIZES, SIZE)(huge)
+    for score_fusion in (None, replace(SCORE_FUSION, coarse_weight=0.0)):
+        with pytest.raises(ModelError, match="too large to add up"):
+            Scorer(Fusion("paper"), score_fusion, SIZES, SIZE)(huge)
+
+
+def test_the_coarsest_level_alone_is_no_part_of_a_product() -> None:
+    with pytest.raises(ValueError, match="coarse_weight where the mode is no sum"):
+        Scorer(Fusion("paper"), SCORE_FUSION, SIZES, SIZE)
+    document = json.loads(make_bundle(fusion=Fusion("paper")).to_json()) | {"score_fusion": asdict(SCORE_FUSION)}
+    with pytest.raises(ModelError, match="the fusion is no sum"):
+        parse_bundle(json.dumps(document))
 
 
 @pytest.mark.parametrize("score", [np.nan, np.inf, -np.inf])
@@ -132,7 +144,8 @@ def test_what_is_ignored_has_no_part_in_the_score() -> None:
     seen = Scorer(SCORE_FUSION.fusion, None, SIZES, SIZE)(ModelOutputs(maps.score_maps)).anomaly_map
     row, column = found.position[1]
     peak = found.anomaly_map[1, 40:].max()
-    assert found.score[1] == pytest.approx(seen[1, 40:].max() + 0.3 * peak - 1.5, rel=1e-6)
+    cells = coarsest_cells(maps.anomaly_maps, FUSION)[1, 2:].max()  # a cell has 16 rows: half of the third counts
+    assert found.score[1] == pytest.approx(seen[1, 40:].max() + 0.3 * peak + 0.6 * cells - 1.5, rel=1e-6)
     assert found.anomaly_map[1, row, column] == peak
     assert row >= 40
     with pytest.raises(ValueError, match="a mask of zeros only"):
@@ -230,6 +243,7 @@ def test_a_damaged_head_is_refused(fields: dict[str, Any]) -> None:
     "score_fusion",
     [
         ScoreFusion(FUSION, map_weight=-0.1, bias=0.0),
+        ScoreFusion(FUSION, map_weight=0.1, bias=0.0, coarse_weight=-0.1),
         ScoreFusion(FUSION, map_weight=0.1, bias=1e400),
         ScoreFusion(Fusion(std=(0.0,) * 6), map_weight=0.1, bias=0.0),
         ScoreFusion(Fusion(weights=(1.0,) * 5), map_weight=0.1, bias=0.0),

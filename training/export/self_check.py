@@ -44,7 +44,7 @@ def check(
     """Compare the file in ONNX Runtime with `model` on real images, one at a time and as a batch.
 
     Returns the largest difference of any map, relative to its largest value where that is above 1, and of any score
-    (relative).
+    (relative), or anomaly map that the graph itself fuses.
     Raises ExportError when either exceeds its tolerance, or is NaN, or when the file does not run.
     """
     options = onnxruntime.SessionOptions()
@@ -62,11 +62,14 @@ def check(
     scores_apart = float("nan")
     if maps_apart <= MAP_TOLERANCE:  # what is not finite cannot be fused
         postprocessor = Postprocessor(bundle)
-        want = postprocessor.score(expected).score
-        scores = [postprocessor.score(ModelOutputs.named(bundle.output_names, single)).score]
+        want = postprocessor.score(expected)
+        apart = [
+            score_difference(postprocessor.score(ModelOutputs.named(bundle.output_names, single)).score, want.score)
+        ]
         if fused:
-            scores.append(session.run(["score"], {"image": inputs})[0])
-        scores_apart = float(np.max([score_difference(got, want) for got in scores]))
+            score, anomaly_map = session.run(["score", "anomaly_map"], {"image": inputs})
+            apart += [score_difference(score, want.score), map_difference([anomaly_map], [want.anomaly_map])]
+        scores_apart = float(np.max(apart))
     if not scores_apart <= SCORE_TOLERANCE:
         raise ExportError(
             f"ONNX Runtime and PyTorch disagree (maps {maps_apart:.2g}, score {scores_apart:.2g} relative; "
@@ -99,7 +102,7 @@ def check_alone(content: bytes, bundle: Bundle, images: Sequence[NDArray[np.uint
 
     Raises ExportError when it does not run, or gives what is not finite, or scores that are not those of its maps.
     """
-    names = [*bundle.output_names, *(["score"] if fused else [])]
+    names = [*bundle.output_names, *(["score", "anomaly_map"] if fused else [])]
     inputs = _inputs(bundle, images)
     session, postprocessor = open_graph(content), Postprocessor(bundle)
     try:
@@ -107,11 +110,14 @@ def check_alone(content: bytes, bundle: Bundle, images: Sequence[NDArray[np.uint
             found = dict(zip(names, session.run(names, {"image": some}), strict=True))
             maps = [found[name] for name in bundle.output_names]
             outputs = ModelOutputs.named(bundle.output_names, maps)
-            score = postprocessor.score(outputs).score  # refuses what is not finite
-            if fused and not np.allclose(
-                found["score"], score, SCORE_TOLERANCE, SCORE_TOLERANCE * np.abs(score).mean()
+            scored = postprocessor.score(outputs)  # refuses what is not finite
+            if fused and not (
+                score_difference(found["score"], scored.score) <= SCORE_TOLERANCE
+                and map_difference([found["anomaly_map"]], [scored.anomaly_map]) <= SCORE_TOLERANCE
             ):
-                raise ExportError("The fused graph's score is not that of its maps: nothing was written; report it.")
+                raise ExportError(
+                    "The fused graph's score or anomaly map is not that of its maps: nothing was written; report it."
+                )
     except (RstpmEdgeError, KeyboardInterrupt):
         raise
     except Exception as error:  # ONNX Runtime's exceptions have no base class but Exception

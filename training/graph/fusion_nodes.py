@@ -1,12 +1,14 @@
 """The fusion and the score as nodes behind a graph's maps, for runtimes without our code."""
 
+from typing import get_args
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from rstpm_edge.model.metadata import Fusion, ScoreFusion
-from rstpm_edge.model.outputs import ByPair, by_kind
+from rstpm_edge.model.outputs import ByPair, Pair, by_kind
 from rstpm_edge.postprocess.reference import bilinear_matrix, gaussian_matrix
 
 
@@ -29,6 +31,9 @@ def add_fusion(model: onnx.ModelProto, fusion: Fusion, score_fusion: ScoreFusion
         weight = appended.constant("score_fusion/map_weight", score_fusion.map_weight)
         share = appended.node("Mul", "score_fusion/share", None, peak, weight)
         both = appended.node("Add", "score_fusion/both", None, seen, share)
+        if score_fusion.coarse_weight:
+            coarse = appended.coarse_peak(fusion, score_fusion.coarse_weight)
+            both = appended.node("Add", "score_fusion/all", None, both, coarse)
         bias = appended.constant("score_fusion/bias", score_fusion.bias)
         score = appended.node("Add", "score_fusion/sum", None, both, bias)
         appended.pass_on_nan("score", score, anomaly_map, score_map)
@@ -70,6 +75,21 @@ class _Fusion:
             nothing = self.node("Mul", f"fusion/nothing_{i}", None, mean, zero)
             last = i == len(maps) - 1
             score = self.node("Add", f"fusion/score_{i}", output if last else None, score, nothing)
+
+    def coarse_peak(self, fusion: Fusion, weight: float) -> str:
+        """`weight` times the largest value of the coarsest level by itself; gives the name of it, (N,)."""
+        scaled, offset = [], 0.0
+        mean, std, weights = (ByPair.of(values) for values in (fusion.mean, fusion.std, fusion.weights))
+        for pair in get_args(Pair):
+            name, mu, sigma, of_map = (getattr(values, pair)[-1] for values in (self.anomaly_maps, mean, std, weights))
+            gain = weight * of_map / sigma
+            offset -= gain * mu
+            scale = self.constant(f"score_fusion/coarsest/scale_{pair}", gain)
+            scaled.append(self.node("Mul", f"score_fusion/coarsest/scaled_{pair}", None, name, scale))
+        cells = self.node("Add", "score_fusion/coarsest/cells", None, *scaled)  # (N, h, w)
+        peak = self.node("ReduceMax", "score_fusion/coarsest/peak", None, cells, axes=[1, 2], keepdims=0)
+        constant = self.constant("score_fusion/coarsest/offset", offset)
+        return self.node("Add", "score_fusion/coarsest/share", None, peak, constant)
 
     def fuse(self, maps: ByPair[str], fusion: Fusion, scope: str, output: str) -> str:
         """Fuse six of the graph's outputs, and the segmentation head's where `fusion` has one, to `output`, (N, H, W).

@@ -10,6 +10,7 @@ from rstpm_edge.calibration import Calibration, calibrate
 from rstpm_edge.model.metadata import Fusion, FusionMode, HeadMap, ScoreFusion
 from rstpm_edge.model.outputs import ByPair, Map, ModelOutputs
 from rstpm_edge.postprocess.fusion import make_fuser
+from rstpm_edge.postprocess.reference import coarsest_cells
 from rstpm_edge.postprocess.scoring import Scorer
 
 from ..model.presets import Preset
@@ -17,9 +18,9 @@ from ..model.rstpm import RSTPM
 
 BATCH = 8
 
-# Angles say best whether there is a defect; half of what the anomaly map says, in deviations over good images,
-# makes up for what they overlook.
-MAP_SHARE = 0.5
+# What the coarsest cells of the anomaly map say counts as much as what the score maps' angles say, in deviations over
+# good images: angles find what is weak, coarse residuals what is large or in the wrong place.
+COARSE_SHARE = 1.0
 
 # What the segmentation head adds to the six maps: enough to sharpen contours, too little to draw what only it sees.
 HEAD = 0.25
@@ -82,7 +83,9 @@ def calibrate_maps(outputs: ModelOutputs, preset: Preset, size: tuple[int, int],
         angles = _statistics(score_maps, "normalized", preset.smoothing_sigma)
         angles = replace(angles, weights=_relative(pairs / _peaks(score_maps, angles, sizes, size)))
         peaks = Scorer(fusion, None, sizes, size)(outputs).score
-        score_fusion = _in_unit_of_map(peaks, make_fuser(angles, sizes, size)(score_maps.six).score, angles, alpha)
+        seen = make_fuser(angles, sizes, size)(score_maps.six).score
+        cells = coarsest_cells(maps, fusion)
+        score_fusion = _in_unit_of_map(peaks, seen, cells.max((1, 2)).astype(np.float32), angles, alpha)
     scores = tuple(float(score) for score in Scorer(fusion, score_fusion, sizes, size)(outputs).score)
     return MapCalibration(fusion, score_fusion, calibrate(scores, alpha), scores)
 
@@ -130,17 +133,24 @@ def _relative(weights: NDArray[np.float64]) -> tuple[float, ...]:
 
 
 def _in_unit_of_map(
-    peak: NDArray[np.float32], angle: NDArray[np.float32], angles: Fusion, alpha: float | None
+    peak: NDArray[np.float32],
+    angle: NDArray[np.float32],
+    coarse: NDArray[np.float32],
+    angles: Fusion,
+    alpha: float | None,
 ) -> ScoreFusion:
-    """The fusion of score maps whose scores have the median and the threshold of the map's maxima `peak`, (N,) each."""
+    """What makes scores of which median and threshold are those of the map's maxima `peak`, (N,).
+
+    They are put together from the maxima of the fused score maps, `angle`, and of the coarsest cells, `coarse`, (N,).
+    """
 
     def deviation(values: NDArray[np.float32]) -> float:
         return max(float(values.std(dtype=np.float64)), 1e-9)
 
-    share = MAP_SHARE * deviation(angle) / deviation(peak)
-    raw, unit = (calibrate(map(float, values), alpha) for values in (angle + np.float32(share) * peak, peak))
+    share = COARSE_SHARE * deviation(angle) / deviation(coarse)
+    raw, unit = (calibrate(map(float, values), alpha) for values in (angle + np.float32(share) * coarse, peak))
     spans = [one.threshold - one.median for one in (unit, raw)]
     # Of few images, or of images that all look alike, threshold and median may be one.
     scale = spans[0] / spans[1] if min(spans) > 1e-6 else deviation(peak) / deviation(angle)
     fusion = replace(angles, weights=tuple(scale * w for w in angles.weights))
-    return ScoreFusion(fusion, map_weight=scale * share, bias=unit.median - scale * raw.median)
+    return ScoreFusion(fusion, map_weight=0.0, coarse_weight=scale * share, bias=unit.median - scale * raw.median)

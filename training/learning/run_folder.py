@@ -212,7 +212,7 @@ def load_summary(folder: Path, *, as_trained: bool = False) -> Summary:
             calibration=calibration,
             teacher_sha256=(fields["teacher_sha256"][0], fields["teacher_sha256"][1]),
             highest=tuple((str(name), float(score)) for name, score in fields.get("highest", ())),
-            score_fusion=scores and ScoreFusion(_fusion(scores["fusion"]), scores["map_weight"], scores["bias"]),
+            score_fusion=scores and _score_fusion(scores),
             painted=tuple(map(float, fields.get("painted", ()))),
             defective=tuple(map(str, fields.get("defective", ()))),
             sessions=session_rates(fields),
@@ -286,6 +286,12 @@ def save_samples(folder: Path, files: Sequence[Path]) -> None:
     for number, path in enumerate(files[:SAMPLES]):
         name = path.name if names.count(path.name) == 1 else f"{number}_{path.name}"  # photos of several folders
         write_bytes(samples / name, path.read_bytes(), below=folder)
+
+
+def _score_fusion(fields: Mapping[str, Any]) -> ScoreFusion:
+    # Runs from before the coarsest cells were part of the score have no weight of theirs.
+    weights = fields["map_weight"], fields["bias"], fields.get("coarse_weight", 0.0)
+    return ScoreFusion(_fusion(fields["fusion"]), *weights)
 
 
 def _fusion(fields: Mapping[str, Any]) -> Fusion:

@@ -88,6 +88,7 @@ def configuration(predictions: Predictions) -> Rows:
             (
                 "Score",
                 f"highest of the fused score maps + {bundle.score_fusion.map_weight:.4g} × highest of the map "
+                f"+ {bundle.score_fusion.coarse_weight:.4g} × highest of the map's coarsest level "
                 f"+ {bundle.score_fusion.bias:.4g}",
             ),
             ("Score maps", ", ".join(bundle.score_map_names)),

@@ -195,7 +195,9 @@ def test_the_fused_graph_agrees_with_the_reference(
     drawn = [[tuple(map(float, rng.uniform(0.2, 1.5, 6))) for _ in range(3)] for _ in range(2)]
     head = HeadMap(mean=-1.5, std=0.7, weight=0.4) if judged and mode == "normalized" else None
     fusion = Fusion(mode, *drawn[0], sigma, head)
-    score_fusion = ScoreFusion(Fusion("normalized", *drawn[1], 3.0), map_weight=0.3, bias=-2.0) if judged else None
+    coarse_weight = 0.4 if mode == "normalized" else 0.0
+    by_score_maps = ScoreFusion(Fusion("normalized", *drawn[1], 3.0), 0.3, -2.0, coarse_weight)
+    score_fusion = by_score_maps if judged else None
     bundle = make_bundle(fusion=fusion, score_fusion=score_fusion, height=SIZE[0], width=SIZE[1])
     model = onnx.ModelProto()
     model.CopyFrom(graph)

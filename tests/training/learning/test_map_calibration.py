@@ -14,11 +14,11 @@ from rstpm_edge.calibration import calibrate
 from rstpm_edge.errors import UsageError
 from rstpm_edge.model.metadata import Fusion
 from rstpm_edge.model.outputs import ByPair, Map, ModelOutputs
-from rstpm_edge.postprocess.reference import fuse, score
+from rstpm_edge.postprocess.reference import coarsest_cells, fuse, score
 from rstpm_edge.training.learning.map_calibration import (
+    COARSE_SHARE,
     HEAD,
     LEAST_ODDS,
-    MAP_SHARE,
     MapCalibration,
     calibrate_maps,
     calibrate_model,
@@ -117,9 +117,11 @@ def test_scores_are_in_the_unit_of_the_anomaly_map(alpha: float | None) -> None:
     highest = calibrate(map(float, peaks), alpha)
     assert found.calibration.median == pytest.approx(highest.median, rel=1e-3)
     assert found.calibration.threshold == pytest.approx(highest.threshold, rel=1e-3)
-    # Of what makes the score differ from image to image, the outline has its share.
-    outline = found.score_fusion.map_weight * peaks.std()
-    assert outline == pytest.approx(MAP_SHARE * peaks_under(found.score_fusion.fusion, maps.score_maps).std(), rel=1e-3)
+    # Of what makes the score differ from image to image, the coarsest cells have their share, the anomaly map none.
+    coarsest = found.score_fusion.coarse_weight * coarsest_cells(maps.anomaly_maps, found.fusion).max((1, 2)).std()
+    of_angles = peaks_under(found.score_fusion.fusion, maps.score_maps).std()
+    assert coarsest == pytest.approx(COARSE_SHARE * of_angles, rel=1e-3)
+    assert found.score_fusion.map_weight == 0
 
 
 def test_the_head_varies_by_a_share_of_what_the_six_maps_do() -> None:
@@ -154,7 +156,7 @@ def test_maps_that_never_vary_give_finite_scores() -> None:
     found = calibrate_maps(maps, EDGE, (SIZE, SIZE), None)
     assert np.isfinite(found.scores).all()
     assert found.score_fusion is not None
-    assert np.isfinite([found.score_fusion.map_weight, found.score_fusion.bias]).all()
+    assert np.isfinite([found.score_fusion.coarse_weight, found.score_fusion.bias]).all()
 
 
 def test_a_head_that_is_as_sure_of_everything_good_does_not_drown_the_maps() -> None:
