@@ -75,6 +75,7 @@ def _typed(options: "InferOptions", plan: "InspectionPlan") -> dict[str, Any]:
             "every": None if every is None else _shown(every),
             "providers": [_shown(provider) for provider in options.providers or ()],
             "verify": options.verify,
+            "drift": options.drift,
             "public_key": options.public_key is not None,
         },
     }

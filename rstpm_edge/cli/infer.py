@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -63,6 +64,8 @@ class InferOptions:
     on_anomaly_unjudged: bool
     audit_log: Path | None
     audit_log_size: int | None  # MB
+    drift: float | None
+    drift_state: Path | None
     mqtt: str | None
     mqtt_password_file: Path | None
     mqtt_ca: Path | None
@@ -142,6 +145,19 @@ class InferOptions:
     metavar="MB",
     help="Set the log aside when it is so large, as FILE.000001 and so on.  [default: 10]",
 )
+@click.option(
+    "--drift",
+    type=RATE,
+    metavar="RATE",
+    help="Tell once when the scene changes, or more photos are anomalous. A false alarm in a run has at most this "
+    "probability, as 1%. For one photo of each part.",
+)
+@click.option(
+    "--drift-state",
+    type=FILE,
+    metavar="FILE",
+    help="With --drift: keep what is known there, and go on with it after a restart.",
+)
 @click.option("--mqtt", metavar="URL", help="Publish verdicts: mqtt://user@host:1883/topic, or mqtts://… for TLS.")
 @click.option("--mqtt-password-file", type=FILE, metavar="FILE", help="Or set the variable RSTPM_EDGE_MQTT_PASSWORD.")
 @click.option("--mqtt-ca", type=FILE, metavar="FILE", help="Trust these certificates, not the system's.")
@@ -175,6 +191,7 @@ def infer(ctx: click.Context, /, **options: Any) -> None:
 def _infer(options: InferOptions) -> int:
     """The exit code."""
     from rstpm_edge.cli.audited import facts_of, open_audit_log, telling_refusals
+    from rstpm_edge.cli.drift_watch import watch_drift
     from rstpm_edge.cli.inspection import Inspection, Output
     from rstpm_edge.cli.plan import plan_sources
     from rstpm_edge.cli.reactions import open_reactions
@@ -183,6 +200,7 @@ def _infer(options: InferOptions) -> int:
     _check_together(options)
     check_no_picture("--csv", options.csv_file)
     check_no_picture("--audit-log", options.audit_log)
+    check_no_picture("--drift-state", options.drift_state)
     folders = [make_folder(folder) for folder in (options.save_overlay, options.save_map) if folder]
     plan = plan_sources(
         options.sources, every=options.every, watch=options.watch, settle=options.settle, leave_out=folders
@@ -216,20 +234,23 @@ def _infer(options: InferOptions) -> int:
         reactions = open_reactions(options, plan, stack, audit_log)
         if audit_log is not None:
             audit_log.start(facts_of(options, plan, detector))
+        drift = watch_drift(options, plan, detector, stack, reactions.tell_drift)
         interrupts = stack.enter_context(Interrupts())
-        inspection = Inspection(detector, output, reactions.to_all, of_parts=reactions.to_parts)
+        inspection = Inspection(
+            detector, output, reactions.to_all, of_parts=reactions.to_parts, drift=drift.take if drift else None
+        )
         source = _run(inspection, plan, options.limit, interrupts, reactions.tell_source)
         if audit_log is not None and interrupts.received:
             audit_log.ending = f"signal {interrupts.received}"
     if source is not None:
-        summary = inspection.summary(source.summary(), *reactions.notes())
+        summary = inspection.summary(source.summary(), *reactions.notes(), drift.note() if drift else "")
         if not output.as_json:
             say(summary)
         elif not plan.has_end:
             say_note(summary)
     if interrupts.received and plan.has_end:
         return SIGNALLED + interrupts.received
-    if inspection.unwritten or reactions.unwritten:
+    if inspection.unwritten or reactions.unwritten or (drift and drift.lost):
         return SOMETHING_UNWRITTEN
     if inspection.counts["failed"]:
         return SOMETHING_UNREADABLE
@@ -288,12 +309,12 @@ def _check_together(options: InferOptions) -> None:
         raise UsageError("--rejects-only goes with --save-overlay or --save-map, whose files it leaves out.")
     if options.audit_log is None and options.audit_log_size is not None:
         raise UsageError("--audit-log-size goes with --audit-log FILE only.")
-    if (
-        options.audit_log is not None
-        and options.csv_file is not None
-        and real(options.audit_log) == real(options.csv_file)
-    ):
-        raise UsageError("--audit-log and --csv must be different files.")
+    written = {"--audit-log": options.audit_log, "--csv": options.csv_file, "--drift-state": options.drift_state}
+    for (one, path), (other, another) in combinations(written.items(), 2):
+        if path is not None and another is not None and real(path) == real(another):
+            raise UsageError(f"{one} and {other} must be different files.")
+    if options.drift is None and options.drift_state is not None:
+        raise UsageError("--drift-state goes with --drift RATE only.")
     if options.on_anomaly is None and options.on_anomaly_unjudged:
         raise UsageError("--on-anomaly-unjudged goes with --on-anomaly COMMAND only.")
     if options.mqtt is None and (options.mqtt_password_file or options.mqtt_ca):

@@ -46,6 +46,8 @@ class Inspection:
     `counts` has "normal", "anomalous" and "failed"; `unwritten` is the number of images whose picture or map could not
     be written. `reading_seconds`, `judging_seconds` and `writing_seconds` are what each took: getting and decoding an
     image, the model with all around it, and pictures and maps of `written` images.
+
+    `drift` takes each p-value, and gives what is known of drift after it.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Inspection:
         output: Output,
         reactions: Sequence[Reaction] = (),
         of_parts: Sequence[Reaction] = (),
+        drift: Callable[[float], str] | None = None,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.judged = ""  # the source of the frame that is judged now, or was last
@@ -65,6 +68,7 @@ class Inspection:
         self._output = output
         self._reactions = reactions
         self._of_parts = of_parts
+        self._drift = drift
 
     def take(self, item: Frame | Failure) -> None:
         """Judge a frame, or take note of a failure.
@@ -115,7 +119,8 @@ class Inspection:
         self.judging_seconds += seconds
         milliseconds = frame.read_ms + seconds * 1000
         self.counts["anomalous" if result.is_anomalous else "normal"] += 1
-        fields = verdict_fields(frame, result, milliseconds)
+        drift = None if self._drift is None else self._drift(result.p_value)
+        fields = verdict_fields(frame, result, milliseconds, drift)
         for react in (*self._of_parts, *self._reactions):  # before anything is written: the part moves on
             react(fields)
         if result.is_anomalous or not self._output.rejects_only:

@@ -2,11 +2,13 @@
 
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rstpm_edge.cli.terminal import counted, say_note
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rstpm_edge.cli.infer import InferOptions
     from rstpm_edge.cli.inspection import Reaction
     from rstpm_edge.cli.plan import InspectionPlan
@@ -44,6 +46,13 @@ class Reactions:
         """A source without an end is lost, or is back."""
         if self.mqtt:
             self.mqtt.tell_source(there)
+
+    def tell_drift(self, fields: "Mapping[str, Any]") -> None:
+        """What is known of drift from now on."""
+        if self.mqtt:
+            self.mqtt.tell_drift(fields)
+        if self.audit_log and fields["drift"] != "stable":
+            self.audit_log.tell_drift(fields)
 
     def notes(self) -> list[str]:
         """What went wrong, for the summary."""

@@ -85,6 +85,10 @@ class AuditLog:
             self._told = self._now()
             self._append("counts", self._counted())
 
+    def tell_drift(self, fields: Mapping[str, Any]) -> None:
+        """Say what is known of drift from now on."""
+        self._append("drift", fields)
+
     def __enter__(self) -> "AuditLog":
         return self
 

@@ -119,7 +119,7 @@ def _follow(checked: Checked, before: Link | None, place: _Place, found: Link, c
     if missing == 0 and found.previous == before.hash:
         if str(found.fields.get("time", "")) < str(before.fields.get("time", "")):
             checked.notes.append(f"The clock was set back before entry {found.number}.")
-        if found.fields.get("event") == "start" and before.fields.get("event") in ("start", "counts"):
+        if found.fields.get("event") == "start" and before.fields.get("event") in ("start", "counts", "drift"):
             checked.notes.append(f"The run before entry {found.number} did not end: it was killed, or crashed.")
     elif missing > 0 and missing != changed:
         lost = f"entry {before.number + 1} is" if missing == 1 else f"{missing} entries are"

@@ -19,6 +19,7 @@ from rstpm_edge.errors import UsageError
 PASSWORD_VARIABLE = "RSTPM_EDGE_MQTT_PASSWORD"
 QUEUE = 1000  # messages kept while the broker is away
 WINDOW = 20  # of them may be on their way without an answer
+RETAINED = ("status", "drift")  # topics whose last message a broker gives to whoever comes later
 GOODBYE = 5.0  # seconds at the end in which the broker may still acknowledge
 RECONNECT_MIN, RECONNECT_MAX = 1, 30  # seconds; doubled each time
 KEEP_ALIVE = 15  # seconds; after one and a half of them the broker gives us up, and publishes the last will
@@ -121,9 +122,9 @@ class Mqtt:
 
     TOPIC/verdict gets each verdict's JSON. TOPIC/status is retained: "online"; "no source" while the camera or folder
     is lost; and "offline" when the inspection ends or, as last will, when the broker has not heard of it for some
-    seconds. While the broker is away, up to 1000 messages wait; further ones are lost and counted in `lost`. `report`
-    is called, also from another thread, with a sentence when the broker cannot be reached, refuses, is lost, or is
-    back.
+    seconds. TOPIC/drift, retained, is what `tell_drift` was told. While the broker is away, up to 1000 messages wait;
+    further ones are lost and counted in `lost`. `report` is called, also from another thread, with a sentence when the
+    broker cannot be reached, refuses, is lost, or is back.
 
     Leaving the context waits for up to five seconds until all is delivered. Raises UsageError without paho-mqtt,
     and for a certificate that cannot be read.
@@ -164,7 +165,14 @@ class Mqtt:
 
     def tell(self, fields: Mapping[str, Any]) -> None:
         """Publish the verdict that `verdict_fields` gave, or a failure."""
-        full = not self._enqueue("verdict", json.dumps(fields, allow_nan=False))
+        self._publish("verdict", fields)
+
+    def tell_drift(self, fields: Mapping[str, Any]) -> None:
+        """Publish what is known of drift now, after the verdicts before it."""
+        self._publish("drift", fields)
+
+    def _publish(self, topic: str, fields: Mapping[str, Any]) -> None:
+        full = not self._enqueue(topic, json.dumps(fields, allow_nan=False))
         if full:
             self.lost += 1
         if full and not self._full:
@@ -210,7 +218,7 @@ class Mqtt:
             self._window.acquire()
             if self._closed:
                 return
-            self._client.publish(f"{self._broker.topic}/{topic}", message, qos=1, retain=topic == "status")
+            self._client.publish(f"{self._broker.topic}/{topic}", message, qos=1, retain=topic in RETAINED)
 
     # Called by paho, in its thread.
 

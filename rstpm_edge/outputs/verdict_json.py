@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from rstpm_edge.sources.frames import Failure, Frame
 
 
-def verdict_fields(frame: "Frame", result: "Result", milliseconds: float) -> dict[str, Any]:
+def verdict_fields(frame: "Frame", result: "Result", milliseconds: float, drift: str | None = None) -> dict[str, Any]:
     """What `--json` prints, `--on-anomaly` gets and MQTT carries; `milliseconds` are those of reading and judging.
 
     Besides the verdict: "frame" and "seconds" for videos; "frame", "time" (UTC), "dropped" and "damaged" for cameras
     and streams; "time" for watched folders, None where the file's time stamp is no date; "roi" where only a part of the
-    image was judged.
+    image was judged; "drift" where that is watched.
     """
     fields: dict[str, Any] = {"path": frame.source}
     if frame.number is not None:
@@ -44,6 +44,8 @@ def verdict_fields(frame: "Frame", result: "Result", milliseconds: float) -> dic
     height, width = result.image_size
     if result.roi != (0, 0, width, height):
         fields["roi"] = result.roi
+    if drift is not None:
+        fields["drift"] = drift
     return fields
 
 

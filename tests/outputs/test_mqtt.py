@@ -75,6 +75,15 @@ def test_verdicts_and_failures_are_published(run: Any, broker: Broker, photos: P
     assert result.stderr.count("\n") == 1  # of the damaged image
 
 
+def test_drift_is_a_state_for_whoever_comes_later(run: Any, broker: Broker, photos: Path) -> None:
+    result = run(photos, "--json", "--drift", "1%", "--mqtt", url(broker))
+    assert result.exit_code == 1
+    (told,) = broker.payloads("line/4/drift")
+    assert json.loads(told) == {"drift": "stable", "alarm_at": None, "images": 0, "false_alarm_rate": 0.01}
+    assert broker.retained.keys() == {"line/4/status", "line/4/drift"}
+    assert [json.loads(one)["drift"] for one in broker.payloads("line/4/verdict")] == ["stable"] * 3
+
+
 def test_whoever_is_killed_is_offline(broker: Broker, model: Path, photos: Path) -> None:
     code = f"""
 from rstpm_edge.outputs.mqtt import Mqtt, parse_broker

@@ -1,0 +1,151 @@
+"""`infer --drift`: what is known of drift after each image, told once, and kept across restarts."""
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rstpm_edge.atomic_files import check_writable
+from rstpm_edge.cli.terminal import counted, percent, say_note
+from rstpm_edge.drift import Drift, DriftState, begin
+from rstpm_edge.errors import OutputError, UsageError
+from rstpm_edge.outputs.drift_file import load_drift, save_drift
+
+if TYPE_CHECKING:
+    from rstpm_edge.cli.infer import InferOptions
+    from rstpm_edge.cli.plan import InspectionPlan
+    from rstpm_edge.detector import Detector
+
+INTERVAL = 60.0  # seconds between two writes of the state: each is synced, which wears memory cards
+
+_WHAT: Mapping[Drift, str] = {
+    "stable": "no drift",
+    "more defects": "more photos are anomalous than before, while normal ones score as they did",
+    "scene changed": "the scene changed, since photos of all kinds score otherwise than they did",
+}
+_TO_DO: Mapping[Drift, str] = {
+    "stable": "",
+    "more defects": "Look at the rejects",
+    "scene changed": "Look at light, lens, camera and product, and whether the verdicts still hold",
+}
+
+
+class DriftWatch:
+    """Takes p-values; `tell` gets what is known of drift, at the start and whenever it changes.
+
+    keep: the file that holds the state, and the SHA-256 of the model that it is of; None keeps nothing.
+    keep_going: a state that cannot be written is told once, and counted in `lost`; otherwise that raises OutputError.
+    now: seconds, for the interval between two writes.
+    """
+
+    def __init__(
+        self,
+        state: DriftState,
+        tell: Callable[[Mapping[str, Any]], None],
+        keep: tuple[Path, str] | None = None,
+        *,
+        keep_going: bool = False,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.lost = 0
+        self._state, self._tell, self._keep, self._keep_going, self._now = state, tell, keep, keep_going, now
+        self._kept = now()
+        self._in_trouble = False
+        if keep is not None and state.drift != "stable":
+            say_note(
+                f"Drift: {keep[0]} says since image {state.alarm_at}: {_WHAT[state.drift]}. Remove that file when the "
+                "cause is, to begin anew."
+            )
+        tell(self._fields())
+
+    def take(self, p_value: float) -> Drift:
+        """What is known of drift with one more image."""
+        before, self._state = self._state, self._state.update(p_value)
+        state = self._state
+        if state.drift != before.drift:
+            chance = percent(state.false_alarm_rate)
+            say_note(
+                f"Drift, after {counted(state.images, 'image')}: {_WHAT[state.drift]}. {_TO_DO[state.drift]}. (A false "
+                f"alarm has a probability of at most {chance} in a whole run.)"
+            )
+            self._tell(self._fields())
+        if state.drift != before.drift or self._now() - self._kept >= INTERVAL:
+            self._save()
+        return state.drift
+
+    def note(self) -> str:
+        """For the summary."""
+        alarm = "" if self._state.drift == "stable" else f" since image {self._state.alarm_at}"
+        lost = f", {counted(self.lost, 'state')} not written" if self.lost else ""
+        return f"drift: {self._state.drift}{alarm}{lost}"
+
+    def __enter__(self) -> "DriftWatch":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self._save()
+        except OutputError:
+            if kind is None:
+                raise
+
+    def _fields(self) -> dict[str, Any]:
+        state = self._state
+        return {
+            "drift": state.drift,
+            "alarm_at": state.alarm_at,
+            "images": state.images,
+            "false_alarm_rate": state.false_alarm_rate,
+        }
+
+    def _save(self) -> None:
+        if self._keep is None:
+            return
+        path, sha256 = self._keep
+        self._kept = self._now()
+        try:
+            save_drift(path, self._state, sha256)
+        except OutputError as error:
+            if not self._keep_going:
+                raise
+            self.lost += 1
+            if not self._in_trouble:
+                say_note(f"{error} Judging goes on without.")
+            self._in_trouble = True
+        else:
+            if self._in_trouble:
+                say_note(f"{path} can be written again.")
+            self._in_trouble = False
+
+
+def watch_drift(
+    options: "InferOptions",
+    plan: "InspectionPlan",
+    detector: "Detector",
+    stack: contextlib.ExitStack,
+    tell: Callable[[Mapping[str, Any]], None],
+) -> DriftWatch | None:
+    """The watch that was asked for, until the end of `stack`.
+
+    Raises UsageError, also where images are judged otherwise than the held-out ones were, and OutputError.
+    """
+    if options.drift is None:
+        return None
+    info = detector.info
+    masked = info.mask is not None if options.mask == "model" else options.mask is not None
+    if masked or (options.roi != "model" and options.roi != info.roi):
+        raise UsageError(
+            "--drift compares with held-out photos, which were judged without a mask and with the model's own ROI: "
+            "give --mask full and no --roi, or leave --drift out."
+        )
+    state = begin(info.calibration, options.drift)
+    keep = None
+    if options.drift_state is not None:
+        state = load_drift(options.drift_state, state, detector.sha256)
+        check_writable(options.drift_state)
+        keep = options.drift_state, detector.sha256
+    return stack.enter_context(DriftWatch(state, tell, keep, keep_going=not plan.has_end))
