@@ -31,7 +31,7 @@ ODDS = (2.0, 4.0, 16.0)  # by how much an anomalous image becomes more likely
 HAZARD, HAZARD_START = 0.5, 20.0  # a share HAZARD / (t + HAZARD_START) of what is left is bet on a change at image t
 # After an alarm by the share of anomalous images: so many of these, before so many normal ones, are another scene. So
 # are fewer, where the bets on normal ones brought so many times what they began with. All else are defects.
-NEARLY_ALL, NORMAL, FOLD = 15, 10, 10.0
+NEARLY_ALL, NORMAL, FOLD = 15, 10, 3.0
 
 
 @dataclass(frozen=True)
