@@ -7,7 +7,7 @@ bet gains on average, so the capital ever grows 1/r-fold with a probability of a
 P-values by the same n held-out images are not independent: an odd calibration shows in all of them. So a p-value counts
 only as one of n + 1 cells, those between the held-out scores, and each image joins the reference of the next ones: the
 next one falls into a cell that holds c images with a probability of (1 + c) / (n + 1 + all images). That is exact, for
-any n and any run, and bets are made against it. Nothing is drawn at random.
+any n and any run where no two scores are equal, and bets are made against it. Nothing is drawn at random.
 
 Two capitals tell what changed. Images in the highest cells, which the model's own threshold calls anomalous, are bet on
 by how often they come: more defects. The others are bet on by their ranks among themselves, which no defect that is

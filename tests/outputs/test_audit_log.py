@@ -219,18 +219,20 @@ def test_zeros_that_a_power_cut_leaves(path: Path) -> None:
     assert check_chain(path).faults == []
 
 
-def test_a_run_that_was_killed_is_noted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("last", ["", "log.tell_drift({'drift': 'scene changed'}); "])
+def test_a_run_that_was_killed_is_noted(last: str, tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     code = (
         "import sys, os, signal; from pathlib import Path; from rstpm_edge.outputs.audit_log import AuditLog\n"
-        "log = AuditLog(Path(sys.argv[1])); log.start({}); os.kill(os.getpid(), signal.SIGKILL)"
+        f"log = AuditLog(Path(sys.argv[1])); log.start({{}}); {last}os.kill(os.getpid(), signal.SIGKILL)"
     )
     killed = subprocess.run([sys.executable, "-c", code, str(path)])
     assert killed.returncode == -signal.SIGKILL
     write_runs(path, 1)
     found = check_chain(path)
-    assert (found.faults, found.last) == ([], 3)
-    assert found.notes == ["The run before entry 2 did not end: it was killed, or crashed."]
+    killed_at = 2 if last else 1
+    assert (found.faults, found.last) == ([], killed_at + 2)
+    assert found.notes == [f"The run before entry {killed_at + 1} did not end: it was killed, or crashed."]
 
 
 def test_a_clock_that_was_set_back_is_noted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import trustme
 from click.testing import Result
@@ -82,6 +84,16 @@ def test_drift_is_a_state_for_whoever_comes_later(run: Any, broker: Broker, phot
     assert json.loads(told) == {"drift": "stable", "alarm_at": None, "images": 0, "false_alarm_rate": 0.01}
     assert broker.retained.keys() == {"line/4/status", "line/4/drift"}
     assert [json.loads(one)["drift"] for one in broker.payloads("line/4/verdict")] == ["stable"] * 3
+
+
+def test_an_alarm_comes_once_and_stays_for_whoever_comes_later(run: Any, broker: Broker, tmp_path: Path) -> None:
+    for number in range(40):  # each brighter than all but a tenth of the held-out ones
+        cv2.imwrite(str(tmp_path / f"{number:02}.png"), np.full((64, 64), 146, np.uint8))
+    run(tmp_path, "--json", "--drift", "1%", "--mqtt", url(broker))
+    first, alarm = (json.loads(one) for one in broker.payloads("line/4/drift"))
+    assert (first["drift"], alarm["drift"]) == ("stable", "scene changed")
+    assert alarm["alarm_at"] == alarm["images"] < 40
+    assert json.loads(broker.retained["line/4/drift"].payload) == alarm
 
 
 def test_whoever_is_killed_is_offline(broker: Broker, model: Path, photos: Path) -> None:
