@@ -153,9 +153,7 @@ def open_session(
     first = choices[0]
     with opened(Path(path), key) as model:
         bundle = parse_bundle(model.document)
-        folder = None if engine_cache is None else make_folder(engine_cache)
-        if folder is not None and key is not None:
-            _check_private(folder)
+        folder = None if engine_cache is None else _engines_of(model, engine_cache, private=key is not None)
         if first.name == OPENVINO:
             from rstpm_edge.engine import openvino as session_openvino
 
@@ -183,14 +181,22 @@ def open_session(
     return session
 
 
-def _check_private(folder: Path) -> None:
-    """Raises UsageError where others may put engines into the folder, which run in the place of a signed model."""
-    status = folder.stat()
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or status.st_uid not in (os.getuid(), 0):
-        raise UsageError(
-            f"Others may write to {folder}, and engines are not signed as the model is: take that from them "
-            "(chmod go-w), give a folder of your own, or leave `engine_cache` out."
-        )
+def _engines_of(model: ModelFile, engine_cache: str | os.PathLike[str], *, private: bool) -> Path:
+    """The folder for engines of this very file. TensorRT's provider names an engine for the graph without its weights,
+    so in one folder a model that was trained again would run as the one before.
+
+    Raises UsageError, with `private`, where others may put engines there: they run in the place of the signed model.
+    """
+    base = make_folder(engine_cache)
+    own = make_folder(base / model.sha256)
+    for path in (base, own, *own.iterdir()) if private else ():
+        status = path.stat()
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or status.st_uid not in (os.getuid(), 0):
+            raise UsageError(
+                f"Others may write to {path}, and engines are not signed as the model is: take that from them "
+                "(chmod -R go-w), give a folder of your own, or leave `engine_cache` out."
+            )
+    return own
 
 
 def _load(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
+from bundles import ModelFactory
 from numpy.typing import NDArray
 from workplace import command_line
 
@@ -215,10 +217,11 @@ def test_engines_of_tensorrt_are_kept_where_the_user_says(model: Path, build: An
     folder = tmp_path / "deep" / "engines"
     Detector(model, providers="tensorrt", engine_cache=folder)
     options = given[0][0][1]
-    assert folder.is_dir()
+    own = folder / sha256(model.read_bytes()).hexdigest()
+    assert own.is_dir()
     for kind in ("engine", "timing"):
         assert options[f"trt_{kind}_cache_enable"] == "1"
-        assert options[f"trt_{kind}_cache_path"] == str(folder)
+        assert options[f"trt_{kind}_cache_path"] == str(own)
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="Cannot create the folder"):
         Detector(model, providers="tensorrt", engine_cache=tmp_path / "file" / "engines")
@@ -226,6 +229,17 @@ def test_engines_of_tensorrt_are_kept_where_the_user_says(model: Path, build: An
         Detector(model, providers="cuda", engine_cache=folder)
     with pytest.raises(UsageError, match="no engines of tensorrt to keep"):  # its own options do that
         Detector(model, providers="TensorrtExecutionProvider", engine_cache=folder)
+
+
+def test_a_model_never_runs_the_engine_of_another_one(
+    model: Path, model_factory: ModelFactory, build: Any, tmp_path: Path
+) -> None:
+    """ONNX Runtime takes an engine for that of any model with the same graph, whatever its weights."""
+    given = build("Tensorrt")
+    for file in (model, model_factory("other.onnx", scale=1 / 64), model):
+        Detector(file, providers="tensorrt", engine_cache=tmp_path / "engines")
+    first, other, again = (options["trt_engine_cache_path"] for ((_, options),) in given)
+    assert first == again != other
 
 
 def test_batches_above_the_profile_are_split(model: Path, build: Any, bad: Image, good: Image) -> None:
@@ -271,7 +285,7 @@ def test_openvino_by_onnx_runtime_where_its_own_runtime_is_missing(
     Detector(model, providers=[("openvino", {"precision": "f16", "device": "GPU"})], engine_cache=tmp_path / "e")
     ((_, options),) = given[1]
     assert (options["device_type"], options["precision"]) == ("GPU", "FP16")
-    assert options["cache_dir"] == str(tmp_path / "e")
+    assert options["cache_dir"] == str(tmp_path / "e" / sha256(model.read_bytes()).hexdigest())
     for precision in ("bf16", "f16"):
         message = rf"^{precision} takes OpenVINO's own runtime: pip install openvino"
         with pytest.raises(UsageError, match=message):
@@ -367,5 +381,5 @@ def test_the_command_line_hands_on_what_it_is_given(model: Path, build: Any, pho
     for (name, options), second in given:
         assert name == "TensorrtExecutionProvider"
         assert options["trt_fp16_enable"] == "1"
-        assert options["trt_engine_cache_path"] == str(tmp_path / "engines")
+        assert options["trt_engine_cache_path"].startswith(str(tmp_path / "engines"))
         assert second == ("CPUExecutionProvider", {})

@@ -270,6 +270,10 @@ def test_engines_that_others_may_exchange_are_not_loaded(mode: int, model: Path,
         Detector(model, public_key=pair.public, **options)
     cache.chmod(0o755)
     Detector(model, public_key=pair.public, **options)
+    (engine,) = cache.glob("*/*")
+    engine.chmod(0o666)
+    with pytest.raises(UsageError, match=r"Others may write to .*engines/.*/"):
+        Detector(model, public_key=pair.public, **options)
 
 
 def test_a_key_that_cannot_be_used(model: Path, pair: Pair, signature: Path, tmp_path: Path) -> None:
