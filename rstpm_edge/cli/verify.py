@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from rstpm_edge.cli.common import evenly_spread, images_of, one_model, training_packages
 from rstpm_edge.cli.options import model_option, public_key_option, session_options, size_change_option
@@ -67,6 +68,9 @@ def verify(
             raise UsageError("--provider, --engine-cache, --threads and --polite are for goldens: leave them out here.")
         _compare(rest, model, public_key, run, most, allow_size_change)
     else:
+        for name in ("run", "most", "allow_size_change"):
+            if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE:
+                raise UsageError(f"--{name.replace('_', '-')} goes with IMAGEs only, and here are none.")
         ctx.exit(_verify(model, public_key, running))
 
 

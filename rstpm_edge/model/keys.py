@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PRIVATE, PUBLIC = ".key", ".pub"
 _LARGEST = 100_000  # bytes of a key's file; some 200 are usual
+_LONGEST = 1023  # bytes of a passphrase, the most that OpenSSL takes
 _KINDS = "elliptic keys on the curves P-256, P-384 and P-521"
 _CURVES = {"secp256r1": "SHA256", "secp384r1": "SHA384", "secp521r1": "SHA512"}  # and the hash that goes with each
 
@@ -70,9 +71,12 @@ def make_keys(name: Path, password: bytes | None = None) -> tuple[Path, Path]:
     """Make a pair on P-256: NAME.key, which only its owner may read, and NAME.pub. Gives both paths.
 
     With a `password`, the private key's file is encrypted. Raises OutputError where one of the two is there already,
-    since a key that is overwritten signs nothing any more; UsageError without the package cryptography.
+    since a key that is overwritten signs nothing any more; UsageError for a name that is none, and without the package
+    cryptography.
     """
     serialization, ec = _cryptography()
+    if name.name in ("", ".."):
+        raise UsageError(f"{name} names a folder, not a pair of keys: put a name behind it.")
     private, public = name.with_name(name.name + PRIVATE), name.with_name(name.name + PUBLIC)
     for path in (private, public):
         if os.path.lexists(path):
@@ -139,6 +143,8 @@ def read_password(path: Path) -> bytes:
     password = _read(path).rstrip(b"\r\n")
     if not password:
         raise UsageError(f"The file {path} holds no passphrase.")
+    if len(password) > _LONGEST:
+        raise UsageError(f"The file {path} holds no passphrase: it is longer than {_LONGEST} bytes.")
     return password
 
 

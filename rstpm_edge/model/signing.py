@@ -22,8 +22,8 @@ def sign_model(model: Path, key: PrivateKey) -> Signature:
 
     Raises ModelError for a file that is no model of ours, and OutputError.
     """
-    file = signature_file(model)
     with opened(model) as found:
+        file = signature_file(model)
         content = signed(file.stem, found.sha256, key)
     write_bytes(file, content)
     return Signature(file, found.sha256)

@@ -90,6 +90,10 @@ def test_bad_keys_are_one_sentence(run: Any, model: Path, pair: Pair, photos: Pa
         (("sign", model), "Missing option '--key'"),
         (("sign", tmp_path / "none.onnx", "--key", pair.private), "There is no model file"),
         (("sign", photos / "1.png", "--key", pair.private), "is damaged, or not an ONNX file"),
+        (("sign", ".", "--key", pair.private), "The model . is a folder"),
+        (("keygen", "."), ". names a folder, not a pair of keys"),
+        (("keygen", ".."), ".. names a folder, not a pair of keys"),
+        (("keygen", "/"), "/ names a folder, not a pair of keys"),
         (("infer", photos, "--public-key", pair.private), "holds a private key"),
         (("infer", photos, "--public-key", photos / "1.png"), "holds no public key in PEM form"),
     ):
@@ -102,5 +106,8 @@ def test_bad_keys_are_one_sentence(run: Any, model: Path, pair: Pair, photos: Pa
 
 def test_verify_says_what_is_missing(run: Any, model: Path, pair: Pair) -> None:
     assert "There is nothing to verify" in run("verify", model).stderr
+    for option in (("--run", "runs/none"), ("--most", 3), ("--allow-size-change",)):
+        said = run("verify", model, "--public-key", pair.public, *option).stderr
+        assert f"{option[0]} goes with IMAGEs only, and here are none." in said
     assert "Give one model, not a.onnx and b.onnx" in run("verify", "a.onnx", "b.onnx").stderr
     assert "Give one model: a.onnx or --model b.onnx" in run("verify", "a.onnx", "--model", "b.onnx").stderr

@@ -155,6 +155,10 @@ def test_the_file_of_a_passphrase(tmp_path: Path) -> None:
     assert read_password(file) == b"open sesame"
     file.write_bytes(b"\n")
     refused(read_password, file, "holds no passphrase")
+    file.write_bytes(1023 * b"x" + b"\n")
+    make_keys(tmp_path / "long", read_password(file))
+    file.write_bytes(1024 * b"x" + b"\n")
+    refused(read_password, file, "holds no passphrase: it is longer than 1023 bytes")
 
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
