@@ -56,7 +56,11 @@ class AuditLog:
         self._told = now()
         try:
             self._file = self._open()
-            self._number, self._previous, self._torn = self._resume()
+            try:
+                self._number, self._previous, self._torn = self._resume()
+            except BaseException:
+                os.close(self._file)  # or the lock would be held to the end of the process
+                raise
         except OSError as error:
             raise OutputError(f"Cannot write {path}: {error.strerror or error}.") from error
 
@@ -132,11 +136,11 @@ class AuditLog:
             self.lost += 1
             why = f": {error.strerror or error}." if isinstance(error, OSError) else f". {error}"
             sentence = f"Cannot write {self._path}{why}"
+            told, self._in_trouble = self._in_trouble, True
             if self._report is None:
                 raise OutputError(sentence) from error
-            if not self._in_trouble:
+            if not told:
                 self._report(f"{sentence} Judging goes on without.")
-            self._in_trouble = True
         else:
             if self._in_trouble and self._report is not None:
                 self._report(f"{self._path} can be written again.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -292,6 +293,16 @@ def test_another_file_is_not_written_to(content: str, tmp_path: Path) -> None:
     assert path.read_text() == content
 
 
+def test_a_log_that_was_refused_is_not_held(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("something else\n")
+    with pytest.raises(UsageError, match="holds something else"):
+        AuditLog(path)
+    path.write_text("")
+    with AuditLog(path):
+        pass
+
+
 def test_a_changed_last_line_is_not_gone_on_with(path: Path) -> None:
     content = path.read_text().replace('"normal":1', '"normal":7')
     path.write_text(content)
@@ -370,6 +381,22 @@ def test_a_full_disk_without_a_report_is_an_error(path: Path, full_disk: Any) ->
     full_disk(path.stat().st_size + 30)
     with pytest.raises(OutputError, match="Cannot write"), AuditLog(path) as log:
         log.start({})
+
+
+def test_an_entry_that_was_written_but_not_synced_is_followed_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync = os.fsync
+
+    def fail_once(file: int) -> None:
+        monkeypatch.setattr(os, "fsync", sync)
+        raise OSError(errno.EIO, "Input/output error")
+
+    with AuditLog(path) as log:
+        log.start({})
+        monkeypatch.setattr(os, "fsync", fail_once)
+        with pytest.raises(OutputError, match="Input/output error"):
+            log.start({})
+    found = check_chain(path)
+    assert (found.faults, found.last) == ([], 9)
 
 
 def test_no_log(tmp_path: Path) -> None:
