@@ -132,12 +132,16 @@ def export(
 
 @dataclass(frozen=True, eq=False)
 class _FinishedRun:
-    """What is exported, and the images (H, W, 3) that the file is checked on."""
+    """What is exported, and the images (H, W, 3) that the file is checked on.
+
+    `session_rule` is that by which the bundle says something of sessions; None where it says nothing.
+    """
 
     config: RunConfig
     model: RSTPM
     bundle: Bundle
     images: Sequence[NDArray[np.uint8]]
+    session_rule: str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +164,8 @@ def _load(run: Path, mask: Path | None) -> _FinishedRun:
     bundle = bundle_of(config, summary, records)
     if mask is not None:
         bundle = replace(bundle, mask=fitting_mask(mask, config))
-    return _FinishedRun(config, model, bundle, images_to_check_on(run, config.roi, config.bits))
+    rule = None if summary.sessions is None else summary.session_rule
+    return _FinishedRun(config, model, bundle, images_to_check_on(run, config.roi, config.bits), rule)
 
 
 def _export_float(finished: _FinishedRun, fused: bool) -> _Exported:
@@ -185,7 +190,7 @@ def _export_reduced(
     whole = _export_float(finished, fused=False)
     report(Progress(TRACING, 1, 1))
     reduced = reduce(whole.graph, finished.config, photos, reduction, report=report, compared=compared)
-    bundle = reduced_bundle(finished.bundle, reduced, reduction.precision)
+    bundle = reduced_bundle(finished.bundle, reduced, reduction.precision, finished.config, finished.session_rule)
     content = _complete(reduced.graph, bundle, fused)
     check_alone(content, bundle, finished.images, fused)
     return _Exported(reduced.graph, bundle, content, whole.differences, reduced)

@@ -1,7 +1,9 @@
 """What a model file says of itself, from the run that it is exported from."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from rstpm_edge import __version__
 from rstpm_edge.image.grid import Grid
@@ -9,10 +11,12 @@ from rstpm_edge.image.mask import load_mask
 from rstpm_edge.image.placement import place
 from rstpm_edge.image.stored_mask import StoredMask
 from rstpm_edge.model.metadata import Bundle, Precision, Teacher
+from rstpm_edge.model.session_rates import SessionRates
 
 from ..learning.convergence import unfinished
 from ..learning.painted_defects import painted_summary
 from ..learning.run_folder import RunConfig, Summary
+from ..learning.session_calibration import rates_of_run
 from ..quantization.reduced_precision import ReducedModel
 
 
@@ -39,7 +43,7 @@ def bundle_of(config: RunConfig, summary: Summary, teachers: tuple[Teacher, Teac
             **({} if reason is None else {"not_converged": reason}),
             **painted_summary(summary.painted, summary.calibration),
             **({"dropped_as_defective": list(summary.defective)} if summary.defective else {}),
-            **({} if summary.sessions is None else {"sessions": asdict(summary.sessions)}),
+            **_sessions(summary.sessions),
         },
         roi=config.roi,
         score_fusion=summary.score_fusion,
@@ -59,19 +63,36 @@ def without_defective(config: RunConfig, summary: Summary) -> RunConfig:
     )
 
 
-def reduced_bundle(bundle: Bundle, reduced: ReducedModel, precision: Precision) -> Bundle:
-    """The same of its graph in fewer bits, whose maps and scores are others."""
+def reduced_bundle(
+    bundle: Bundle, reduced: ReducedModel, precision: Precision, config: RunConfig, session_rule: str | None
+) -> Bundle:
+    """The same of its graph in fewer bits, whose maps, scores and threshold are others, and what follows from them.
+
+    `session_rule` is that by which the bundle says something of sessions; None where it says nothing.
+    """
     behaviour = reduced.behaviour
+    rates = None
+    if session_rule is not None:
+        names = [photo.name for photo in config.holdout]
+        rates = rates_of_run(config, session_rule, names, behaviour.good.tolist(), behaviour.calibration)
     return replace(
         bundle,
         fusion=behaviour.fusion,
         score_fusion=behaviour.score_fusion,
         calibration=behaviour.calibration,
-        training={**bundle.training, **painted_summary(sorted(behaviour.spoiled.tolist()), behaviour.calibration)},
+        training={
+            **bundle.training,
+            **painted_summary(sorted(behaviour.spoiled.tolist()), behaviour.calibration),
+            **_sessions(rates),
+        },
         precision=precision,
         precision_change=reduced.comparison.change,
         saturation_free=precision == "int8",
     )
+
+
+def _sessions(rates: SessionRates | None) -> Mapping[str, Any]:
+    return {} if rates is None else {"sessions": asdict(rates)}
 
 
 def fitting_mask(file: Path, config: RunConfig) -> StoredMask:
