@@ -12,7 +12,7 @@ from pathlib import Path
 from rstpm_edge.atomic_files import write_json
 from rstpm_edge.errors import TrainingError
 
-from .run_documents import SCHEMA, read_json, schema_version
+from .run_documents import CALIBRATE_AGAIN, SCHEMA, read_json, schema_version
 from .run_folder import Summary
 
 FILE = "calibration.json"
@@ -49,7 +49,7 @@ def load_steps(folder: Path) -> tuple[Step, ...]:
     path = folder / FILE
     if not path.exists():
         return ()
-    content = read_json(path, f"{path} is gone", "remove it, and calibrate again")
+    content = read_json(path, f"{path} is gone", CALIBRATE_AGAIN)
     try:
         schema_version(content, folder)
         return tuple(
@@ -64,7 +64,7 @@ def load_steps(folder: Path) -> tuple[Step, ...]:
             for one in content["history"]
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise TrainingError(f"{path} is damaged ({error}); remove it, and calibrate again.") from error
+        raise TrainingError(f"{path} is damaged ({error}); {CALIBRATE_AGAIN}.") from error
 
 
 def save_again(folder: Path, summary: Summary, *, as_trained: bool = False) -> None:

@@ -12,6 +12,7 @@ from rstpm_edge.errors import TrainingError
 
 SCHEMA_VERSION = 2
 SCHEMA = {"schema_version": SCHEMA_VERSION, "needs": "0.1.0"}  # of what is written; and the first release that reads it
+CALIBRATE_AGAIN = "remove it, and calibrate again"  # what to do about a damaged calibration.json
 
 
 def schema_version(fields: dict[str, Any], folder: Path) -> int:
@@ -32,8 +33,10 @@ def read_json(path: Path, otherwise: str, mend: str = "train again") -> dict[str
         content = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise TrainingError(f"{otherwise}.") from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise TrainingError(f"{path} cannot be read ({error}).") from error
+    except (ValueError, RecursionError) as error:
+        raise TrainingError(f"{path} is damaged ({error}); {mend}.") from error
     if not isinstance(content, dict):
         raise TrainingError(f"{path} is damaged; {mend}.")
     return content

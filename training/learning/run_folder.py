@@ -33,7 +33,7 @@ from ..data.run_files import RecordedFile
 from ..model.old_names import current_run, current_summary, current_tensor
 from ..model.presets import AUGMENTATIONS, Preset
 from ..model.rstpm import RSTPM
-from .run_documents import SCHEMA, read_json, schema_version
+from .run_documents import CALIBRATE_AGAIN, SCHEMA, read_json, schema_version
 
 RUNS = Path("runs")
 SAMPLES = 8
@@ -219,13 +219,13 @@ def load_summary(folder: Path, *, as_trained: bool = False) -> Summary:
             session_rule=fields.get("session_rule"),
         )
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
-        mend = "train again" if path.name == "summary.json" else "calibrate again: `rstpm-edge calibrate RUN --reset`"
+        mend = CALIBRATE_AGAIN if path == again else "train again"
         raise TrainingError(f"{path} is damaged ({error}); {mend}.") from error
 
 
 def _calibrated_again(path: Path) -> dict[str, Any]:
     """The fields of the summary that another calibration has; none where it was taken back."""
-    fields = read_json(path, f"{path} is gone", "calibrate again: `rstpm-edge calibrate RUN --reset`")
+    fields = read_json(path, f"{path} is gone", CALIBRATE_AGAIN)
     schema_version(fields, path.parent)
     return dict(fields["summary"] or {})
 

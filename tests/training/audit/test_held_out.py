@@ -211,7 +211,8 @@ def test_a_damaged_calibration_is_told(run: Path, content: str, commands: list[s
     (run / "calibration.json").write_text(content)
     for command in commands:
         said = sentence(command_line(command, run))
-        assert said.startswith("runs/first/calibration.json ")
+        assert said.startswith("runs/first/calibration.json is damaged")
+        assert said.endswith("; remove it, and calibrate again.")
     assert not Path("model.onnx").exists()
 
 
