@@ -1,11 +1,13 @@
 """`rstpm-edge audit-log`: whether a log of `infer --audit-log` is as it was written."""
 
+import re
 from pathlib import Path
 
 import click
 
 from rstpm_edge.cli.parameter_types import FILE
 from rstpm_edge.cli.terminal import counted, say, say_error, say_note
+from rstpm_edge.errors import UsageError
 
 SOMETHING_CHANGED = 1
 
@@ -33,6 +35,12 @@ def audit_log(ctx: click.Context, file: Path, holds: str | None) -> None:
     """
     from rstpm_edge.outputs.chain_check import check_chain
 
+    if holds is not None:
+        holds = holds.strip().lower()
+        if not re.fullmatch("[0-9a-f]{64}", holds):
+            raise UsageError(
+                "--holds takes the hash of an entry, 64 hexadecimal digits, as `rstpm-edge audit-log` prints it."
+            )
     found = check_chain(file, holds)
     for note in found.notes:
         say_note(note)

@@ -74,7 +74,7 @@ def info(
     found = painted.found if painted else {}
     facts = asdict(bundle)
     facts["sha256"] = detector.sha256
-    facts["goldens"] = _goldens(model)
+    facts["goldens"] = _goldens(model, detector.sha256)
     facts["calibration"] = {
         "alpha": calibration.alpha,
         "images": len(calibration.scores),
@@ -108,13 +108,18 @@ def info(
         say_table(_table(model, facts))
 
 
-def _goldens(model: Path) -> "list[str] | None":
-    """Names of the photos in the model file; None where they cannot be read, which is no reason not to judge."""
+def _goldens(model: Path, sha256: str) -> "list[str] | None":
+    """Names of the photos in the model file; None where they cannot be read, which is no reason not to judge.
+
+    Raises ModelError where it is not the file of this SHA-256 any more, which was loaded, and verified by its key.
+    """
     from rstpm_edge.model.goldens import parse_goldens
     from rstpm_edge.model.model_file import opened
 
     with opened(model) as found:
         document = found.goldens
+    if found.sha256 != sha256:
+        raise ModelError(f"The model {model} was written to while it was being loaded; load it again.")
     try:
         return [] if document is None else [golden.name for golden in parse_goldens(document)]
     except ModelError:

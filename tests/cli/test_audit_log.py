@@ -53,7 +53,12 @@ def test_the_command_that_checks_it(run: Any, photos: Path, tmp_path: Path) -> N
     assert checked.exit_code == 0, checked.stderr
     last = entries(log)[-1]["hash"]
     assert checked.stdout == f"{log}: 4 entries (1 to 4) in 1 file hang together; the last has the hash {last}.\n"
-    assert run("audit-log", log, "--holds", last).exit_code == 0
+    for same in (last, last.upper(), f" {last}\n"):
+        assert run("audit-log", log, "--holds", same).exit_code == 0
+    for none in ("", last[:-1], "xy"):  # a slip of who types is no word about the log
+        slip = run("audit-log", log, "--holds", none)
+        assert (slip.exit_code, slip.stdout) == (2, "")
+        assert slip.stderr.startswith("Error: --holds takes the hash of an entry, 64 hexadecimal digits, ")
     lines = log.read_text().splitlines(keepends=True)
     log.write_text("".join(lines[:-1]))
     cut = run("audit-log", log, "--holds", last)

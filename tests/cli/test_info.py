@@ -72,6 +72,24 @@ def test_info_names_the_photos_in_the_file(run: Any, model: Path, good: Any) -> 
     assert "damaged, or of a newer rstpm-edge" in run("info").stdout
 
 
+def test_names_of_goldens_are_those_of_the_file_that_was_verified(
+    run: Any, model: Path, model_factory: ModelFactory, good: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever exchanges the file after the signature was checked has nothing shown."""
+    other = model_factory("other.onnx")
+    put_goldens(other, goldens_of(other, stranger=good))
+    load = Detector.__init__
+
+    def load_then_exchange(*arguments: Any, **keywords: Any) -> None:
+        load(*arguments, **keywords)
+        other.replace(model)
+
+    monkeypatch.setattr(Detector, "__init__", load_then_exchange)
+    result = run("info")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "was written to while it was being loaded" in result.stderr
+
+
 def test_what_holds_for_new_sessions_is_told(run: Any, model_factory: ModelFactory) -> None:
     rates = SessionRates(13, 3, True, 0.03, 0.09, 0.05, 0.12, 0.25)
     model_factory(training={"sessions": dataclasses.asdict(rates)})
