@@ -98,13 +98,27 @@ def last_link(path: Path) -> tuple[Link | None, list[bytes]]:
 
 
 def last_of(path: Path, event: str) -> Mapping[str, Any]:
-    """The fields of the last entry of this kind, as far back as is quickly read; none where there is none."""
-    for file in reversed(files_of(path)[-2:]):
-        for line in reversed(_tail(file)):
-            found = read_link(line)
+    """The fields of the last entry of this kind; none where there is none."""
+    mark = f'"event":"{event}"'.encode()  # most lines are of other kinds
+    for file in reversed(files_of(path)):
+        for line in _backwards(file):
+            found = read_link(line) if mark in line else None
             if found is not None and found.fields.get("event") == event:
                 return found.fields
     return {}
+
+
+def _backwards(path: Path) -> Iterator[bytes]:
+    """The lines of a file, the last one first; of one that is too long, no more than tells that it is."""
+    with open(path, "rb") as file:
+        end, rest = file.seek(0, os.SEEK_END), b""
+        while end > 0:
+            start = max(0, end - 4 * LONGEST)
+            file.seek(start)
+            first, *lines = (file.read(end - start) + rest).split(b"\n")
+            yield from reversed(lines)
+            end, rest = start, first[: LONGEST + 1]
+        yield rest
 
 
 def _tail(path: Path) -> list[bytes]:

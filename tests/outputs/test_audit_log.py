@@ -68,6 +68,23 @@ def test_a_start_says_what_was_changed(tmp_path: Path) -> None:
     assert [entry.get("changed") for entry in starts] == [None, {}, {"threshold": [1.5, 2.5]}]
 
 
+@pytest.mark.parametrize("options", [{}, {"largest": 50_000}])
+def test_a_start_says_what_was_changed_after_a_run_of_weeks(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+    path, clock = tmp_path / "log", [0.0]
+    with AuditLog(path, now=lambda: clock[0], **options) as log:
+        log.start({"threshold": 1.0})
+        for _ in range(14 * 24 * 6):  # of 10 minutes
+            clock[0] += INTERVAL
+            log.tell(GOOD)
+    with AuditLog(path, **options) as log:
+        log.start({"threshold": 2.0})
+    assert entries(path)[-2]["changed"] == {"threshold": [1.0, 2.0]}
+    assert check_chain(path).faults == []
+
+
 def test_anybody_can_check_it_by_hand(path: Path) -> None:
     """As the reference says: the hash is that of the line without it."""
     before = "0" * 64
