@@ -1,5 +1,6 @@
 """Options that several commands have."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 import click
 
 from rstpm_edge.cli.parameter_types import FILE, MASK_OR_FULL, PROVIDER, ROI_OR_FULL
+from rstpm_edge.errors import UsageError
 
 if TYPE_CHECKING:
     from rstpm_edge.image.roi import Roi
@@ -15,6 +17,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 # As `Detector` takes them: the model's own, None for all of the photo, or others.
 JudgedRoi: TypeAlias = "Roi | Literal['model'] | None"
 JudgedMask: TypeAlias = "Path | Literal['model'] | None"
+PUBLIC_KEY = "RSTPM_EDGE_PUBLIC_KEY"
 
 
 def model_option(command: Command) -> Command:
@@ -30,14 +33,22 @@ def model_option(command: Command) -> Command:
     )(command)
 
 
+def _not_switched_off(context: click.Context, parameter: click.Parameter, key: Path | None) -> Path | None:
+    """Raises UsageError for a variable that is set, but empty: to click that is one that is not set."""
+    if key is None and os.environ.get(PUBLIC_KEY) == "":
+        raise UsageError(f"The variable {PUBLIC_KEY} is empty: name a key there, or unset it to take any model.")
+    return key
+
+
 def public_key_option(command: Command) -> Command:
     """--public-key, as Detector takes it."""
     return click.option(
         "--public-key",
         type=FILE,
-        envvar="RSTPM_EDGE_PUBLIC_KEY",
+        envvar=PUBLIC_KEY,
         show_envvar=True,
         metavar="FILE",
+        callback=_not_switched_off,
         help="Take no model but one that `rstpm-edge sign` signed with the other half of this key.",
     )(command)
 

@@ -79,6 +79,12 @@ def test_every_command_that_loads_a_model_refuses_what_is_not_signed(
         assert "is not signed: there is no" in refused.stderr
         assert refused.stdout == ""
         monkeypatch.setenv("RSTPM_EDGE_PUBLIC_KEY", str(pair.public))  # the second time without the option
+    monkeypatch.setenv("RSTPM_EDGE_PUBLIC_KEY", "")  # a variable that was to be filled in does not switch it off
+    refused = run(*start)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "The variable RSTPM_EDGE_PUBLIC_KEY is empty" in refused.stderr
+    assert "is not signed" in run(*start, "--public-key", pair.public).stderr
+    monkeypatch.setenv("RSTPM_EDGE_PUBLIC_KEY", str(pair.public))
     sign_model(model, pair.key)
     assert run(*start).exit_code in (0, 1)
 
