@@ -20,7 +20,8 @@ extern "C" const char* rstpm_status_message(int32_t status) {
                    "output's size; the product of RSTPM_PAPER is not smoothed";
         case RSTPM_BAD_ARGUMENT:
             return "an argument is wrong: a null pointer, a negative batch, fewer than one thread, an "
-                   "unknown mode, a head or coarse_weight where the mode is no sum, a threshold of NaN, a mask of zeros only, "
+                   "unknown mode, a head or coarse_weight where the mode is no sum, a threshold of NaN, a "
+                   "mask of zeros only, "
                    "channels other than 1, 3 and 4, or rows of the output that overlap";
         case RSTPM_UNKNOWN_KERNEL:
             return "no kernel has this name: rstpm_known_kernel lists them; the name may come from the "

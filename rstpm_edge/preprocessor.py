@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.image.decode import read_stored
-from rstpm_edge.image.given import Picture, as_array
 from rstpm_edge.image.grid import Grid
+from rstpm_edge.image.in_memory import Picture, as_array
 from rstpm_edge.image.mask import Mask, stored_mask
 from rstpm_edge.image.preprocess import Channels, InputFormat, check_array
 from rstpm_edge.image.roi import Roi

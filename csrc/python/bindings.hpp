@@ -4,5 +4,5 @@
 #include <pybind11/pybind11.h>
 
 void bind_kernels(pybind11::module_& module);
-void bind_encoded(pybind11::module_& module);
+void bind_compressed_lengths(pybind11::module_& module);
 void bind_decoder_log(pybind11::module_& module);

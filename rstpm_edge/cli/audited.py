@@ -13,7 +13,7 @@ from rstpm_edge.printable import one_line, without_passwords
 
 if TYPE_CHECKING:
     from rstpm_edge.cli.infer import InferOptions
-    from rstpm_edge.cli.plan import InspectionPlan
+    from rstpm_edge.cli.infer_source import InspectionPlan
     from rstpm_edge.detector import Detector
     from rstpm_edge.outputs.audit_log import AuditLog
 

@@ -15,7 +15,7 @@ from rstpm_edge.outputs.drift_file import load_drift, save_drift
 
 if TYPE_CHECKING:
     from rstpm_edge.cli.infer import InferOptions
-    from rstpm_edge.cli.plan import InspectionPlan
+    from rstpm_edge.cli.infer_source import InspectionPlan
     from rstpm_edge.detector import Detector
 
 INTERVAL = 60.0  # seconds between two writes of the state: each is synced, which wears memory cards

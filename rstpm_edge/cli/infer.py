@@ -28,8 +28,8 @@ from rstpm_edge.errors import RstpmEdgeError, SourceError, UsageError
 from rstpm_edge.unexpected import raise_from_threads
 
 if TYPE_CHECKING:
+    from rstpm_edge.cli.infer_source import InspectionPlan
     from rstpm_edge.cli.inspection import Inspection
-    from rstpm_edge.cli.plan import InspectionPlan
     from rstpm_edge.engine.providers import Provider
     from rstpm_edge.sources.frames import Every, Source
 
@@ -192,8 +192,8 @@ def _infer(options: InferOptions) -> int:
     """The exit code."""
     from rstpm_edge.cli.audited import facts_of, open_audit_log, telling_refusals
     from rstpm_edge.cli.drift_watch import watch_drift
+    from rstpm_edge.cli.infer_source import plan_sources
     from rstpm_edge.cli.inspection import Inspection, Output
-    from rstpm_edge.cli.plan import plan_sources
     from rstpm_edge.cli.reactions import open_reactions
     from rstpm_edge.detector import Detector
 

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rstpm_edge.cli.infer import InferOptions
+    from rstpm_edge.cli.infer_source import InspectionPlan
     from rstpm_edge.cli.inspection import Reaction
-    from rstpm_edge.cli.plan import InspectionPlan
     from rstpm_edge.outputs.audit_log import AuditLog
     from rstpm_edge.outputs.command import OnAnomaly
     from rstpm_edge.outputs.csv_file import CsvFile

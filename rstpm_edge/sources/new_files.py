@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rstpm_edge.image.listing import FolderWalk, Reason, is_unfinished_name, kind_of_entry, natural_order
-from rstpm_edge.sources.notices import Notices, Written
+from rstpm_edge.sources.inotify import Notices, Written
 
 RECENT = 2.0  # seconds; a folder that changed so lately may change again within the resolution of its time stamp
 LISTED = 5.0  # seconds after which a folder is listed again in any case: clocks of file servers differ

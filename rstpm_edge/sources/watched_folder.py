@@ -13,7 +13,7 @@ from rstpm_edge.image.listing import PHRASES, Reason, kind_of_file
 from rstpm_edge.sources.files import image_frame
 from rstpm_edge.sources.frames import Failure, Frame, Item, SourceReport
 from rstpm_edge.sources.new_files import FileState, Listing, NewFiles
-from rstpm_edge.sources.writers import is_open_for_writing, is_unfilled
+from rstpm_edge.sources.open_for_writing import is_open_for_writing, is_unfilled
 
 POLL = 0.1  # seconds; asked rather than notified, since network folders notify of nothing
 SETTLED = 0.2  # seconds without a change after which a file may be whole, where nobody knows who writes it

@@ -31,7 +31,7 @@ PRINTED_BY = {
     "rstpm_edge/cli/infer.py": {"infer"},
     "rstpm_edge/cli/info.py": {"info"},
     "rstpm_edge/cli/inspection.py": {"infer"},
-    "rstpm_edge/cli/plan.py": {"infer"},
+    "rstpm_edge/cli/infer_source.py": {"infer"},
     "rstpm_edge/cli/reactions.py": {"infer"},
     "rstpm_edge/cli/roi.py": {"roi"},
     "rstpm_edge/cli/train.py": {"train"},

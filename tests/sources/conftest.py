@@ -12,14 +12,14 @@ from live_source import FakeCapture
 from mjpeg_server import MjpegServer
 from simulated_time import SimulatedTime
 
-from rstpm_edge.sources import new_files, watched_folder, writers
+from rstpm_edge.sources import new_files, open_for_writing, watched_folder
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimulatedTime:
     """The time of watched folders."""
     simulated = SimulatedTime()
-    for module in (new_files, watched_folder, writers):
+    for module in (new_files, watched_folder, open_for_writing):
         monkeypatch.setattr(module, "time", simulated)
     return simulated
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from watcher import Watcher, encoded
 from writer import Writer
 
-from rstpm_edge.sources import new_files, notices, writers
+from rstpm_edge.sources import inotify, new_files, open_for_writing
 from rstpm_edge.sources import watched_folder as watching
 from rstpm_edge.sources.frames import Failure, Frame
 
@@ -149,8 +149,8 @@ def test_a_file_that_is_opened_anew_for_each_piece(tmp_path: Path, noise: NDArra
 
 def test_a_file_of_another_user(tmp_path: Path, noise: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
     """No lease is to be had, and their processes are not to be seen; the kernel notifies of what they do."""
-    monkeypatch.setattr(writers, "_lease", lambda descriptor: None)
-    monkeypatch.setattr(writers, "_open_by_us", lambda since: frozenset())
+    monkeypatch.setattr(open_for_writing, "_lease", lambda descriptor: None)
+    monkeypatch.setattr(open_for_writing, "_open_by_us", lambda since: frozenset())
     whole = stored(tmp_path, noise, ".bmp")
     size, watcher = whole.stat().st_size, Watcher(tmp_path)
     with Writer(tmp_path / "x.bmp", whole, "zeros") as writer:
@@ -167,9 +167,9 @@ def test_a_file_of_another_user(tmp_path: Path, noise: NDArray[np.uint8], monkey
 @pytest.fixture
 def in_the_dark(monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder of another host, whose writers nobody knows here."""
-    monkeypatch.setattr(writers, "_is_remote", lambda device: True)
-    monkeypatch.setattr(writers, "_open_by_us", lambda since: frozenset())
-    monkeypatch.setattr(notices.Notices, "add", lambda self, folder: notices.Written())
+    monkeypatch.setattr(open_for_writing, "_is_remote", lambda device: True)
+    monkeypatch.setattr(open_for_writing, "_open_by_us", lambda since: frozenset())
+    monkeypatch.setattr(inotify.Notices, "add", lambda self, folder: inotify.Written())
 
 
 def test_blocks_of_zeros_where_nobody_knows_who_writes(

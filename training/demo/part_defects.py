@@ -1,4 +1,4 @@
-"""What can go wrong with the part that `demo_product` draws: six kinds of defect.
+"""What can go wrong with the part that `part` renders: six kinds of defect.
 
 A defect edits the surface (its height, colour, gloss or print) before any light falls on it, so that its look
 follows from the light like everything else in the picture. Each function takes the good surface, a random

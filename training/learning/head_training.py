@@ -16,7 +16,7 @@ from rstpm_edge.errors import TrainingError
 
 from ..data.noise import Field
 from ..data.synthetic_defects import with_masks
-from ..model.anomaly_map import NormalizedResidual
+from ..model.distances import NormalizedResidual
 from ..model.rstpm import RSTPM, TeacherFeatures
 from ..model.segmentation_head import REDUCED, WIDTH, SegmentationHead
 from .feature_cache import MEMORY_SHARE, FeatureCache

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..model.anomaly_map import NormalizedResidual
+from ..model.distances import NormalizedResidual
 from ..model.rstpm import RSTPM
 from .feature_cache import FeatureCache
 

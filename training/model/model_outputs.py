@@ -5,7 +5,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from .anomaly_map import Distance, NormalizedResidual, make_distance, without_channel
+from .distances import Distance, NormalizedResidual, make_distance, without_channel
 from .presets import Preset
 from .segmentation_head import SegmentationHead
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 from rstpm_edge.model.metadata import head_names, map_names, score_map_names
 from rstpm_edge.model.outputs import ModelOutputs
 
-from .anomaly_map import Distance
+from .distances import Distance
 from .model_outputs import AnomalyMaps
 from .presets import Preset
 from .segmentation_head import SegmentationHead

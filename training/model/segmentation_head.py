@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .anomaly_map import Residual
+from .distances import Residual
 
 REDUCED = 8  # channels that each residual is projected to
 WIDTH = 16

@@ -27,7 +27,7 @@ from .fp16 import to_fp16
 from .int8 import tensors_with_ranges
 from .int8_weights import safe_weights, weighted_nodes
 from .integer_coverage import IntegerShare, integer_share
-from .mixed_precision import Subject, Trial, blocks, keep_sensitive
+from .kept_in_float import Subject, Trial, blocks, keep_sensitive
 
 LEAST_LEARNED, MOST_LEARNED = 32, 64  # photos that ranges are taken from; more change them little
 LEAST_HELD_OUT = 8  # photos without which nothing can be said of what moved

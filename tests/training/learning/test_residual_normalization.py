@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rstpm_edge.training.learning.feature_cache import FeatureCache
 from rstpm_edge.training.learning.residual_normalization import fit_by_regression, fit_residual_normalization
-from rstpm_edge.training.model.anomaly_map import LEAST, NormalizedResidual
+from rstpm_edge.training.model.distances import LEAST, NormalizedResidual
 from rstpm_edge.training.model.presets import EDGE, PAPER, Preset
 from rstpm_edge.training.model.rstpm import RSTPM
 

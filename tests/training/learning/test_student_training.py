@@ -25,7 +25,7 @@ from rstpm_edge.training.learning.run_folder import (
     load_checkpoint,
     load_summary,
 )
-from rstpm_edge.training.model import anomaly_map as distance
+from rstpm_edge.training.model import distances as distance
 from rstpm_edge.training.model.presets import EDGE
 
 

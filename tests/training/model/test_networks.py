@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rstpm_edge.training.model.anomaly_map import CosineDistance, NormalizedResidual, make_distance
 from rstpm_edge.training.model.attention_gate import AttentionGate
+from rstpm_edge.training.model.distances import CosineDistance, NormalizedResidual, make_distance
 from rstpm_edge.training.model.layers import BatchNorm, ResidualBlock, synchronize_batch_norm
 from rstpm_edge.training.model.presets import EDGE, PAPER, Preset
 from rstpm_edge.training.model.rstpm import RSTPM, ChannelStatistics, Normalization

@@ -21,13 +21,13 @@ from tiny_network import MAPS, WEIGHTED, tiny_images, tiny_network
 from rstpm_edge.engine.int8_check import relative_error
 from rstpm_edge.training.graph.compatibility import obstacles
 from rstpm_edge.training.graph.session import open_graph, run_maps
-from rstpm_edge.training.quantization import mixed_precision
+from rstpm_edge.training.quantization import kept_in_float
 from rstpm_edge.training.quantization.activation_ranges import collect_ranges
 from rstpm_edge.training.quantization.fp16 import to_fp16
 from rstpm_edge.training.quantization.int8 import quantize, tensors_with_ranges
 from rstpm_edge.training.quantization.int8_weights import safe_weights, weighted_nodes
 from rstpm_edge.training.quantization.integer_coverage import integer_share
-from rstpm_edge.training.quantization.mixed_precision import Subject, Trial, blocks, keep_sensitive
+from rstpm_edge.training.quantization.kept_in_float import Subject, Trial, blocks, keep_sensitive
 
 IMAGES = tiny_images(12)
 
@@ -336,7 +336,7 @@ def test_a_search_that_ends_early_gives_the_graph_of_what_it_keeps(
 ) -> None:
     """Only one block is measured, and without it the error would still be far off."""
     seconds = iter([0.0, 0.0, 100.0])
-    monkeypatch.setattr(mixed_precision, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    monkeypatch.setattr(kept_in_float, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
     kept, left, harmed = keep(graph, ranges["all values"], 0.0)
     assert kept == ("teacher1/stem",)
     assert left.graph == harmed.quantized(ranges["all values"], WEIGHTED[1:]).graph

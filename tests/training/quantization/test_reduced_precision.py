@@ -30,7 +30,7 @@ from rstpm_edge.training.quantization import reduced_precision as reducing
 from rstpm_edge.training.quantization.acceptance import Margins
 from rstpm_edge.training.quantization.int8_weights import weighted_nodes
 from rstpm_edge.training.quantization.integer_coverage import integer_share
-from rstpm_edge.training.quantization.mixed_precision import Subject, Trial
+from rstpm_edge.training.quantization.kept_in_float import Subject, Trial
 from rstpm_edge.training.quantization.reduced_precision import LEAST_HELD_OUT, LEAST_LEARNED
 
 RANGES: dict[str, Any] = {}  # taken once for all tests: they are of the same network and photos

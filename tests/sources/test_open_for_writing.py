@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from writer import Writer
 
-from rstpm_edge.sources import writers
-from rstpm_edge.sources.notices import Notices, Written
-from rstpm_edge.sources.writers import is_open_for_writing, is_unfilled
+from rstpm_edge.sources import open_for_writing
+from rstpm_edge.sources.inotify import Notices, Written
+from rstpm_edge.sources.open_for_writing import is_open_for_writing, is_unfilled
 
 
 @pytest.fixture(params=["lease", "refused", "remote"])
@@ -32,7 +32,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "refused":
         monkeypatch.setattr(fcntl, "fcntl", refuse)
     if request.param == "remote":
-        monkeypatch.setattr(writers, "_is_remote", lambda device: True)
+        monkeypatch.setattr(open_for_writing, "_is_remote", lambda device: True)
     return str(request.param)
 
 
@@ -58,10 +58,10 @@ def test_a_file_that_another_process_writes(tmp_path: Path, way: str, how: str) 
 
 
 def test_one_look_will_do_for_all_files_that_settled_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writers, "_is_remote", lambda device: True)
-    monkeypatch.setattr(writers, "_found", (-1.0, frozenset()))
+    monkeypatch.setattr(open_for_writing, "_is_remote", lambda device: True)
+    monkeypatch.setattr(open_for_writing, "_found", (-1.0, frozenset()))
     looks: list[str] = []
-    monkeypatch.setattr(writers, "_open_by", lambda process: looks.append(process) or iter(()))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(open_for_writing, "_open_by", lambda process: looks.append(process) or iter(()))  # type: ignore[func-returns-value]
     for name in "abc":
         (tmp_path / name).touch()
     settled = time.monotonic()
@@ -83,7 +83,7 @@ def test_what_cannot_be_looked_at(tmp_path: Path) -> None:
 
 BREAKING = """
 import fcntl, sys, threading
-from rstpm_edge.sources import writers
+from rstpm_edge.sources import open_for_writing
 
 real, opened = fcntl.fcntl, threading.Event()
 
@@ -99,7 +99,7 @@ def fcntl_and_a_writer(descriptor, command, argument=0):
     return result
 
 fcntl.fcntl = fcntl_and_a_writer
-assert writers.is_open_for_writing(sys.argv[1]) is False
+assert open_for_writing.is_open_for_writing(sys.argv[1]) is False
 assert opened.wait(20)
 """
 
@@ -123,13 +123,15 @@ def test_holes_and_zeros(tmp_path: Path) -> None:
 
 def test_where_files_are_those_of_other_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     device = tmp_path.stat().st_dev
-    assert not writers._is_remote(device)
+    assert not open_for_writing._is_remote(device)
     for kind, remote in {"nfs4": True, "cifs": True, "fuse.sshfs": True, "ext4": False, "overlay": False}.items():
         mounts = tmp_path / "mountinfo"
         number = f"{os.major(device)}:{os.minor(device)}"
         mounts.write_text(f"25 1 {number} / /in\\040here rw,relatime shared:1 - {kind} server:/x rw\n")
-        monkeypatch.setattr(writers, "open", lambda path, *_, mounts=mounts, **__: mounts.open(), raising=False)
-        assert writers._is_remote(device) is remote
+        monkeypatch.setattr(
+            open_for_writing, "open", lambda path, *_, mounts=mounts, **__: mounts.open(), raising=False
+        )
+        assert open_for_writing._is_remote(device) is remote
 
 
 def test_what_the_kernel_notifies_of(tmp_path: Path) -> None:

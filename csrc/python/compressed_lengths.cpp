@@ -1,4 +1,4 @@
-#include "encoded.hpp"
+#include "compressed_lengths.hpp"
 
 #include <algorithm>
 #include <cstring>

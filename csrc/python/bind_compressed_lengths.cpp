@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "bindings.hpp"
-#include "encoded.hpp"
+#include "compressed_lengths.hpp"
 
 namespace py = pybind11;
 
@@ -84,7 +84,7 @@ bool is_whole_ac_scan(rstpm::ProgressiveComponent& component, const py::buffer& 
 
 }  // namespace
 
-void bind_encoded(py::module_& module) {
+void bind_compressed_lengths(py::module_& module) {
     module.def("lzw_length", &decoded_length<&rstpm::lzw_length>, py::arg("data"), py::arg("most"));
     module.def("packbits_length", &decoded_length<&rstpm::packbits_length>, py::arg("data"), py::arg("most"));
     module.def("scan_end", &scan_end, py::arg("data"), py::arg("at"));
