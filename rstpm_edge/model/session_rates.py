@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from rstpm_edge.calibration import CONFIDENCE
+
 DIFFER = 0.05  # p-value of the Kruskal-Wallis test below which sessions are said to differ
 
 
@@ -62,7 +64,10 @@ def about_sessions(rates: SessionRates, alpha: float) -> tuple[str, str]:
     if rates.p_value is None:
         test = "All of them score alike."
     elif rates.differ:
-        test = f"These sessions differ (Kruskal-Wallis test, p = {rates.p_value:.2g})."
+        test = (
+            f"These sessions differ (Kruskal-Wallis test, p = {rates.p_value:.2g}). So the rate with {CONFIDENCE:.0%} "
+            "confidence is too low: it counts photos as independent draws."
+        )
     else:
         test = f"They show no difference (Kruskal-Wallis test, p = {rates.p_value:.2g}), which of so few says little."
     if rates.unseen is None:

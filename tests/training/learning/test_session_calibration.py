@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -38,6 +40,18 @@ def test_a_session_left_out_is_judged_by_the_others() -> None:
     assert found.differ
     # 3 of 44 lie above the threshold, all in one session, and a new session counts as rejected whole.
     assert found.unseen == pytest.approx((1 + 3 / 11) / 5)
+
+
+@pytest.mark.parametrize(("spread", "low", "high"), [(0.0, 0.03, 0.07), (1.0, 0.15, 1.0)])
+def test_photos_of_sessions_that_differ_are_not_independent(spread: float, low: float, high: float) -> None:
+    """How often more good parts of new sessions are rejected than the rate with 95 % confidence says."""
+    random, exceeded = np.random.default_rng(0), 0
+    for _ in range(1000):
+        scores = random.normal(np.repeat(random.normal(0, spread, 5), 11))
+        promised = calibrate(scores).promised()
+        assert promised.rate_with_confidence is not None
+        exceeded += NormalDist(0, math.hypot(1, spread)).cdf(promised.value) < 1 - promised.rate_with_confidence
+    assert low <= exceeded / 1000 <= high
 
 
 def test_sessions_that_do_not_differ() -> None:
@@ -97,6 +111,7 @@ def test_what_is_told() -> None:
     told, withheld = about_sessions(found, 0.05)
     assert told.startswith("3 of 5 sessions are held out, whole. If one is left out of the calibration, ")
     assert withheld.startswith("These sessions differ (Kruskal-Wallis test, p = ")
+    assert "). So the rate with 95% confidence is too low: it counts photos as independent draws. " in withheld
     assert (
         "The guarantee of 5% is withheld for a session never seen: 3 held-out sessions support no rate below 25% for "
         "its parts." in withheld
