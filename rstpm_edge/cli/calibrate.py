@@ -1,9 +1,11 @@
 """`rstpm-edge calibrate`. It imports torch only when it runs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from rstpm_edge.atomic_files import check_writable, write_bytes
 from rstpm_edge.calibration import CONFIDENCE
@@ -49,7 +51,9 @@ SHEETS = (".jpg", ".jpeg", ".png")
 )
 @photo_sessions_option
 @click.option("--data", type=FILE, metavar="FOLDER", help="Where the run's photos are now.")
+@click.pass_context
 def calibrate(
+    ctx: click.Context,
     run: Path | None,
     defective: tuple[str, ...],
     reset: bool,
@@ -80,11 +84,13 @@ def calibrate(
         from rstpm_edge.training.learning import run_folder
     if reset and (defective or sessions is not None):
         raise UsageError("Give either --reset, or --defective NAME and --sessions.")
+    again = bool(defective) or sessions is not None
+    _check_used(ctx, "--reset", ("most", "data", "output") if reset else ())
+    _check_used(ctx, "--defective and --sessions", ("output",) if again else ())
     run = run or run_folder.newest_run()
     if reset:
         _say_reset(run, held_out.take_back(run), run_folder.load_summary(run))
         return
-    again = bool(defective) or sessions is not None
     if again:
         held_out.check_names(run, defective, sessions)
     else:
@@ -114,6 +120,13 @@ def format_candidates(held: "HeldOut") -> str:
         f"{one.rank:>4}  {one.score:>8.4g}  {one_line(one.name):{width}}  {state(held, one)}" for one in held.candidates
     ]
     return "\n".join(lines)
+
+
+def _check_used(ctx: click.Context, by: str, unused: Sequence[str]) -> None:
+    """Raises UsageError for options that were typed, and do nothing beside these."""
+    for name in unused:
+        if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE:
+            raise UsageError(f"--{name} does nothing beside {by}: leave it out.")
 
 
 def _check_sheet(output: Path, run: Path, data: Path | None) -> None:

@@ -166,6 +166,9 @@ def test_the_sheet_shows_where_a_photo_is_unusual(held: HeldOut) -> None:
             "NAME is held out, but none of the 1 highest, which are to be looked at; --most N shows more. A photo ",
         ),
         ("x.png", ["--reset"], "Give either --reset, or --defective NAME and --sessions."),
+        (None, ["--reset", "--most", 3], "--most does nothing beside --reset: leave it out."),
+        (None, ["--reset", "--data", "."], "--data does nothing beside --reset: leave it out."),
+        ("x.png", ["-o", "sheet.jpg"], "--output does nothing beside --defective and --sessions: leave it out."),
         (None, ["-o", "sheet.txt"], "-o names a picture, .jpg, .jpeg or .png, not sheet.txt."),
         (None, ["-o", "missing/sheet.jpg"], "Cannot write missing/sheet.jpg: there is no folder missing."),
         (
