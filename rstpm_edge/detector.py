@@ -191,8 +191,9 @@ class Detector:
     def __reduce__(self) -> tuple[Callable[..., "Detector"], tuple[Any, ...]]:
         """Pickled, and copied, by the model's path and the options: the other process opens the file itself.
 
-        There, ModelError is raised if the file is not the same any more.
+        There, ModelError is raised if the file is not the same any more. UsageError is, where it is closed.
         """
+        self._running()  # raises where it is closed
         path, options = self._made_from
         if (alpha := self._threshold.alpha) is None:
             options = replace(options, threshold=self._threshold.value, alpha=None)

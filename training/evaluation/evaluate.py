@@ -89,9 +89,9 @@ def evaluate_predictions(
     del pixels
 
     calibration = bundle.calibration
-    verdicts = _verdicts(groups, scores, predictions.threshold)
+    verdicts = _verdicts(groups, scores, predictions.threshold.value)
     points = []
-    for alpha, threshold in {**calibration.thresholds, calibration.alpha: predictions.threshold}.items():
+    for alpha, threshold in {**calibration.thresholds, calibration.alpha: predictions.threshold.value}.items():
         found = _verdicts(groups, scores, threshold)
         confident = calibration.rate_with_confidence(alpha)
         points.append(OperatingPoint(alpha, confident, threshold, found["good"], all_defects(found)))
@@ -102,7 +102,7 @@ def evaluate_predictions(
         maps={name: alone(_map_alone(bundle, name), None) for name in bundle.map_names},
         by_kind=by_kind,
         verdicts=verdicts,
-        threshold=predictions.threshold,
+        threshold=predictions.threshold.value,
         alpha=calibration.alpha,
         rate_with_confidence=calibration.rate_with_confidence(),
         operating_points=tuple(points),
@@ -112,7 +112,7 @@ def evaluate_predictions(
                 kind=image.kind,
                 score=float(score),
                 p_value=calibration.p_value(float(score)),
-                is_anomalous=bool(score > predictions.threshold),
+                is_anomalous=bool(score > predictions.threshold.value),
             )
             for image, score in zip(predictions.images, scores, strict=True)
         ),

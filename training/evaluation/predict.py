@@ -41,7 +41,7 @@ class Predictions:
     ignored: tuple[NDArray[np.bool_] | None, ...]  # cells of the input that the model's mask leaves out
     masks: tuple[NDArray[np.bool_] | None, ...]
     outputs: ModelOutputs
-    threshold: float  # the score above which an image is called anomalous
+    threshold: Threshold  # above its value an image is called anomalous
     skip_unmasked: bool = False
 
     def scorer(
@@ -88,7 +88,7 @@ class Predictions:
             cell,
             grid,
             self.bundle.calibration,
-            threshold=Threshold(self.threshold),
+            threshold=self.threshold,
             ignored=self.ignored[i],
         )
 
@@ -159,7 +159,7 @@ def predict(
         ignored=tuple(ignored),
         masks=tuple(masks),
         outputs=ModelOutputs.concatenate(outputs),
-        threshold=options.threshold_of(session.bundle).value,
+        threshold=options.threshold_of(session.bundle),
         skip_unmasked=skip_unmasked,
     )
 

@@ -84,8 +84,9 @@ def calibrate_maps(outputs: ModelOutputs, preset: Preset, size: tuple[int, int],
         angles = replace(angles, weights=_relative(pairs / _peaks(score_maps, angles, sizes, size)))
         peaks = Scorer(fusion, None, sizes, size)(outputs).score
         seen = make_fuser(angles, sizes, size)(score_maps.six).score
-        cells = coarsest_cells(maps, fusion)
-        score_fusion = _in_unit_of_map(peaks, seen, cells.max((1, 2)).astype(np.float32), angles, alpha)
+        # The coarsest level by itself is no part of a product: there the score maps alone make the score.
+        cells = coarsest_cells(maps, fusion).max((1, 2)) if fusion.mode == "normalized" else np.zeros(len(peaks))
+        score_fusion = _in_unit_of_map(peaks, seen, cells.astype(np.float32), angles, alpha)
     scores = tuple(float(score) for score in Scorer(fusion, score_fusion, sizes, size)(outputs).score)
     return MapCalibration(fusion, score_fusion, calibrate(scores, alpha), scores)
 
@@ -147,7 +148,8 @@ def _in_unit_of_map(
     def deviation(values: NDArray[np.float32]) -> float:
         return max(float(values.std(dtype=np.float64)), 1e-9)
 
-    share = COARSE_SHARE * deviation(angle) / deviation(coarse)
+    # Of one image, of images that all look alike, or of a product, the coarsest cells say nothing.
+    share = COARSE_SHARE * deviation(angle) / deviation(coarse) if deviation(coarse) > 1e-6 else 0.0
     raw, unit = (calibrate(map(float, values), alpha) for values in (angle + np.float32(share) * coarse, peak))
     spans = [one.threshold - one.median for one in (unit, raw)]
     # Of few images, or of images that all look alike, threshold and median may be one.

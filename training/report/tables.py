@@ -103,7 +103,7 @@ def configuration(predictions: Predictions) -> Rows:
             if any(one is not None for one in predictions.ignored)
             else []
         ),
-        ("Threshold", f"{predictions.threshold:.6g} (score of a typical good image: {calibration.median:.6g})"),
+        ("Threshold", f"{predictions.threshold.value:.6g} (score of a typical good image: {calibration.median:.6g})"),
     ]
     for number, teacher in enumerate(bundle.teachers, 1):
         rows.append((f"Teacher {number}", f"{teacher.name}, licence {teacher.license}"))

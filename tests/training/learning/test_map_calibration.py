@@ -124,6 +124,14 @@ def test_scores_are_in_the_unit_of_the_anomaly_map(alpha: float | None) -> None:
     assert found.score_fusion.map_weight == 0
 
 
+def test_the_coarsest_cells_are_no_part_of_a_product() -> None:
+    found, maps = calibrated(replace(EDGE, fusion="paper", smoothing_sigma=0.0))
+    assert found.score_fusion is not None
+    assert found.score_fusion.coarse_weight == 0
+    bundle = make_bundle(fusion=found.fusion, score_fusion=found.score_fusion, height=SIZE, width=SIZE)
+    np.testing.assert_allclose(found.scores, score(maps, bundle)[1], rtol=1e-4, atol=1e-3)
+
+
 def test_the_head_varies_by_a_share_of_what_the_six_maps_do() -> None:
     found, maps = calibrated(EDGE)
     head = found.fusion.head
