@@ -55,7 +55,7 @@ COMPILED = (
 def bill_of(wheel: Path, report: Mapping[str, Any], versions: Mapping[str, str], time: int) -> str:
     """The bill as JSON. `versions` are those of wheels.txt, `time` is in seconds since 1970.
 
-    Raises ValueError where the report is not of this wheel.
+    Raises ValueError where the report is not of this wheel, or lacks a package that is needed on its system.
     """
     found: dict[str, Mapping[str, Any]] = {
         canonicalize_name(item["metadata"]["name"]): item for item in report["install"]
@@ -76,7 +76,9 @@ def bill_of(wheel: Path, report: Mapping[str, Any], versions: Mapping[str, str],
     waiting, listed = [OURS], {OURS}
     while waiting:  # what pip found for this machine, and that one does not need, is left out
         name = waiting.pop()
-        needed = [other for other in _needs(found[name], system) if other in found]
+        needed = _needs(found[name], system)
+        if missing := sorted(set(needed) - set(found)):
+            raise ValueError(f"The report says nothing of {missing[0]}, which {name} needs: let pip resolve it, too.")
         needs = [components[other] for other in needed]
         if name == OURS:
             needs += [_compiled(one, versions[one.package]) for one in COMPILED]

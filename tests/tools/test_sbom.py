@@ -117,6 +117,16 @@ def test_it_says_who_needs_whom_on_the_wheels_processor(bill: dict[str, Any]) ->
     assert needs["pkg:pypi/numpy@2.4.6"] == []
 
 
+def test_a_needed_package_that_pip_did_not_find_is_told(wheel: Path, said: dict[str, Any]) -> None:
+    versions = pinned(REQUIREMENTS.read_text())
+    ours, numpy, click, only_there, _ = said["install"]
+    excluded = {**said, "install": [ours, numpy, click, only_there]}  # by its marker
+    assert "not-there" not in bill_of(wheel, excluded, versions, TIME)
+    for lacking, name in (([ours, numpy, only_there], "click"), ([ours, numpy, click], "only-there")):
+        with pytest.raises(ValueError, match=rf"The report says nothing of {name}, which rstpm-edge needs"):
+            bill_of(wheel, {**said, "install": lacking}, versions, TIME)
+
+
 def test_the_same_wheel_has_the_same_bill(wheel: Path, said: dict[str, Any]) -> None:
     versions = pinned(REQUIREMENTS.read_text())
     first = bill_of(wheel, said, versions, TIME)
