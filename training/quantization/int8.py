@@ -5,6 +5,7 @@ channel of each weight by itself, and all nodes for each tensor: seconds for a g
 it is known what stays in float.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 
 import numpy as np
@@ -83,6 +84,7 @@ class _Writer:
     def __init__(self, graph: onnx.ModelProto, symmetric: bool) -> None:
         self._graph, self._symmetric = graph, symmetric
         self._constants = {tensor.name: tensor for tensor in graph.graph.initializer}
+        self._users = Counter(name for node in graph.graph.node for name in node.input)
         self._nodes: list[onnx.NodeProto] = []
         self._steps: dict[str, Array] = {}  # of quantized tensors
         self._read: dict[str, str] = {}  # what stands for them
@@ -117,7 +119,9 @@ class _Writer:
             # It counts in steps of the data times those of the weights, which must be wide enough for it.
             least = 1.0001 * np.abs(bias) / _INT32.max / np.float64(self._steps[data])
             steps = np.maximum(steps, least.astype(np.float32))
-        name, zeros = self._own(node.input[1]), np.zeros(len(steps), np.int8)
+        # Under the same name, floats would take the place of those that another node reads.
+        shared = self._symmetric and self._users[node.input[1]] > 1
+        name, zeros = self._own(node.input[1], shared=shared), np.zeros(len(steps), np.int8)
         if self._symmetric:  # floats with both quantizers behind them, as TensorRT 8 needs weights
             self._constant(name, weights.values)
             node.input[1] = self._pair(name, steps, zeros, axis=weights.axis)
@@ -141,9 +145,9 @@ class _Writer:
         )
         return helper.make_model(made, opset_imports=self._graph.opset_import, ir_version=self._graph.ir_version)
 
-    def _own(self, name: str) -> str:
-        """A name for what a node makes of a constant, which others may use, too."""
-        return f"{name}_{len(self._nodes)}" if f"{name}_scale" in self._constants else name
+    def _own(self, name: str, *, shared: bool = False) -> str:
+        """A name for what a node makes of a constant, which others may use, too: a new one where it is `shared`."""
+        return f"{name}_{len(self._nodes)}" if shared or f"{name}_scale" in self._constants else name
 
     def _constant(self, name: str, value: Array) -> str:
         self._constants[name] = numpy_helper.from_array(value, name)

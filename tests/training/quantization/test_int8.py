@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -143,6 +144,26 @@ def test_symmetric_is_what_tensorrt_takes(graph: onnx.ModelProto, ranges: Any) -
     assert obstacles(quantize(graph, ranges["all values"], WEIGHTED)) == [
         "TensorRT takes signed integers with zero at 0 only: `rstpm-edge export --int8 --symmetric`."
     ]
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_weights_that_a_node_in_float_shares_stay(graph: onnx.ModelProto, ranges: Any, symmetric: bool) -> None:
+    shared = onnx.ModelProto()
+    shared.CopyFrom(graph)
+    name = "student1/body/weight"
+    body, head = (node for node in shared.graph.node if node.name in ("student1/body/Conv", "student1/head/Conv"))
+    head.input[1] = name
+    weights = {node: replace(one, values=one.values / 2) for node, one in safe_weights(shared).items()}
+    small = quantize(shared, ranges["all values"], [body.name], symmetric=symmetric, weights=weights)
+    onnx.checker.check_model(small, full_check=True)
+    np.testing.assert_array_equal(constants(small)[name], constants(graph)[name])
+    (kept,) = (node for node in small.graph.node if node.name == head.name)
+    (moved,) = (node for node in small.graph.node if node.name == body.name)
+    assert kept.input[1] == name
+    assert moved.input[1] != name
+    both = quantize(shared, ranges["all values"], [body.name, head.name], symmetric=symmetric)
+    onnx.checker.check_model(both, full_check=True)
+    open_graph(both)
 
 
 def by_onnx_runtime(graph: onnx.ModelProto, ranges: Any, nodes: list[str], symmetric: bool) -> onnx.ModelProto:
