@@ -58,7 +58,10 @@ def verify(
       rstpm-edge verify bracket.onnx --provider openvino:precision=bf16
       rstpm-edge verify photos/good --model bracket.onnx --run runs/bracket
     """
-    named = [path for path in paths if path.suffix == ".onnx"]
+    for path in paths:
+        if path.name.lower().endswith(".onnx.sig"):
+            raise UsageError(f"{path} is a signature, which is found beside its model: give {path.with_suffix('')}.")
+    named = [path for path in paths if path.suffix.lower() == ".onnx"]
     if len(named) > 1:
         raise UsageError(f"Give one model, not {named[0]} and {named[1]}.")
     model = one_model(ctx, named[0] if named else None, model)

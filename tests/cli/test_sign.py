@@ -112,6 +112,12 @@ def test_bad_keys_are_one_sentence(run: Any, model: Path, pair: Pair, photos: Pa
 
 def test_verify_says_what_is_missing(run: Any, model: Path, pair: Pair) -> None:
     assert "There is nothing to verify" in run("verify", model).stderr
+    shouted = model.with_name("M.ONNX")
+    shouted.write_bytes(model.read_bytes())
+    assert f"There is nothing to verify {shouted} by" in run("verify", shouted).stderr
+    for one in (model, shouted):
+        said = run("verify", f"{one}.sig").stderr
+        assert said == f"Error: {one}.sig is a signature, which is found beside its model: give {one}.\n"
     for option in (("--run", "runs/none"), ("--most", 3), ("--allow-size-change",)):
         said = run("verify", model, "--public-key", pair.public, *option).stderr
         assert f"{option[0]} goes with IMAGEs only, and here are none." in said
