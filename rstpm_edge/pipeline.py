@@ -21,7 +21,7 @@ from rstpm_edge.postprocess.postprocessor import Postprocessor
 from rstpm_edge.preprocessor import ImageLike, Preprocessor
 from rstpm_edge.result import Result
 
-MaskLike: TypeAlias = NDArray[Any] | str | os.PathLike[str]
+MaskLike: TypeAlias = NDArray[Any] | str | os.PathLike[str] | Mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ class InferenceOptions:
         """The mask, read where it is a file or an array. Raises UsageError for one that cannot be used."""
         if self.mask_of_model:
             return "model"
-        return None if self.mask is None else load_mask(self.mask)
+        return self.mask if self.mask is None or isinstance(self.mask, Mask) else load_mask(self.mask)
 
     def from_anywhere(self) -> "InferenceOptions":
         """The same with absolute paths: another process, or this one later, may work in another folder."""

@@ -3,8 +3,6 @@
 import contextlib
 import os
 from collections.abc import Iterator
-from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rstpm_edge.cli.terminal import as_typed, say_note
@@ -15,6 +13,7 @@ if TYPE_CHECKING:
     from rstpm_edge.cli.infer import InferOptions
     from rstpm_edge.cli.infer_source import InspectionPlan
     from rstpm_edge.detector import Detector
+    from rstpm_edge.image.mask import Mask
     from rstpm_edge.outputs.audit_log import AuditLog
 
 
@@ -40,16 +39,15 @@ def telling_refusals(log: "AuditLog | None", options: "InferOptions", plan: "Ins
         raise
 
 
-def facts_of(options: "InferOptions", plan: "InspectionPlan", detector: "Detector") -> dict[str, Any]:
-    """What an entry says of what judges from now on."""
+def facts_of(
+    options: "InferOptions", plan: "InspectionPlan", detector: "Detector", mask: "Mask | str | None"
+) -> dict[str, Any]:
+    """What an entry says of what judges from now on; `mask` is the one that was loaded, whatever its file is by now."""
     key = None
     if options.public_key is not None:
         from rstpm_edge.model.keys import load_public_key
 
         key = load_public_key(options.public_key).hint
-    mask: Any = options.mask
-    if isinstance(mask, Path):
-        mask = {"sha256": sha256(mask.read_bytes()).hexdigest()}
     return {
         **_typed(options, plan),
         "sha256": detector.sha256,
@@ -57,7 +55,7 @@ def facts_of(options: "InferOptions", plan: "InspectionPlan", detector: "Detecto
         "threshold": detector.threshold,
         "calibrated_threshold": detector.info.calibration.threshold,
         "roi": options.roi,
-        "mask": mask,
+        "mask": mask if mask is None or isinstance(mask, str) else {"sha256": mask.sha256},
         "runs_with": list(detector.providers),
         "precision": detector.precision,
     }

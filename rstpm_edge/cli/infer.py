@@ -196,6 +196,7 @@ def _infer(options: InferOptions) -> int:
     from rstpm_edge.cli.inspection import Inspection, Output
     from rstpm_edge.cli.reactions import open_reactions
     from rstpm_edge.detector import Detector
+    from rstpm_edge.image.mask import load_mask
 
     _check_together(options)
     check_no_picture("--csv", options.csv_file)
@@ -216,6 +217,7 @@ def _infer(options: InferOptions) -> int:
     with contextlib.ExitStack() as stack:
         audit_log = open_audit_log(options, plan, stack)  # before the model: one that is refused stands in it, too
         with telling_refusals(audit_log, options, plan):
+            mask = load_mask(options.mask) if isinstance(options.mask, Path) else options.mask  # read once
             detector = Detector(
                 options.model,
                 providers=options.providers,
@@ -225,7 +227,7 @@ def _infer(options: InferOptions) -> int:
                 threshold=options.threshold,
                 alpha=options.alpha,
                 roi=options.roi,
-                mask=options.mask,
+                mask=mask,
                 allow_size_change=options.allow_size_change,
                 notify=lambda sentence: say_note(f"{inspection.judged}: {sentence}"),
                 public_key=options.public_key,
@@ -233,7 +235,7 @@ def _infer(options: InferOptions) -> int:
             )
         reactions = open_reactions(options, plan, stack, audit_log)
         if audit_log is not None:
-            audit_log.start(facts_of(options, plan, detector))
+            audit_log.start(facts_of(options, plan, detector, mask))
         drift = watch_drift(options, plan, detector, stack, reactions.tell_drift)
         interrupts = stack.enter_context(Interrupts())
         inspection = Inspection(

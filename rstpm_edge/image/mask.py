@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import cv2
@@ -24,10 +25,12 @@ REACH = 8  # pixels of an edge, at most, to which they lie: the side of a JPEG's
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """`white` (h, w) uint8, 255 where anomalies count and 0 where they do not. `name` is for messages."""
+    """`white` (h, w) uint8, 255 where anomalies count and 0 where they do not. `name` is for messages; `sha256` is that
+    of the file it was read from, in hexadecimal."""
 
     white: NDArray[np.uint8]
     name: str
+    sha256: str | None = None
 
     def ignored(self, grid: Grid, size: tuple[int, int]) -> NDArray[np.bool_]:
         """Cells of the model's input, `size` (H, W), that do not count: those that lie less than half in white.
@@ -88,10 +91,12 @@ def load_mask(mask: NDArray[Any] | str | os.PathLike[str]) -> Mask:
     Raises UsageError for a file that is no image, an array of another type or shape, a picture that is no mask, and a
     mask without white.
     """
+    digest = None
     if isinstance(mask, (str, os.PathLike)):
         name = f"The mask {mask}"
         try:
             content = read_encoded(mask)
+            digest = sha256(content).hexdigest()
             pixels: NDArray[Any] = one_channel(decode_stored(content, str(mask)))
             _refuse_transparent(content, str(mask))
         except ImageError as error:
@@ -108,7 +113,7 @@ def load_mask(mask: NDArray[Any] | str | os.PathLike[str]) -> Mask:
         raise UsageError(f"{name} cannot be used. {error}") from error
     if not counts.any():
         raise UsageError(f"{name} is black all over, so nothing would be judged; black is ignored, white is judged.")
-    return Mask(np.where(counts, np.uint8(255), np.uint8(0)), name)
+    return Mask(np.where(counts, np.uint8(255), np.uint8(0)), name, digest)
 
 
 def _refuse_transparent(content: bytes, name: str) -> None:

@@ -9,6 +9,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pytest
+
+from rstpm_edge import Detector
 
 
 def entries(path: Path) -> list[dict[str, Any]]:
@@ -34,6 +37,35 @@ def test_what_judged_and_how_many(run: Any, model: Path, photos: Path, tmp_path:
     assert (stop["ending"], stop["normal"] + stop["anomalous"], stop["failed"]) == ("done", 3, 1)
     for name in ("10.png", "2.jpg", "text.png"):
         assert name not in log.read_text()
+
+
+@pytest.mark.parametrize("exchanged", [None, b"another"])
+def test_the_mask_in_it_is_the_one_that_was_loaded(
+    run: Any, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchanged: bytes | None
+) -> None:
+    log, mask = tmp_path / "log.jsonl", tmp_path / "mask.png"
+    cv2.imwrite(str(mask), np.full((64, 64), 255, np.uint8))
+    loaded = sha256(mask.read_bytes()).hexdigest()
+    load = Detector.__init__
+
+    def load_then_exchange(*arguments: Any, **keywords: Any) -> None:
+        load(*arguments, **keywords)
+        mask.unlink()
+        if exchanged is not None:
+            mask.write_bytes(exchanged)
+
+    monkeypatch.setattr(Detector, "__init__", load_then_exchange)
+    result = run("infer", photos / "1.png", "--audit-log", log, "--roi", "0,0,50,50", "--mask", mask)
+    assert result.exit_code == 0, result.stderr
+    assert entries(log)[0]["mask"] == {"sha256": loaded}
+
+
+def test_a_mask_that_is_refused_stands_in_it(run: Any, photos: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    assert run("infer", photos, "--audit-log", log, "--mask", tmp_path / "none.png").exit_code == 2
+    (entry,) = entries(log)
+    assert entry["event"] == "refused"
+    assert "none.png cannot be used" in entry["error"]
 
 
 def test_a_model_that_is_refused_stands_in_it(run: Any, model: Path, photos: Path, tmp_path: Path) -> None:
