@@ -145,7 +145,7 @@ def _check_sheet(output: Path, run: Path, data: Path | None) -> None:
 
 def _say_calibrated(held: "HeldOut", found: "Summary") -> None:
     """What holds now, beside what held before."""
-    if found is held.summary:
+    if found == held.summary:
         say("Nothing changes: it is so already.")
     before, after, photos = held.summary.calibration, found.calibration, len(held.config.holdout)
     if found.defective:

@@ -28,7 +28,7 @@ from ..data.run_files import recorded_files
 from ..data.sessions import session_names
 from ..learning.map_calibration import BATCH, calibrate_maps
 from ..learning.painted_defects import painted_count, painted_scores
-from ..learning.recalibration import load_steps, save_again
+from ..learning.recalibration import load_steps, one_at_a_time, save_again
 from ..learning.run_folder import RunConfig, Summary, load_config, load_summary
 from ..learning.session_calibration import rates_of_run
 from ..learning.trained_model import load_model, teachers_changed
@@ -152,6 +152,11 @@ def calibrate_again(
     check_names(held.run, names)
     for name in names:
         _check(held, name)
+    with one_at_a_time(held.run):  # somebody else may have decided since the photos were shown
+        return _calibrate_again(replace(held, summary=load_summary(held.run)), names, sessions, report)
+
+
+def _calibrate_again(held: HeldOut, names: Sequence[str], sessions: str | None, report: Report) -> Summary:
     config, before = held.config, held.summary
     defective = tuple(sorted({*before.defective, *names}))
     rule = sessions or before.session_rule
@@ -191,9 +196,10 @@ def take_back(run: Path) -> bool:
     """Let the calibration of the training hold again; whether another one did. Raises TrainingError and OutputError."""
     load_config(run)
     as_trained = load_summary(run, as_trained=True)
-    if load_summary(run) == as_trained:
-        return False
-    save_again(run, as_trained, as_trained=True)
+    with one_at_a_time(run):
+        if load_summary(run) == as_trained:
+            return False
+        save_again(run, as_trained, as_trained=True)
     return True
 
 

@@ -4,18 +4,23 @@
 the training wrote it.
 """
 
+import contextlib
+import fcntl
 import getpass
+import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 from rstpm_edge.atomic_files import write_json
-from rstpm_edge.errors import TrainingError
+from rstpm_edge.errors import OutputError, TrainingError
 
 from .run_documents import CALIBRATE_AGAIN, SCHEMA, read_json, schema_version
 from .run_folder import Summary
 
 FILE = "calibration.json"
+LOCK = "calibration.lock"
 # Of a summary, what is found again.
 AGAIN = ("fusion", "calibration", "highest", "score_fusion", "painted", "defective", "sessions", "session_rule")
 
@@ -31,6 +36,30 @@ class Step:
     sessions: str | None
     threshold: float
     alpha: float
+
+
+@contextlib.contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Wait until no other process changes the calibration of a run, and let none until the end of the block.
+
+    Where the file system has no locks, nothing is waited for. Raises OutputError where the folder cannot be written to.
+    """
+    path, flags = folder / LOCK, os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        try:  # for writing, as a lock over the network needs it
+            file = os.open(path, flags | os.O_RDWR | os.O_CREAT, 0o666)
+        except PermissionError:
+            if not path.exists():
+                raise
+            file = os.open(path, flags | os.O_RDONLY)  # another user's
+    except OSError as error:
+        raise OutputError(f"Cannot write {path}: {error.strerror or error}.") from error
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
 
 
 def step_now(summary: Summary) -> Step:
@@ -70,7 +99,8 @@ def load_steps(folder: Path) -> tuple[Step, ...]:
 def save_again(folder: Path, summary: Summary, *, as_trained: bool = False) -> None:
     """Let the calibration in `summary` hold from now on, and add it to the history. `as_trained`: it is the training's.
 
-    Raises OutputError, and TrainingError for a damaged history.
+    What `summary` follows from was read in the same block of `one_at_a_time`. Raises OutputError, and TrainingError for
+    a damaged history.
     """
     steps = [*load_steps(folder), step_now(summary)]
     found = asdict(summary)

@@ -4,6 +4,7 @@ config.json              what was asked for, and which files were learned from a
 checkpoint.safetensors   students, channel statistics and optimiser after the last whole epoch; losses in its header
 summary.json             written at the end: fusion statistics, calibration, duration
 calibration.json         where a person has calibrated it again (`recalibration`): what takes the summary's place
+calibration.lock         beside it: empty, held by whoever changes it
 samples/                 a few held-out images, on which an export checks itself
 """
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from typing import Any
 import cv2
 import numpy as np
 import pytest
@@ -17,7 +19,8 @@ from rstpm_edge import Detector
 from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import TrainingError
 from rstpm_edge.training.audit.held_out import HeldOut, calibrate_again, draw_held_out, look
-from rstpm_edge.training.learning.recalibration import load_steps
+from rstpm_edge.training.audit import held_out
+from rstpm_edge.training.learning.recalibration import load_steps, save_again
 from rstpm_edge.training.learning.run_folder import load_config, load_summary, save_config
 
 
@@ -228,6 +231,40 @@ def test_a_calibration_of_a_newer_schema_is_told(run: Path) -> None:
 
 
 # Why only confirmed defects
+def test_two_people_who_decide_at_once_both_count(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both have seen the run as it was; while one keeps the decision, the other has to wait."""
+    first, second = look(run), look(run)
+    waits = []
+
+    def save_then_tell(*arguments: Any, **keywords: Any) -> None:
+        with (run / "calibration.lock").open("r+") as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        waits.append(arguments)
+        save_again(*arguments, **keywords)
+
+    monkeypatch.setattr(held_out, "save_again", save_then_tell)
+    name, rule = first.candidates[0].name, r"0(0|1)[0-9]\.png"
+    calibrate_again(first, [name])
+    found = calibrate_again(second, sessions=rule)
+    assert (found.defective, found.session_rule) == ((name,), rule)
+    assert load_summary(run) == found
+    assert [(step.defective, step.sessions) for step in load_steps(run)] == [((name,), None), ((name,), rule)]
+    assert held_out.take_back(run)
+    assert len(waits) == 3
+    with (run / "calibration.lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_commands_that_are_advised_can_be_typed(run: Path) -> None:
+    spaced = run.rename("runs/my part")
+    assert "rstpm-edge calibrate 'runs/my part' --defective NAME" in command_line("calibrate", spaced).stdout
+    said = command_line("calibrate", spaced, "--defective", load_summary(spaced).highest[0][0]).stdout
+    assert "Next: rstpm-edge export 'runs/my part'. To take it back: rstpm-edge calibrate 'runs/my part' --r" in said
+    assert "Next: rstpm-edge export 'runs/my part'\n" in command_line("calibrate", spaced, "--reset").stdout
+    (spaced / "summary.json").unlink()
+    assert "go on with `rstpm-edge train --resume 'runs/my part'`" in command_line("export", spaced).stderr
+
+
 
 
 def test_the_promise_survives_dropping_defects_and_not_dropping_odd_good_parts() -> None:
