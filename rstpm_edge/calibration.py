@@ -25,7 +25,7 @@ class Threshold:
 
     Of good images like those of the calibration a share of at most `alpha` scores higher, on average over calibrations,
     and of at most `rate_with_confidence` for this one, with 95 % confidence. Both are None where no calibration stands
-    behind the number.
+    behind the number; the latter also where the held-out sessions differ (`session_rates.rate_with_confidence`).
     """
 
     value: float

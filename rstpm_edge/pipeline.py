@@ -17,6 +17,7 @@ from rstpm_edge.image.preprocess import Channels
 from rstpm_edge.image.roi import Roi, check_roi
 from rstpm_edge.input_check import Notify
 from rstpm_edge.model.metadata import Bundle
+from rstpm_edge.model.session_rates import rate_with_confidence, session_rates
 from rstpm_edge.postprocess.postprocessor import Postprocessor
 from rstpm_edge.preprocessor import ImageLike, Preprocessor
 from rstpm_edge.result import Result
@@ -66,7 +67,7 @@ class InferenceOptions:
         return isinstance(self.mask, str) and self.mask == "model"
 
     def loaded_mask(self) -> Mask | Literal["model"] | None:
-        """The mask, read where it is a file or an array. Raises UsageError for one that cannot be used."""
+        """The mask, loaded where it is a file or an array. Raises UsageError for one that cannot be used."""
         if self.mask_of_model:
             return "model"
         return self.mask if self.mask is None or isinstance(self.mask, Mask) else load_mask(self.mask)
@@ -83,14 +84,18 @@ class InferenceOptions:
 
     def threshold_of(self, bundle: Bundle) -> Threshold:
         """The score above which an image is anomalous, and its promise: none for one that was set by hand, or where
-        another part is judged than the held-out images were.
+        another part is judged than the held-out images were. With 95 % confidence nothing is promised where the model
+        says that its held-out sessions differ.
 
         Raises UsageError for an alpha that the calibration does not allow.
         """
         if self.threshold is not None:
             return Threshold(float(self.threshold))
         promised = bundle.calibration.promised(self.alpha)
-        return promised if self.roi_of_model or self.roi == bundle.roi else Threshold(promised.value)
+        if not self.roi_of_model and self.roi != bundle.roi:
+            return Threshold(promised.value)
+        confident = rate_with_confidence(bundle.calibration, session_rates(bundle.training), promised.alpha)
+        return replace(promised, rate_with_confidence=confident)
 
 
 def check_threshold(value: float) -> None:

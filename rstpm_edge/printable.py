@@ -1,6 +1,7 @@
 """What people, terminals and logs get to see of texts that others wrote: no control characters, no passwords."""
 
 import re
+import shlex
 
 # Control characters (C0, DEL, C1), marks that turn the direction of writing, line and paragraph separators,
 # and halves of surrogates, which stand for bytes of a name that are no text.
@@ -35,6 +36,11 @@ def one_line(text: object) -> str:
     Letters of all scripts stay as they are, so that names can still be read and copied.
     """
     return _UNSAFE.sub(_escaped, str(text))
+
+
+def quoted(name: object) -> str:
+    """A file's name as it may be typed in a shell, for a command that a message advises."""
+    return shlex.quote(str(name))
 
 
 def own_lines(text: str) -> str:

@@ -34,6 +34,7 @@ class Result:
     `alpha` and `rate_with_confidence` are what `threshold` promises: the share of good images, at most, that score
     higher; the one on average over calibrations, the other for this model with 95 % confidence. Both are None where
     nothing is promised: for a threshold that was set by hand, or with another ROI than the model was calibrated with.
+    `rate_with_confidence` is None also where the held-out sessions of the model differ (`train --sessions`).
     `p_value`, in (0, 1], says how often a good image scores this high: (1 + how many calibration images do)
     / (n + 1).
     `position` (x, y) is the image pixel where the map is highest. `regions`, parts of the map above the threshold, are

@@ -21,6 +21,7 @@ from rstpm_edge.detector import Detector
 from rstpm_edge.errors import ImageError, ModelError, UsageError
 from rstpm_edge.image.preprocess import to_input
 from rstpm_edge.model.metadata import Fusion
+from rstpm_edge.model.session_rates import SessionRates
 from rstpm_edge.postprocess.reference import fuse
 
 Image = NDArray[np.uint8]
@@ -222,6 +223,20 @@ def test_a_result_says_what_its_threshold_promises(
                 assert (result.alpha, result.rate_with_confidence) == pytest.approx(promise, abs=1e-4)
     detector.threshold = detector.threshold
     assert detector(bad).alpha is None
+
+
+@pytest.mark.parametrize(
+    ("p_value", "alpha", "confident"), [(0.12, 0.2, 0.2688), (0.001, 0.2, None), (0.001, None, None)]
+)
+def test_where_sessions_differ_nothing_is_promised_with_confidence(
+    model_factory: ModelFactory, bad: Image, p_value: float, alpha: float | None, confident: float | None
+) -> None:
+    rates = SessionRates(13, 3, True, 0.03, 0.09, 0.05, p_value, 0.25)
+    detector = Detector(model_factory(training={"sessions": dataclasses.asdict(rates)}), alpha=alpha)
+    for judge in (detector, copy.copy(detector)):
+        result = judge(bad)
+        assert result.alpha == (alpha or 0.01)
+        assert result.rate_with_confidence == (confident and pytest.approx(confident, abs=1e-4))
 
 
 def test_the_threshold_can_be_changed(model: Path, bad: Image) -> None:

@@ -11,7 +11,7 @@ from rstpm_edge.cli.parameter_types import FILE, ROI, SIZE, WEIGHTS
 from rstpm_edge.cli.progress import show_progress
 from rstpm_edge.cli.terminal import say, say_table
 from rstpm_edge.errors import UsageError
-from rstpm_edge.printable import one_line
+from rstpm_edge.printable import one_line, quoted
 
 if TYPE_CHECKING:
     from rstpm_edge.image.placement import ResizePolicy
@@ -80,9 +80,9 @@ def audit(
     if found.named:
         write_bytes(output, contact_sheet.encode_sheet(found, output.suffix.lower()))
         say(
-            f"Look at {output}, move what is bad out of {found.folder}, and then: rstpm-edge train {data}"
+            f"Look at {output}, move what is bad out of {found.folder}, and then: rstpm-edge train {quoted(data)}"
             if found.suspicious
-            else f"{output} shows them. Next: rstpm-edge train {data}"
+            else f"{output} shows them. Next: rstpm-edge train {quoted(data)}"
         )
     if found.unreadable:
         ctx.exit(SOMETHING_UNREADABLE)

@@ -8,15 +8,15 @@ import click
 from click.core import ParameterSource
 
 from rstpm_edge.atomic_files import check_writable, write_bytes
-from rstpm_edge.calibration import CONFIDENCE
 from rstpm_edge.cli.common import real, training_packages
 from rstpm_edge.cli.options import photo_sessions_option
 from rstpm_edge.cli.parameter_types import FILE
 from rstpm_edge.cli.progress import show_progress
-from rstpm_edge.cli.terminal import counted, percent, say, say_table
+from rstpm_edge.cli.terminal import confident, counted, percent, say, say_table
 from rstpm_edge.cli.train import say_sessions
 from rstpm_edge.errors import UsageError
-from rstpm_edge.printable import one_line
+from rstpm_edge.model.session_rates import rate_with_confidence
+from rstpm_edge.printable import one_line, quoted
 
 if TYPE_CHECKING:
     from rstpm_edge.training.audit.held_out import HeldOut
@@ -105,8 +105,8 @@ def calibrate(
     say_table(format_candidates(held))  # first, so that a full disk does not lose it
     write_bytes(output, sheet.encode(held_out.draw_held_out(held), output.suffix.lower()))
     say(
-        f"{output} shows them. If one shows a defect, calibrate without it: rstpm-edge calibrate {run} --defective "
-        "NAME. Leave good photos in, however odd: without them the promise does not hold."
+        f"{output} shows them. If one shows a defect, calibrate without it: rstpm-edge calibrate {quoted(run)} "
+        "--defective NAME. Leave good photos in, however odd: without them the promise does not hold."
     )
 
 
@@ -157,15 +157,15 @@ def _say_calibrated(held: "HeldOut", found: "Summary") -> None:
     moved = "stays at" if after.threshold == before.threshold else f"was {before.threshold:.4g} and is"
     say(
         f"The threshold {moved} {after.threshold:.4g}: a good part is rejected with probability at most "
-        f"{percent(after.alpha)} on average, with {CONFIDENCE:.0%} confidence at most "
-        f"{percent(after.rate_with_confidence())}."
+        f"{percent(after.alpha)} on average, {confident(rate_with_confidence(after, found.sessions))}."
     )
     if after.alpha > held.as_trained.calibration.alpha:
         say(f"The {len(after.scores)} photos that are left allow no smaller rate.")
     say_sessions(found)
     if found.painted and held.summary.painted:
-        say(f"Of defects painted into held-out photos it finds {_painted(found)}; before, {_painted(held.summary)}.")
-    say(f"Next: rstpm-edge export {held.run}. To take it back: rstpm-edge calibrate {held.run} --reset")
+        say(f"Of synthetic defects in held-out photos it finds {_painted(found)}; before, {_painted(held.summary)}.")
+    run = quoted(held.run)
+    say(f"Next: rstpm-edge export {run}. To take it back: rstpm-edge calibrate {run} --reset")
 
 
 def _among(held: "HeldOut", found: "Summary") -> str:
@@ -183,8 +183,8 @@ def _say_reset(run: Path, changed: bool, summary: "Summary") -> None:
     calibration = summary.calibration
     say(
         f"{'The calibration of the training holds again' if changed else 'Nothing was dropped'}: threshold "
-        f"{calibration.threshold:.4g}, at most {percent(calibration.alpha)} of good parts rejected on average, with "
-        f"{CONFIDENCE:.0%} confidence at most {percent(calibration.rate_with_confidence())}."
+        f"{calibration.threshold:.4g}, at most {percent(calibration.alpha)} of good parts rejected on average, "
+        f"{confident(rate_with_confidence(calibration, summary.sessions))}."
     )
     if changed:
-        say(f"Next: rstpm-edge export {run}")
+        say(f"Next: rstpm-edge export {quoted(run)}")

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import click
 
 from rstpm_edge.atomic_files import check_writable, write_json
-from rstpm_edge.calibration import CONFIDENCE
 from rstpm_edge.cli.common import check_no_picture, real, training_packages
 from rstpm_edge.cli.options import (
     JudgedMask,
@@ -19,7 +18,7 @@ from rstpm_edge.cli.options import (
 )
 from rstpm_edge.cli.parameter_types import FILE, RATE
 from rstpm_edge.cli.progress import show_progress
-from rstpm_edge.cli.terminal import percent, say, say_note, say_table
+from rstpm_edge.cli.terminal import confident, percent, say, say_note, say_table
 from rstpm_edge.errors import DatasetError, UsageError
 from rstpm_edge.printable import one_line
 from rstpm_edge.progress import Progress
@@ -125,7 +124,7 @@ def evaluate(
         if threshold is not None or alpha is not None:
             say(
                 f"Threshold {result.threshold:.4g}, for at most {percent(result.alpha)} of good parts rejected on "
-                f"average, with {CONFIDENCE:.0%} confidence at most {percent(result.rate_with_confidence)}."
+                f"average, {confident(result.rate_with_confidence)}."
             )
         if skip_unmasked:
             _say_unmasked(predictions)

@@ -65,7 +65,7 @@ def export(
     """Write a finished RUN (the newest in ./runs by default) as one ONNX file, and check it on real images.
 
     --int8 and --fp16 need the photos that the run was trained on. They compare the result with the float32 model on
-    photos that were held out, also with defects painted into them, and refuse when it moved too far.
+    photos that were held out, also with synthetic defects in them, and refuse when it moved too far.
 
     \b
     Examples:
@@ -142,7 +142,7 @@ def _say_reduced(precision: str, small: "ReducedModel") -> None:
 
 def _precision_table(comparison: "PrecisionComparison") -> str:
     """What moved against float32, as people read it."""
-    header = f"{comparison.good} held-out good photos, {comparison.spoiled} with a defect painted in"
+    header = f"{comparison.good} held-out good photos, {comparison.spoiled} with a synthetic defect"
     lines = [f"{header:56}{'float32':>12}{'this file':>12}{'allowed':>10}"]
     for row in comparison.rows:
         verdict = "" if row.holds else "  too far"

@@ -12,18 +12,18 @@ from rstpm_edge.calibration import CONFIDENCE, typed
 from rstpm_edge.cli.common import one_model
 from rstpm_edge.cli.options import model_option, provider_option, public_key_option
 from rstpm_edge.cli.parameter_types import FILE
-from rstpm_edge.cli.terminal import percent, say_json, say_table
+from rstpm_edge.cli.terminal import confident, percent, say_json, say_table
 from rstpm_edge.errors import ModelError, UsageError
 from rstpm_edge.image.input_profile import GREY, describe_sizes
 from rstpm_edge.image.stored_mask import parse_mask
-from rstpm_edge.model.session_rates import about_sessions, session_rates
-from rstpm_edge.model.training_summary import painted_defects
+from rstpm_edge.model.session_rates import about_sessions, rate_with_confidence, session_rates
+from rstpm_edge.model.training_summary import KEY, OLD_KEY, synthetic_defects
 from rstpm_edge.printable import one_line
 
 if TYPE_CHECKING:
     from rstpm_edge.engine.providers import Provider
 
-IN_WORDS = ("painted_defects", "sessions")  # of the training's summary, what has rows of its own
+IN_WORDS = (KEY, OLD_KEY, "sessions")  # of the training's summary, what has rows of its own
 
 
 @click.command()
@@ -69,9 +69,9 @@ def info(
 
         say_table(header_of(bundle).rstrip("\n"))
         return
-    calibration = bundle.calibration
-    painted = painted_defects(bundle.training)
-    found = painted.found if painted else {}
+    calibration, sessions = bundle.calibration, session_rates(bundle.training)
+    synthetic = synthetic_defects(bundle.training)
+    found = synthetic.found if synthetic else {}
     facts = asdict(bundle)
     facts["sha256"] = detector.sha256
     facts["goldens"] = _goldens(model, detector.sha256)
@@ -81,13 +81,13 @@ def info(
         "threshold": calibration.threshold,
         "typical_score": calibration.median,
         "confidence": CONFIDENCE,
-        "rate_with_confidence": calibration.rate_with_confidence(),
+        "rate_with_confidence": rate_with_confidence(calibration, sessions),
         "thresholds": [
             {
                 "alpha": alpha,
                 "threshold": value,
-                "rate_with_confidence": calibration.rate_with_confidence(alpha),
-                **({"painted_found": found[alpha]} if alpha in found else {}),
+                "rate_with_confidence": rate_with_confidence(calibration, sessions, alpha),
+                **({"synthetic_found": found[alpha]} if alpha in found else {}),
             }
             for alpha, value in calibration.thresholds.items()
         ],
@@ -149,13 +149,17 @@ def _table(model: Path, facts: dict[str, Any]) -> str:
         ),
         (
             "false rejects",
-            f"at most {percent(calibration['alpha'])} of good parts on average, {_confident(calibration)}",
+            f"at most {percent(calibration['alpha'])} of good parts on average, "
+            + confident(calibration["rate_with_confidence"]),
         ),
         *(
-            (f"infer --alpha {typed(other['alpha'])}", f"threshold {other['threshold']:.4g}, {_confident(other)}")
+            (
+                f"infer --alpha {typed(other['alpha'])}",
+                f"threshold {other['threshold']:.4g}, {confident(other['rate_with_confidence'])}",
+            )
             for other in calibration["thresholds"]
         ),
-        *_painted(facts["training"], calibration["thresholds"]),
+        *_synthetic(facts["training"], calibration["thresholds"]),
         *_sessions(facts["training"], calibration["alpha"]),
         ("fusion", f"{fusion['mode']}, smoothing {fusion['smoothing_sigma']:g} px"),
         *((name, _numbers(fusion[name])) for name in ("mean", "std", "weights")),
@@ -178,18 +182,14 @@ def _about_goldens(names: "list[str] | None") -> str:
     return f"{', '.join(names)}: photos that whoever has the file can see; `rstpm-edge verify` judges them"
 
 
-def _confident(rate: dict[str, Any]) -> str:
-    return f"with {CONFIDENCE:.0%} confidence at most {percent(rate['rate_with_confidence'])}"
-
-
-def _painted(training: dict[str, Any], rates: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def _synthetic(training: dict[str, Any], rates: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """What each rate finds of defects that are none."""
-    painted = painted_defects(training)
-    told = [f"{one['painted_found']:.0%} at {percent(one['alpha'])}" for one in rates if "painted_found" in one]
-    if painted is None or not told:
+    synthetic = synthetic_defects(training)
+    told = [f"{one['synthetic_found']:.0%} at {percent(one['alpha'])}" for one in rates if "synthetic_found" in one]
+    if synthetic is None or not told:
         return []
-    what = f"of {painted.count} synthetic defects, painted into held-out photos"
-    return [("painted defects", f"found: {', '.join(told)}, {what}; they compare rates, real ones are others")]
+    what = f"of {synthetic.count} in held-out photos"
+    return [("synthetic defects", f"found: {', '.join(told)}, {what}; they compare rates, real ones are others")]
 
 
 def _sessions(training: dict[str, Any], alpha: float) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from rstpm_edge.calibration import CONFIDENCE
 from rstpm_edge.errors import OutputError
 from rstpm_edge.printable import one_line, own_lines, without_passwords
 
@@ -94,6 +95,13 @@ def printable(text: str) -> str:
 def percent(share: float) -> str:
     """A share in 0…1 to three digits: `5%`, `13.9%`, `0.499%`."""
     return f"{100 * share:.3g}%"
+
+
+def confident(rate: float | None) -> str:
+    """What holds of a false-reject rate for this one calibration; `rate` is None where sessions differ."""
+    if rate is None:
+        return f"with {CONFIDENCE:.0%} confidence no rate is known, since sessions differ"
+    return f"with {CONFIDENCE:.0%} confidence at most {percent(rate)}"
 
 
 def counted(number: int, what: str) -> str:

@@ -13,10 +13,11 @@ from rstpm_edge.cli.common import training_packages
 from rstpm_edge.cli.options import photo_sessions_option
 from rstpm_edge.cli.parameter_types import BITS, FILE, RATE, ROI
 from rstpm_edge.cli.progress import show_progress
-from rstpm_edge.cli.terminal import percent, say, say_table
+from rstpm_edge.cli.terminal import confident, percent, say, say_table
 from rstpm_edge.cli.training_options import SharedTrainingOptions, shared_training_options
 from rstpm_edge.errors import UsageError
-from rstpm_edge.model.session_rates import about_sessions
+from rstpm_edge.model.session_rates import about_sessions, rate_with_confidence
+from rstpm_edge.printable import quoted
 
 if TYPE_CHECKING:
     from rstpm_edge.image.roi import Roi
@@ -183,10 +184,11 @@ def say_run(run: Path) -> None:
         f"A good part is rejected with probability at most {percent(calibration.alpha)}, for parts like the {held} "
         f"held-out images, at the threshold {calibration.threshold:.4g}."
     )
-    say(
-        f"That is the average over many such trainings. Of this one: with {CONFIDENCE:.0%} confidence it rejects at "
-        f"most {percent(calibration.rate_with_confidence())} of good parts."
-    )
+    limit = rate_with_confidence(calibration, summary.sessions)
+    of_this = confident(None)
+    if limit is not None:
+        of_this = f"with {CONFIDENCE:.0%} confidence it rejects at most {percent(limit)} of good parts"
+    say(f"That is the average over many such trainings. Of this one: {of_this}.")
     if calibration.alpha > DEFAULT_ALPHA and config.alpha is None:
         needed = math.ceil(1 / DEFAULT_ALPHA - 1e-9) - 1
         say(f"The {held} held-out images allow no smaller rate; {percent(DEFAULT_ALPHA)} takes {needed} of them.")
@@ -212,23 +214,24 @@ def _say_other_rates(summary: "Summary") -> None:
         from rstpm_edge.training.learning.painted_defects import share_found
     calibration, painted = summary.calibration, summary.painted
     thresholds = calibration.thresholds
+    limits = [rate_with_confidence(calibration, summary.sessions, alpha) for alpha in thresholds]
     finds = {alpha: share_found(painted, threshold) for alpha, threshold in thresholds.items()} if painted else {}
     if len(thresholds) > 1:
         header = f"{'RATE':>8}{'threshold':>12}{f'{CONFIDENCE:.0%} confidence':>21}"
         rows = [
             f"{percent(float(typed(alpha))):>8}{threshold:>12.4g}"
-            f"{percent(calibration.rate_with_confidence(alpha)):>21}"
-            + (f"{finds[alpha]:>24.0%}" if finds else "")
+            f"{'none' if limit is None else percent(limit):>21}"
+            + (f"{finds[alpha]:>26.0%}" if finds else "")
             + ("   this training" if alpha == calibration.alpha else "")
-            for alpha, threshold in thresholds.items()
+            for (alpha, threshold), limit in zip(thresholds.items(), limits, strict=True)
         ]
         say("`rstpm-edge infer --alpha RATE` takes another rate. A higher one finds more defects:")
-        say_table("\n".join([header + (f"{'painted defects found':>24}" if finds else ""), *rows]))
+        say_table("\n".join([header + (f"{'synthetic defects found':>26}" if finds else ""), *rows]))
     if finds:
         share = "Their share" if len(thresholds) > 1 else f"It finds {finds[calibration.alpha]:.0%} of them, which"
         say(
-            f"{len(painted)} defects were painted into held-out photos. {share} compares rates and models; real "
-            "defects are others: `rstpm-edge evaluate` measures on photos of them."
+            f"{len(painted)} synthetic defects were painted into held-out photos. {share} compares rates and models; "
+            "real defects are others: `rstpm-edge evaluate` measures on photos of them."
         )
 
 
@@ -241,5 +244,5 @@ def _say_odd_one(run: Path, summary: "Summary") -> None:
     if first - typical > ODD * (second - typical):
         say(
             f"One image alone sets that threshold: {name} scores {first:.4g}, the next {second:.4g}. Look at it, by "
-            f"`rstpm-edge calibrate {run}`: if it shows a defect, a calibration without it finds more."
+            f"`rstpm-edge calibrate {quoted(run)}`: if it shows a defect, a calibration without it finds more."
         )

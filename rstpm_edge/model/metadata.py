@@ -46,7 +46,7 @@ Precision = Literal["fp32", "fp16", "int8"]
 
 @dataclass(frozen=True)
 class HeadMap:
-    """How a seventh map takes part in the sum: that of a head which was trained on painted defects.
+    """How a seventh map takes part in the sum: that of a head which was trained on synthetic defects.
 
     It has the finest level's size. `mean` and `std` are its μ and σ over held-out good images.
     """

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from rstpm_edge.calibration import CONFIDENCE
+from rstpm_edge.calibration import CONFIDENCE, Calibration
 
 DIFFER = 0.05  # p-value of the Kruskal-Wallis test below which sessions are said to differ
 
@@ -53,6 +53,15 @@ def session_rates(training: Mapping[str, Any]) -> SessionRates | None:
         return None
 
 
+def rate_with_confidence(
+    calibration: Calibration, sessions: SessionRates | None, alpha: float | None = None
+) -> float | None:
+    """`Calibration.rate_with_confidence`, which counts photos as independent draws: None where `sessions` differ, since
+    photos of one are not. Raises UsageError as that does."""
+    limit = calibration.rate_with_confidence(alpha)
+    return None if sessions is not None and sessions.differ else limit
+
+
 def about_sessions(rates: SessionRates, alpha: float) -> tuple[str, str]:
     """Two sentences or more for people: what was found, and what is not promised. `alpha` is the model's rate."""
     held = f"{rates.held_out} of {rates.sessions} sessions"
@@ -65,8 +74,8 @@ def about_sessions(rates: SessionRates, alpha: float) -> tuple[str, str]:
         test = "All of them score alike."
     elif rates.differ:
         test = (
-            f"These sessions differ (Kruskal-Wallis test, p = {rates.p_value:.2g}). So the rate with {CONFIDENCE:.0%} "
-            "confidence is too low: it counts photos as independent draws."
+            f"These sessions differ (Kruskal-Wallis test, p = {rates.p_value:.2g}). So no rate is given with "
+            f"{CONFIDENCE:.0%} confidence: it would be too low, since it counts photos as independent draws."
         )
     else:
         test = f"They show no difference (Kruskal-Wallis test, p = {rates.p_value:.2g}), which of so few says little."

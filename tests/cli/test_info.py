@@ -48,15 +48,17 @@ def test_info(run: Any, model: Path) -> None:
     assert run("info", "--model", model.parent / "none").exit_code == 2
 
 
-def test_painted_defects_are_told_by_rate(run: Any, model_factory: ModelFactory) -> None:
+@pytest.mark.parametrize("key", ["synthetic_defects", "painted_defects"])  # the second in files from before
+def test_synthetic_defects_are_told_by_rate(run: Any, model_factory: ModelFactory, key: str) -> None:
     rates = [{"alpha": 0.01, "found": 0.5}, {"alpha": 0.2, "found": 0.875}]
-    model_factory(training={"epochs": 3, "painted_defects": {"count": 104, "rates": rates}})
+    model_factory(training={"epochs": 3, key: {"count": 104, "rates": rates}})
     text = run("info").stdout
-    told = "found: 50% at 1%, 88% at 20%, of 104 synthetic defects, painted into held-out photos; they compare rates"
-    assert f"painted defects     {told}" in text
-    assert "training: painted" not in text
+    told = "found: 50% at 1%, 88% at 20%, of 104 in held-out photos; they compare rates"
+    assert f"synthetic defects   {told}" in text
+    assert "training: epochs" in text
+    assert f"training: {key}" not in text
     thresholds = json.loads(run("info", "--json").stdout)["calibration"]["thresholds"]
-    assert [one.get("painted_found") for one in thresholds] == [0.5, None, None, None, 0.875]
+    assert [one.get("synthetic_found") for one in thresholds] == [0.5, None, None, None, 0.875]
 
 
 def test_info_names_the_photos_in_the_file(run: Any, model: Path, good: Any) -> None:
@@ -99,6 +101,19 @@ def test_what_holds_for_new_sessions_is_told(run: Any, model_factory: ModelFacto
     assert f"new sessions        {withheld}\n" in text
     assert "training: sessions" not in text
     assert json.loads(run("info", "--json").stdout)["training"]["sessions"]["unseen"] == 0.25
+
+
+def test_where_sessions_differ_no_rate_is_given_with_confidence(run: Any, model_factory: ModelFactory) -> None:
+    rates = SessionRates(13, 3, True, 0.03, 0.09, 0.05, 0.001, 0.25)
+    model_factory(training={"sessions": dataclasses.asdict(rates)})
+    facts = json.loads(run("info", "--json").stdout)["calibration"]
+    assert [one["rate_with_confidence"] for one in (facts, *facts["thresholds"])] == [None] * 6
+    assert [one["alpha"] for one in facts["thresholds"]] == [0.01, 0.02, 0.05, 0.1, 0.2]
+    text = run("info").stdout
+    none = "with 95% confidence no rate is known, since sessions differ"
+    assert f"at most 1% of good parts on average, {none}\n" in text
+    assert f"infer --alpha 0.2   threshold 0.8, {none}\n" in text
+    assert "95% confidence at most" not in text
 
 
 def test_info_as_a_c_header(run: Any, model: Path) -> None:

@@ -23,6 +23,7 @@ from rstpm_edge.calibration import calibrate
 from rstpm_edge.cli.main import main
 from rstpm_edge.cli.train import _within_budget, say_run
 from rstpm_edge.errors import UsageError
+from rstpm_edge.model.session_rates import SessionRates
 from rstpm_edge.training.graph import latency
 from rstpm_edge.training.learning.options import TrainingOptions
 from rstpm_edge.training.learning.run_folder import load_summary, save_summary
@@ -91,7 +92,7 @@ def test_training_says_what_it_promises(workplace: Workplace) -> None:
     assert second.startswith("A good part is rejected with probability at most 25%, for parts like the 3 held-out")
     assert "with 95% confidence it rejects at most 63.2% of good parts." in third
     assert fourth == "The 3 held-out images allow no smaller rate; 5% takes 19 of them."
-    assert "108 defects were painted into held-out photos. It finds " in output
+    assert "108 synthetic defects were painted into held-out photos. It finds " in output
     assert len(summary["painted"]) == 108
     told = [line.split(" ", 2)[2] for line in errors.splitlines()]
     stages = ("Reading", "Teachers", "Students", "Residuals", "Segmentation", "Calibration")
@@ -165,13 +166,16 @@ def test_the_rate_its_confidence_and_other_rates_are_told(
         (
             9,
             [
-                "    RATE   threshold       95% confidence   painted defects found",
-                "     10%           8                28.3%                     25%   this training",
-                "     20%           7                42.9%                     75%",
-                "4 defects were painted into held-out photos. Their share compares rates and models; ",
+                "    RATE   threshold       95% confidence   synthetic defects found",
+                "     10%           8                28.3%                       25%   this training",
+                "     20%           7                42.9%                       75%",
+                "4 synthetic defects were painted into held-out photos. Their share compares rates and models; ",
             ],
         ),
-        (3, ["4 defects were painted into held-out photos. It finds 100% of them, which compares rates and models; "]),
+        (
+            3,
+            ["4 synthetic defects were painted into held-out photos. It finds 100% of them, which compares "],
+        ),
     ],
 )
 def test_the_share_of_painted_defects_found_is_told(
@@ -190,6 +194,21 @@ def test_the_share_of_painted_defects_found_is_told(
     assert lines[first + len(told) - 1].endswith(
         "real defects are others: `rstpm-edge evaluate` measures on photos of them."
     )
+
+
+def test_where_sessions_differ_no_rate_is_told_with_confidence(
+    workplace: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(workplace.run / "config.json", tmp_path)
+    rates = SessionRates(13, 3, True, 0.03, 0.09, 0.05, 0.001, 0.25)
+    summary = dataclasses.replace(
+        load_summary(workplace.run), calibration=calibrate(range(19)), highest=(), painted=(), sessions=rates
+    )
+    save_summary(tmp_path, summary)
+    say_run(tmp_path)
+    said = capsys.readouterr().out
+    assert "Of this one: with 95% confidence no rate is known, since sessions differ.\n" in said
+    assert "      5%          18                 none   this training\n" in said
 
 
 @pytest.mark.parametrize(

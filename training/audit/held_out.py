@@ -38,7 +38,7 @@ from .sheet import CELLS, Cell, coloured, draw_cells, panel
 LEAST_SHOWN = 12
 
 # What each stage takes, about, for a hundred held-out photos.
-PLAN = {"held-out photos": 10.0, "painted defects": 12.0}
+PLAN = {"held-out photos": 10.0, "synthetic defects": 12.0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +175,7 @@ def _calibrate_again(held: HeldOut, names: Sequence[str], sessions: str | None, 
     named = sorted(zip(left, found.scores, strict=True), key=lambda pair: -pair[1])
     painted, photos = before.painted, held.photos[kept]
     if set(defective) != set(before.defective) or not painted:
-        tell = _stage(report, "painted defects", painted_count(len(photos)))
+        tell = _stage(report, "synthetic defects", painted_count(len(photos)))
         painted = painted_scores(held.model, photos, found, progress=tell)
     summary = replace(
         held.as_trained,

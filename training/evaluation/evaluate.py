@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rstpm_edge.errors import DatasetError
 from rstpm_edge.model.metadata import Bundle, Fusion, ScoreFusion
 from rstpm_edge.model.outputs import ByPair, Pair
+from rstpm_edge.model.session_rates import rate_with_confidence, session_rates
 from rstpm_edge.pipeline import InferenceOptions
 from rstpm_edge.postprocess.scoring import ScoredMaps
 
@@ -88,12 +89,12 @@ def evaluate_predictions(
     count()
     del pixels
 
-    calibration = bundle.calibration
+    calibration, sessions = bundle.calibration, session_rates(bundle.training)
     verdicts = _verdicts(groups, scores, predictions.threshold.value)
     points = []
     for alpha, threshold in {**calibration.thresholds, calibration.alpha: predictions.threshold.value}.items():
         found = _verdicts(groups, scores, threshold)
-        confident = calibration.rate_with_confidence(alpha)
+        confident = rate_with_confidence(calibration, sessions, alpha)
         points.append(OperatingPoint(alpha, confident, threshold, found["good"], all_defects(found)))
     return Evaluation(
         both=both,
@@ -104,7 +105,7 @@ def evaluate_predictions(
         verdicts=verdicts,
         threshold=predictions.threshold.value,
         alpha=calibration.alpha,
-        rate_with_confidence=calibration.rate_with_confidence(),
+        rate_with_confidence=rate_with_confidence(calibration, sessions),
         operating_points=tuple(points),
         images=tuple(
             JudgedImage(

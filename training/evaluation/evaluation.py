@@ -51,7 +51,7 @@ class OperatingPoint:
     """
 
     alpha: float
-    rate_with_confidence: float  # as `Calibration` has it
+    rate_with_confidence: float | None  # as `session_rates.rate_with_confidence` has it
     threshold: float
     false_rejects: Verdicts
     recall: Verdicts
@@ -102,7 +102,7 @@ class Evaluation:
     verdicts: Mapping[str, Verdicts]
     threshold: float
     alpha: float  # the share of good parts that the model's calibration allows to be rejected, on average
-    rate_with_confidence: float  # and with 95 % confidence, as `Calibration` has it
+    rate_with_confidence: float | None  # and with 95 % confidence; None where sessions differ
     operating_points: tuple[OperatingPoint, ...]  # by alpha, ascending; the model's own among them
     images: tuple[JudgedImage, ...]
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.calibration import Calibration
+from rstpm_edge.model.training_summary import KEY
 from rstpm_edge.postprocess.scoring import Scorer
 
 from ..data.synthetic_defects import KINDS, spoiled
@@ -67,7 +68,7 @@ def painted_summary(scores: Sequence[float], calibration: Calibration) -> Mappin
         {"alpha": alpha, "found": round(share_found(scores, threshold), 4)}
         for alpha, threshold in calibration.thresholds.items()
     ]
-    return {"painted_defects": {"count": len(scores), "rates": found}}
+    return {KEY: {"count": len(scores), "rates": found}}
 
 
 def _layout(photos: int) -> tuple[int, int]:

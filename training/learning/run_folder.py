@@ -29,6 +29,7 @@ from rstpm_edge.image.placement import ResizePolicy
 from rstpm_edge.image.roi import Roi, check_roi
 from rstpm_edge.model.metadata import Fusion, HeadMap, ScoreFusion
 from rstpm_edge.model.session_rates import SessionRates, session_rates
+from rstpm_edge.printable import quoted
 
 from ..data.run_files import RecordedFile
 from ..model.old_names import current_run, current_summary, current_tensor
@@ -196,7 +197,9 @@ def load_summary(folder: Path, *, as_trained: bool = False) -> Summary:
     Raises TrainingError when the run has not finished, or a file is damaged.
     """
     path, again = folder / "summary.json", folder / "calibration.json"
-    fields = read_json(path, f"The run {folder} has not finished; go on with `rstpm-edge train --resume {folder}`")
+    fields = read_json(
+        path, f"The run {folder} has not finished; go on with `rstpm-edge train --resume {quoted(folder)}`"
+    )
     try:
         if schema_version(fields, folder) == 1:
             fields = current_summary(fields)

@@ -162,7 +162,7 @@ def compare_precisions(before: Behaviour, after: Behaviour, margins: Margins) ->
             f"{after.auroc:.4f}",
             f"-{margins.auroc:g}",
             fell <= margins.auroc,
-            f"it tells good photos from painted defects less well, by {fell:.4f} of image AUROC where "
+            f"it tells good photos from synthetic defects less well, by {fell:.4f} of image AUROC where "
             f"{margins.auroc:g} is allowed",
             f"auroc={_above(fell, 0.005)}",
         ),

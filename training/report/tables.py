@@ -7,8 +7,8 @@ from typing import Any
 from scipy.stats import betabinom
 
 from rstpm_edge.calibration import CONFIDENCE, Calibration
-from rstpm_edge.model.session_rates import SessionRates, about_sessions
-from rstpm_edge.model.training_summary import painted_defects
+from rstpm_edge.model.session_rates import SessionRates, about_sessions, rate_with_confidence
+from rstpm_edge.model.training_summary import KEY, OLD_KEY, synthetic_defects
 
 from ..evaluation.evaluation import Verdicts
 from ..evaluation.predict import Predictions
@@ -27,10 +27,15 @@ class Promise:
 
 def promise(found: Verdicts, calibration: Calibration, sessions: SessionRates | None = None) -> Promise:
     """The sentence that a quality manager asks for. `found` are the verdicts on good test images."""
+    limit = rate_with_confidence(calibration, sessions)
+    sure = (
+        f"with {percent(CONFIDENCE)} confidence this model's is at most {percent(limit)}"
+        if limit is not None
+        else f"with {percent(CONFIDENCE)} confidence none is known, since sessions differ"
+    )
     said = (
         f"The model was calibrated on {counted(len(calibration.scores), 'good image')} that it was not trained on, "
-        f"for a false-reject rate of at most {percent(calibration.alpha)} on average; with {percent(CONFIDENCE)} "
-        f"confidence this model's is at most {percent(calibration.rate_with_confidence())}."
+        f"for a false-reject rate of at most {percent(calibration.alpha)} on average; {sure}."
     )
     if sessions is not None:
         said += f" {about_sessions(sessions, calibration.alpha)[1]}"
@@ -108,10 +113,11 @@ def configuration(predictions: Predictions) -> Rows:
     for number, teacher in enumerate(bundle.teachers, 1):
         rows.append((f"Teacher {number}", f"{teacher.name}, licence {teacher.license}"))
         rows.append((f"Weights of teacher {number}", f"{teacher.source}; SHA-256 {teacher.sha256}"))
-    if painted := painted_defects(bundle.training):
-        shares = ", ".join(f"{percent(share)} at α = {percent(alpha)}" for alpha, share in painted.found.items())
-        rows.append(("Painted defects", f"{shares} of {painted.count} found; they compare rates, real ones are others"))
-    told = {name: value for name, value in bundle.training.items() if name not in ("painted_defects", "sessions")}
+    if synthetic := synthetic_defects(bundle.training):
+        shares = ", ".join(f"{percent(share)} at α = {percent(alpha)}" for alpha, share in synthetic.found.items())
+        what = f"{shares} of {synthetic.count} found; they compare rates, real ones are others"
+        rows.append(("Synthetic defects", what))
+    told = {name: value for name, value in bundle.training.items() if name not in (KEY, OLD_KEY, "sessions")}
     rows += [(f"Training: {name}", _value(value)) for name, value in _flat(told)]
     return rows
 

@@ -7,8 +7,8 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-
 from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -18,8 +18,8 @@ from workplace import Workplace, command_line, document
 from rstpm_edge import Detector
 from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import TrainingError
-from rstpm_edge.training.audit.held_out import HeldOut, calibrate_again, draw_held_out, look
 from rstpm_edge.training.audit import held_out
+from rstpm_edge.training.audit.held_out import HeldOut, calibrate_again, draw_held_out, look
 from rstpm_edge.training.learning.recalibration import load_steps, save_again
 from rstpm_edge.training.learning.run_folder import load_config, load_summary, save_config
 
@@ -82,7 +82,7 @@ def test_a_confirmed_defect_is_dropped_exported_and_taken_back(run: Path) -> Non
         "part is rejected with probability at most 33.3% on average, with 95% confidence at most 77.6%."
     )
     assert third == "The 2 photos that are left allow no smaller rate."
-    assert painted.startswith("Of defects painted into held-out photos it finds ")
+    assert painted.startswith("Of synthetic defects in held-out photos it finds ")
     assert last == f"Next: rstpm-edge export {run}. To take it back: rstpm-edge calibrate {run} --reset"
     assert summary.defective == (name,)
     assert len(summary.calibration.scores) == 2
@@ -230,7 +230,6 @@ def test_a_calibration_of_a_newer_schema_is_told(run: Path) -> None:
         load_summary(run)
 
 
-# Why only confirmed defects
 def test_two_people_who_decide_at_once_both_count(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both have seen the run as it was; while one keeps the decision, the other has to wait."""
     first, second = look(run), look(run)
@@ -265,6 +264,7 @@ def test_commands_that_are_advised_can_be_typed(run: Path) -> None:
     assert "go on with `rstpm-edge train --resume 'runs/my part'`" in command_line("export", spaced).stderr
 
 
+# Why only confirmed defects
 
 
 def test_the_promise_survives_dropping_defects_and_not_dropping_odd_good_parts() -> None:

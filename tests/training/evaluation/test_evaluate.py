@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from rstpm_edge.engine.session import open_session
 from rstpm_edge.image.decode import read_image
 from rstpm_edge.image.preprocess import to_input
 from rstpm_edge.model.metadata import Fusion, ScoreFusion
+from rstpm_edge.model.session_rates import SessionRates
 from rstpm_edge.pipeline import InferenceOptions
 from rstpm_edge.postprocess.reference import score as reference
 from rstpm_edge.training.evaluation.evaluate import evaluate
@@ -162,6 +163,15 @@ def test_pixel_metrics_of_all_and_of_each_kind_equal_brute_force(model: Path, tm
         assert metrics.pixel_auroc == pytest.approx(roc_auc_score(pooled(arrays[0]), pooled(arrays[1])), abs=1e-6)
     assert 0.05 < found.both.aupro_05 < 0.95  # type: ignore[operator]  # the case says something
     assert found.by_kind["scratch"] != found.by_kind["spot"]
+
+
+def test_where_sessions_differ_no_rate_holds_with_confidence(model_factory: ModelFactory, tmp_path: Path) -> None:
+    rates = SessionRates(13, 3, True, 0.03, 0.09, 0.05, 0.001, 0.25)
+    data = write_labelled(tmp_path / "data", {"good": 2, "spot": 2})
+    found = evaluate(data, model_factory(training={"sessions": asdict(rates)}))
+    told = found.to_json()
+    assert told["rate_with_confidence"] is None
+    assert [point.rate_with_confidence for point in found.operating_points] == [None] * 5
 
 
 def test_operating_points_are_counts_at_thresholds_of_the_calibration(model: Path, tmp_path: Path) -> None:

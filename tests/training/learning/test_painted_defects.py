@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rstpm_edge.calibration import Calibration
 from rstpm_edge.model.outputs import ByPair, ModelOutputs
-from rstpm_edge.model.training_summary import painted_defects
+from rstpm_edge.model.training_summary import synthetic_defects
 from rstpm_edge.training.learning.map_calibration import calibrate_model
 from rstpm_edge.training.learning.painted_defects import (
     LEAST,
@@ -80,7 +80,7 @@ def test_a_share_counts_what_lies_above() -> None:
 def test_a_model_file_keeps_the_share_of_each_rate() -> None:
     calibration = Calibration(0.05, tuple(range(99)))
     kept = painted_summary((10.0, 88.5, 95.0, 97.5), calibration)
-    told = painted_defects({"epochs": 3, **kept})
+    told = synthetic_defects({"epochs": 3, **kept})
     assert told
     assert told.count == 4
     assert told.found == {0.01: 0.0, 0.02: 0.25, 0.05: 0.5, 0.1: 0.5, 0.2: 0.75}
@@ -88,7 +88,8 @@ def test_a_model_file_keeps_the_share_of_each_rate() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{}, {"painted_defects": 3}, {"painted_defects": {"count": "x", "rates": []}}, {"painted_defects": {}}]
+    "wrong",
+    [{}, {"synthetic_defects": 3}, {"synthetic_defects": {"count": "x", "rates": []}}, {"synthetic_defects": {}}],
 )
 def test_a_file_that_says_nothing_of_them_or_nonsense(wrong: dict[str, object]) -> None:
-    assert painted_defects(wrong) is None
+    assert synthetic_defects(wrong) is None

@@ -153,7 +153,7 @@ def test_int8(reducible: Workplace, tmp_path: Path, fused: bool) -> None:
     assert path.stat().st_size < 0.4 * reducible.model.stat().st_size
     lines = result.stdout.splitlines()
     assert lines[0].split() == [
-        *f"{len(held_out(reducible))} held-out good photos, 44 with a defect painted in".split(),
+        *f"{len(held_out(reducible))} held-out good photos, 44 with a synthetic defect".split(),
         "float32",
         "this",
         "file",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,8 @@ def test_the_promise_is_called_broken_only_by_what_chance_cannot_explain() -> No
     assert promise(Verdicts(100, 0), calibration).is_kept
     rates = SessionRates(13, 3, True, 0.03, 0.09, 0.05, 0.12, 0.25)
     assert "withheld for a session never seen" in promise(Verdicts(100, 0), calibration, rates).text
+    differing = promise(Verdicts(100, 0), calibration, replace(rates, p_value=0.001)).text
+    assert "on average; with 95 % confidence none is known, since sessions differ. " in differing
     assert promise(Verdicts(100, 3), calibration).is_kept  # above 1 %, but well possible
     broken = promise(Verdicts(100, 20), calibration)
     assert not broken.is_kept
