@@ -14,6 +14,17 @@ from rstpm_edge.image.stored_mask import StoredMask
 from rstpm_edge.model.metadata import Bundle, Fusion, HeadMap, ScoreFusion
 
 DATA = ROOT / "tests" / "data"
+PROFILE = InputProfile(
+    24,
+    ((60, 80), (48, 64)),
+    16,
+    12,
+    (101.5, 3.25),
+    12.5,
+    (1.0, 2.0, 3.0, 4.5),
+    (0.5, 0.25, 0.125, 1.0),
+    (2, 3, 70, 50),
+)
 # What metadata_v1.json said when it was written, and metadata_v2.json says, too.
 BUNDLE = Bundle(
     preset="edge",
@@ -55,17 +66,7 @@ BUNDLE = Bundle(
         map_weight=0.125,
         bias=7.5,
     ),
-    profile=InputProfile(
-        24,
-        ((60, 80), (48, 64)),
-        16,
-        12,
-        (101.5, 3.25),
-        12.5,
-        (1.0, 2.0, 3.0, 4.5),
-        (0.5, 0.25, 0.125, 1.0),
-        (2, 3, 70, 50),
-    ),
+    profile=PROFILE,
     mask=StoredMask(60, 80, "eNpjYKA9+D8KRhwAAHef8hw="),
     saturation_free=True,
 )

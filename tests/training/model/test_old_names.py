@@ -11,11 +11,11 @@ import pytest
 import torch
 from checkout import ROOT
 from safetensors.torch import save
+from stored_metadata import PROFILE
 
 from rstpm_edge import __version__
 from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import TrainingError, UsageError
-from rstpm_edge.image.input_profile import InputProfile
 from rstpm_edge.model.metadata import Fusion, HeadMap, ScoreFusion
 from rstpm_edge.training.data.run_files import RecordedFile
 from rstpm_edge.training.learning.run_folder import (
@@ -60,17 +60,7 @@ CONFIG = RunConfig(
     roi=(2, 3, 70, 50),
     aside=(RecordedFile("c.png", 7),),
     rotation_aspect=1.5,
-    profile=InputProfile(
-        24,
-        ((60, 80), (48, 64)),
-        16,
-        12,
-        (101.5, 3.25),
-        12.5,
-        (1.0, 2.0, 3.0, 4.5),
-        (0.5, 0.25, 0.125, 1.0),
-        (2, 3, 70, 50),
-    ),
+    profile=PROFILE,
 )
 WEIGHTS = (1.0, 1.0, 1.0, 1.5, 1.5, 1.5)
 SUMMARY = Summary(
