@@ -23,7 +23,7 @@ from rstpm_edge.cli.options import (
 from rstpm_edge.cli.parameter_types import EVERY, FILE, RATE
 from rstpm_edge.cli.signals import Interrupts
 from rstpm_edge.cli.systemd import Service
-from rstpm_edge.cli.terminal import say, say_note
+from rstpm_edge.cli.terminal import counted, say, say_note
 from rstpm_edge.errors import RstpmEdgeError, SourceError, UsageError
 from rstpm_edge.unexpected import raise_from_threads
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rstpm_edge.cli.infer_source import InspectionPlan
     from rstpm_edge.cli.inspection import Inspection
     from rstpm_edge.engine.providers import Provider
+    from rstpm_edge.sources.file_state import WatchedFile
     from rstpm_edge.sources.frames import Every, Source
 
 SOMETHING_ANOMALOUS, SOMETHING_UNWRITTEN, SOMETHING_UNREADABLE, SIGNALLED = 1, 2, 3, 128
@@ -62,6 +63,8 @@ class InferOptions:
     on_anomaly: str | None
     on_anomaly_timeout: float  # seconds
     on_anomaly_unjudged: bool
+    journal: Path | None
+    journal_days: float | None
     audit_log: Path | None
     audit_log_size: int | None  # MB
     drift: float | None
@@ -133,6 +136,19 @@ class InferOptions:
     "--on-anomaly-unjudged", is_flag=True, help="Run it for an image that cannot be judged, too; {json} has the error."
 )
 @click.option(
+    "--journal",
+    type=FILE,
+    metavar="FILE",
+    help="With --watch: keep each verdict there first, and after a restart judge each file that has none, those that "
+    "came meanwhile, too; `rstpm-edge journal` prints them.",
+)
+@click.option(
+    "--journal-days",
+    type=click.FloatRange(min=0, min_open=True, max=36_500),
+    metavar="DAYS",
+    help="Forget verdicts that are older; their files stay known.  [default: keep all]",
+)
+@click.option(
     "--audit-log",
     type=FILE,
     metavar="FILE",
@@ -194,6 +210,7 @@ def _infer(options: InferOptions) -> int:
     from rstpm_edge.cli.drift_watch import watch_drift
     from rstpm_edge.cli.infer_source import plan_sources
     from rstpm_edge.cli.inspection import Inspection, Output
+    from rstpm_edge.cli.journalling import open_journal
     from rstpm_edge.cli.reactions import open_reactions
     from rstpm_edge.detector import Detector
     from rstpm_edge.image.mask import load_mask
@@ -215,6 +232,7 @@ def _infer(options: InferOptions) -> int:
         keep_going=not plan.has_end,
     )
     with contextlib.ExitStack() as stack:
+        journal = open_journal(options, plan, stack)
         audit_log = open_audit_log(options, plan, stack)  # before the model: one that is refused stands in it, too
         with telling_refusals(audit_log, options, plan):
             mask = load_mask(options.mask) if isinstance(options.mask, Path) else options.mask  # read once
@@ -239,20 +257,32 @@ def _infer(options: InferOptions) -> int:
         drift = watch_drift(options, plan, detector, stack, reactions.tell_drift)
         interrupts = stack.enter_context(Interrupts())
         inspection = Inspection(
-            detector, output, reactions.to_all, of_parts=reactions.to_parts, drift=drift.take if drift else None
+            detector,
+            output,
+            reactions.to_all,
+            of_parts=reactions.to_parts,
+            drift=drift.take if drift else None,
+            journal=journal,
         )
-        source = _run(inspection, plan, options.limit, interrupts, reactions.tell_source)
+        source = _run(
+            inspection, plan, options.limit, interrupts, reactions.tell_source, journal.holds if journal else None
+        )
         if audit_log is not None and interrupts.received:
             audit_log.ending = f"signal {interrupts.received}"
     if source is not None:
-        summary = inspection.summary(source.summary(), *reactions.notes(), drift.note() if drift else "")
+        summary = inspection.summary(
+            source.summary(),
+            *reactions.notes(),
+            f"{counted(journal.lost, 'verdict')} not in the journal" if journal and journal.lost else "",
+            drift.note() if drift else "",
+        )
         if not output.as_json:
             say(summary)
         elif not plan.has_end:
             say_note(summary)
     if interrupts.received and plan.has_end:
         return SIGNALLED + interrupts.received
-    if inspection.unwritten or reactions.unwritten or (drift and drift.lost):
+    if inspection.unwritten or reactions.unwritten or (drift and drift.lost) or (journal and journal.lost):
         return SOMETHING_UNWRITTEN
     if inspection.counts["failed"]:
         return SOMETHING_UNREADABLE
@@ -265,10 +295,12 @@ def _run(
     limit: int | None,
     interrupts: Interrupts,
     tell_source: Callable[[bool], None],
+    judged: "Callable[[WatchedFile], bool] | None",
 ) -> "Source | None":
     """Judge until the source ends, the limit is reached or a signal comes.
 
-    `tell_source` is called with False when a live source is lost, and with True when it is back.
+    `tell_source` is called with False when a live source is lost, and with True when it is back; `judged` says which
+    files of a watched folder were judged before.
 
     Gives the source, closed, for what it says of itself; None when it could not be opened, and that is all there is to
     say.
@@ -284,7 +316,7 @@ def _run(
     service = Service()
     source = None
     try:
-        source = plan.open(report, say_note)
+        source = plan.open(report, say_note, judged)
         service.ready()
         for item in source:
             service.alive()
@@ -311,7 +343,12 @@ def _check_together(options: InferOptions) -> None:
         raise UsageError("--rejects-only goes with --save-overlay or --save-map, whose files it leaves out.")
     if options.audit_log is None and options.audit_log_size is not None:
         raise UsageError("--audit-log-size goes with --audit-log FILE only.")
-    written = {"--audit-log": options.audit_log, "--csv": options.csv_file, "--drift-state": options.drift_state}
+    written = {
+        "--audit-log": options.audit_log,
+        "--csv": options.csv_file,
+        "--drift-state": options.drift_state,
+        "--journal": options.journal,
+    }
     for (one, path), (other, another) in combinations(written.items(), 2):
         if path is not None and another is not None and real(path) == real(another):
             raise UsageError(f"{one} and {other} must be different files.")

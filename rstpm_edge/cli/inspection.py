@@ -1,5 +1,6 @@
 """Judging one item after the other: what is counted, printed, written and told."""
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -14,10 +15,12 @@ from rstpm_edge.image.preprocess import to_rgb
 from rstpm_edge.outputs.map_file import encode_npy, encode_png
 from rstpm_edge.outputs.overlay import encode_overlay
 from rstpm_edge.outputs.verdict_json import failure_fields, verdict_fields, verdict_line
+from rstpm_edge.sources.file_state import WatchedFile
 from rstpm_edge.sources.frames import Failure, Frame
 
 if TYPE_CHECKING:
     from rstpm_edge.detector import Detector
+    from rstpm_edge.outputs.journal import Journal
     from rstpm_edge.result import Result
 
 Reaction: TypeAlias = Callable[[Mapping[str, Any]], None]
@@ -47,7 +50,8 @@ class Inspection:
     be written. `reading_seconds`, `judging_seconds` and `writing_seconds` are what each took: getting and decoding an
     image, the model with all around it, and pictures and maps of `written` images.
 
-    `drift` takes each p-value, and gives what is known of drift after it.
+    `drift` takes each p-value, and gives what is known of drift after it. `journal` has the verdict of a file in a
+    watched folder before anybody is told of it.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Inspection:
         reactions: Sequence[Reaction] = (),
         of_parts: Sequence[Reaction] = (),
         drift: Callable[[float], str] | None = None,
+        journal: "Journal | None" = None,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.judged = ""  # the source of the frame that is judged now, or was last
@@ -69,6 +74,7 @@ class Inspection:
         self._reactions = reactions
         self._of_parts = of_parts
         self._drift = drift
+        self._journal = journal
 
     def take(self, item: Frame | Failure) -> None:
         """Judge a frame, or take note of a failure.
@@ -112,7 +118,8 @@ class Inspection:
         try:
             result = self._detector(frame.image)
         except (ImageError, ModelError, UsageError) as error:  # a mask that does not fit; none knows which image it was
-            self._fail(Failure(frame.source, f"Cannot judge {frame.source}: {as_typed(str(error))}"), self._of_parts)
+            message = f"Cannot judge {frame.source}: {as_typed(str(error))}"
+            self._fail(Failure(frame.source, message, file=frame.file), self._of_parts)
             return
         seconds = time.perf_counter() - start
         self.reading_seconds += frame.read_ms / 1000
@@ -121,23 +128,32 @@ class Inspection:
         self.counts["anomalous" if result.is_anomalous else "normal"] += 1
         drift = None if self._drift is None else self._drift(result.p_value)
         fields = verdict_fields(frame, result, milliseconds, drift)
-        for react in (*self._of_parts, *self._reactions):  # before anything is written: the part moves on
-            react(fields)
-        if result.is_anomalous or not self._output.rejects_only:
-            self._write(frame, result)
-        if self._output.as_json:
-            say_json(fields)
-        else:
-            say(verdict_line(fields))
+        with self._journalled(frame.file, fields):
+            for react in (*self._of_parts, *self._reactions):  # before anything is written: the part moves on
+                react(fields)
+            if result.is_anomalous or not self._output.rejects_only:
+                self._write(frame, result)
+            if self._output.as_json:
+                say_json(fields)
+            else:
+                say(verdict_line(fields))
 
     def _fail(self, failure: Failure, reactions: Sequence[Reaction] = ()) -> None:
         self.counts["failed"] += 1
-        say_error(failure.message)
         fields = failure_fields(failure)
-        for react in (*reactions, *self._reactions):
-            react(fields)
-        if self._output.as_json:
-            say_json(fields)
+        with self._journalled(failure.file, fields):
+            say_error(failure.message)
+            for react in (*reactions, *self._reactions):
+                react(fields)
+            if self._output.as_json:
+                say_json(fields)
+
+    def _journalled(
+        self, file: WatchedFile | None, fields: Mapping[str, Any]
+    ) -> contextlib.AbstractContextManager[None]:
+        if self._journal is None or file is None:
+            return contextlib.nullcontext()
+        return self._journal.entry(file, fields, self._detector.sha256)
 
     def _write(self, frame: Frame, result: "Result") -> None:
         try:

@@ -20,6 +20,7 @@ from rstpm_edge.cli.evaluate import evaluate
 from rstpm_edge.cli.export import export
 from rstpm_edge.cli.infer import infer
 from rstpm_edge.cli.info import info
+from rstpm_edge.cli.journal import journal
 from rstpm_edge.cli.roi import roi
 from rstpm_edge.cli.sign import keygen, sign
 from rstpm_edge.cli.terminal import as_typed, discard_stdout, say_error
@@ -143,6 +144,7 @@ for command in (
     keygen,
     sign,
     infer,
+    journal,
     evaluate,
     verify,
     bench,

@@ -8,6 +8,8 @@ from typing import Any, Protocol, TypeAlias
 
 from numpy.typing import NDArray
 
+from rstpm_edge.sources.file_state import WatchedFile
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:
@@ -19,7 +21,7 @@ class Frame:
     `number` counts the frames of a video or camera from 0, those that are left out included. `seconds` is the
     time in a video. `taken` is when a camera took the frame, or its file was written (seconds since 1970).
     `dropped` is how many frames of a camera were dropped so far, `damaged` how many of those because they were
-    damaged. None where they mean nothing.
+    damaged. `file` is the file of a watched folder. None where they mean nothing.
     """
 
     source: str
@@ -31,15 +33,20 @@ class Frame:
     taken: float | None = None
     dropped: int | None = None
     damaged: int | None = None
+    file: WatchedFile | None = None
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An image, a frame (then with its `number`), or the rest of a video, that could not be read."""
+    """An image, a frame (then with its `number`), or the rest of a video, that could not be read.
+
+    `file` is the file of a watched folder that is not tried again as it is; None for one that may be.
+    """
 
     source: str
     message: str
     number: int | None = None
+    file: WatchedFile | None = None
 
 
 # None says that nothing has come for a moment, so that the caller can look after other things.

@@ -6,28 +6,15 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from rstpm_edge.image.listing import FolderWalk, Reason, is_unfinished_name, kind_of_entry, natural_order
+from rstpm_edge.sources.file_state import FileState, WatchedFile
 from rstpm_edge.sources.inotify import Notices, Written
 
 RECENT = 2.0  # seconds; a folder that changed so lately may change again within the resolution of its time stamp
 LISTED = 5.0  # seconds after which a folder is listed again in any case: clocks of file servers differ
 REMEMBERED = 100_000  # files that are known again where they are moved to; about 30 MB
 LOOKED_AT = 1_000  # files of a folder up to which each is looked at whenever it is listed, not new names alone
-
-
-class FileState(NamedTuple):
-    """What a file is told by: another one has another state, and so has the same one once it is written to."""
-
-    inode: int  # of the name; alone it tells little: that of a file that was deleted goes to the next one
-    size: int
-    changed: int  # ns
-
-    @property
-    def is_distinct(self) -> bool:
-        """Whether no other file will have it: file systems and copies of whole seconds have one stamp for many."""
-        return self.changed % 1_000_000_000 != 0
 
 
 @dataclass
@@ -56,25 +43,39 @@ class Listing:
 class NewFiles:
     """Finds files in `folder` and below it that are new, or not as they were; what is there already is not.
 
+    With `judged`, which says whether a file was judged before the process started, that decides of files that are there
+    already, and of those in folders that are seen for the first time.
+
     One that is moved or renamed is not new, as far as its time stamp tells it. Links are followed as `list_folder`
     does. `leave_out` are folders in it that are not looked into. `left_out` is called with the path of what can be no
     image, and the reason.
     """
 
-    def __init__(self, folder: Path, leave_out: Iterable[Path], left_out: Callable[[str, Reason], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        leave_out: Iterable[Path],
+        left_out: Callable[[str, Reason], None],
+        judged: Callable[[WatchedFile], bool] | None = None,
+    ) -> None:
         self._folder = folder
         self._leave_out = {os.path.realpath(path) for path in leave_out}
         self._left_out = left_out
+        self._judged = judged
         # By path, then by device and inode: while a network folder is not mounted, another one has its path.
         self._listings: dict[str, dict[tuple[int, int], Listing]] = {}
         self._known: dict[FileState, None] = {}  # the latest, wherever they are now; in the order in which they came
         self._notices = Notices()
+        self._from_before: list[tuple[Path, Listing]] = []
         for path, listing in self.find():
-            self._know(listing.files[path.name])
+            if judged is None:
+                self._know(listing.files[path.name])
+            else:
+                self._from_before.append((path, listing))
 
     def find(self) -> list[tuple[Path, Listing]]:
         """Files that are not as they were when their folders were listed last, in natural order."""
-        found: list[tuple[Path, Listing]] = []
+        found, self._from_before = self._from_before, []
         walk = FolderWalk(str(self._folder))
         for path, status in walk:
             if status is None or os.path.realpath(path) in self._leave_out:
@@ -137,6 +138,11 @@ class NewFiles:
             self._left_out(os.path.join(path, name), reason)
         if listing.listed is None and files:
             self._take_over(path, listing)
+        if listing.listed is None and self._judged is not None:
+            for name, state in files.items():
+                if self._judged(WatchedFile(os.path.relpath(os.path.join(path, name), self._folder), state)):
+                    listing.files[name] = state
+                    self._know(state)
         new = [name for name, state in files.items() if listing.files.get(name) != state and not self._is_known(state)]
         self._forget_folders({inner for inner, _ in listing.folders} - {inner for inner, _ in folders})
         listing.files, listing.folders, listing.odd = files, tuple(sorted(folders)), frozenset(odd)

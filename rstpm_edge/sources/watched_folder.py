@@ -5,14 +5,15 @@ import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rstpm_edge.errors import SourceError
 from rstpm_edge.image.listing import PHRASES, Reason, kind_of_file
+from rstpm_edge.sources.file_state import FileState, WatchedFile
 from rstpm_edge.sources.files import image_frame
 from rstpm_edge.sources.frames import Failure, Frame, Item, SourceReport
-from rstpm_edge.sources.new_files import FileState, Listing, NewFiles
+from rstpm_edge.sources.new_files import Listing, NewFiles
 from rstpm_edge.sources.open_for_writing import is_open_for_writing, is_unfilled
 
 POLL = 0.1  # seconds; asked rather than notified, since network folders notify of nothing
@@ -67,7 +68,8 @@ class WatchedFolder:
     place, at once. A file that cannot be read for five seconds after its last change, or that is held open for thirty,
     is a failure. A file that is written to later on, or whose name another one takes, is new; one that is moved or
     renamed is not, as far as its time stamp tells it. Links are followed as `list_folder` does. `leave_out` are folders
-    in it whose images are not looked at. `say` gets a sentence on the first file of each kind that is no image.
+    in it whose images are not looked at. With `judged`, images that are there already are taken, too, but for those of
+    which it says that they were judged before. `say` gets a sentence on the first file of each kind that is no image.
     When the folder goes away, `report` is called with a sentence and False, and once more, with True, when it is back.
 
     Raises SourceError when there is no such folder.
@@ -79,6 +81,7 @@ class WatchedFolder:
         leave_out: Sequence[Path] = (),
         *,
         settle: float = SETTLED,
+        judged: Callable[[WatchedFile], bool] | None = None,
         report: SourceReport = lambda sentence, there: None,
         say: Callable[[str], None] = lambda sentence: None,
     ) -> None:
@@ -93,7 +96,7 @@ class WatchedFolder:
         self._report = report
         self._reachable = True
         self._arrivals: dict[Path, _Arrival] = {}
-        self._files = NewFiles(folder, leave_out, self.left_out)
+        self._files = NewFiles(folder, leave_out, self.left_out, judged)
 
     def __iter__(self) -> Iterator[Item]:
         while True:
@@ -143,7 +146,8 @@ class WatchedFolder:
             kind = kind_of_file(path)
             item: Item = None
             if kind == "image":
-                item = image_frame(path, os.path.relpath(path, self._folder), taken=taken)
+                output = os.path.relpath(path, self._folder)
+                item = replace(image_frame(path, output, taken=taken), file=WatchedFile(output, state))
                 if (state, taken) != _state_of(path):  # written to while it was read
                     return None
                 if isinstance(item, Frame) and is_open_for_writing(path):
