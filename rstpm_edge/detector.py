@@ -1,23 +1,24 @@
 """The detector: an image goes in, a verdict comes out."""
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 from types import TracebackType
 from typing import Any, Literal
 
-import numpy as np
-
 from rstpm_edge.calibration import Threshold
 from rstpm_edge.engine.providers import Provider
 from rstpm_edge.errors import ModelError, UsageError
-from rstpm_edge.golden_check import check_goldens
 from rstpm_edge.image.preprocess import Channels
 from rstpm_edge.image.roi import Roi
 from rstpm_edge.input_check import Notify
+from rstpm_edge.loaded_model import LoadedModel, check_replacement, load_model
+from rstpm_edge.model.keys import PublicKey
 from rstpm_edge.model.metadata import Bundle
-from rstpm_edge.pipeline import InferenceOptions, MaskLike, Pipeline, check_threshold, open_pipeline
+from rstpm_edge.model_slot import ModelSlot
+from rstpm_edge.pipeline import InferenceOptions, MaskLike, check_threshold
 from rstpm_edge.preprocessor import ImageLike
 from rstpm_edge.result import Result
 
@@ -82,7 +83,7 @@ class Detector:
         mask: MaskLike | Literal["model"] | None = "model",
         allow_size_change: bool = False,
         notify: Notify | None = None,
-        public_key: str | os.PathLike[str] | None = None,
+        public_key: str | os.PathLike[str] | PublicKey | None = None,
         verify: bool = False,
     ) -> None:
         options = InferenceOptions(
@@ -100,36 +101,30 @@ class Detector:
             public_key=public_key,
             verify=verify,
         )
-        pipeline = open_pipeline(model, options)
-        session = pipeline.session
-        if verify:
-            check_goldens(session)
-            session = replace(session, goldens=None)  # megabytes
-        self._pipeline: Pipeline | None = replace(pipeline, session=session)
-        self._info, self._providers, self._precision = session.bundle, session.providers, session.precision
-        self._sha256 = session.sha256
-        self._made_from = (os.path.abspath(model), options.from_anywhere())
-        self._threshold = options.threshold_of(session.bundle)
+        self._typed = options.from_anywhere()
+        # What was read of the files of mask and key stays, whatever they hold when another model is loaded.
+        self._options = replace(self._typed, mask=options.loaded_mask(), public_key=options.loaded_key())
+        self._slot = ModelSlot(load_model(model, self._options))
 
     @property
     def info(self) -> Bundle:
         """What the model file says about itself."""
-        return self._info
+        return self._slot.model.bundle
 
     @property
     def sha256(self) -> str:
         """That of the model file, as it was loaded, in hexadecimal."""
-        return self._sha256
+        return self._slot.model.sha256
 
     @property
     def providers(self) -> tuple[str, ...]:
         """What runs the network: ONNX Runtime's names of execution providers, or "OpenVINO CPU"."""
-        return self._providers
+        return self._slot.model.providers
 
     @property
     def precision(self) -> str | None:
         """What the network is computed in: "f32", "bf16", …; None where ONNX Runtime's own defaults hold."""
-        return self._precision
+        return self._slot.model.precision
 
     @property
     def threshold(self) -> float:
@@ -137,12 +132,14 @@ class Detector:
 
         One that is set promises nothing: `Result.alpha` is None from then on.
         """
-        return self._threshold.value
+        return self._slot.model.threshold.value
 
     @threshold.setter
     def threshold(self, value: float) -> None:
         check_threshold(value)
-        self._threshold = Threshold(float(value))
+        self._typed = replace(self._typed, threshold=float(value), alpha=None)
+        self._options = replace(self._options, threshold=float(value), alpha=None)
+        self._slot.set_threshold(Threshold(float(value)))
 
     def __call__(self, image: ImageLike) -> Result:
         """Judge one image: a path, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8 or uint16.
@@ -154,7 +151,7 @@ class Detector:
         what was learned from that a verdict would mean nothing; UsageError when the mask does not fit it; ModelError
         when the model gives anything but finite numbers.
         """
-        return self._running().judge([image], self._threshold)[0]
+        return self._slot.judge([image])[0]
 
     def predict_batch(self, images: Iterable[ImageLike], *, batch_size: int = 8) -> list[Result]:
         """Judge many images of any mix of sizes, paths and arrays; `batch_size` of them at a time.
@@ -166,19 +163,55 @@ class Detector:
             raise UsageError(f"The batch size must be at least 1, but is {batch_size}.")
         source = iter(images)
         results: list[Result] = []
-        while batch := self._running().judge(islice(source, batch_size), self._threshold, room=min(batch_size, 8)):
+        while batch := self._slot.judge(
+            islice(source, 1 if self._slot.on_trial else batch_size), room=min(batch_size, 8)
+        ):
             results += batch
         return results
 
     def warmup(self, runs: int = 1) -> None:
         """Run the model on an empty image, so that the first real one does not pay for allocations."""
-        pipeline = self._running()
-        for _ in range(runs):  # past ROI and mask, which need not fit an image of this size
-            pipeline.postprocessor.score(pipeline.session.run(np.zeros((1, *self._info.size, 3), np.uint8)))
+        for _ in range(runs):
+            self._slot.model.warm_up()
+
+    def prepare(self, model: str | os.PathLike[str]) -> LoadedModel:
+        """Load another model for `swap`, and run it once, while this detector goes on judging with the one that it has.
+
+        The options are those of this detector. What is checked, in this order: the signature, where there is a
+        `public_key`; the file; its goldens, where it has any or `verify` asks for them; and that the model fits the
+        station: photos of about the shape, the bits and the kind (grey or colour) that the one before learned from, no
+        threshold that was set by hand, and no ROI that was set and that this model alone was not calibrated with.
+
+        Raises what `Detector` does; the detector then judges as before.
+        """
+        new = load_model(model, self._options, goldens_if_any=True)
+        new.warm_up()
+        check_replacement(new, self._slot.model, self._options)
+        return new
+
+    def swap(
+        self, model: str | os.PathLike[str] | LoadedModel, *, on_rollback: Callable[[ModelError], None] | None = None
+    ) -> bool:
+        """Judge with another model from the next image on: a file, or what `prepare` gave. Calls that have begun end
+        with the model that they began with; each result names its own (`Result.model_sha256`).
+
+        For its first 8 images the new model is on trial: where it cannot judge one that the model before it can, the
+        latter gives the verdict, and judges from then on. `on_rollback` then gets the reason; by default it is a Python
+        warning. A trial finds errors. A model that judges wrongly is found by its goldens.
+
+        Gives whether another model judges now: not, where the file is the one that does.
+        Raises what `prepare` does; the detector then judges as before. Memory for two models is needed.
+        """
+        new = model if isinstance(model, LoadedModel) else self.prepare(model)
+        check_replacement(new, self._slot.model, self._options)  # may have changed since it was prepared
+        if new.sha256 == self.sha256:
+            return False
+        self._slot.put(new, _warn if on_rollback is None else on_rollback)
+        return True
 
     def close(self) -> None:
         """Release the model's memory once running calls have ended; later calls raise UsageError."""
-        self._pipeline = None
+        self._slot.close()
 
     def __enter__(self) -> "Detector":
         return self
@@ -193,19 +226,13 @@ class Detector:
 
         There, ModelError is raised if the file is not the same any more. UsageError is, where it is closed.
         """
-        self._running()  # raises where it is closed
-        path, options = self._made_from
-        if (alpha := self._threshold.alpha) is None:
-            options = replace(options, threshold=self._threshold.value, alpha=None)
-        else:
-            options = replace(options, threshold=None, alpha=alpha)
-        return _unpickled, (type(self), path, options, self._sha256)
+        model = self._slot.model
+        model.running()  # raises where it is closed
+        return _unpickled, (type(self), model.path, self._typed, model.sha256)
 
-    def _running(self) -> Pipeline:
-        pipeline = self._pipeline  # whoever has it may use it to the end, whatever another thread closes
-        if pipeline is None:
-            raise UsageError("The detector is closed; make a new one.")
-        return pipeline
+
+def _warn(why: ModelError) -> None:
+    warnings.warn(str(why), RuntimeWarning, stacklevel=2)
 
 
 def _unpickled(kind: type[Detector], path: str, options: InferenceOptions, sha256: str) -> Detector:

@@ -16,6 +16,7 @@ from rstpm_edge.image.mask import Mask, load_mask
 from rstpm_edge.image.preprocess import Channels
 from rstpm_edge.image.roi import Roi, check_roi
 from rstpm_edge.input_check import Notify
+from rstpm_edge.model.keys import PublicKey, as_public_key
 from rstpm_edge.model.metadata import Bundle
 from rstpm_edge.model.session_rates import rate_with_confidence, session_rates
 from rstpm_edge.postprocess.postprocessor import Postprocessor
@@ -43,7 +44,7 @@ class InferenceOptions:
     mask: MaskLike | Literal["model"] | None = "model"
     allow_size_change: bool = False
     notify: Notify | None = None
-    public_key: str | os.PathLike[str] | None = None
+    public_key: str | os.PathLike[str] | PublicKey | None = None
     verify: bool = False
 
     def __post_init__(self) -> None:
@@ -72,6 +73,10 @@ class InferenceOptions:
             return "model"
         return self.mask if self.mask is None or isinstance(self.mask, Mask) else load_mask(self.mask)
 
+    def loaded_key(self) -> PublicKey | None:
+        """The key, loaded where it is a file. Raises UsageError for one that cannot be used."""
+        return None if self.public_key is None else as_public_key(self.public_key)
+
     def from_anywhere(self) -> "InferenceOptions":
         """The same with absolute paths: another process, or this one later, may work in another folder."""
         mask, cache, key = self.mask, self.engine_cache, self.public_key
@@ -79,7 +84,7 @@ class InferenceOptions:
             self,
             mask=os.path.abspath(mask) if isinstance(mask, (str, os.PathLike)) and not self.mask_of_model else mask,
             engine_cache=None if cache is None else os.path.abspath(cache),
-            public_key=None if key is None else os.path.abspath(key),
+            public_key=key if key is None or isinstance(key, PublicKey) else os.path.abspath(key),
         )
 
     def threshold_of(self, bundle: Bundle) -> Threshold:
@@ -118,7 +123,9 @@ class Pipeline:
         if not batch.grids:
             return []
         outputs = self.session.run(batch.pixels)
-        return self.postprocessor.results(outputs, batch.grids, batch.ignored, threshold)
+        return self.postprocessor.results(
+            outputs, batch.grids, batch.ignored, threshold, model_sha256=self.session.sha256
+        )
 
 
 def open_pipeline(model: str | os.PathLike[str], options: InferenceOptions) -> Pipeline:
@@ -133,7 +140,7 @@ def open_pipeline(model: str | os.PathLike[str], options: InferenceOptions) -> P
         threads=options.threads,
         polite=options.polite,
         engine_cache=options.engine_cache,
-        public_key=options.public_key,
+        public_key=options.loaded_key(),
         with_goldens=options.verify,
     )
     preprocessor = Preprocessor(

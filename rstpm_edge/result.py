@@ -42,6 +42,7 @@ class Result:
     `roi` (x, y, width, height) is the part of the image that was judged: all of it unless the detector has a ROI.
     `model_map` (h, w) float32 is the anomaly map of that part at the model's resolution, read-only; what a mask
     ignores holds the lowest value of the rest.
+    `model_sha256` is that of the model file that judged, in hexadecimal; None where it was no file.
     """
 
     score: float
@@ -55,6 +56,7 @@ class Result:
     roi: Roi
     image_size: tuple[int, int]  # (height, width)
     model_map: NDArray[np.float32]
+    model_sha256: str | None = None
 
     @property
     def is_anomalous(self) -> bool:

@@ -22,6 +22,7 @@ from rstpm_edge.errors import ImageError, ModelError, UsageError
 from rstpm_edge.image.preprocess import to_input
 from rstpm_edge.model.metadata import Fusion
 from rstpm_edge.model.session_rates import SessionRates
+from rstpm_edge.model_slot import ModelSlot
 from rstpm_edge.postprocess.reference import fuse
 
 Image = NDArray[np.uint8]
@@ -95,9 +96,14 @@ def test_channels_say_how_arrays_are_ordered(model: Path, tmp_path: Path) -> Non
 
 def put(detector: Detector, inference: Any) -> None:
     """Let something else stand for the runtime's session."""
-    pipeline = detector._running()
-    session = dataclasses.replace(pipeline.session, _inference=inference)
-    detector._pipeline = dataclasses.replace(pipeline, session=session)
+    pipeline = detector._slot.model.running()
+    put_session(detector, dataclasses.replace(pipeline.session, _inference=inference))
+
+
+def put_session(detector: Detector, session: Any) -> None:
+    model = detector._slot.model
+    pipeline = dataclasses.replace(model.running(), session=session)
+    detector._slot = ModelSlot(dataclasses.replace(model, pipeline=pipeline))
 
 
 class Spy:
@@ -275,20 +281,19 @@ def test_a_batch_gives_what_single_images_give(detector: Detector, bad: Image, t
 
 def test_a_batch_reads_no_further_than_it_has_judged(detector: Detector, good: Image) -> None:
     seen = 0
-    run = detector._running().session.run
+    run = detector._slot.model.running().session.run
     largest = 0
 
     class Watching:
+        sha256 = detector.sha256
+
         def run(self, images: Image) -> Any:
             nonlocal largest
             largest = max(largest, len(images))
             assert seen <= 12
             return run(images)
 
-    detector._pipeline = dataclasses.replace(
-        detector._running(),
-        session=Watching(),  # type: ignore[arg-type]
-    )
+    put_session(detector, Watching())
 
     def images() -> Iterator[Image]:
         nonlocal seen

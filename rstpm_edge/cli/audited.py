@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rstpm_edge.cli.infer_source import InspectionPlan
     from rstpm_edge.detector import Detector
     from rstpm_edge.image.mask import Mask
+    from rstpm_edge.model.keys import PublicKey
     from rstpm_edge.outputs.audit_log import AuditLog
 
 
@@ -40,18 +41,19 @@ def telling_refusals(log: "AuditLog | None", options: "InferOptions", plan: "Ins
 
 
 def facts_of(
-    options: "InferOptions", plan: "InspectionPlan", detector: "Detector", mask: "Mask | str | None"
+    options: "InferOptions",
+    plan: "InspectionPlan",
+    detector: "Detector",
+    mask: "Mask | str | None",
+    key: "PublicKey | None",
 ) -> dict[str, Any]:
-    """What an entry says of what judges from now on; `mask` is the one that was loaded, whatever its file is by now."""
-    key = None
-    if options.public_key is not None:
-        from rstpm_edge.model.keys import load_public_key
-
-        key = load_public_key(options.public_key).hint
+    """What an entry says of what judges from now on; mask and key are those that were loaded, whatever the files are by
+    now.
+    """
     return {
         **_typed(options, plan),
         "sha256": detector.sha256,
-        "signed_by": key,
+        "signed_by": None if key is None else key.hint,
         "threshold": detector.threshold,
         "calibrated_threshold": detector.info.calibration.threshold,
         "roi": options.roi,
@@ -74,6 +76,7 @@ def _typed(options: "InferOptions", plan: "InspectionPlan") -> dict[str, Any]:
             "providers": [_shown(provider) for provider in options.providers or ()],
             "verify": options.verify,
             "drift": options.drift,
+            "reload": options.reload,
             "public_key": options.public_key is not None,
         },
     }

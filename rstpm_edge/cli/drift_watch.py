@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rstpm_edge.cli.infer import InferOptions
     from rstpm_edge.cli.infer_source import InspectionPlan
     from rstpm_edge.detector import Detector
+    from rstpm_edge.model.metadata import Bundle
 
 INTERVAL = 60.0  # seconds between two writes of the state: each is synced, which wears memory cards
 
@@ -51,6 +52,7 @@ class DriftWatch:
     ) -> None:
         self.lost = 0
         self._state, self._tell, self._keep, self._keep_going, self._now = state, tell, keep, keep_going, now
+        self._before = state, keep  # those of the model before
         self._kept = now()
         self._in_trouble = False
         if keep is not None and state.drift != "stable":
@@ -75,6 +77,19 @@ class DriftWatch:
             self._save()
         return state.drift
 
+    def begin_anew(self, state: DriftState, model_sha256: str) -> None:
+        """Another model judges from now on: its p-values say nothing of how the one before scored."""
+        self._before = self._state, self._keep
+        say_note(
+            f"Drift: begins anew with the new model. With the one before, after "
+            f"{counted(self._state.images, 'image')}: {_WHAT[self._state.drift]}."
+        )
+        self._go_on(state, None if self._keep is None else (self._keep[0], model_sha256))
+
+    def go_back(self) -> None:
+        """The model before judges again."""
+        self._go_on(*self._before)
+
     def note(self) -> str:
         """For the summary."""
         alarm = "" if self._state.drift == "stable" else f" since image {self._state.alarm_at}"
@@ -92,6 +107,11 @@ class DriftWatch:
         except OutputError:
             if kind is None:
                 raise
+
+    def _go_on(self, state: DriftState, keep: tuple[Path, str] | None) -> None:
+        self._state, self._keep = state, keep
+        self._tell(self._fields())
+        self._save()
 
     def _fields(self) -> dict[str, Any]:
         state = self._state
@@ -135,17 +155,25 @@ def watch_drift(
     """
     if options.drift is None:
         return None
-    info = detector.info
-    masked = info.mask is not None if options.mask == "model" else options.mask is not None
-    if masked or (options.roi != "model" and options.roi != info.roi):
-        raise UsageError(
-            "--drift compares with held-out photos, which were judged without a mask and with the model's own ROI: "
-            "give --mask full and no --roi, or leave --drift out."
-        )
-    state = begin(info.calibration, options.drift)
+    state = first_state(options, detector.info)
     keep = None
     if options.drift_state is not None:
         state = load_drift(options.drift_state, state, detector.sha256)
         check_writable(options.drift_state)
         keep = options.drift_state, detector.sha256
     return stack.enter_context(DriftWatch(state, tell, keep, keep_going=not plan.has_end))
+
+
+def first_state(options: "InferOptions", info: "Bundle") -> DriftState:
+    """The state before the first image of a model.
+
+    Raises UsageError where images are judged otherwise than the held-out ones were, and for a rate that cannot be.
+    """
+    assert options.drift is not None
+    masked = info.mask is not None if options.mask == "model" else options.mask is not None
+    if masked or (options.roi != "model" and options.roi != info.roi):
+        raise UsageError(
+            "--drift compares with held-out photos, which were judged without a mask and with the model's own ROI: "
+            "give --mask full and no --roi, or leave --drift out."
+        )
+    return begin(info.calibration, options.drift)

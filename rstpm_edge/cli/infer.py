@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,6 +31,7 @@ from rstpm_edge.unexpected import raise_from_threads
 if TYPE_CHECKING:
     from rstpm_edge.cli.infer_source import InspectionPlan
     from rstpm_edge.cli.inspection import Inspection
+    from rstpm_edge.cli.reload import Reload
     from rstpm_edge.engine.providers import Provider
     from rstpm_edge.sources.file_state import WatchedFile
     from rstpm_edge.sources.frames import Every, Source
@@ -45,6 +47,7 @@ class InferOptions:
     model: Path
     public_key: Path | None
     verify: bool
+    reload: bool
     threshold: float | None
     alpha: float | None
     roi: JudgedRoi
@@ -83,6 +86,12 @@ class InferOptions:
 @model_option
 @public_key_option
 @click.option("--verify", is_flag=True, help="First judge the model's goldens, and refuse it where they differ here.")
+@click.option(
+    "--reload",
+    is_flag=True,
+    help="Take the model's file anew when it, or its signature, has changed, and on SIGHUP; one that is refused "
+    "changes nothing. For cameras, streams and --watch.",
+)
 @click.option("--threshold", type=float, metavar="SCORE", help="Take this one, not the calibrated threshold.")
 @click.option(
     "--alpha", type=RATE, metavar="RATE", help="Or the threshold at which so many good parts may be rejected, as 5%."
@@ -212,8 +221,10 @@ def _infer(options: InferOptions) -> int:
     from rstpm_edge.cli.inspection import Inspection, Output
     from rstpm_edge.cli.journalling import open_journal
     from rstpm_edge.cli.reactions import open_reactions
+    from rstpm_edge.cli.reload import model_state, open_reload
     from rstpm_edge.detector import Detector
     from rstpm_edge.image.mask import load_mask
+    from rstpm_edge.model.keys import load_public_key
 
     _check_together(options)
     check_no_picture("--csv", options.csv_file)
@@ -223,6 +234,8 @@ def _infer(options: InferOptions) -> int:
     plan = plan_sources(
         options.sources, every=options.every, watch=options.watch, settle=options.settle, leave_out=folders
     )
+    if options.reload and plan.has_end:
+        raise UsageError("--reload is for cameras, streams and watched folders: files are judged by one model.")
     output = Output(
         options.as_json,
         options.save_overlay,
@@ -236,6 +249,8 @@ def _infer(options: InferOptions) -> int:
         audit_log = open_audit_log(options, plan, stack)  # before the model: one that is refused stands in it, too
         with telling_refusals(audit_log, options, plan):
             mask = load_mask(options.mask) if isinstance(options.mask, Path) else options.mask  # read once
+            key = None if options.public_key is None else load_public_key(options.public_key)
+            model_before = model_state(options)
             detector = Detector(
                 options.model,
                 providers=options.providers,
@@ -248,12 +263,13 @@ def _infer(options: InferOptions) -> int:
                 mask=mask,
                 allow_size_change=options.allow_size_change,
                 notify=lambda sentence: say_note(f"{inspection.judged}: {sentence}"),
-                public_key=options.public_key,
+                public_key=key,
                 verify=options.verify,
             )
         reactions = open_reactions(options, plan, stack, audit_log)
+        facts = partial(facts_of, options, plan, detector, mask, key)
         if audit_log is not None:
-            audit_log.start(facts_of(options, plan, detector, mask))
+            audit_log.start(facts())
         drift = watch_drift(options, plan, detector, stack, reactions.tell_drift)
         interrupts = stack.enter_context(Interrupts())
         inspection = Inspection(
@@ -264,8 +280,15 @@ def _infer(options: InferOptions) -> int:
             drift=drift.take if drift else None,
             journal=journal,
         )
+        reload = open_reload(options, model_before, detector, stack, drift=drift, audit_log=audit_log, facts=facts)
         source = _run(
-            inspection, plan, options.limit, interrupts, reactions.tell_source, journal.holds if journal else None
+            inspection,
+            plan,
+            options.limit,
+            interrupts,
+            reactions.tell_source,
+            journal.holds if journal else None,
+            reload,
         )
         if audit_log is not None and interrupts.received:
             audit_log.ending = f"signal {interrupts.received}"
@@ -274,7 +297,7 @@ def _infer(options: InferOptions) -> int:
             source.summary(),
             *reactions.notes(),
             f"{counted(journal.lost, 'verdict')} not in the journal" if journal and journal.lost else "",
-            drift.note() if drift else "",
+            *(one.note() for one in (drift, reload) if one),
         )
         if not output.as_json:
             say(summary)
@@ -296,6 +319,7 @@ def _run(
     interrupts: Interrupts,
     tell_source: Callable[[bool], None],
     judged: "Callable[[WatchedFile], bool] | None",
+    reload: "Reload | None",
 ) -> "Source | None":
     """Judge until the source ends, the limit is reached or a signal comes.
 
@@ -321,6 +345,8 @@ def _run(
         for item in source:
             service.alive()
             raise_from_threads()
+            if reload is not None:
+                reload.between_images(service)
             if item is not None:
                 inspection.take(item)
             if interrupts.received or inspection.counts.total() == limit:

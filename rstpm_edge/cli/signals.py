@@ -1,4 +1,4 @@
-"""Ending at a signal without losing the image under way."""
+"""Signals: ending without losing the image under way, and taking a new model."""
 
 import contextlib
 import signal
@@ -36,3 +36,30 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+
+
+class Hangups:
+    """While entered, SIGHUP ends nothing: `taken` says that one has come. In another thread nothing is changed."""
+
+    def __init__(self) -> None:
+        self._received = False
+        self._before: Any = None
+
+    def taken(self) -> bool:
+        """Whether there was one since the last call."""
+        received, self._received = self._received, False
+        return received
+
+    def __enter__(self) -> "Hangups":
+        with contextlib.suppress(ValueError):  # not the main thread
+            self._before = signal.signal(signal.SIGHUP, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGHUP, self._before)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._received = True

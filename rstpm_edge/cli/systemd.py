@@ -1,4 +1,4 @@
-"""What a service tells systemd (sd_notify(3)): that it is ready, that it is still alive, that it is stopping."""
+"""What a service tells systemd (sd_notify(3)): that it is ready, alive, loading a new model, stopping."""
 
 import contextlib
 import os
@@ -19,6 +19,10 @@ class Service:
     def ready(self) -> None:
         """Say that the service is up."""
         self._send("READY=1")
+
+    def reloading(self) -> None:
+        """Say that it was told to take a new model; `ready` says that this is done."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def alive(self) -> None:
         """Feed the watchdog, when it is time; call it often."""

@@ -31,7 +31,7 @@ from rstpm_edge.engine.providers import (
     short,
 )
 from rstpm_edge.errors import ModelError, ProviderError, UsageError
-from rstpm_edge.model.keys import load_public_key
+from rstpm_edge.model.keys import PublicKey, as_public_key
 from rstpm_edge.model.metadata import Bundle, parse_bundle
 from rstpm_edge.model.model_file import ModelFile, opened
 from rstpm_edge.model.outputs import ModelOutputs
@@ -124,7 +124,7 @@ def open_session(
     threads: int | None = None,
     polite: bool = False,
     engine_cache: str | os.PathLike[str] | None = None,
-    public_key: str | os.PathLike[str] | None = None,
+    public_key: str | os.PathLike[str] | PublicKey | None = None,
     with_goldens: bool = False,
 ) -> Session:
     """Load a model file. The options are those of `Detector`; `with_goldens` keeps the file's goldens, if any.
@@ -134,15 +134,15 @@ def open_session(
     provider that is not installed or cannot start; UsageError for other options that cannot work; OutputError when the
     folder for engines cannot be made.
     """
+    key = None if public_key is None else as_public_key(public_key)
     options = {
         "path": os.path.abspath(path),  # a child may go to another folder
         "providers": providers,
         "threads": threads,
         "polite": polite,
         "engine_cache": engine_cache,
-        "public_key": None if public_key is None else os.path.abspath(public_key),
+        "public_key": key,
     }
-    key = None if public_key is None else load_public_key(Path(public_key))
     choices = choose(providers)
     if threads is None:
         threads = usable_cores()

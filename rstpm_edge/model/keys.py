@@ -118,6 +118,11 @@ def load_private_key(path: Path, password: bytes | None = None) -> PrivateKey:
     return PrivateKey(path, key)
 
 
+def as_public_key(key: PublicKey | str | os.PathLike[str]) -> PublicKey:
+    """A key, or that in a file. Raises as `load_public_key` does."""
+    return key if isinstance(key, PublicKey) else load_public_key(Path(key))
+
+
 def load_public_key(path: Path) -> PublicKey:
     """Read a public key. Raises UsageError, in one sentence, for a file that holds none that can be used."""
     serialization, ec = _cryptography()

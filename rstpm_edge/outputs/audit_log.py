@@ -66,21 +66,25 @@ class AuditLog:
 
     def start(self, facts: Mapping[str, Any]) -> None:
         """Say what judges from now on, and what of it is other than at the last start: [before, now] by name."""
-        said = self._who() | dict(facts)
-        before: Mapping[str, Any] = {}
-        with contextlib.suppress(OSError):  # what cannot be read now is told when it is written to
-            before = last_of(self._path, "start")
-        now = json.loads(json.dumps(said))  # as it will be read: lists for tuples
-        changed = {
-            name: [before.get(name), now[name]] for name in now if name != "pid" and now[name] != before.get(name)
-        }
-        self._append("start", said | ({"changed": changed} if before else {}))
+        self._append("start", self._judging(facts))
         self._started = True
         self._told = self._now()
 
     def refuse(self, facts: Mapping[str, Any], why: object) -> None:
         """Say that nothing does, and why."""
-        self._append("refused", self._who() | dict(facts) | {"error": one_line(without_passwords(str(why)))[:2000]})
+        self._append("refused", self._who() | dict(facts) | _error(why))
+
+    def swap(self, facts: Mapping[str, Any]) -> None:
+        """Say that another model judges from now on, and what was counted up to here."""
+        self._append("swap", self._judging(facts) | self._counted())
+
+    def refuse_swap(self, facts: Mapping[str, Any], why: object) -> None:
+        """Say that another model was not taken: `facts` are of the one that goes on judging."""
+        self._append("swap refused", self._who() | dict(facts) | _error(why))
+
+    def roll_back(self, facts: Mapping[str, Any], why: object) -> None:
+        """Say that the model before judges again."""
+        self._append("rolled back", self._judging(facts) | self._counted() | _error(why))
 
     def tell(self, fields: Mapping[str, Any]) -> None:
         """Count a verdict or a failure."""
@@ -113,6 +117,18 @@ class AuditLog:
     def _counted(self) -> dict[str, int]:
         """Since the start."""
         return {name: self._counts[name] for name in ("normal", "anomalous", "failed")}
+
+    def _judging(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields that say what judges from now on, and what is other than it was, if it was ever said."""
+        said = self._who() | dict(facts)
+        before: Mapping[str, Any] = {}
+        with contextlib.suppress(OSError):  # what cannot be read now is told when it is written to
+            before = last_of(self._path, "start", "swap", "rolled back")
+        now = json.loads(json.dumps(said))  # as it will be read: lists for tuples
+        changed = {
+            name: [before.get(name), now[name]] for name in now if name != "pid" and now[name] != before.get(name)
+        }
+        return said | ({"changed": changed} if before else {})
 
     def _who(self) -> dict[str, Any]:
         uid = os.getuid()
@@ -205,3 +221,7 @@ class AuditLog:
             if found is not None:
                 return found.number, found.hash, torn
         return 0, FIRST, torn
+
+
+def _error(why: object) -> dict[str, str]:
+    return {"error": one_line(without_passwords(str(why)))[:2000]}

@@ -10,6 +10,7 @@ from rstpm_edge.outputs.hash_chain import FIRST, TORN, Link, files_of, is_torn, 
 from rstpm_edge.printable import one_line
 
 MOST = 100  # sentences about one log
+WITHIN_RUN = ("start", "counts", "drift", "swap", "swap refused", "rolled back")  # after these, a run goes on
 
 
 @dataclass
@@ -119,7 +120,7 @@ def _follow(checked: Checked, before: Link | None, place: _Place, found: Link, c
     if missing == 0 and found.previous == before.hash:
         if str(found.fields.get("time", "")) < str(before.fields.get("time", "")):
             checked.notes.append(f"The clock was set back before entry {found.number}.")
-        if found.fields.get("event") == "start" and before.fields.get("event") in ("start", "counts", "drift"):
+        if found.fields.get("event") == "start" and before.fields.get("event") in WITHIN_RUN:
             checked.notes.append(f"The run before entry {found.number} did not end: it was killed, or crashed.")
     elif missing > 0 and missing != changed:
         lost = f"entry {before.number + 1} is" if missing == 1 else f"{missing} entries are"

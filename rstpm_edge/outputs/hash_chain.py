@@ -97,13 +97,13 @@ def last_link(path: Path) -> tuple[Link | None, list[bytes]]:
     return None, lines
 
 
-def last_of(path: Path, event: str) -> Mapping[str, Any]:
-    """The fields of the last entry of this kind; none where there is none."""
-    mark = f'"event":"{event}"'.encode()  # most lines are of other kinds
+def last_of(path: Path, *events: str) -> Mapping[str, Any]:
+    """The fields of the last entry of one of these kinds; none where there is none."""
+    marks = [f'"event":"{event}"'.encode() for event in events]  # most lines are of other kinds
     for file in reversed(files_of(path)):
         for line in _backwards(file):
-            found = read_link(line) if mark in line else None
-            if found is not None and found.fields.get("event") == event:
+            found = read_link(line) if any(mark in line for mark in marks) else None
+            if found is not None and found.fields.get("event") in events:
                 return found.fields
     return {}
 

@@ -39,6 +39,7 @@ def verdict_fields(frame: "Frame", result: "Result", milliseconds: float, drift:
         "is_anomalous": result.is_anomalous,
         "position": result.position,
         "regions": [asdict(region) for region in result.regions],
+        "model_sha256": result.model_sha256,
         "ms": round(milliseconds, 2),
     }
     height, width = result.image_size

@@ -36,8 +36,12 @@ class Postprocessor:
         grids: Sequence[Grid],
         ignored: Sequence[NDArray[np.bool_] | None],
         threshold: Threshold,
+        *,
+        model_sha256: str | None = None,
     ) -> list[Result]:
-        """The verdicts on N images; `grids` and `ignored` are those of their `InputBatch`. Raises ModelError."""
+        """The verdicts on N images; `grids` and `ignored` are those of their `InputBatch`, the SHA-256 is that of the
+        model file. Raises ModelError.
+        """
         scored = self.score(outputs, ignored)
         return [
             judge(
@@ -48,6 +52,7 @@ class Postprocessor:
                 self._calibration,
                 threshold=threshold,
                 ignored=ignored[i],
+                model_sha256=model_sha256,
             )
             for i, grid in enumerate(grids)
         ]

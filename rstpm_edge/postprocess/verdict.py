@@ -21,6 +21,7 @@ def judge(
     *,
     threshold: Threshold | None = None,
     ignored: NDArray[np.bool_] | None = None,
+    model_sha256: str | None = None,
 ) -> Result:
     """The Result of one image.
 
@@ -28,6 +29,7 @@ def judge(
     score: of the image; cell: where the map is highest (row, column).
     threshold: the calibrated one unless it is given.
     ignored: (h, w), True where anomalies do not count; score and cell are already those of the rest.
+    model_sha256: of the model file, in hexadecimal.
 
     Raises ModelError where there is no finite score: nothing compares as above a threshold that is NaN, so a part that
     could not be judged would pass as good.
@@ -60,6 +62,7 @@ def judge(
         roi=(grid.x, grid.y, grid.width, grid.height),
         image_size=grid.photo_size,
         model_map=_read_only(counted, grid.placement.window),
+        model_sha256=model_sha256,
     )
 
 

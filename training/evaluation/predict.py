@@ -90,6 +90,7 @@ class Predictions:
             self.bundle.calibration,
             threshold=self.threshold,
             ignored=self.ignored[i],
+            model_sha256=self.model_sha256,
         )
 
 

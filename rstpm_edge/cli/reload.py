@@ -1,0 +1,128 @@
+"""`infer --reload`: a new model takes the place of the one that judges, between two images, or is refused."""
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rstpm_edge.cli.drift_watch import DriftWatch, first_state
+from rstpm_edge.cli.model_watch import ModelWatch, State, state_of
+from rstpm_edge.cli.signals import Hangups
+from rstpm_edge.cli.systemd import Service
+from rstpm_edge.cli.terminal import as_typed, counted, say_error, say_note
+from rstpm_edge.errors import ModelError, RstpmEdgeError
+from rstpm_edge.loaded_model import LoadedModel
+from rstpm_edge.model.signature import signature_file
+
+if TYPE_CHECKING:
+    from rstpm_edge.cli.infer import InferOptions
+    from rstpm_edge.detector import Detector
+    from rstpm_edge.outputs.audit_log import AuditLog
+
+
+class Reload:
+    """Everything happens in the thread that judges, but loading.
+
+    facts: what the audit log says of what judges.
+    """
+
+    def __init__(
+        self,
+        detector: "Detector",
+        watch: ModelWatch,
+        hangups: Hangups,
+        options: "InferOptions",
+        *,
+        drift: DriftWatch | None,
+        audit_log: "AuditLog | None",
+        facts: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        self._detector, self._watch, self._hangups, self._options = detector, watch, hangups, options
+        self._drift, self._audit_log, self._facts = drift, audit_log, facts
+        self._asked = False
+        self._counts: Counter[str] = Counter()
+
+    def between_images(self, service: Service) -> None:
+        """Take a model that has been loaded since the last call, if any."""
+        if self._hangups.taken():
+            service.reloading()
+            self._watch.ask()
+            self._asked = True
+        outcome = self._watch.take()
+        if outcome is None:
+            return
+        if isinstance(outcome, RstpmEdgeError):
+            self._refuse(outcome)
+        else:
+            self._take(outcome)
+        if self._asked:
+            service.ready()
+        self._asked = False
+
+    def note(self) -> str:
+        """For the summary; empty where nothing happened."""
+        return ", ".join(f"{counted(number, 'new model')} {what}" for what, number in self._counts.items())
+
+    def _take(self, new: LoadedModel) -> None:
+        before = self._detector.sha256
+        try:
+            state = None if self._drift is None else first_state(self._options, new.bundle)
+            taken = self._detector.swap(new, on_rollback=self._roll_back)
+        except RstpmEdgeError as error:
+            self._refuse(error)
+            return
+        if not taken:
+            if self._asked:
+                say_note(f"The model {self._options.model} is the one that judges already.")
+            return
+        self._counts["taken"] += 1
+        say_note(f"The model {self._options.model} has changed, and judges from now on: {_short(before, new.sha256)}.")
+        if self._drift is not None and state is not None:
+            self._drift.begin_anew(state, new.sha256)
+        if self._audit_log is not None:
+            self._audit_log.swap(self._facts())
+
+    def _refuse(self, error: RstpmEdgeError) -> None:
+        self._counts["refused"] += 1
+        say_error(f"{error} The model before goes on judging.")
+        if self._audit_log is not None:
+            self._audit_log.refuse_swap(self._facts(), as_typed(str(error)))
+
+    def _roll_back(self, error: ModelError) -> None:
+        self._counts["rolled back"] += 1
+        say_error(error)
+        if self._drift is not None:
+            self._drift.go_back()
+        if self._audit_log is not None:
+            self._audit_log.roll_back(self._facts(), as_typed(str(error)))
+
+
+def open_reload(
+    options: "InferOptions",
+    before: State,
+    detector: "Detector",
+    stack: contextlib.ExitStack,
+    *,
+    drift: DriftWatch | None,
+    audit_log: "AuditLog | None",
+    facts: Callable[[], Mapping[str, Any]],
+) -> Reload | None:
+    """What was asked for, until the end of `stack`; `before` is what `model_state` said before the model was loaded."""
+    if not options.reload:
+        return None
+    hangups = stack.enter_context(Hangups())
+    watch = stack.enter_context(ModelWatch(lambda: detector.prepare(options.model), _files(options), before))
+    return Reload(detector, watch, hangups, options, drift=drift, audit_log=audit_log, facts=facts)
+
+
+def model_state(options: "InferOptions") -> State:
+    """By what a change of the model's files is noticed."""
+    return state_of(_files(options))
+
+
+def _files(options: "InferOptions") -> "list[Any]":
+    return [options.model] if options.public_key is None else [options.model, signature_file(options.model)]
+
+
+def _short(before: str, now: str) -> str:
+    return f"SHA-256 {now[:12]}…, before {before[:12]}…"
