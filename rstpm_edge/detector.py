@@ -63,6 +63,8 @@ class Detector:
     verify: judge the model's goldens first (`rstpm-edge export --golden PHOTO`), with the provider in use, and refuse a
         model that gives other verdicts on this device, or too different scores and maps. None of the options above
         count for that, but how the network is run.
+    explain: let each result, and each region, say where its score comes from (`Result.explanation`). That takes some
+        milliseconds an image, and is for models whose fusion is a sum, as that of `edge` and `edge-small`.
 
     Raises SignatureError for a model that is unsigned, altered, or signed with another key; ModelError for one that
     cannot be loaded or verified; ProviderError, UsageError, or OutputError for a folder that cannot be made.
@@ -85,6 +87,7 @@ class Detector:
         notify: Notify | None = None,
         public_key: str | os.PathLike[str] | PublicKey | None = None,
         verify: bool = False,
+        explain: bool = False,
     ) -> None:
         options = InferenceOptions(
             providers=providers,
@@ -100,6 +103,7 @@ class Detector:
             notify=notify,
             public_key=public_key,
             verify=verify,
+            explain=explain,
         )
         self._typed = options.from_anywhere()
         # What was read of the files of mask and key stays, whatever they hold when another model is loaded.

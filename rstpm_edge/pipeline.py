@@ -46,6 +46,7 @@ class InferenceOptions:
     notify: Notify | None = None
     public_key: str | os.PathLike[str] | PublicKey | None = None
     verify: bool = False
+    explain: bool = False
 
     def __post_init__(self) -> None:
         if self.channels not in get_args(Channels):
@@ -152,4 +153,4 @@ def open_pipeline(model: str | os.PathLike[str], options: InferenceOptions) -> P
         notify=options.notify,
         threads=session.threads,
     )
-    return Pipeline(preprocessor, session, Postprocessor(session.bundle))
+    return Pipeline(preprocessor, session, Postprocessor(session.bundle, explain=options.explain))

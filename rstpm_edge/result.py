@@ -1,5 +1,6 @@
 """What the detector says about one image."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,17 +12,53 @@ from rstpm_edge.image.roi import Roi
 
 
 @dataclass(frozen=True)
+class ScoreTerm:
+    """One of what the score is the sum of.
+
+    `name` is "score_map" or "anomaly_map", the highest value of the map of that name; "coarsest_cells", that of the
+    coarsest level by itself; or "bias". `value` is its part of the score. `position` (x, y) is the image pixel where it
+    was found, None for the bias. `shares` are what each of the model's outputs adds to `value`, by its name, such as
+    stpm_8: pair and stride.
+    """
+
+    name: str
+    value: float
+    position: tuple[int, int] | None
+    shares: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Where a score comes from: of an image, or of one region, as if anomalies counted only there.
+
+    `score` is the sum of `terms`. `anomaly` are what each output adds to the anomaly map where that is highest, by the
+    output's name; their sum is the map's value there, `Region.peak`. `pair_scores` are what the score would be had one
+    pair alone seen what it saw, and all other maps been everywhere as they are on average on the held-out good images;
+    `rejecting_alone` are the pairs whose score is above the threshold even so. Both may reject alone, or neither. What
+    a threshold promises holds for the score of all maps, not for that of a pair.
+    """
+
+    score: float
+    terms: tuple[ScoreTerm, ...]
+    anomaly: Mapping[str, float]
+    pair_scores: Mapping[str, float]
+    rejecting_alone: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Region:
     """A connected part of the image whose anomaly is above the threshold. Pixels are those of the image.
 
     `box` is (x, y, width, height); `area` counts pixels; `peak` is the highest anomaly inside and `position`
     is where it is, (x, y). The model's grid is coarser than the image, so all of them are as exact as it is.
+    `explanation` says what made it, with `Detector(explain=True)`.
     """
 
     box: tuple[int, int, int, int]
     area: int
     peak: float
     position: tuple[int, int]
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -43,6 +80,7 @@ class Result:
     `model_map` (h, w) float32 is the anomaly map of that part at the model's resolution, read-only; what a mask
     ignores holds the lowest value of the rest.
     `model_sha256` is that of the model file that judged, in hexadecimal; None where it was no file.
+    `explanation` says where the score comes from, with `Detector(explain=True)`.
     """
 
     score: float
@@ -57,6 +95,7 @@ class Result:
     image_size: tuple[int, int]  # (height, width)
     model_map: NDArray[np.float32]
     model_sha256: str | None = None
+    explanation: Explanation | None = None
 
     @property
     def is_anomalous(self) -> bool:

@@ -46,6 +46,7 @@ class Figures:
     refused: Counter[str] = field(default_factory=Counter)
     rolled_back: int = 0
     swap_seconds: list[float] = field(default_factory=list)  # of those that were taken, from the file to the new model
+    swap_cpu: list[float] = field(default_factory=list)  # the same of the processor, in the thread that swaps
     judged: Counter[str] = field(default_factory=Counter)  # images by the model's hash
     faults: list[str] = field(default_factory=list)
     gaps: list[float] = field(default_factory=list)
@@ -143,9 +144,10 @@ def stress(
             else:
                 other = good[0] if running == list(expected)[1] else good[1]
                 write(served, other, key)
-                start = time.perf_counter()
+                start, cpu = time.perf_counter(), time.thread_time()
                 figures.taken += detector.swap(served)
                 figures.swap_seconds.append(time.perf_counter() - start)
+                figures.swap_cpu.append(time.thread_time() - cpu)
                 seen = load.judged[detector.sha256]
                 while load.judged[detector.sha256] == seen:  # under load: each model judges some images
                     time.sleep(0.001)
@@ -255,6 +257,7 @@ def main() -> None:
     for fault, number in Counter(figures.faults).most_common(10):
         print(f"  {number} times: {fault}")
     print(f"a swap, ms: median {_ms(figures.swap_seconds, 0.5)}, longest {_ms(figures.swap_seconds, 1)}")
+    print(f"a swap, ms of the processor: median {_ms(figures.swap_cpu, 0.5)}, longest {_ms(figures.swap_cpu, 1)}")
     for name, gaps in (("without swaps", figures.gaps_before), ("with swaps", figures.gaps)):
         print(
             f"between two images of a thread, {name}, ms: median {_ms(gaps, 0.5)}, p99 {_ms(gaps, 0.99)}, "

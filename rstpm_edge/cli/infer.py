@@ -48,6 +48,7 @@ class InferOptions:
     public_key: Path | None
     verify: bool
     reload: bool
+    explain: bool
     threshold: float | None
     alpha: float | None
     roi: JudgedRoi
@@ -91,6 +92,11 @@ class InferOptions:
     is_flag=True,
     help="Take the model's file anew when it, or its signature, has changed, and on SIGHUP; one that is refused "
     "changes nothing. For cameras, streams and --watch.",
+)
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Say where each score comes from: what each pair and scale adds, and which pair alone would have rejected.",
 )
 @click.option("--threshold", type=float, metavar="SCORE", help="Take this one, not the calibrated threshold.")
 @click.option(
@@ -265,6 +271,7 @@ def _infer(options: InferOptions) -> int:
                 notify=lambda sentence: say_note(f"{inspection.judged}: {sentence}"),
                 public_key=key,
                 verify=options.verify,
+                explain=options.explain,
             )
         reactions = open_reactions(options, plan, stack, audit_log)
         facts = partial(facts_of, options, plan, detector, mask, key)

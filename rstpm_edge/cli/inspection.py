@@ -14,7 +14,7 @@ from rstpm_edge.errors import ImageError, ModelError, OutputError, UsageError
 from rstpm_edge.image.preprocess import to_rgb
 from rstpm_edge.outputs.map_file import encode_npy, encode_png
 from rstpm_edge.outputs.overlay import encode_overlay
-from rstpm_edge.outputs.verdict_json import failure_fields, verdict_fields, verdict_line
+from rstpm_edge.outputs.verdict_json import explanation_lines, failure_fields, verdict_fields, verdict_line
 from rstpm_edge.sources.file_state import WatchedFile
 from rstpm_edge.sources.frames import Failure, Frame
 
@@ -136,7 +136,8 @@ class Inspection:
             if self._output.as_json:
                 say_json(fields)
             else:
-                say(verdict_line(fields))
+                for line in (verdict_line(fields), *explanation_lines(fields)):
+                    say(line)
 
     def _fail(self, failure: Failure, reactions: Sequence[Reaction] = ()) -> None:
         self.counts["failed"] += 1

@@ -39,7 +39,7 @@ class Grid:
         """The image's part of the photo."""
         return self.x, self.y, self.width, self.height
 
-    def pixel(self, row: int, column: int) -> tuple[int, int]:
+    def pixel(self, row: float, column: float) -> tuple[int, int]:
         """The photo's pixel (x, y) under the centre of a cell; for padding, the nearest one."""
         # The arithmetic of `pixels`, in plain numbers: arrays of one number cost each image ten times as much.
         inside = self.placement

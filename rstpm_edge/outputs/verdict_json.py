@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 from rstpm_edge.sources.frames import utc_time
 
 if TYPE_CHECKING:
-    from rstpm_edge.result import Result
+    from rstpm_edge.result import Region, Result
     from rstpm_edge.sources.frames import Failure, Frame
+
+_MOST_EXPLAINED = 5  # regions, in the text
 
 
 def verdict_fields(frame: "Frame", result: "Result", milliseconds: float, drift: str | None = None) -> dict[str, Any]:
@@ -16,7 +18,7 @@ def verdict_fields(frame: "Frame", result: "Result", milliseconds: float, drift:
 
     Besides the verdict: "frame" and "seconds" for videos; "frame", "time" (UTC), "dropped" and "damaged" for cameras
     and streams; "time" for watched folders, None where the file's time stamp is no date; "roi" where only a part of the
-    image was judged; "drift" where that is watched.
+    image was judged; "drift" where that is watched; "explanation" where that was asked for.
     """
     fields: dict[str, Any] = {"path": frame.source}
     if frame.number is not None:
@@ -38,7 +40,7 @@ def verdict_fields(frame: "Frame", result: "Result", milliseconds: float, drift:
         "typical_score": result.typical_score,
         "is_anomalous": result.is_anomalous,
         "position": result.position,
-        "regions": [asdict(region) for region in result.regions],
+        "regions": [_region_fields(region) for region in result.regions],
         "model_sha256": result.model_sha256,
         "ms": round(milliseconds, 2),
     }
@@ -47,6 +49,8 @@ def verdict_fields(frame: "Frame", result: "Result", milliseconds: float, drift:
         fields["roi"] = result.roi
     if drift is not None:
         fields["drift"] = drift
+    if result.explanation is not None:
+        fields["explanation"] = asdict(result.explanation)
     return fields
 
 
@@ -63,6 +67,42 @@ def verdict_line(fields: Mapping[str, Any]) -> str:
         f"{verdict:9}  score {fields['score']:8.4g}  p-value {fields['p_value']:.4f}  "
         f"regions {len(fields['regions']):2}  {image_name(fields)}"
     )
+
+
+def explanation_lines(fields: Mapping[str, Any]) -> list[str]:
+    """Where the score of an anomalous image comes from, for people: a line for the image, and one for each region.
+
+    None of a normal image, and where it was not asked for.
+    """
+    if not fields["is_anomalous"] or "explanation" not in fields:
+        return []
+    whole = fields["explanation"]
+    terms = " + ".join(f"{term['name']} {term['value']:.3g}" for term in whole["terms"])
+    lines = [f"  score {whole['score']:.4g} = {terms}; {_alone(whole)}"]
+    for number, region in enumerate(fields["regions"][:_MOST_EXPLAINED], 1):
+        of_region, (x, y) = region["explanation"], region["position"]
+        shares = sorted(of_region["anomaly"].items(), key=lambda share: -share[1])
+        lines.append(
+            f"  region {number} at {x},{y}: peak {region['peak']:.4g} = "
+            f"{' + '.join(f'{name} {share:.3g}' for name, share in shares)}; score {of_region['score']:.4g} by itself; "
+            f"{_alone(of_region)}"
+        )
+    return lines
+
+
+def _alone(explanation: Mapping[str, Any]) -> str:
+    scores = ", ".join(
+        f"{pair} {score:.4g}{' (rejects)' if pair in explanation['rejecting_alone'] else ''}"
+        for pair, score in explanation["pair_scores"].items()
+    )
+    return f"a pair alone: {scores}"
+
+
+def _region_fields(region: "Region") -> dict[str, Any]:
+    fields = asdict(region)
+    if region.explanation is None:
+        del fields["explanation"]
+    return fields
 
 
 def image_name(fields: Mapping[str, Any]) -> str:

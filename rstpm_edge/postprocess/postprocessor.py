@@ -1,6 +1,9 @@
 """From a model's outputs to verdicts: the last of the three steps that every image goes through."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +16,23 @@ from rstpm_edge.postprocess.scoring import ScoredMaps, Scorer
 from rstpm_edge.postprocess.verdict import judge
 from rstpm_edge.result import Result
 
+if TYPE_CHECKING:
+    from rstpm_edge.postprocess.explain import Explainer
+
 
 class Postprocessor:
-    """Fuses and scores the outputs of a model as its `bundle` says. Safe to share between threads."""
+    """Fuses and scores the outputs of a model as its `bundle` says. Safe to share between threads.
 
-    def __init__(self, bundle: Bundle) -> None:
+    explain: say where each score comes from; raises UsageError for a model where that cannot be said.
+    """
+
+    def __init__(self, bundle: Bundle, *, explain: bool = False) -> None:
         self._calibration = bundle.calibration
+        self._explainer: Explainer | None = None
+        if explain:
+            from rstpm_edge.postprocess.explain import Explainer
+
+            self._explainer = Explainer(bundle)
         self._scorer = Scorer(bundle.fusion, bundle.score_fusion, bundle.level_sizes, bundle.size)
 
     @property
@@ -53,6 +67,9 @@ class Postprocessor:
                 threshold=threshold,
                 ignored=ignored[i],
                 model_sha256=model_sha256,
+                explain=None
+                if self._explainer is None
+                else self._explainer.of_image(outputs.rows(slice(i, i + 1)), ignored[i], grid, threshold.value),
             )
             for i, grid in enumerate(grids)
         ]

@@ -93,7 +93,7 @@ def score_outputs(
         score = _peak(seen, counts)[0] + score_fusion.map_weight * score + score_fusion.bias
         if score_fusion.coarse_weight:
             cells = coarsest_cells(outputs.anomaly_maps, fusion)
-            counting = None if counts is None else _cells_with(counts, cells.shape[1:])
+            counting = None if counts is None else cells_with(counts, cells.shape[1:])
             score = score + score_fusion.coarse_weight * _peak(cells, counting)[0]
     return fused, score, position
 
@@ -115,7 +115,7 @@ def score(outputs: ModelOutputs, bundle: Bundle) -> tuple[Float64, Float64]:
     return score_outputs(outputs, bundle.fusion, bundle.score_fusion, (bundle.height, bundle.width))[:2]
 
 
-def _cells_with(counts: NDArray[np.bool_], size: tuple[int, ...]) -> NDArray[np.bool_]:
+def cells_with(counts: NDArray[np.bool_], size: tuple[int, ...]) -> NDArray[np.bool_]:
     """The cells, `size` (h, w), of which some pixel of `counts` (H, W) is True; a pixel may lie in two of them."""
     rows, columns = (
         [slice(i * n // cells, -(-(i + 1) * n // cells)) for i in range(cells)]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from rstpm_edge.calibration import Calibration, Threshold
 from rstpm_edge.errors import ModelError
 from rstpm_edge.image.grid import Grid
-from rstpm_edge.postprocess.regions import find_regions
+from rstpm_edge.postprocess.regions import Explain, find_regions
 from rstpm_edge.result import Region, Result
 
 
@@ -22,6 +22,7 @@ def judge(
     threshold: Threshold | None = None,
     ignored: NDArray[np.bool_] | None = None,
     model_sha256: str | None = None,
+    explain: Explain | None = None,
 ) -> Result:
     """The Result of one image.
 
@@ -29,7 +30,7 @@ def judge(
     score: of the image; cell: where the map is highest (row, column).
     threshold: the calibrated one unless it is given.
     ignored: (h, w), True where anomalies do not count; score and cell are already those of the rest.
-    model_sha256: of the model file, in hexadecimal.
+    model_sha256: of the model file, in hexadecimal. explain: what explains the score, and regions, where that is asked.
 
     Raises ModelError where there is no finite score: nothing compares as above a threshold that is NaN, so a part that
     could not be judged would pass as good.
@@ -44,9 +45,9 @@ def judge(
     if score > limit:
         # An image may be anomalous by its score alone: then the highest part of the map counts, and no other.
         regions = (
-            find_regions(counted, limit, grid)
+            find_regions(counted, limit, grid, explain=explain)
             if peak > limit
-            else find_regions(counted, _below(peak, calibration.median), grid)[:1]
+            else find_regions(counted, _below(peak, calibration.median), grid, most=1, explain=explain)
         )
     if ignored is not None:  # finite, so that it can be interpolated and drawn
         counted[ignored] = anomaly_map.min(where=~ignored, initial=peak)
@@ -63,6 +64,7 @@ def judge(
         image_size=grid.photo_size,
         model_map=_read_only(counted, grid.placement.window),
         model_sha256=model_sha256,
+        explanation=None if explain is None else explain(None, cell),
     )
 
 
