@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rstpm_edge.cli.inspection import Inspection
     from rstpm_edge.cli.reload import Reload
     from rstpm_edge.engine.providers import Provider
-    from rstpm_edge.sources.file_state import WatchedFile
+    from rstpm_edge.sources.file_state import Memory
     from rstpm_edge.sources.frames import Every, Source
 
 SOMETHING_ANOMALOUS, SOMETHING_UNWRITTEN, SOMETHING_UNREADABLE, SIGNALLED = 1, 2, 3, 128
@@ -294,7 +294,7 @@ def _infer(options: InferOptions) -> int:
             options.limit,
             interrupts,
             reactions.tell_source,
-            journal.holds if journal else None,
+            journal,
             reload,
         )
         if audit_log is not None and interrupts.received:
@@ -325,12 +325,12 @@ def _run(
     limit: int | None,
     interrupts: Interrupts,
     tell_source: Callable[[bool], None],
-    judged: "Callable[[WatchedFile], bool] | None",
+    memory: "Memory | None",
     reload: "Reload | None",
 ) -> "Source | None":
     """Judge until the source ends, the limit is reached or a signal comes.
 
-    `tell_source` is called with False when a live source is lost, and with True when it is back; `judged` says which
+    `tell_source` is called with False when a live source is lost, and with True when it is back; `memory` knows which
     files of a watched folder were judged before.
 
     Gives the source, closed, for what it says of itself; None when it could not be opened, and that is all there is to
@@ -347,7 +347,7 @@ def _run(
     service = Service()
     source = None
     try:
-        source = plan.open(report, say_note, judged)
+        source = plan.open(report, say_note, memory)
         service.ready()
         for item in source:
             service.alive()

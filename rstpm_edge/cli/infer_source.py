@@ -10,14 +10,13 @@ from rstpm_edge.cli.common import images_below
 from rstpm_edge.errors import UsageError
 from rstpm_edge.printable import without_password
 from rstpm_edge.sources.camera import LiveKind
-from rstpm_edge.sources.file_state import WatchedFile
+from rstpm_edge.sources.file_state import Memory
 from rstpm_edge.sources.files import Files, Kind, kind_of
 from rstpm_edge.sources.frames import Every, Source, SourceReport
 from rstpm_edge.sources.live import Live
 from rstpm_edge.sources.watched_folder import SETTLED, WatchedFolder
 
 Say: TypeAlias = Callable[[str], None]
-Judged: TypeAlias = Callable[[WatchedFile], bool]
 
 
 @dataclass(frozen=True)
@@ -26,12 +25,12 @@ class InspectionPlan:
 
     `open` gives the source, and raises SourceError where it cannot. A source without an end is told of by its first
     argument when it is lost and when it is back; the second one takes sentences about files that are no images. The
-    third one says which files of a watched folder were judged before; None leaves all alone that are there.
+    third one knows which files of a watched folder were judged before; None leaves all alone that are there.
     """
 
     name: str  # for people
     has_end: bool
-    open: Callable[[SourceReport, Say, Judged | None], Source]
+    open: Callable[[SourceReport, Say, Memory | None], Source]
     watched: Path | None = None  # the folder
 
 
@@ -70,14 +69,14 @@ def plan_sources(
             files.append((kind, Path(source)))
     shared = _shared_folder([Path(source) for source in sources])
     named = [(kind, path, os.path.relpath(path, shared)) for kind, path in files]
-    return InspectionPlan(f"{len(named)} files", True, lambda report, say, judged: Files(named, due))
+    return InspectionPlan(f"{len(named)} files", True, lambda report, say, memory: Files(named, due))
 
 
 def _live(kind: LiveKind, source: str, every: Every) -> InspectionPlan:
     return InspectionPlan(
         without_password(source),
         False,
-        lambda report, say, judged: Live(kind, source, every=every, report=report, deep=True),
+        lambda report, say, memory: Live(kind, source, every=every, report=report, deep=True),
     )
 
 
@@ -90,8 +89,8 @@ def _watched(sources: Sequence[str], kinds: Sequence[Kind], settle: float, leave
     return InspectionPlan(
         str(folder),
         False,
-        lambda report, say, judged: WatchedFolder(
-            folder, leave_out, settle=settle, judged=judged, report=report, say=say
+        lambda report, say, memory: WatchedFolder(
+            folder, leave_out, settle=settle, memory=memory, report=report, say=say
         ),
         watched=folder,
     )

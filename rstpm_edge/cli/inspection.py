@@ -119,7 +119,9 @@ class Inspection:
             result = self._detector(frame.image)
         except (ImageError, ModelError, UsageError) as error:  # a mask that does not fit; none knows which image it was
             message = f"Cannot judge {frame.source}: {as_typed(str(error))}"
-            self._fail(Failure(frame.source, message, file=frame.file), self._of_parts)
+            # A fault of the model, the device or an option is no verdict on the file: it has one after a restart.
+            file = frame.file if isinstance(error, ImageError) else None
+            self._fail(Failure(frame.source, message, file=file), self._of_parts)
             return
         seconds = time.perf_counter() - start
         self.reading_seconds += frame.read_ms / 1000
@@ -154,7 +156,7 @@ class Inspection:
     ) -> contextlib.AbstractContextManager[None]:
         if self._journal is None or file is None:
             return contextlib.nullcontext()
-        return self._journal.entry(file, fields, self._detector.sha256)
+        return self._journal.entry(file, fields, fields.get("model_sha256", self._detector.sha256))
 
     def _write(self, frame: Frame, result: "Result") -> None:
         try:

@@ -18,7 +18,7 @@ def journal(file: Path, as_json: bool, untold: bool) -> None:
     """Print the verdicts that `infer --watch --journal FILE` keeps, each exactly once, in the order of judging.
 
     `infer` may go on writing meanwhile. The JSON is that of `infer --json`, with when it was `judged` (UTC), whether it
-    was `told` to all who were to know, and the SHA-256 of the `model`.
+    was `told` to all who were to know, and the `model_sha256`.
 
     \b
     Examples:

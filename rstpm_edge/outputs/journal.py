@@ -69,6 +69,7 @@ class Journal:
         self._dropped = 0
         self._in_trouble = False
         self._forget_at = now()
+        self._begun: tuple[bytes, int, int] | None = None  # what this process has begun with last
         with contextlib.ExitStack() as stack:
             stack.callback(os.close, _lock(path))
             self._database = stack.enter_context(contextlib.closing(open_database(path)))
@@ -78,6 +79,7 @@ class Journal:
                     self.untold = self._database.execute(
                         "UPDATE verdict SET told = ? WHERE told = ?", (CUT_OFF, UNTOLD)
                     ).rowcount
+                self._trial = self._database.execute("SELECT name, size, changed, begun FROM trial").fetchone()
             except (sqlite3.Error, OSError) as error:
                 raise OutputError(f"Cannot write the journal {path}: {why(error)}.") from error
             self._opened = stack.pop_all()
@@ -102,10 +104,23 @@ class Journal:
             return False
         return found is not None
 
+    def begin(self, file: WatchedFile) -> int:
+        """The file is read and judged now; gives how many processes in a row have died while they did."""
+        _, size, changed = map(signed, file.state)
+        key = file.stored_name, size, changed
+        if self._begun != key:  # else it could not be read a moment ago
+            died = int(self._trial[3]) if self._trial is not None and self._trial[:3] == key else 0
+            self._begun, self._trial = key, (*key, died + 1)
+            with contextlib.suppress(sqlite3.Error), self._changing(synced=False):  # the next entry says what is wrong
+                self._database.execute("DELETE FROM trial")
+                self._database.execute("INSERT INTO trial VALUES (?, ?, ?, ?)", self._trial)
+        return int(self._trial[3]) - 1
+
     @contextlib.contextmanager
     def entry(self, file: WatchedFile, fields: Mapping[str, Any], model_sha256: str) -> Iterator[None]:
         """Keep a verdict, as `verdict_fields` or `failure_fields` gives it; the block then tells of it."""
-        document = json.dumps(fields, separators=(",", ":"), allow_nan=False)
+        stored = {name: value for name, value in fields.items() if name != "model_sha256"}  # which the entry has once
+        document = json.dumps(stored, separators=(",", ":"), allow_nan=False)
         entry = _Entry(file, int(self._clock() * 1000), model_sha256, document)
         self._waiting.append(entry)
         self._write()
@@ -126,6 +141,9 @@ class Journal:
     ) -> None:
         if self._waiting:
             self._write()
+        if kind is None:
+            with contextlib.suppress(sqlite3.Error), self._changing(synced=False):
+                self._database.execute("DELETE FROM trial")
         with contextlib.suppress(sqlite3.Error):  # what could not be written has been told
             self._opened.close()
 

@@ -4,7 +4,8 @@ Table `verdict`: a row for each file that was judged, or could not be. `name` is
 bytes; with `size` and `changed` (time stamp, ns) it tells the file. `judged` is when, in ms since 1970, for people.
 `told` is 0 until the verdict has been printed and passed on, then 1; -1 where a process ended in between. `fields` is
 the JSON of `infer --json`, or NULL where it was forgotten for its age. Numbers that do not fit into 64 bits with a sign
-are stored modulo 2^64. Table `model`: the SHA-256 of each model that judged.
+are stored modulo 2^64. Table `model`: the SHA-256 of each model that judged. Table `trial`: at most one row, the file
+that is read or judged now, and how many processes in a row have begun with it.
 """
 
 import contextlib
@@ -36,6 +37,7 @@ CREATE TABLE verdict (
     model INTEGER NOT NULL REFERENCES model,
     fields TEXT
 );
+CREATE TABLE trial (name BLOB NOT NULL, size INTEGER NOT NULL, changed INTEGER NOT NULL, begun INTEGER NOT NULL);
 CREATE INDEX file ON verdict (changed, size, name);
 CREATE INDEX kept ON verdict (judged) WHERE fields IS NOT NULL;
 CREATE INDEX untold ON verdict (told) WHERE told < 1;
@@ -67,7 +69,8 @@ def open_database(path: Path) -> sqlite3.Connection:
 
 
 def read_entries(path: Path, *, untold: bool = False) -> Iterator[dict[str, Any]]:
-    """What a journal holds, in the order of judging: the fields of each verdict, and "judged", "told" and "model".
+    """What a journal holds, in the order of judging: the fields of each verdict, and "judged", "told" and
+    "model_sha256".
 
     It may be written meanwhile. `untold`: only those of which a process ended before it had told of them.
 
@@ -88,7 +91,12 @@ def read_entries(path: Path, *, untold: bool = False) -> Iterator[dict[str, Any]
                 f"WHERE fields IS NOT NULL {'AND told < 1' if untold else ''} ORDER BY verdict.number"
             )
             for fields, judged, told, sha256 in rows:
-                yield {**json.loads(fields), "judged": utc_time(judged / 1000), "told": told == TOLD, "model": sha256}
+                yield {
+                    **json.loads(fields),
+                    "judged": utc_time(judged / 1000),
+                    "told": told == TOLD,
+                    "model_sha256": sha256,
+                }
 
 
 def signed(number: int) -> int:

@@ -1,7 +1,7 @@
 """What a file is told by, while a folder is watched and after a restart."""
 
 import os
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 
 class FileState(NamedTuple):
@@ -27,3 +27,13 @@ class WatchedFile(NamedTuple):
     def stored_name(self) -> bytes:
         """The name as the file system has it, which need not be text."""
         return os.fsencode(self.name)
+
+
+class Memory(Protocol):
+    """What is known of files from before the process started."""
+
+    def holds(self, file: WatchedFile) -> bool:
+        """Whether the file was judged, or given up."""
+
+    def begin(self, file: WatchedFile) -> int:
+        """The file is tried now; gives how many processes in a row have died while they did."""

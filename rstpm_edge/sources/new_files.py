@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rstpm_edge.image.listing import FolderWalk, Reason, is_unfinished_name, kind_of_entry, natural_order
-from rstpm_edge.sources.file_state import FileState, WatchedFile
+from rstpm_edge.sources.file_state import FileState, Memory, WatchedFile
 from rstpm_edge.sources.inotify import Notices, Written
 
 RECENT = 2.0  # seconds; a folder that changed so lately may change again within the resolution of its time stamp
@@ -43,8 +43,8 @@ class Listing:
 class NewFiles:
     """Finds files in `folder` and below it that are new, or not as they were; what is there already is not.
 
-    With `judged`, which says whether a file was judged before the process started, that decides of files that are there
-    already, and of those in folders that are seen for the first time.
+    With `memory`, that decides of files that are there already, and of those in folders that are seen for the first
+    time.
 
     One that is moved or renamed is not new, as far as its time stamp tells it. Links are followed as `list_folder`
     does. `leave_out` are folders in it that are not looked into. `left_out` is called with the path of what can be no
@@ -56,19 +56,19 @@ class NewFiles:
         folder: Path,
         leave_out: Iterable[Path],
         left_out: Callable[[str, Reason], None],
-        judged: Callable[[WatchedFile], bool] | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self._folder = folder
         self._leave_out = {os.path.realpath(path) for path in leave_out}
         self._left_out = left_out
-        self._judged = judged
+        self._memory = memory
         # By path, then by device and inode: while a network folder is not mounted, another one has its path.
         self._listings: dict[str, dict[tuple[int, int], Listing]] = {}
         self._known: dict[FileState, None] = {}  # the latest, wherever they are now; in the order in which they came
         self._notices = Notices()
         self._from_before: list[tuple[Path, Listing]] = []
         for path, listing in self.find():
-            if judged is None:
+            if memory is None:
                 self._know(listing.files[path.name])
             else:
                 self._from_before.append((path, listing))
@@ -138,9 +138,9 @@ class NewFiles:
             self._left_out(os.path.join(path, name), reason)
         if listing.listed is None and files:
             self._take_over(path, listing)
-        if listing.listed is None and self._judged is not None:
+        if listing.listed is None and self._memory is not None:
             for name, state in files.items():
-                if self._judged(WatchedFile(os.path.relpath(os.path.join(path, name), self._folder), state)):
+                if self._memory.holds(WatchedFile(os.path.relpath(os.path.join(path, name), self._folder), state)):
                     listing.files[name] = state
                     self._know(state)
         new = [name for name, state in files.items() if listing.files.get(name) != state and not self._is_known(state)]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rstpm_edge.errors import SourceError
 from rstpm_edge.image.listing import PHRASES, Reason, kind_of_file
-from rstpm_edge.sources.file_state import FileState, WatchedFile
+from rstpm_edge.sources.file_state import FileState, Memory, WatchedFile
 from rstpm_edge.sources.files import image_frame
 from rstpm_edge.sources.frames import Failure, Frame, Item, SourceReport
 from rstpm_edge.sources.new_files import Listing, NewFiles
@@ -20,6 +20,7 @@ POLL = 0.1  # seconds; asked rather than notified, since network folders notify 
 SETTLED = 0.2  # seconds without a change after which a file may be whole, where nobody knows who writes it
 UNFILLED = 10  # times as long, where it has holes, or blocks of zeros
 GIVEN_UP = 5.0  # seconds without a change after which a file that cannot be read never will be
+FATAL = 3  # processes in a row that died at a file, after which it is not tried again: it may have killed them
 HELD = 30.0  # seconds without a change after which a file that somebody still has open for writing is told of
 
 
@@ -68,8 +69,9 @@ class WatchedFolder:
     place, at once. A file that cannot be read for five seconds after its last change, or that is held open for thirty,
     is a failure. A file that is written to later on, or whose name another one takes, is new; one that is moved or
     renamed is not, as far as its time stamp tells it. Links are followed as `list_folder` does. `leave_out` are folders
-    in it whose images are not looked at. With `judged`, images that are there already are taken, too, but for those of
-    which it says that they were judged before. `say` gets a sentence on the first file of each kind that is no image.
+    in it whose images are not looked at. With `memory`, images that are there already are taken, too, but for those
+    that it holds; one at which three processes died is a failure. `say` gets a sentence on the first file of each kind
+    that is no image.
     When the folder goes away, `report` is called with a sentence and False, and once more, with True, when it is back.
 
     Raises SourceError when there is no such folder.
@@ -81,7 +83,7 @@ class WatchedFolder:
         leave_out: Sequence[Path] = (),
         *,
         settle: float = SETTLED,
-        judged: Callable[[WatchedFile], bool] | None = None,
+        memory: Memory | None = None,
         report: SourceReport = lambda sentence, there: None,
         say: Callable[[str], None] = lambda sentence: None,
     ) -> None:
@@ -93,10 +95,11 @@ class WatchedFolder:
         self.left_out = LeftOut(say)
         self._folder = folder
         self._settle = settle
+        self._memory = memory
         self._report = report
         self._reachable = True
         self._arrivals: dict[Path, _Arrival] = {}
-        self._files = NewFiles(folder, leave_out, self.left_out, judged)
+        self._files = NewFiles(folder, leave_out, self.left_out, memory)
 
     def __iter__(self) -> Iterator[Item]:
         while True:
@@ -146,8 +149,7 @@ class WatchedFolder:
             kind = kind_of_file(path)
             item: Item = None
             if kind == "image":
-                output = os.path.relpath(path, self._folder)
-                item = replace(image_frame(path, output, taken=taken), file=WatchedFile(output, state))
+                item = self._read(path, state, taken)
                 if (state, taken) != _state_of(path):  # written to while it was read
                     return None
                 if isinstance(item, Frame) and is_open_for_writing(path):
@@ -169,6 +171,13 @@ class WatchedFolder:
         self._files.remember(name, listing, state)
         del self._arrivals[path]
         return item
+
+    def _read(self, path: Path, state: FileState, taken: float) -> Frame | Failure:
+        file = WatchedFile(os.path.relpath(path, self._folder), state)
+        if self._memory is not None and (deaths := self._memory.begin(file)) >= FATAL:
+            message = f"Cannot judge {path}: {deaths} processes in a row ended while they did; it is not tried again."
+            return Failure(str(path), message, file=file)
+        return replace(image_frame(path, file.name, taken=taken), file=file)
 
     def _is_whole(self, path: Path, arrival: _Arrival, unchanged: float) -> bool:
         """Whether all of a file may be written that has not changed for so many seconds; if not, when to look again.

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import Result
+from forked import in_child
 from numpy.typing import NDArray
 from watcher import encoded
 
+from rstpm_edge import Detector
 from rstpm_edge.outputs.journal import Journal
 from rstpm_edge.sources import watched_folder
 
@@ -67,6 +70,38 @@ def test_each_file_is_judged_once_whenever_it_came(
         "failed",
         "ANOMALOUS",
     ]
+
+
+def test_a_device_that_fails_is_no_verdict_on_a_file(watch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("CUDA failure 999")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rstpm_edge.engine.no_telemetry.onnxruntime.InferenceSession.run", fail)
+        result = watch(2)
+    assert result.exit_code == 3
+    assert [line.count("CUDA failure 999") for line in result.stdout.splitlines()] == [1, 1]
+    assert judged(watch(2)) == ["1.png", "2.png"]
+
+
+def test_a_file_at_which_process_after_process_dies(watch: Any, incoming: Path, model: Path, tmp_path: Path) -> None:
+    (incoming / "2.png").unlink()
+
+    def die() -> None:
+        def kill(*arguments: object) -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        Detector.__call__ = kill  # type: ignore[assignment, method-assign]
+        watch(1)
+
+    for _ in range(3):
+        assert in_child(die) == -signal.SIGKILL
+    (line,) = [json.loads(line) for line in watch(1).stdout.splitlines()]
+    assert line["error"] == (
+        f"Cannot judge {incoming / '1.png'}: 3 processes in a row ended while they did; it is not tried again."
+    )
+    (incoming / "3.png").write_bytes((incoming / "1.png").read_bytes())
+    assert judged(watch(1)) == ["3.png"]
 
 
 def test_what_was_not_told_is_named_at_the_next_start(
