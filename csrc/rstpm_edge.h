@@ -30,7 +30,7 @@ extern "C" {
 /* Of the library that runs. */
 RSTPM_API const char* rstpm_version(void);
 
-enum { RSTPM_LEVELS = 3, RSTPM_MAPS = 6, RSTPM_MAX_OUTPUTS = 13 };
+enum { RSTPM_LEVELS = 3, RSTPM_MAPS = 6, RSTPM_COARSE_MAPS = 4, RSTPM_MAX_OUTPUTS = 15 };
 enum { RSTPM_MAX_SIDE = 32768, RSTPM_MAX_IMAGE_SIDE = 1 << 23 };
 
 /* With parameters within these bounds, maps of values up to RSTPM_MAX_VALUE (either sign) have a finite fused
@@ -116,8 +116,11 @@ RSTPM_API const char* rstpm_fusion_last_kernel(const rstpm_fusion* fusion);
  *     A     = the six maps fused, as rstpm_fusion does; with a head, its map takes part in the finest level:
  *             up(w1 (M1 - mean1) / std1 + w2 (M2 - mean2) / std2 + head_weight (H - head_mean) / head_std)
  *     B     = the six score maps fused, with mode, statistics and smoothing of their own
- *     C     = the coarsest level of A by itself, at its own cells: w1 (M1 - mean1) / std1 + w2 (M2 - mean2) /
- * std2 score = max(A), or with score maps max(B) + map_weight * max(A) + coarse_weight * max(C) + bias
+ *     C     = the coarsest level by itself, at its own cells: the sum of weight (M - mean) / std over the
+ *             coarsest map of pair 1 and that of pair 2
+ *     D     = the same of both pairs' angle maps, where coarse_maps is 4
+ *     score = max(A), or with score maps max(B) + max(C) + max(D) + map_weight * max(A) + bias; without
+ *             coarse_maps, C and D have no part
  *
  * A is the anomaly map. An image is anomalous when its score is above `threshold`. Statistics are double, as
  * in the model's file, and used as float. Zero what is not set. */
@@ -134,11 +137,12 @@ typedef struct rstpm_scorer_config {
     int32_t score_mode; /* an rstpm_mode; this and what follows: only where there are score maps */
     double score_mean[RSTPM_MAPS], score_std[RSTPM_MAPS], score_weight[RSTPM_MAPS];
     double score_smoothing_sigma;
-    double map_weight;    /* 0..RSTPM_MAX_VALUE */
-    double coarse_weight; /* 0..RSTPM_MAX_VALUE; 0 with RSTPM_PAPER */
-    double bias;          /* at most RSTPM_MAX_VALUE, either sign */
-    double threshold;     /* not NaN */
-    const char* kernel;   /* as in rstpm_fusion_config */
+    int32_t coarse_maps; /* 0, 2 or 4 (RSTPM_COARSE_MAPS) */
+    double coarse_mean[RSTPM_COARSE_MAPS], coarse_std[RSTPM_COARSE_MAPS], coarse_weight[RSTPM_COARSE_MAPS];
+    double map_weight;  /* 0..RSTPM_MAX_VALUE */
+    double bias;        /* at most RSTPM_MAX_VALUE, either sign */
+    double threshold;   /* not NaN */
+    const char* kernel; /* as in rstpm_fusion_config */
 } rstpm_scorer_config;
 
 typedef struct rstpm_score {
@@ -157,10 +161,15 @@ RSTPM_API rstpm_status rstpm_scorer_create(const rstpm_scorer_config* config, rs
 /* NULL is ignored. No call may still be running. */
 RSTPM_API void rstpm_scorer_destroy(rstpm_scorer* scorer);
 
+/* How many outputs a model with this config has, and at which level output number `output` of them lies, 0
+ * the finest; -1 where there is no such output. Of a config that rstpm_scorer_create takes. */
+RSTPM_API int32_t rstpm_output_count(const rstpm_scorer_config* config);
+RSTPM_API int32_t rstpm_output_level(const rstpm_scorer_config* config, int32_t output);
+
 /* Scores `batch` images. outputs are the network's, float32 and C-contiguous: the six maps in the order of
- * rstpm_fusion_run; where there are score maps, these in the same order; where there is a head, its map,
- * which has the finest level's size. So there are 6, 7, 12 or 13 (RSTPM_MAX_OUTPUTS), each with batch * h * w
- * values.
+ * rstpm_fusion_run; where there are score maps, these in the same order; where coarse_maps is 4, both angle
+ * maps, which have the coarsest level's size; where there is a head, its map, which has the finest level's.
+ * So there are 6 to 15 (RSTPM_MAX_OUTPUTS), each with batch * h * w values.
  *
  * masks says where anomalies count: NULL for everywhere in all images, else one entry for each image, which
  * is NULL or has height * width bytes, 0 where they do not. Score and position are then those of the rest,

@@ -1,5 +1,6 @@
 // From a model's outputs to its score: the head's map joins the finest level, two fusions run, their maxima
-// and that of the coarsest cells are put together, and what a mask leaves out has no part in any of it.
+// and that of the coarsest level's cells are put together, and what a mask leaves out has no part in any of
+// it.
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -70,11 +71,15 @@ rstpm_status check(const rstpm_scorer_config& config) {
         if (!good) return RSTPM_BAD_STATISTICS;
     }
     if (config.has_score_maps) {
-        const bool good = config.map_weight >= 0.0 && within(config.map_weight, RSTPM_MAX_VALUE) &&
-                          config.coarse_weight >= 0.0 && within(config.coarse_weight, RSTPM_MAX_VALUE) &&
-                          within(config.bias, RSTPM_MAX_VALUE);
+        bool good = config.map_weight >= 0.0 && within(config.map_weight, RSTPM_MAX_VALUE) &&
+                    within(config.bias, RSTPM_MAX_VALUE);
+        const std::int32_t coarse = config.coarse_maps;
+        if (coarse != 0 && coarse != 2 && coarse != RSTPM_COARSE_MAPS) return RSTPM_BAD_ARGUMENT;
+        for (std::int32_t i = 0; i < coarse; ++i)
+            good = good && to_float(config.coarse_std[i]) >= std::numeric_limits<float>::min() &&
+                   within(config.coarse_mean[i], RSTPM_MAX_VALUE) &&
+                   within(config.coarse_weight[i] / config.coarse_std[i], RSTPM_MAX_GAIN);
         if (!good) return RSTPM_BAD_STATISTICS;
-        if (config.coarse_weight > 0.0 && config.mode != RSTPM_NORMALIZED) return RSTPM_BAD_ARGUMENT;
     }
     return RSTPM_OK;
 }
@@ -94,40 +99,48 @@ std::size_t find_peak(const float* map, const std::uint8_t* mask, std::size_t pi
     return peak;
 }
 
-// The coarsest level of the anomaly map by itself, at its own cells: where it is highest tells best whether
+// The maps of the coarsest level by themselves, at their own cells: where they are highest tells best whether
 // an image is defective, and there it stands out from no finer level's noise.
-class CoarsestCells {
+class CoarseCells {
   public:
-    explicit CoarsestCells(const rstpm_scorer_config& config)
-        : rows_(config.level_height[kLevel]),
+    explicit CoarseCells(const rstpm_scorer_config& config)
+        : count_(config.has_score_maps ? config.coarse_maps : 0),
+          rows_(config.level_height[kLevel]),
           columns_(config.level_width[kLevel]),
           height_(config.height),
           width_(config.width) {
-        for (int pair = 0; pair < 2; ++pair) {
-            const int map = kLevel + pair * RSTPM_LEVELS;
-            mean_[pair] = to_float(config.mean[map]);
-            gain_[pair] = to_float(config.weight[map]) / to_float(config.std[map]);
+        for (int i = 0; i < count_; ++i) {
+            mean_[i] = to_float(config.coarse_mean[i]);
+            gain_[i] = to_float(config.coarse_weight[i] / config.coarse_std[i]);
         }
     }
 
-    // The largest value of the cells of which a pixel counts; a mask has one that does.
-    float peak(const float* const* maps, const std::uint8_t* mask) const {
-        float highest = -std::numeric_limits<float>::infinity();
-        for (std::size_t row = 0; row < rows_; ++row) {
-            for (std::size_t column = 0; column < columns_; ++column) {
-                if (mask != nullptr && !counts(mask, row, column)) continue;
-                float value = 0.0f;
-                for (int pair = 0; pair < 2; ++pair)
-                    value += gain_[pair] *
-                             (maps[kLevel + pair * RSTPM_LEVELS][row * columns_ + column] - mean_[pair]);
-                highest = std::max(highest, value);
-            }
-        }
-        return highest;
+    // The largest sum over both pairs' maps of one kind, residuals or angles, among the cells of which a
+    // pixel counts, and that of the other kind, added; a mask has a pixel that does. 0 where no map has a
+    // part, NaN where a value is not finite, wherever it is.
+    float peaks(const float* const* outputs, const std::uint8_t* mask) const {
+        float sum = 0.0f;
+        if (count_ > 0) sum += peak(outputs[kLevel], outputs[kLevel + RSTPM_LEVELS], 0, mask);
+        if (count_ > 2) sum += peak(outputs[2 * RSTPM_MAPS], outputs[2 * RSTPM_MAPS + 1], 2, mask);
+        return sum;
     }
 
   private:
     static constexpr int kLevel = RSTPM_LEVELS - 1;
+
+    float peak(const float* first, const float* second, int kind, const std::uint8_t* mask) const {
+        float highest = -std::numeric_limits<float>::infinity();
+        for (std::size_t row = 0; row < rows_; ++row) {
+            for (std::size_t column = 0; column < columns_; ++column) {
+                const std::size_t cell = row * columns_ + column;
+                const float value = gain_[kind] * (first[cell] - mean_[kind]) +
+                                    gain_[kind + 1] * (second[cell] - mean_[kind + 1]);
+                if (!std::isfinite(value)) return std::numeric_limits<float>::quiet_NaN();
+                if (mask == nullptr || counts(mask, row, column)) highest = std::max(highest, value);
+            }
+        }
+        return highest;
+    }
 
     // Whether a pixel below the cell does, in part or all of it.
     bool counts(const std::uint8_t* mask, std::size_t row, std::size_t column) const {
@@ -139,8 +152,9 @@ class CoarsestCells {
         return false;
     }
 
+    int count_;
     std::size_t rows_, columns_, height_, width_;
-    float mean_[2], gain_[2];
+    float mean_[RSTPM_COARSE_MAPS], gain_[RSTPM_COARSE_MAPS];
 };
 
 }  // namespace
@@ -158,10 +172,10 @@ struct rstpm_scorer {
     }
     void give_back(std::unique_ptr<rstpm::Scratch> scratch) { pool_.give_back(std::move(scratch)); }
 
-    // The head's is the seventh or the thirteenth output: of the finest level, as it should be.
-    std::size_t level_pixels(int output) const { return level_pixels_[output % RSTPM_LEVELS]; }
+    std::size_t output_pixels(int output) const { return output_pixels_[output]; }
 
     bool has_head, has_score_maps;
+    rstpm::CoarseCells coarse;
     int output_count;
     std::size_t pixels;
     rstpm::FusionPlan map_fusion, score_fusion;  // the latter is null where there are no score maps
@@ -170,9 +184,8 @@ struct rstpm_scorer {
     std::unique_ptr<rstpm::Scratch> make_scratch() const;
     std::size_t cell(const rstpm_image_result& at) const { return at.row * width_ + at.column; }
 
-    std::size_t width_, level_pixels_[RSTPM_LEVELS];
-    float head_mean_, head_gain_, map_weight_, coarse_weight_, bias_;
-    rstpm::CoarsestCells coarsest_;
+    std::size_t width_, output_pixels_[RSTPM_MAX_OUTPUTS];
+    float head_mean_, head_gain_, map_weight_, bias_;
     double threshold_;
     rstpm::Pool<rstpm::Scratch> pool_;
 };
@@ -181,7 +194,8 @@ rstpm_scorer::rstpm_scorer(const rstpm_scorer_config& config, rstpm::FusionPlan 
                            rstpm::FusionPlan for_score)
     : has_head(config.has_head != 0),
       has_score_maps(config.has_score_maps != 0),
-      output_count(RSTPM_MAPS + (has_score_maps ? RSTPM_MAPS : 0) + (has_head ? 1 : 0)),
+      coarse(config),
+      output_count(rstpm_output_count(&config)),
       pixels(static_cast<std::size_t>(config.height) * config.width),
       map_fusion(std::move(for_map)),
       score_fusion(std::move(for_score)),
@@ -189,18 +203,18 @@ rstpm_scorer::rstpm_scorer(const rstpm_scorer_config& config, rstpm::FusionPlan 
       head_mean_(has_head ? rstpm::to_float(config.head_mean) : 0.0f),
       head_gain_(has_head ? rstpm::to_float(rstpm::head_gain(config)) : 0.0f),
       map_weight_(has_score_maps ? rstpm::to_float(config.map_weight) : 1.0f),
-      coarse_weight_(has_score_maps ? rstpm::to_float(config.coarse_weight) : 0.0f),
       bias_(has_score_maps ? rstpm::to_float(config.bias) : 0.0f),
-      coarsest_(config),
       threshold_(config.threshold) {
-    for (int l = 0; l < RSTPM_LEVELS; ++l)
-        level_pixels_[l] = static_cast<std::size_t>(config.level_height[l]) * config.level_width[l];
+    for (int i = 0; i < output_count; ++i) {
+        const std::int32_t level = rstpm_output_level(&config, i);
+        output_pixels_[i] = static_cast<std::size_t>(config.level_height[level]) * config.level_width[level];
+    }
     pool_.give_back(make_scratch());
 }
 
 std::unique_ptr<rstpm::Scratch> rstpm_scorer::make_scratch() const {
     auto scratch = std::make_unique<rstpm::Scratch>();
-    if (has_head) scratch->finest.resize(level_pixels(0));
+    if (has_head) scratch->finest.resize(output_pixels(0));
     if (has_score_maps) scratch->score_map.resize(pixels);
     return scratch;
 }
@@ -234,14 +248,25 @@ rstpm_status rstpm_scorer::run_image(const float* const* outputs, const std::uin
         if (has_score_maps) {
             const float* const score_map = scratch->score_map.data();
             const std::size_t at = rstpm::find_peak(score_map, mask, pixels, cell(highest_score));
-            result->score = score_map[at] + map_weight_ * out[peak] + bias_;
-            if (coarse_weight_ > 0.0f) result->score += coarse_weight_ * coarsest_.peak(outputs, mask);
+            result->score = score_map[at] + coarse.peaks(outputs, mask) + map_weight_ * out[peak] + bias_;
         }
         result->nonfinite = !std::isfinite(result->score);
     }
     if (result->nonfinite) result->score = std::numeric_limits<float>::infinity();
     result->anomalous = result->nonfinite || static_cast<double>(result->score) > threshold_;
     return RSTPM_OK;
+}
+
+extern "C" std::int32_t rstpm_output_count(const rstpm_scorer_config* config) {
+    const bool angles = config->has_score_maps && config->coarse_maps == RSTPM_COARSE_MAPS;
+    return RSTPM_MAPS * (config->has_score_maps ? 2 : 1) + (angles ? 2 : 0) + (config->has_head ? 1 : 0);
+}
+
+extern "C" std::int32_t rstpm_output_level(const rstpm_scorer_config* config, std::int32_t output) {
+    const std::int32_t count = rstpm_output_count(config);
+    if (output < 0 || output >= count) return -1;
+    if (config->has_head && output == count - 1) return 0;
+    return output < 2 * RSTPM_MAPS ? output % RSTPM_LEVELS : RSTPM_LEVELS - 1;
 }
 
 extern "C" rstpm_status rstpm_scorer_create(const rstpm_scorer_config* config, rstpm_scorer** scorer) {
@@ -281,7 +306,7 @@ extern "C" rstpm_status rstpm_scorer_run(rstpm_scorer* scorer, const float* cons
     std::size_t largest = scorer->pixels;
     for (int i = 0; i < scorer->output_count; ++i) {
         if (outputs[i] == nullptr) return RSTPM_BAD_ARGUMENT;
-        largest = std::max(largest, scorer->level_pixels(i));
+        largest = std::max(largest, scorer->output_pixels(i));
     }
     // Offsets into a larger array would not fit into a pointer difference.
     const std::size_t most = std::numeric_limits<std::ptrdiff_t>::max() / sizeof(float) / largest;
@@ -295,7 +320,7 @@ extern "C" rstpm_status rstpm_scorer_run(rstpm_scorer* scorer, const float* cons
         for (std::int64_t image = 0; image < batch && status == RSTPM_OK; ++image) {
             const float* of_image[RSTPM_MAX_OUTPUTS];
             for (int i = 0; i < scorer->output_count; ++i)
-                of_image[i] = outputs[i] + image * static_cast<std::ptrdiff_t>(scorer->level_pixels(i));
+                of_image[i] = outputs[i] + image * static_cast<std::ptrdiff_t>(scorer->output_pixels(i));
             status = scorer->run_image(of_image, masks == nullptr ? nullptr : masks[image],
                                        out + image * static_cast<std::ptrdiff_t>(scorer->pixels), threads,
                                        scratch.get(), &results[image]);

@@ -39,6 +39,7 @@ class ProgressiveComponent:
     ) -> bool: ...
 
 _Statistics: TypeAlias = tuple[str, Sequence[float], Sequence[float], Sequence[float], float]
+_CoarseStatistics: TypeAlias = tuple[Sequence[float], Sequence[float], Sequence[float]]
 
 class Scorer:
     def __init__(
@@ -47,7 +48,7 @@ class Scorer:
         size: tuple[int, int],
         fusion: _Statistics,
         head: tuple[float, float, float] | None,
-        scoring: tuple[_Statistics, float, float, float] | None,
+        scoring: tuple[_Statistics, _CoarseStatistics | None, float, float] | None,
         kernel: str | None,
     ) -> None: ...
     def run(

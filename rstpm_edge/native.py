@@ -13,7 +13,7 @@ except ImportError as error:
         "The C++ extension of rstpm_edge is not built: run `pip install .` (or `make build`)", name="rstpm_edge._native"
     ) from error
 
-_INTERFACE = 3  # of csrc/python/, as this package calls it
+_INTERFACE = 4  # of csrc/python/, as this package calls it
 if getattr(_native, "INTERFACE", 0) != _INTERFACE:
     raise ImportError(
         "The C++ extension of rstpm_edge was built from other sources than the package: run `make build`, or install "

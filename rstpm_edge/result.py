@@ -15,10 +15,10 @@ from rstpm_edge.image.roi import Roi
 class ScoreTerm:
     """One of what the score is the sum of.
 
-    `name` is "score_map" or "anomaly_map", the highest value of the map of that name; "coarsest_cells", that of the
-    coarsest level by itself; or "bias". `value` is its part of the score. `position` (x, y) is the image pixel where it
-    was found, None for the bias. `shares` are what each of the model's outputs adds to `value`, by its name, such as
-    stpm_8: pair and stride.
+    `name` is "score_map" or "anomaly_map", the highest value of the map of that name; "coarse_residuals" or
+    "coarse_angles", that of the coarsest level by itself; or "bias". `value` is its part of the score. `position`
+    (x, y) is the image pixel where it was found, None for the bias. `shares` are what each of the model's outputs adds
+    to `value`, by its name, such as stpm_8: pair and stride.
     """
 
     name: str

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rstpm_edge.model.metadata import Fusion, FusionMode, HeadMap, ScoreFusion
+from rstpm_edge.model.metadata import CoarseCells, Fusion, FusionMode, HeadMap, ScoreFusion
 from rstpm_edge.model.outputs import ByPair, ModelOutputs
 from rstpm_edge.postprocess.reference import Float64, score_outputs
 
@@ -44,7 +44,7 @@ class Case:
     head: bool = False
     score_maps: FusionMode | None = None
     score_sigma: float = 0.0
-    coarse: float = 0.0
+    coarse: int = 0  # maps of the coarsest level that have a part
     mask: bool = False
     nan: int | None = None  # the output that has one
 
@@ -63,17 +63,20 @@ CASES = (
     Case("levels finer than the map", (7, 9), ((12, 10), (8, 9), (5, 3)), head=True),
     Case("wider than a vector", (3, 41), ((2, 20), (1, 10), (1, 5)), sigma=0.5, score_maps="normalized"),
     Case("one pixel", (1, 1), ((1, 1), (1, 1), (1, 1)), head=True, score_maps="normalized"),
-    Case("coarsest cells", (15, 22), ODD, sigma=0.8, head=True, score_maps="normalized", coarse=0.7),
+    Case("coarsest cells", (15, 22), ODD, sigma=0.8, head=True, score_maps="normalized", coarse=4),
+    Case("coarsest cells without angles", (15, 22), ODD, head=True, score_maps="normalized", coarse=2),
     Case(
         "coarsest cells, with a mask",
         (15, 22),
         ((8, 11), (5, 7), (4, 6)),
         score_maps="normalized",
-        coarse=1.5,
+        coarse=4,
         mask=True,
     ),
+    Case("coarsest cells beside a product", (13, 10), ((4, 5), (3, 2), (2, 2)), "paper", score_maps="paper", coarse=4),
     Case("NaN in a map", (5, 6), ((3, 3), (2, 2), (1, 1)), nan=4),
     Case("NaN in a score map", (5, 6), ((3, 3), (2, 2), (1, 1)), score_maps="normalized", nan=7),
+    Case("NaN in an angle map", (5, 6), ((3, 3), (2, 2), (1, 1)), score_maps="normalized", coarse=4, nan=13),
     Case("NaN in the head's map", (5, 6), ((3, 3), (2, 2), (1, 1)), head=True, nan=6),
 )
 
@@ -98,12 +101,17 @@ def _vector(case: Case, rng: np.random.Generator) -> dict[str, Any] | None:
     def fusion(mode: FusionMode, sigma: float) -> Fusion:
         return Fusion(mode, some(0.2, 0.8), some(0.1, 0.6), some(0.3, 1.4), sigma)
 
+    def coarse(maps: int) -> CoarseCells | None:
+        rows = [some(*ends)[:maps] for ends in ((0.2, 0.8), (0.1, 0.6), (0.3, 1.4))] if maps else []
+        return CoarseCells(*rows) if rows else None
+
     def draw(size: tuple[int, int]) -> NDArray[np.float32]:
         return np.asarray(rng.uniform(0, 2, (1, *size)).round(4), np.float32)
 
     outputs = ModelOutputs(
         ByPair.of(map(draw, case.levels * 2)),
         None if case.score_maps is None else ByPair.of(map(draw, case.levels * 2)),
+        (draw(case.levels[-1]), draw(case.levels[-1])) if case.coarse == 4 else None,
         draw(max(case.levels)) if case.head else None,
     )
     statistics = fusion(case.mode, case.sigma)
@@ -111,7 +119,7 @@ def _vector(case: Case, rng: np.random.Generator) -> dict[str, Any] | None:
     score_fusion = None
     if case.score_maps is not None:
         score_fusion = ScoreFusion(
-            fusion(case.score_maps, case.score_sigma), map_weight=0.35, bias=-1.25, coarse_weight=case.coarse
+            fusion(case.score_maps, case.score_sigma), bias=-1.25, coarse=coarse(case.coarse), map_weight=0.35
         )
     with_head = Fusion(**{**vars(statistics), "head": head})
     counts = rng.random(case.size) < 0.6 if case.mask else None
@@ -141,7 +149,7 @@ def _vector(case: Case, rng: np.random.Generator) -> dict[str, Any] | None:
         else {
             **_statistics(score_fusion.fusion),
             "map_weight": score_fusion.map_weight,
-            "coarse_weight": score_fusion.coarse_weight,
+            "coarse": None if score_fusion.coarse is None else vars(score_fusion.coarse),
             "bias": score_fusion.bias,
         },
         "threshold": threshold,

@@ -28,6 +28,7 @@ const char* const kMapNames[RSTPM_MAPS] = {"stpm_a", "stpm_b", "stpm_c", "recon_
 const char* const kScoreMapNames[RSTPM_MAPS] = {"score map stpm_a",  "score map stpm_b",
                                                 "score map stpm_c",  "score map recon_a",
                                                 "score map recon_b", "score map recon_c"};
+const char* const kAngleMapNames[2] = {"angle map stpm_c", "angle map recon_c"};
 
 std::string kernel_names(const char* (*list)(size_t)) {
     std::string names;
@@ -131,6 +132,13 @@ void copy_six(const std::vector<double>& values, const char* name, double* to) {
     std::copy(values.begin(), values.end(), to);
 }
 
+void copy_coarse(const std::vector<double>& values, std::int32_t count, const char* name, double* to) {
+    if (static_cast<std::int32_t>(values.size()) != count)
+        throw py::value_error(std::string(name) + " of the coarsest level must have " +
+                              std::to_string(count) + " values, not " + std::to_string(values.size()));
+    std::copy(values.begin(), values.end(), to);
+}
+
 void set_sizes(const std::vector<std::pair<int, int>>& map_sizes, std::pair<int, int> size,
                rstpm_scorer_config* config) {
     if (map_sizes.size() != RSTPM_LEVELS)
@@ -183,12 +191,17 @@ struct Results {
 using Statistics =
     std::tuple<std::string, std::vector<double>, std::vector<double>, std::vector<double>, double>;
 
+// Mean, std and weights of 2 or 4 maps of the coarsest level.
+using CoarseStatistics = std::tuple<std::vector<double>, std::vector<double>, std::vector<double>>;
+// The score maps' statistics, the coarsest level's, map_weight and bias.
+using Scoring = std::tuple<Statistics, std::optional<CoarseStatistics>, double, double>;
+
 class Scorer {
   public:
-    // head is (mean, std, weight); scoring is the score maps' statistics, map_weight, coarse_weight and bias.
+    // head is (mean, std, weight).
     Scorer(const std::vector<std::pair<int, int>>& map_sizes, std::pair<int, int> size,
            const Statistics& fusion, const std::optional<std::array<double, 3>>& head,
-           const std::optional<std::tuple<Statistics, double, double, double>>& scoring, const char* kernel) {
+           const std::optional<Scoring>& scoring, const char* kernel) {
         config_.struct_size = sizeof config_;
         set_sizes(map_sizes, size, &config_);
         config_.mode = set_statistics(fusion, config_.mean, config_.std, config_.weight);
@@ -205,8 +218,8 @@ class Scorer {
             config_.score_mode =
                 set_statistics(statistics, config_.score_mean, config_.score_std, config_.score_weight);
             config_.score_smoothing_sigma = std::get<4>(statistics);
-            config_.map_weight = std::get<1>(*scoring);
-            config_.coarse_weight = std::get<2>(*scoring);
+            if (const auto& coarse = std::get<1>(*scoring); coarse.has_value()) set_coarse(*coarse);
+            config_.map_weight = std::get<2>(*scoring);
             config_.bias = std::get<3>(*scoring);
         }
         config_.kernel = kernel;
@@ -232,10 +245,11 @@ class Scorer {
         const float* data[RSTPM_MAX_OUTPUTS];
         py::ssize_t batch = -1;
         for (int i = 0; i < count(); ++i) {
-            const char* const name = i == head        ? "the head's map"
-                                     : i < RSTPM_MAPS ? kMapNames[i]
-                                                      : kScoreMapNames[i - RSTPM_MAPS];
-            const int level = i % RSTPM_LEVELS;  // the head's is the finest
+            const char* const name = i == head            ? "the head's map"
+                                     : i < RSTPM_MAPS     ? kMapNames[i]
+                                     : i < 2 * RSTPM_MAPS ? kScoreMapNames[i - RSTPM_MAPS]
+                                                          : kAngleMapNames[i - 2 * RSTPM_MAPS];
+            const std::int32_t level = rstpm_output_level(&config_, i);
             py::array array = require_array<float>(outputs[i], name, "float32", batch,
                                                    config_.level_height[level], config_.level_width[level]);
             batch = array.shape(0);
@@ -283,9 +297,17 @@ class Scorer {
         copy_six(std::get<3>(statistics), "weights", weight);
         return mode_named(std::get<0>(statistics));
     }
-    int count() const {
-        return RSTPM_MAPS + (config_.has_score_maps ? RSTPM_MAPS : 0) + (config_.has_head ? 1 : 0);
+    void set_coarse(const CoarseStatistics& coarse) {
+        const auto& [mean, std, weights] = coarse;
+        if (weights.size() != 2 && weights.size() != RSTPM_COARSE_MAPS)
+            throw py::value_error("weights of the coarsest level must have 2 or 4 values, not " +
+                                  std::to_string(weights.size()));
+        config_.coarse_maps = static_cast<std::int32_t>(weights.size());
+        copy_coarse(mean, config_.coarse_maps, "mean", config_.coarse_mean);
+        copy_coarse(std, config_.coarse_maps, "std", config_.coarse_std);
+        copy_coarse(weights, config_.coarse_maps, "weights", config_.coarse_weight);
     }
+    int count() const { return rstpm_output_count(&config_); }
 
     struct Destroy {
         void operator()(rstpm_scorer* scorer) const { rstpm_scorer_destroy(scorer); }
@@ -367,8 +389,8 @@ void bind_kernels(py::module_& module) {
                py::arg("kernel").none(true) = py::none());
     py::class_<Scorer>(module, "Scorer")
         .def(py::init<const std::vector<std::pair<int, int>>&, std::pair<int, int>, const Statistics&,
-                      const std::optional<std::array<double, 3>>&,
-                      const std::optional<std::tuple<Statistics, double, double, double>>&, const char*>(),
+                      const std::optional<std::array<double, 3>>&, const std::optional<Scoring>&,
+                      const char*>(),
              py::arg("map_sizes"), py::arg("size"), py::arg("fusion"), py::arg("head").none(true),
              py::arg("scoring").none(true), py::arg("kernel").none(true))
         .def("run", &Scorer::run, py::arg("outputs"), py::arg("masks").none(true), py::arg("out").none(true),

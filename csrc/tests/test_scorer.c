@@ -18,7 +18,7 @@ enum {
     CALLERS = 4,
     CALLS = 25
 };
-enum { HEAD = 1, SCORE_MAPS = 2, KINDS = 4 }; /* what a model has besides six maps */
+enum { HEAD = 1, SCORE_MAPS = 2, ANGLES = 4, KINDS = 8 }; /* what a model has besides six maps */
 
 static const int32_t kHeights[RSTPM_LEVELS] = {7, 4, 2}, kWidths[RSTPM_LEVELS] = {11, 5, 3};
 
@@ -28,14 +28,24 @@ typedef struct Outputs {
     int count;
 } Outputs;
 
-static int level_pixels(int output) {
-    return kHeights[output % RSTPM_LEVELS] * kWidths[output % RSTPM_LEVELS];
+static int has_angles(int kind) { return (kind & SCORE_MAPS) && (kind & ANGLES); }
+
+static int level_of(int kind, int output) {
+    const int maps = RSTPM_MAPS * (kind & SCORE_MAPS ? 2 : 1), angles = has_angles(kind) ? 2 : 0;
+    if (output < maps) return output % RSTPM_LEVELS;
+    return output < maps + angles ? RSTPM_LEVELS - 1 : 0;
+}
+
+static int pixels_of(int kind, int output) {
+    return kHeights[level_of(kind, output)] * kWidths[level_of(kind, output)];
 }
 
 static void fill(Outputs* outputs, int kind, uint32_t seed) {
-    outputs->count = RSTPM_MAPS * (kind & SCORE_MAPS ? 2 : 1) + (kind & HEAD ? 1 : 0);
+    outputs->count =
+        RSTPM_MAPS * (kind & SCORE_MAPS ? 2 : 1) + (has_angles(kind) ? 2 : 0) + (kind & HEAD ? 1 : 0);
     for (int i = 0; i < outputs->count; ++i) {
-        for (int k = 0; k < BATCH * level_pixels(i); ++k) outputs->values[i][k] = 2.0f * next_uniform(&seed);
+        for (int k = 0; k < BATCH * pixels_of(kind, i); ++k)
+            outputs->values[i][k] = 2.0f * next_uniform(&seed);
         outputs->maps[i] = outputs->values[i];
     }
 }
@@ -70,7 +80,12 @@ static rstpm_scorer_config make_config(int kind, double sigma, const char* kerne
         }
         config.score_smoothing_sigma = 2.0 * sigma;
         config.map_weight = 0.3;
-        config.coarse_weight = 0.6;
+        config.coarse_maps = kind & ANGLES ? 4 : 2;
+        for (int i = 0; i < config.coarse_maps; ++i) {
+            config.coarse_mean[i] = (double)next_uniform(&state);
+            config.coarse_std[i] = 0.1 + (double)next_uniform(&state);
+            config.coarse_weight[i] = 0.1 + 0.3 * (double)next_uniform(&state);
+        }
         config.bias = -1.5;
     }
     return config;
@@ -126,16 +141,22 @@ static int cell_counts(const uint8_t* mask, int cell) {
     return 0;
 }
 
-/* The highest cell of the coarsest level, without the head. */
+/* The highest cell of the coarsest level, of residuals and, where they are, of angles. */
 static double coarse_peak(const rstpm_scorer_config* config, const float* const* maps, const uint8_t* mask) {
-    double peak = -INFINITY;
-    for (int cell = 0; cell < level_pixels(RSTPM_LEVELS - 1); ++cell) {
-        double value = 0.0;
-        for (int map = RSTPM_LEVELS - 1; map < RSTPM_MAPS; map += RSTPM_LEVELS)
-            value += config->weight[map] * ((double)maps[map][cell] - config->mean[map]) / config->std[map];
-        if ((mask == NULL || cell_counts(mask, cell)) && value > peak) peak = value;
+    const int coarse[] = {2, 5, 12, 13};
+    double sum = 0.0;
+    for (int kind = 0; kind < config->coarse_maps; kind += 2) {
+        double peak = -INFINITY;
+        for (int cell = 0; cell < kHeights[2] * kWidths[2]; ++cell) {
+            double value = 0.0;
+            for (int i = kind; i < kind + 2; ++i)
+                value += config->coarse_weight[i] * ((double)maps[coarse[i]][cell] - config->coarse_mean[i]) /
+                         config->coarse_std[i];
+            if ((mask == NULL || cell_counts(mask, cell)) && value > peak) peak = value;
+        }
+        sum += peak;
     }
-    return peak;
+    return sum;
 }
 
 /* The head's map as an image of its own: a seventh summand, since fusion is linear. */
@@ -143,7 +164,15 @@ static void expected_image(const rstpm_scorer_config* config, const Outputs* out
                            const uint8_t* mask, float* map, rstpm_score* result) {
     static float part[PIXELS], zeros[FINEST];
     const float* maps[RSTPM_MAX_OUTPUTS];
-    for (int i = 0; i < outputs->count; ++i) maps[i] = outputs->maps[i] + image * level_pixels(i);
+    EXPECT(outputs->count, rstpm_output_count(config));
+    EXPECT(-1, rstpm_output_level(config, -1));
+    EXPECT(-1, rstpm_output_level(config, outputs->count));
+    for (int i = 0; i < outputs->count; ++i) {
+        const int kind = (config->has_head ? HEAD : 0) | (config->has_score_maps ? SCORE_MAPS : 0) |
+                         (config->coarse_maps == 4 ? ANGLES : 0);
+        EXPECT(level_of(kind, i), rstpm_output_level(config, i));
+        maps[i] = outputs->maps[i] + image * pixels_of(kind, i);
+    }
     fuse(config, 0, maps, map);
     if (config->has_head) {
         rstpm_scorer_config head = *config;
@@ -160,7 +189,7 @@ static void expected_image(const rstpm_scorer_config* config, const Outputs* out
     if (config->has_score_maps) {
         fuse(config, 1, maps + RSTPM_MAPS, part);
         score = (double)part[first_peak(part, mask)] + config->map_weight * score +
-                config->coarse_weight * coarse_peak(config, maps, mask) + config->bias;
+                coarse_peak(config, maps, mask) + config->bias;
     }
     memset(result, 0, sizeof *result);
     result->score = (float)score;
@@ -211,11 +240,14 @@ static void test_values(int kind, double sigma, const char* kernel) {
     EXPECT(RSTPM_OK, rstpm_scorer_run(scorer, outputs.maps, BATCH, masks[2], out, results, 1));
     const float wrong[] = {NAN, INFINITY, -INFINITY, 3e38f};
     for (int i = 0; i < 4 * outputs.count; ++i) {
-        float* const spoiled = &outputs.values[i / 4][level_pixels(i / 4)]; /* the second image's first */
+        float* const spoiled = &outputs.values[i / 4][pixels_of(kind, i / 4)]; /* the second image's first */
         const float kept = *spoiled;
         *spoiled = wrong[i % 4];
         EXPECT(RSTPM_OK, rstpm_scorer_run(scorer, outputs.maps, BATCH, masks[2], again, once_more, 1));
-        CHECK(once_more[1].nonfinite == 1 && once_more[1].score == INFINITY && once_more[1].anomalous == 1);
+        CHECK(once_more[1].anomalous == 1);
+        /* An angle map is not smoothed: what floats hold of it stays finite. */
+        if (i % 4 < 3 || i / 4 < 2 * RSTPM_MAPS || level_of(kind, i / 4) == 0)
+            CHECK(once_more[1].nonfinite == 1 && once_more[1].score == INFINITY);
         CHECK(memcmp(&once_more[0], &results[0], sizeof results[0]) == 0);
         CHECK(memcmp(&once_more[2], &results[2], sizeof results[2]) == 0);
         *spoiled = kept;
@@ -241,7 +273,7 @@ static void test_a_score_beyond_floats(void) {
     rstpm_score results[BATCH];
     rstpm_scorer_config config = make_config(SCORE_MAPS, 0.0, NULL);
     fill(&outputs, SCORE_MAPS, 4);
-    for (int k = 0; k < level_pixels(0); ++k) outputs.values[0][k] = 1e28f;
+    for (int k = 0; k < pixels_of(SCORE_MAPS, 0); ++k) outputs.values[0][k] = 1e28f;
     config.map_weight = 1e12;
     rstpm_scorer* scorer = make(&config);
     EXPECT(RSTPM_OK, rstpm_scorer_run(scorer, outputs.maps, BATCH, NULL, out, results, 1));
@@ -261,7 +293,7 @@ static void create_gives(rstpm_status expected, const rstpm_scorer_config* confi
 }
 
 static void test_create(void) {
-    const int kind = HEAD | SCORE_MAPS;
+    const int kind = HEAD | SCORE_MAPS | ANGLES;
     rstpm_scorer_config config = make_config(kind, 1.0, NULL);
     create_gives(RSTPM_OK, &config);
     create_gives(RSTPM_BAD_ARGUMENT, NULL);
@@ -302,9 +334,10 @@ static void test_create(void) {
                 create_gives(RSTPM_OK, &config);
             }
         }
-        double* const one[] = {&config.head_mean,  &config.head_std,      &config.head_weight,
-                               &config.map_weight, &config.coarse_weight, &config.bias};
-        for (int field = 0; field < 6; ++field) {
+        double* const one[] = {
+            &config.head_mean, &config.head_std,       &config.head_weight,   &config.map_weight,
+            &config.bias,      &config.coarse_mean[1], &config.coarse_std[2], &config.coarse_weight[3]};
+        for (int field = 0; field < 8; ++field) {
             config = make_config(kind, 1.0, NULL);
             *one[field] = wrong[i];
             create_gives(RSTPM_BAD_STATISTICS, &config);
@@ -316,8 +349,13 @@ static void test_create(void) {
     config.map_weight = -0.1; /* what a mask leaves out could then raise the score */
     create_gives(RSTPM_BAD_STATISTICS, &config);
     config = make_config(kind, 1.0, NULL);
-    config.coarse_weight = -0.1;
+    config.coarse_maps = 3;
+    create_gives(RSTPM_BAD_ARGUMENT, &config);
+    config = make_config(kind, 1.0, NULL);
+    config.coarse_std[0] = 0.0;
     create_gives(RSTPM_BAD_STATISTICS, &config);
+    config.coarse_maps = 0; /* not used */
+    create_gives(RSTPM_OK, &config);
     config = make_config(kind, 1.0, NULL);
     config.head_std = 0.0;
     create_gives(RSTPM_BAD_STATISTICS, &config);
@@ -330,8 +368,6 @@ static void test_create(void) {
     config.mode = RSTPM_PAPER;
     create_gives(RSTPM_BAD_ARGUMENT, &config);
     config.has_head = 0;
-    create_gives(RSTPM_BAD_ARGUMENT, &config); /* the coarsest level alone is no part of a product */
-    config.coarse_weight = 0.0;
     create_gives(RSTPM_BAD_SMOOTHING, &config);
     config.smoothing_sigma = 0.0;
     create_gives(RSTPM_OK, &config);

@@ -38,13 +38,10 @@ static void fail(const char* what, const char* why) {
     exit(2);
 }
 
-static int output_count(void) {
-    return RSTPM_MAPS * (kModel.has_score_maps ? 2 : 1) + (kModel.has_head ? 1 : 0);
-}
+static int output_count(void) { return (int)rstpm_output_count(&kModel); }
 
-/* Pixels of an output; the head's, the seventh or thirteenth, has the finest level's. */
 static size_t output_pixels(int output) {
-    const int level = output % RSTPM_LEVELS;
+    const int32_t level = rstpm_output_level(&kModel, output);
     return (size_t)kModel.level_height[level] * (size_t)kModel.level_width[level];
 }
 
@@ -150,7 +147,7 @@ static int32_t on_photo(int32_t cell, int32_t at, int32_t placed, int32_t begin,
 
 /* A flat map with a bump. */
 static float* make_up(int output) {
-    const int level = output % RSTPM_LEVELS;
+    const int32_t level = rstpm_output_level(&kModel, output);
     const size_t pixels = output_pixels(output), width = (size_t)kModel.level_width[level];
     float* map = allocate(pixels, sizeof *map);
     for (size_t i = 0; i < pixels; ++i) map[i] = 0.1f;

@@ -235,12 +235,15 @@ def _in_use(runtime: dict[str, Any]) -> str:
 def _score(score_fusion: dict[str, Any] | None) -> str:
     if score_fusion is None:
         return "the highest value of the anomaly map"
-    parts = [
-        (score_fusion["map_weight"], "anomaly map"),
-        (score_fusion["coarse_weight"], "anomaly map's coarsest level"),
-    ]
-    shares = [f"{weight:.4g} of the highest value of the {name}" for weight, name in parts if weight]
-    return " + ".join(["the highest value of the fused score maps, of angles", *shares])
+    coarse, weight = score_fusion["coarse"], score_fusion["map_weight"]
+    has_angles = coarse is not None and len(coarse["weights"]) == 4
+    parts = [f"the highest value of the fused score maps, of {'errors' if has_angles else 'angles'}"]
+    if coarse is not None:
+        parts.append("the highest cell of the coarsest level, of residuals")
+        parts += ["the highest one, of angles"] if has_angles else []
+    if weight:
+        parts.append(f"{weight:.4g} of the highest value of the anomaly map")
+    return " + ".join(parts)
 
 
 def _numbers(values: Iterable[float]) -> str:

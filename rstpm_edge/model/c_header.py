@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from rstpm_edge.model.metadata import Bundle, Fusion, HeadMap
+from rstpm_edge.model.metadata import Bundle, CoarseCells, Fusion, HeadMap
 
 
 def c_header(bundle: Bundle) -> str:
     """One `static const rstpm_scorer_config`, C99 and C++11; what the network takes and gives stands in a comment."""
     head, score_fusion = bundle.fusion.head or HeadMap(0.0, 0.0, 0.0), bundle.score_fusion
     scores = Fusion(std=(0.0,) * 6, weights=(0.0,) * 6) if score_fusion is None else score_fusion.fusion
+    coarse = (score_fusion and score_fusion.coarse) or CoarseCells((), (), ())
+    of_cells = (("mean", coarse.mean), ("std", coarse.std), ("weight", coarse.weights))
     fields = [
         ("struct_size", "sizeof(rstpm_scorer_config)"),
         ("mode", _mode(bundle.fusion)),
@@ -24,8 +26,9 @@ def c_header(bundle: Bundle) -> str:
         *((f"head_{name}", repr(float(getattr(head, name)))) for name in ("mean", "std", "weight")),
         ("score_mode", _mode(scores)),
         *_statistics("score_", scores),
+        ("coarse_maps", str(len(coarse.weights))),
+        *((f"coarse_{name}", _row(map(float, (*values, *(0.0,) * (4 - len(values)))))) for name, values in of_cells),
         ("map_weight", repr(0.0 if score_fusion is None else float(score_fusion.map_weight))),
-        ("coarse_weight", repr(0.0 if score_fusion is None else float(score_fusion.coarse_weight))),
         ("bias", repr(0.0 if score_fusion is None else float(score_fusion.bias))),
         ("threshold", repr(float(bundle.calibration.threshold))),
         ("kernel", "NULL"),

@@ -5,7 +5,7 @@ calibration, where the weights came from) stands in that document, so there is n
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from dataclasses import fields as dataclass_fields
 from functools import cached_property
@@ -74,19 +74,39 @@ class Fusion:
 
 
 @dataclass(frozen=True)
+class CoarseCells:
+    """How the coarsest level is looked at by itself, at its own cells: Σ weight · (map − mean) / std over both pairs.
+
+    The first two numbers are those of the anomaly maps of pair 1 and pair 2, which make one sum, the others those of
+    the angle maps of both (`Bundle.angle_map_names`), which make another. Where there are two numbers each, angle maps
+    have no part: so it is in files from before they had.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    weights: tuple[float, ...]
+
+    @property
+    def has_angles(self) -> bool:
+        """Whether angle maps have a part."""
+        return len(self.weights) == 4
+
+
+@dataclass(frozen=True)
 class ScoreFusion:
     """How an image is scored where another measure than the anomaly map's own maximum tells good from defective better.
 
-    score = max(B) + map_weight · max(A) + coarse_weight · max(C) + bias. A is the anomaly map; B is fused by `fusion`
-    from six score maps (`Bundle.score_map_names`); C is the coarsest level of A by itself, at its own cells. The scale
-    of B, the weights and `bias` put the score into the unit of A: on held-out good images, scores and maxima of A have
-    the same median and the same threshold. `fusion` has no head.
+    score = max(B) + max(C) + max(D) + map_weight · max(A) + bias. A is the anomaly map; B is fused by `fusion` from six
+    score maps (`Bundle.score_map_names`); C and D are the cells of the coarsest level, of residuals and of angles, as
+    `coarse` puts them together, 0 without it. The scales of B, C and D and `bias` put the score into the unit of A: on
+    held-out good images, scores and maxima of A have the same median and the same threshold. `fusion` has no head. Only
+    files from before have a `map_weight`.
     """
 
     fusion: Fusion
-    map_weight: float
     bias: float
-    coarse_weight: float = 0.0
+    coarse: CoarseCells | None = None
+    map_weight: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -147,8 +167,20 @@ class Bundle:
 
     @property
     def score_map_names(self) -> tuple[str, ...]:
-        """Names of the six score maps, which `score_fusion` fuses: stpm_8_angle … recon_32_angle; none without it."""
-        return () if self.score_fusion is None else score_map_names(self.strides)
+        """Names of the six score maps, which `score_fusion` fuses: stpm_8_error … recon_32_error; none without it.
+
+        In files from before it took the angles of the coarsest level alone, they are those of all angles.
+        """
+        if self.score_fusion is None:
+            return ()
+        return score_map_names(self.strides) if self.angle_map_names else angle_names(self.strides)
+
+    @property
+    def angle_map_names(self) -> tuple[str, ...]:
+        """Names of both angle maps, which `CoarseCells` takes: stpm_32_angle, recon_32_angle; none without them."""
+        score_fusion = self.score_fusion
+        has_angles = score_fusion is not None and score_fusion.coarse is not None and score_fusion.coarse.has_angles
+        return angle_map_names(self.strides) if has_angles else ()
 
     @property
     def head_names(self) -> tuple[str, ...]:
@@ -157,8 +189,8 @@ class Bundle:
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """Names of all outputs that are read, in order: the six maps, the score maps, that of the head."""
-        return self.map_names + self.score_map_names + self.head_names
+        """Names of all outputs that are read, in order: the six maps, score maps, angle maps, that of the head."""
+        return self.map_names + self.score_map_names + self.angle_map_names + self.head_names
 
     @property
     def level_sizes(self) -> tuple[tuple[int, int], ...]:
@@ -184,11 +216,21 @@ def map_names(strides: tuple[int, int, int]) -> tuple[str, ...]:
     return tuple(f"{pair}_{stride}" for pair in ("stpm", "recon") for stride in strides)
 
 
-def output_kind(name: str) -> Literal["anomaly map", "score map", "head map"]:
-    """What an output of this name is."""
-    if name.startswith("head_"):
-        return "head map"
-    return "score map" if name.endswith("_angle") else "anomaly map"
+OutputKind = Literal["anomaly map", "score map", "angle map", "head map"]
+
+
+def output_kinds(names: Sequence[str]) -> tuple[OutputKind, ...]:
+    """What each of a model's outputs is, by their names."""
+    has_errors = any(name.endswith("_error") for name in names)
+
+    def kind(name: str) -> OutputKind:
+        if name.startswith("head_"):
+            return "head map"
+        if name.endswith("_angle") and has_errors:
+            return "angle map"
+        return "score map" if name.endswith(("_error", "_angle")) else "anomaly map"
+
+    return tuple(map(kind, names))
 
 
 def _output_stride(name: str) -> int:
@@ -198,7 +240,17 @@ def _output_stride(name: str) -> int:
 
 def score_map_names(strides: tuple[int, int, int]) -> tuple[str, ...]:
     """Output names of the six score maps, for these strides."""
+    return tuple(f"{name}_error" for name in map_names(strides))
+
+
+def angle_names(strides: tuple[int, int, int]) -> tuple[str, ...]:
+    """Output names of an angle map at each level of both pairs, for these strides."""
     return tuple(f"{name}_angle" for name in map_names(strides))
+
+
+def angle_map_names(strides: tuple[int, int, int]) -> tuple[str, ...]:
+    """Output names of the two angle maps of the coarsest level, for these strides."""
+    return angle_names(strides)[2::3]
 
 
 def head_names(strides: tuple[int, int, int]) -> tuple[str]:
@@ -252,9 +304,7 @@ def _bundle(loaded: Any) -> Bundle:
     if not isinstance(found["saturation_free"], bool):
         raise ValueError("whether it is free of saturation is neither true nor false")
     fusion = _fusion(found["fusion"], max(height, width))
-    score_fusion = None if found["score_fusion"] is None else _score_fusion(found["score_fusion"], height, width)
-    if score_fusion is not None and score_fusion.coarse_weight and fusion.mode != "normalized":
-        raise ValueError("the coarsest cells have a part in the score, and the fusion is no sum")
+    scores = found["score_fusion"]
     return Bundle(
         preset=read.text(found["preset"], "the preset"),
         height=height,
@@ -269,7 +319,7 @@ def _bundle(loaded: Any) -> Bundle:
         roi=None if found["roi"] is None else _roi(found["roi"]),
         precision=read.choice(found["precision"], "the precision", get_args(Precision)),
         precision_change=precision_change,
-        score_fusion=score_fusion,
+        score_fusion=None if scores is None else _score_fusion(scores, fusion, height, width),
         profile=None if found["profile"] is None else parse_profile(found["profile"]),
         mask=None if found["mask"] is None else parse_mask(found["mask"]),
         saturation_free=found["saturation_free"],
@@ -352,18 +402,45 @@ def _head(value: Any) -> HeadMap:
     return head
 
 
-def _score_fusion(value: Any, height: int, width: int) -> ScoreFusion:
-    # Files from before the coarsest cells were part of the score have no weight of theirs.
-    found = read.fields(value, "the score fusion", ("fusion", "map_weight", "bias"), ("coarse_weight",))
+def _score_fusion(value: Any, of_map: Fusion, height: int, width: int) -> ScoreFusion:
+    # Files from before the coarsest cells were part of the score have nothing of them, or one weight for all of them.
+    found = read.fields(value, "the score fusion", ("fusion", "map_weight", "bias"), ("coarse", "coarse_weight"))
     fusion = _fusion(found["fusion"], max(height, width))
     if fusion.head is not None:
         raise ValueError("the score maps' fusion has a head")
+    coarse = found.get("coarse")
+    weight = read.number(found.get("coarse_weight", 0.0), "the coarsest cells' weight in the score", 0, LARGEST_MEAN)
+    if coarse is not None and weight:
+        raise ValueError("the coarsest cells have a part in the score twice")
     return ScoreFusion(
         fusion,
+        bias=read.number(found["bias"], "the score's bias", -LARGEST_MEAN, LARGEST_MEAN),
+        coarse=coarsest_of_map(of_map, weight) if coarse is None else _coarse(coarse),
         # With a negative weight, what a mask ignores could raise the score.
         map_weight=read.number(found["map_weight"], "the anomaly map's weight in the score", 0, LARGEST_MEAN),
-        coarse_weight=read.number(
-            found.get("coarse_weight", 0.0), "the coarsest cells' weight in the score", 0, LARGEST_MEAN
-        ),
-        bias=read.number(found["bias"], "the score's bias", -LARGEST_MEAN, LARGEST_MEAN),
     )
+
+
+def coarsest_of_map(fusion: Fusion, weight: float) -> CoarseCells | None:
+    """The coarsest level of the map that `fusion` makes, so many times: as files from before angles had a part say it.
+
+    None for 0. Raises ValueError for a product.
+    """
+    if not weight:
+        return None
+    if fusion.mode != "normalized":
+        raise ValueError("the coarsest cells have a part in the score, and the fusion is no sum")
+    return CoarseCells(fusion.mean[2::3], fusion.std[2::3], tuple(weight * one for one in fusion.weights[2::3]))
+
+
+def _coarse(value: Any) -> CoarseCells:
+    found = read.fields(value, "the coarsest cells", ("mean", "std", "weights"))
+    count = 2 if isinstance(found["weights"], list) and len(found["weights"]) == 2 else 4
+    cells = CoarseCells(
+        mean=read.numbers(found["mean"], "mean", count, -LARGEST_MEAN, LARGEST_MEAN),
+        std=read.numbers(found["std"], "std", count, SMALLEST_STD, LARGEST),
+        weights=read.numbers(found["weights"], "weights", count, -LARGEST, LARGEST),
+    )
+    if any(abs(weight / std) > LARGEST_GAIN for weight, std in zip(cells.weights, cells.std, strict=True)):
+        raise ValueError(f"a weight of the coarsest cells is more than {LARGEST_GAIN:g} times its std")
+    return cells

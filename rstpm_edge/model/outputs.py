@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rstpm_edge.model.metadata import output_kind
+from rstpm_edge.model.metadata import OutputKind, output_kinds
 
 Map: TypeAlias = NDArray[np.float32]
 Pair: TypeAlias = Literal["stpm", "recon"]
@@ -49,35 +49,47 @@ class ByPair(Generic[T]):
         return replace(self, recon=blank.recon) if pair == "stpm" else replace(self, stpm=blank.stpm)
 
 
-def by_kind(names: Sequence[str], values: Sequence[T]) -> tuple[ByPair[T], ByPair[T] | None, T | None]:
-    """A value for each of a model's outputs, told apart by the outputs' `names`, which are `Bundle.output_names`.
+class ByKind(NamedTuple, Generic[T]):
+    """A value for each of a model's outputs; None where the model has none of a kind."""
 
-    Gives those of the anomaly maps, of the score maps and of the segmentation head's map, None where there are none.
+    anomaly_maps: ByPair[T]
+    score_maps: ByPair[T] | None
+    angle_maps: tuple[T, T] | None
+    head_map: T | None
+
+
+def by_kind(names: Sequence[str], values: Sequence[T]) -> ByKind[T]:
+    """The `values` of a model's outputs, told apart by the outputs' `names`, which are `Bundle.output_names`.
+
     Raises ValueError for names that are not those of a model.
     """
     kinds = _kinds(tuple(names))
-    anomaly_maps, score_maps, head_map = (
-        [value for one, value in zip(kinds, values, strict=True) if one == kind]
-        for kind in ("anomaly map", "score map", "head map")
+    anomaly_maps, score_maps, angle_maps, head_map = (
+        [value for one, value in zip(kinds, values, strict=True) if one == kind] for kind in get_args(OutputKind)
     )
-    return ByPair.of(anomaly_maps), ByPair.of(score_maps) if score_maps else None, next(iter(head_map), None)
+    angles: tuple[T, T] | None = None
+    if angle_maps:
+        first, second = angle_maps
+        angles = first, second
+    return ByKind(
+        ByPair.of(anomaly_maps), ByPair.of(score_maps) if score_maps else None, angles, next(iter(head_map), None)
+    )
 
 
-@lru_cache(maxsize=16)  # asked at every image
-def _kinds(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(output_kind(name) for name in names)
+_kinds = lru_cache(maxsize=16)(output_kinds)  # asked at every image
 
 
 @dataclass(frozen=True, eq=False)
 class ModelOutputs:
     """A model's maps of N images, each (N, h, w) float32 with the size of its level.
 
-    `score_maps` are those that `ScoreFusion` fuses, `head_map` is the segmentation head's, which has the finest level's
-    size; both are None where the model has none.
+    `score_maps` are those that `ScoreFusion` fuses; `angle_maps`, of pair 1 and pair 2, have the coarsest level's size,
+    `head_map`, the segmentation head's, has the finest level's. Each is None where the model has none.
     """
 
     anomaly_maps: ByPair[Map]
     score_maps: ByPair[Map] | None = None
+    angle_maps: tuple[Map, Map] | None = None
     head_map: Map | None = None
 
     @classmethod
@@ -103,23 +115,27 @@ class ModelOutputs:
         """(height, width) of the maps of the three levels."""
         return tuple((level.shape[1], level.shape[2]) for level in self.anomaly_maps.stpm)
 
-    def flat(self, *, score_maps: bool = True, head_map: bool = True) -> list[Map]:
-        """All maps in the order of `Bundle.output_names`, with what there is of the two: how the C library takes them.
+    def flat(self, *, score_maps: bool = True, angle_maps: bool = True, head_map: bool = True) -> list[Map]:
+        """All maps in the order of `Bundle.output_names`, with what there is of the three: as the C library takes them.
 
         One that is not asked for is left out.
         """
         maps = list(self.anomaly_maps.six)
         if score_maps and self.score_maps is not None:
             maps += self.score_maps.six
+        if angle_maps and self.angle_maps is not None:
+            maps += self.angle_maps
         if head_map and self.head_map is not None:
             maps.append(self.head_map)
         return maps
 
     def each(self, change: Callable[[Map], Map]) -> ModelOutputs:
         """What `change` makes of each map, taken in the order of `flat`."""
+        angle_maps = self.angle_maps
         return ModelOutputs(
             self.anomaly_maps.each(change),
             None if self.score_maps is None else self.score_maps.each(change),
+            None if angle_maps is None else (change(angle_maps[0]), change(angle_maps[1])),
             None if self.head_map is None else change(self.head_map),
         )
 
@@ -130,4 +146,8 @@ class ModelOutputs:
     def pair_alone(self, pair: Pair) -> ModelOutputs:
         """The maps of one pair, with the other's zero everywhere, and without the head's, which sees both."""
         score_maps = None if self.score_maps is None else self.score_maps.alone(pair, np.zeros_like)
-        return ModelOutputs(self.anomaly_maps.alone(pair, np.zeros_like), score_maps)
+        angle_maps = self.angle_maps
+        if angle_maps is not None:
+            first, second = angle_maps
+            angle_maps = (first, np.zeros_like(second)) if pair == "stpm" else (np.zeros_like(first), second)
+        return ModelOutputs(self.anomaly_maps.alone(pair, np.zeros_like), score_maps, angle_maps)

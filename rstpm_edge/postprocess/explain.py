@@ -17,11 +17,12 @@ from rstpm_edge.errors import UsageError
 from rstpm_edge.image.grid import Grid
 from rstpm_edge.model.metadata import Bundle, Fusion
 from rstpm_edge.model.outputs import ByPair, Map, ModelOutputs, Pair
-from rstpm_edge.postprocess.reference import Float64, bilinear_matrix, cells_with, gaussian_matrix
+from rstpm_edge.postprocess.reference import Float64, bilinear_matrix, cells_with, coarse_parts, gaussian_matrix
 from rstpm_edge.postprocess.regions import Explain
 from rstpm_edge.result import Explanation, ScoreTerm
 
 Cells: TypeAlias = NDArray[np.bool_]
+COARSE = ("residuals", "angles")  # of which a model may have the first alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +87,8 @@ class Explainer:
             counts = cells if ignored is None else ~ignored if cells is None else cells & ~ignored
             found = []
             for term, whole in zip(terms, sums[None], strict=True):
+                if not term.weight:
+                    continue
                 value, row, column = _highest(whole, counts)
                 shares = {name: term.weight * share for name, share in term.shares(row, column).items()}
                 position = _pixel(grid, row, column, term.size, self._bundle.size)
@@ -124,12 +127,16 @@ def _terms(outputs: ModelOutputs, bundle: Bundle) -> tuple[list[_Term], float]:
         _Term("score_map", 1.0, _parts(outputs.score_maps, bundle.score_map_names, fused.fusion, bundle.size)),
         _Term("anomaly_map", fused.map_weight, anomaly_map),
     ]
-    if fused.coarse_weight:
-        cells = [
-            _Part(part.name, np.eye(len(part.values)), part.values, np.eye(part.values.shape[1]))
-            for part in (anomaly_map[2], anomaly_map[5])
+    if fused.coarse is not None:
+        names = [bundle.map_names[2], bundle.map_names[5], *bundle.angle_map_names]
+        parts = [
+            _Part(name, np.eye(values.shape[1]), values[0], np.eye(values.shape[2]))
+            for name, values in zip(names, coarse_parts(outputs, fused.coarse), strict=True)
         ]
-        terms.append(_Term("coarsest_cells", fused.coarse_weight, tuple(cells)))
+        terms += [
+            _Term(f"coarse_{kind}", 1.0, (first, second))
+            for kind, first, second in zip(COARSE, parts[::2], parts[1::2], strict=False)
+        ]
     return terms, fused.bias
 
 

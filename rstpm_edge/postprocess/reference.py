@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rstpm_edge.model.outputs import ByPair, ModelOutputs, Pair
+from rstpm_edge.model.outputs import ByPair, ModelOutputs
 
 if TYPE_CHECKING:
-    from rstpm_edge.model.metadata import Bundle, Fusion, HeadMap, ScoreFusion
+    from rstpm_edge.model.metadata import Bundle, CoarseCells, Fusion, HeadMap, ScoreFusion
 
 Float64 = NDArray[np.float64]
 
@@ -91,23 +91,32 @@ def score_outputs(
         assert outputs.score_maps is not None
         seen, _, _ = fuse(outputs.score_maps.six, size, **vars(score_fusion.fusion))
         score = _peak(seen, counts)[0] + score_fusion.map_weight * score + score_fusion.bias
-        if score_fusion.coarse_weight:
-            cells = coarsest_cells(outputs.anomaly_maps, fusion)
-            counting = None if counts is None else cells_with(counts, cells.shape[1:])
-            score = score + score_fusion.coarse_weight * _peak(cells, counting)[0]
+        if score_fusion.coarse is not None:
+            for cells in coarse_cells(outputs, score_fusion.coarse):
+                counting = None if counts is None else cells_with(counts, cells.shape[1:])
+                score = score + _peak(cells, counting)[0]
     return fused, score, position
 
 
-def coarsest_cells(maps: ByPair[NDArray[Any]], fusion: Fusion) -> Float64:
-    """The coarsest level of the anomaly map by itself, at its own cells: (N, h, w), not brought to the map's size."""
-    mean, std, weights = (ByPair.of(values) for values in (fusion.mean, fusion.std, fusion.weights))
+def coarse_cells(outputs: ModelOutputs, coarse: CoarseCells) -> list[Float64]:
+    """The coarsest level of both pairs as one, at its own cells, (N, h, w): of residuals, and of angles where they are.
 
-    def of_pair(pair: Pair) -> Float64:
-        coarsest, mu, sigma, weight = (getattr(values, pair)[-1] for values in (maps, mean, std, weights))
-        scaled: Float64 = weight * (np.asarray(coarsest, np.float64) - mu) / sigma
-        return scaled
+    Not brought to the map's size.
+    """
+    parts = coarse_parts(outputs, coarse)
+    return [first + second for first, second in zip(parts[::2], parts[1::2], strict=True)]
 
-    return of_pair("stpm") + of_pair("recon")
+
+def coarse_parts(outputs: ModelOutputs, coarse: CoarseCells) -> list[Float64]:
+    """What each map of the coarsest level adds to these, (N, h, w), in the order of `coarse`."""
+    maps = [outputs.anomaly_maps.stpm[-1], outputs.anomaly_maps.recon[-1]]
+    if coarse.has_angles:
+        assert outputs.angle_maps is not None
+        maps += outputs.angle_maps
+    return [
+        weight * (np.asarray(one, np.float64) - mean) / std
+        for one, mean, std, weight in zip(maps, coarse.mean, coarse.std, coarse.weights, strict=True)
+    ]
 
 
 def score(outputs: ModelOutputs, bundle: Bundle) -> tuple[Float64, Float64]:

@@ -60,8 +60,8 @@ class Scorer:
             if score_fusion is None
             else (
                 _statistics(score_fusion.fusion),
+                None if (cells := score_fusion.coarse) is None else (cells.mean, cells.std, cells.weights),
                 score_fusion.map_weight,
-                score_fusion.coarse_weight,
                 score_fusion.bias,
             ),
             self._kernel,
@@ -86,7 +86,13 @@ class Scorer:
         """
         if os.getpid() != self._process:  # forked: a thread that is gone may hold the scorer's lock
             self._make()
-        chosen = outputs.flat(score_maps=self._score_fusion is not None, head_map=self._fusion.head is not None)
+        score_fusion = self._score_fusion
+        coarse = None if score_fusion is None else score_fusion.coarse
+        chosen = outputs.flat(
+            score_maps=score_fusion is not None,
+            angle_maps=coarse is not None and coarse.has_angles,
+            head_map=self._fusion.head is not None,
+        )
         masks = None
         if ignored is not None and any(one is not None for one in ignored):
             masks = [None if one is None else np.ascontiguousarray(~one).view(np.uint8)[None] for one in ignored]

@@ -28,7 +28,7 @@ from rstpm_edge.image.grid import Grid
 from rstpm_edge.image.mask import load_mask
 from rstpm_edge.image.placement import Placement
 from rstpm_edge.model.c_header import c_header
-from rstpm_edge.model.metadata import Bundle, Fusion, HeadMap, ScoreFusion
+from rstpm_edge.model.metadata import Bundle, CoarseCells, Fusion, HeadMap, ScoreFusion
 from rstpm_edge.native import kernels
 
 pytestmark = pytest.mark.checkout
@@ -99,7 +99,7 @@ def test_the_tests_in_c(library: Path) -> None:
 
 def test_only_the_interface_is_exported(library: Path) -> None:
     node = "RSTPM_EDGE_0.1"
-    assert len(interface()) == 16
+    assert len(interface()) == 18
     assert exported(library / "librstpm_edge.so") == {node} | {f"{name}@@{node}" for name in interface()}
 
 
@@ -171,7 +171,10 @@ STATISTICS = {name: tuple(np.linspace(0.1, 0.9, 6) + i) for i, name in enumerate
 FUSION = Fusion(smoothing_sigma=2.5, **STATISTICS)
 HEADED = replace(FUSION, head=HeadMap(mean=0.2, std=0.5, weight=0.7))
 SCORE_FUSION = ScoreFusion(
-    Fusion(smoothing_sigma=4.0, weights=(3.0,) * 6), map_weight=0.25, bias=-2.0, coarse_weight=0.75
+    Fusion(smoothing_sigma=4.0, weights=(3.0,) * 6),
+    bias=-2.0,
+    coarse=CoarseCells((0.1, 0.2, 0.3, 0.4), (1.0, 0.9, 0.8, 0.7), (0.5, 0.6, 0.7, 0.8)),
+    map_weight=0.25,
 )
 LEFT = np.repeat([[255] * 60 + [0] * 100], 120, axis=0).astype(np.uint8)  # of a photo: white is judged
 MODELS: dict[str, dict[str, Any]] = {
@@ -179,6 +182,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "the paper's product": {"fusion": Fusion("paper")},
     "a head": {"fusion": HEADED},
     "score maps": {"fusion": FUSION, "score_fusion": SCORE_FUSION},
+    "score maps of before": {"fusion": FUSION, "score_fusion": replace(SCORE_FUSION, coarse=None)},
     "head and score maps": {"fusion": HEADED, "score_fusion": SCORE_FUSION},
     "all with a mask": {"fusion": HEADED, "score_fusion": SCORE_FUSION, "mask": load_mask(LEFT).stored()},
     "all with mask and ROI": {
@@ -346,7 +350,7 @@ def test_the_example_passes_on_what_the_library_says(written: tuple[Path, list[s
     assert output.endswith("with one map for each output that the header lists\n")
 
 
-Int3, Double6 = ctypes.c_int32 * 3, ctypes.c_double * 6
+Int3, Double4, Double6 = ctypes.c_int32 * 3, ctypes.c_double * 4, ctypes.c_double * 6
 
 
 class ScorerConfig(ctypes.Structure):
@@ -373,8 +377,11 @@ class ScorerConfig(ctypes.Structure):
         ("score_std", Double6),
         ("score_weight", Double6),
         ("score_smoothing_sigma", ctypes.c_double),
+        ("coarse_maps", ctypes.c_int32),
+        ("coarse_mean", Double4),
+        ("coarse_std", Double4),
+        ("coarse_weight", Double4),
         ("map_weight", ctypes.c_double),
-        ("coarse_weight", ctypes.c_double),
         ("bias", ctypes.c_double),
         ("threshold", ctypes.c_double),
         ("kernel", ctypes.c_char_p),
@@ -409,9 +416,12 @@ def config_of(vector: Vector, kernel: str) -> ScorerConfig:
         fields |= {
             **six("score_", score_fusion.fusion),
             "map_weight": score_fusion.map_weight,
-            "coarse_weight": score_fusion.coarse_weight,
             "bias": score_fusion.bias,
         }
+        if (coarse := score_fusion.coarse) is not None:
+            rows = {"mean": coarse.mean, "std": coarse.std, "weight": coarse.weights}
+            fields |= {f"coarse_{name}": Double4(*values) for name, values in rows.items()}
+            fields |= {"coarse_maps": len(coarse.weights)}
     return ScorerConfig(
         struct_size=ctypes.sizeof(ScorerConfig),
         level_height=Int3(*(level[0] for level in vector.levels)),

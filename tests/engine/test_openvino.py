@@ -102,7 +102,7 @@ def test_a_model_that_gives_no_numbers(model_factory: ModelFactory, bad: Image) 
 
 
 def properties(detector: Detector) -> Any:
-    return detector._running().session._inference._compiled.get_property
+    return detector._slot.model.running().session._inference._compiled.get_property
 
 
 def test_what_openvino_is_told(model: Path) -> None:

@@ -248,7 +248,7 @@ def test_batches_above_the_profile_are_split(model: Path, build: Any, bad: Image
     expected = [result.score for result in Detector(model).predict_batch(images)]
     detector = Detector(model, providers=[("tensorrt", {"batch": 3})])
     seen: list[int] = []
-    inference = detector._running().session._inference
+    inference = detector._slot.model.running().session._inference
     run = inference.run
 
     def noting(names: Any, feed: dict[str, Image]) -> Any:
@@ -300,10 +300,12 @@ def test_bfloat16_of_arm_processors(model: Path, bad: Image, monkeypatch: pytest
         Detector(model, providers=asked)
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     detector = Detector(model, providers=asked)
-    assert detector._running().session._inference.get_session_options().get_session_config_entry(entry) == "1"
+    assert (
+        detector._slot.model.running().session._inference.get_session_options().get_session_config_entry(entry) == "1"
+    )
     assert detector.precision == "bf16"
     assert detector(bad).is_anomalous
-    options = Detector(model)._running().session._inference.get_session_options()
+    options = Detector(model)._slot.model.running().session._inference.get_session_options()
     with pytest.raises(RuntimeError):  # not set
         options.get_session_config_entry(entry)
 
@@ -345,7 +347,7 @@ def test_impossible_options(model: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("polite", [False, True])
 def test_threads_arena_and_spinning_are_set_explicitly(model: Path, bad: Image, polite: bool) -> None:
     detector = Detector(model, threads=2, polite=polite)
-    options = detector._running().session._inference.get_session_options()
+    options = detector._slot.model.running().session._inference.get_session_options()
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (2, 1)
     assert options.enable_cpu_mem_arena
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == ("0" if polite else "1")

@@ -69,8 +69,8 @@ def make_model(
     ]
     outputs = []
     names = bundle.output_names
-    for i, name in enumerate(names):
-        stride = bundle.strides[i % 3]
+    for name in names:
+        stride = int(name.split("_")[1])
         cell = {"kernel_shape": [stride, stride], "strides": [stride, stride]}
         nodes.append(helper.make_node("AveragePool", ["plane"], [f"{name}_plane"], **cell))
         nodes.append(helper.make_node("Squeeze", [f"{name}_plane", "one"], [name]))

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from bundles import make_bundle
 from checkout import ROOT
 from numpy.typing import NDArray
 
-from rstpm_edge.model.metadata import Fusion, HeadMap, ScoreFusion, head_names, map_names, score_map_names
+from rstpm_edge.model.metadata import CoarseCells, Fusion, HeadMap, ScoreFusion
 from rstpm_edge.model.outputs import ModelOutputs
 
 FILE = ROOT / "tests" / "data" / "scores.json"
+STRIDES = (8, 16, 32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +39,7 @@ class Vector:
     @property
     def names(self) -> tuple[str, ...]:
         """What the outputs would be called in a model."""
-        return _names(self.score_fusion is not None, self.fusion.head is not None)
+        return _names(self.score_fusion, self.fusion.head)
 
     def check(self, anomaly_map: Any, score: Any, position: Any = None) -> None:
         """Hold a map (H, W), a score and, where there is one, a position to what is expected."""
@@ -58,26 +60,32 @@ def load() -> list[Vector]:
 def _vector(case: dict[str, Any]) -> Vector:
     head, scores, mask = case["head"], case["score_maps"], case["mask"]
     levels = tuple((height, width) for height, width in case["levels"])
-    sizes = [*levels * (2 if scores is None else 4), *([] if head is None else [levels[0]])]
+    fusion = _fusion(case, None if head is None else HeadMap(**head))
+    score_fusion = None if scores is None else _score_fusion(scores)
+    names = _names(score_fusion, fusion.head)
+    of_stride = dict(zip(map(str, STRIDES), levels, strict=True))
+    sizes = [of_stride[name.split("_")[1]] for name in names]
     outputs = [np.reshape(v, (1, *size)).astype(np.float32) for v, size in zip(case["outputs"], sizes, strict=True)]
     return Vector(
         name=case["name"],
         size=(case["size"][0], case["size"][1]),
         levels=levels,
-        fusion=_fusion(case, None if head is None else HeadMap(**head)),
-        score_fusion=None
-        if scores is None
-        else ScoreFusion(_fusion(scores, None), scores["map_weight"], scores["bias"], scores["coarse_weight"]),
+        fusion=fusion,
+        score_fusion=score_fusion,
         threshold=case["threshold"],
         counts=None if mask is None else np.reshape(mask, case["size"]).astype(np.bool_),
-        outputs=ModelOutputs.named(_names(scores is not None, head is not None), outputs),
+        outputs=ModelOutputs.named(names, outputs),
         expected=case["expected"],
     )
 
 
-def _names(score_maps: bool, head: bool) -> tuple[str, ...]:
-    strides = (8, 16, 32)
-    return (*map_names(strides), *(score_map_names(strides) * score_maps), *(head_names(strides) * head))
+def _score_fusion(case: dict[str, Any]) -> ScoreFusion:
+    coarse = case["coarse"] and CoarseCells(**{name: tuple(row) for name, row in case["coarse"].items()})
+    return ScoreFusion(_fusion(case, None), case["bias"], coarse, case["map_weight"])
+
+
+def _names(score_fusion: ScoreFusion | None, head: HeadMap | None) -> tuple[str, ...]:
+    return make_bundle(strides=STRIDES, fusion=Fusion(head=head), score_fusion=score_fusion).output_names
 
 
 def _fusion(case: dict[str, Any], head: HeadMap | None) -> Fusion:

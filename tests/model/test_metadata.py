@@ -22,6 +22,8 @@ from rstpm_edge.model.metadata import (
 )
 from rstpm_edge.postprocess.fusion import make_fuser
 
+SCORES = {"fusion": {**json.loads(BUNDLE.to_json())["fusion"], "head": None}, "map_weight": 0, "bias": 0}
+
 
 @pytest.mark.parametrize("key", sorted(json.loads(BUNDLE.to_json()).keys() - {"needs", "schema_version"}))
 def test_every_key_is_there(key: str) -> None:
@@ -190,6 +192,16 @@ def test_documents_that_are_none(document: str) -> None:
         {"fusion__head": {"mean": 0, "std": 1e-20, "weight": 1e20}},
         {"score_fusion": 1},
         {"score_fusion": {"fusion": {}, "map_weight": 0, "bias": 0}},
+        {"score_fusion": {**SCORES, "coarse": 1}},
+        {"score_fusion": {**SCORES, "coarse": {"mean": [0], "std": [1], "weights": [1]}}},
+        {"score_fusion": {**SCORES, "coarse": {"mean": [0] * 4, "std": [1e-20] * 4, "weights": [1e20] * 4}}},
+        {
+            "score_fusion": {
+                **SCORES,
+                "coarse": {"mean": [0] * 2, "std": [1] * 2, "weights": [1] * 2},
+                "coarse_weight": 1,
+            }
+        },
         {"score_fusion": {"fusion": json.loads(BUNDLE.to_json())["fusion"], "map_weight": 0, "bias": 0}},
     ],
     ids=lambda changes: str(changes)[:60],
@@ -204,7 +216,7 @@ def test_damaged_documents(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize("place", ["fusion", "score_fusion"])
 def test_a_product_that_is_smoothed_is_refused_as_such(place: str) -> None:
     product = Fusion("paper", smoothing_sigma=1.5)
-    fields: dict[str, Any] = {"fusion": product, "score_fusion": ScoreFusion(product, 0.0, 0.0)}
+    fields: dict[str, Any] = {"fusion": product, "score_fusion": ScoreFusion(product, 0.0)}
     with pytest.raises(ModelError, match=r"^The model smooths a product of maps, as .*: train without smoothing\.$"):
         parse_bundle(make_bundle(**{place: fields[place]}).to_json())
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from bundles import make_bundle
 
-from rstpm_edge.model.metadata import Bundle, Fusion, HeadMap, ScoreFusion
+from rstpm_edge.model.metadata import Bundle, CoarseCells, Fusion, HeadMap, ScoreFusion
 from rstpm_edge.model.outputs import ByPair, Map, ModelOutputs
 
 HEADED = Fusion(head=HeadMap(0.0, 1.0, 1.0))
-SCORE_FUSION = ScoreFusion(Fusion(), 0.5, 0.0)
+COARSE = CoarseCells((0.0,) * 4, (1.0,) * 4, (1.0,) * 4)
+SCORE_FUSION = ScoreFusion(Fusion(), 0.0, COARSE)
 
 
 def drawn(bundle: Bundle, count: int = 3) -> list[Map]:
@@ -35,7 +36,8 @@ def test_outputs_are_told_apart_by_their_names(fusion: Fusion, score_fusion: Sco
             assert level is by_name[f"{pair}_{stride}"]
     assert (found.score_maps is None) == (score_fusion is None)
     if found.score_maps is not None:
-        assert found.score_maps.recon[1] is by_name["recon_8_angle"]
+        assert found.score_maps.recon[1] is by_name["recon_8_error"]
+        assert found.angle_maps == (by_name["stpm_16_angle"], by_name["recon_16_angle"])
     assert found.head_map is by_name.get("head_4")
     assert len(found) == 3
     assert found.level_sizes == bundle.level_sizes == ((16, 16), (8, 8), (4, 4))
@@ -53,10 +55,11 @@ def test_what_is_not_asked_for_is_left_out() -> None:
     def places(**kinds: bool) -> list[int]:
         return [round(float(one[0, 0, 0])) for one in outputs.flat(**kinds)]
 
-    assert places() == [*range(1, 14)]
-    assert places(score_maps=False) == [1, 2, 3, 4, 5, 6, 13]
-    assert places(head_map=False) == [*range(1, 13)]
-    assert places(score_maps=False, head_map=False) == [1, 2, 3, 4, 5, 6]
+    assert places() == [*range(1, 16)]
+    assert places(score_maps=False, angle_maps=False) == [1, 2, 3, 4, 5, 6, 15]
+    assert places(angle_maps=False) == [*range(1, 13), 15]
+    assert places(head_map=False) == [*range(1, 15)]
+    assert places(score_maps=False, angle_maps=False, head_map=False) == [1, 2, 3, 4, 5, 6]
 
 
 def test_rows_and_batches() -> None:
@@ -70,7 +73,7 @@ def test_rows_and_batches() -> None:
     assert ModelOutputs.concatenate([outputs]) is outputs
 
 
-@pytest.mark.parametrize(("pair", "kept"), [("stpm", {1, 2, 3, 7, 8, 9}), ("recon", {4, 5, 6, 10, 11, 12})])
+@pytest.mark.parametrize(("pair", "kept"), [("stpm", {1, 2, 3, 7, 8, 9, 13}), ("recon", {4, 5, 6, 10, 11, 12, 14})])
 def test_one_pair_alone(pair: Any, kept: set[int]) -> None:
     bundle = make_bundle(fusion=HEADED, score_fusion=SCORE_FUSION)
     outputs = ModelOutputs.named(bundle.output_names, drawn(bundle))

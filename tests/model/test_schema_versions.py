@@ -18,6 +18,7 @@ from rstpm_edge.model.metadata import (
     NEEDS,
     SCHEMA_VERSION,
     Bundle,
+    CoarseCells,
     check_version,
     parse_bundle,
 )
@@ -96,8 +97,16 @@ def test_schema_2_is_what_is_kept_here() -> None:
 
 def test_a_file_from_before_the_coarsest_cells_were_part_of_the_score() -> None:
     document = json.loads((DATA / "metadata_v2.json").read_text())
-    del document["score_fusion"]["coarse_weight"]
+    del document["score_fusion"]["coarse"]
     assert parse_bundle(json.dumps(document)) == BUNDLE
+    assert BUNDLE.score_map_names[0] == "stpm_8_angle"
+    assert BUNDLE.angle_map_names == ()
+    document["score_fusion"]["coarse_weight"] = 0.5  # before it had angles
+    coarse = CoarseCells((0.3, 0.6), (0.03, 0.06), (0.5, 0.75))
+    assert BUNDLE.score_fusion is not None
+    found = parse_bundle(json.dumps(document))
+    assert found == replace(BUNDLE, score_fusion=replace(BUNDLE.score_fusion, coarse=coarse))
+    assert found.output_names == BUNDLE.output_names
     for wrong in (-0.5, None, 1e13):
         document["score_fusion"]["coarse_weight"] = wrong
         with pytest.raises(ModelError, match="the coarsest cells' weight"):

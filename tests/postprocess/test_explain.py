@@ -18,7 +18,7 @@ from rstpm_edge import Detector
 from rstpm_edge.errors import UsageError
 from rstpm_edge.image.grid import Grid
 from rstpm_edge.image.placement import place
-from rstpm_edge.model.metadata import Bundle, Fusion, HeadMap, ScoreFusion
+from rstpm_edge.model.metadata import Bundle, CoarseCells, Fusion, HeadMap, ScoreFusion
 from rstpm_edge.model.outputs import ModelOutputs, Pair
 from rstpm_edge.postprocess.explain import Explainer
 from rstpm_edge.postprocess.scoring import Scorer
@@ -26,7 +26,9 @@ from rstpm_edge.result import Explanation
 
 PLAIN = Fusion(weights=(1, 2, 1, 0.5, 1, 2), mean=(0.1,) * 6, std=(0.2, 0.3, 0.4, 0.5, 0.6, 0.7), smoothing_sigma=2.0)
 WITH_HEAD = dataclasses.replace(PLAIN, head=HeadMap(0.3, 0.5, 1.5))
-SCORES = ScoreFusion(Fusion(mean=(0.2,) * 6, std=(0.5,) * 6), map_weight=0.3, bias=-2.0, coarse_weight=0.4)
+COARSE = CoarseCells((0.1, 0.1, 0.4, 0.5), (0.5,) * 4, (0.4, 0.5, 0.6, 0.7))
+SCORES = ScoreFusion(Fusion(mean=(0.2,) * 6, std=(0.5,) * 6), bias=-2.0, coarse=COARSE, map_weight=0.3)
+ERRORS = dataclasses.replace(SCORES, map_weight=0.0)  # as models have it today
 SUMS = [vector for vector in load() if vector.finite and vector.fusion.mode == "normalized"]
 SUMS = [one for one in SUMS if one.score_fusion is None or one.score_fusion.fusion.mode == "normalized"]
 
@@ -70,7 +72,7 @@ def random_outputs(bundle: Bundle, seed: int = 0) -> ModelOutputs:
     return ModelOutputs.named(list(bundle.output_sizes), maps)
 
 
-@pytest.mark.parametrize("score_fusion", [None, SCORES, dataclasses.replace(SCORES, coarse_weight=0.0, bias=0.0)])
+@pytest.mark.parametrize("score_fusion", [None, ERRORS, dataclasses.replace(SCORES, coarse=None, bias=0.0)])
 @pytest.mark.parametrize("fusion", [PLAIN, WITH_HEAD])
 @pytest.mark.parametrize("masked", [False, True])
 def test_an_image_and_a_part_of_it(fusion: Fusion, score_fusion: ScoreFusion | None, masked: bool) -> None:
@@ -95,7 +97,8 @@ def without(pair: Pair, outputs: ModelOutputs, bundle: Bundle) -> ModelOutputs:
 
     assert bundle.score_fusion is not None
     assert bundle.fusion.head is not None
-    means = [*bundle.fusion.mean, *bundle.score_fusion.fusion.mean, bundle.fusion.head.mean]
+    of_angles = COARSE.mean[2:]
+    means = [*bundle.fusion.mean, *bundle.score_fusion.fusion.mean, *of_angles, bundle.fusion.head.mean]
     maps = zip(bundle.output_names, outputs.flat(), means, strict=True)
     return ModelOutputs.named(bundle.output_names, [at_mean(*one) for one in maps])
 

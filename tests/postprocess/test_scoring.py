@@ -18,10 +18,10 @@ from rstpm_edge.calibration import Calibration, Threshold
 from rstpm_edge.errors import ModelError
 from rstpm_edge.image.grid import Grid
 from rstpm_edge.image.placement import Placement
-from rstpm_edge.model.metadata import SMOOTHING, Fusion, HeadMap, ScoreFusion, parse_bundle
+from rstpm_edge.model.metadata import SMOOTHING, CoarseCells, Fusion, HeadMap, ScoreFusion, parse_bundle
 from rstpm_edge.model.outputs import ByPair, Map, ModelOutputs
 from rstpm_edge.postprocess.fusion import make_fuser
-from rstpm_edge.postprocess.reference import coarsest_cells
+from rstpm_edge.postprocess.reference import coarse_cells
 from rstpm_edge.postprocess.reference import score as reference
 from rstpm_edge.postprocess.scoring import ScoredMaps, Scorer
 from rstpm_edge.postprocess.verdict import judge
@@ -30,8 +30,9 @@ SIZES = ((16, 24), (8, 12), (4, 6))
 SIZE = (64, 96)
 FUSION = Fusion("normalized", (0.5,) * 6, (0.2,) * 6, (1, 2, 3, 4, 5, 6), 2.0)
 HEADED = replace(FUSION, head=HeadMap(mean=0.3, std=0.4, weight=0.9))
+COARSE = CoarseCells((0.5, 0.4, 0.3, 0.2), (0.3,) * 4, (0.6, 0.2, 0.5, 0.7))
 SCORE_FUSION = ScoreFusion(
-    Fusion("normalized", (0.4,) * 6, (0.3,) * 6, (6, 5, 4, 3, 2, 1), 4.0), map_weight=0.3, bias=-1.5, coarse_weight=0.6
+    Fusion("normalized", (0.4,) * 6, (0.3,) * 6, (6, 5, 4, 3, 2, 1), 4.0), bias=-1.5, coarse=COARSE, map_weight=0.3
 )
 
 
@@ -41,7 +42,8 @@ def draw_maps(count: int, seed: int = 0) -> ModelOutputs:
     def draw(size: tuple[int, int]) -> Map:
         return rng.random((count, *size), np.float32)
 
-    return ModelOutputs(ByPair.of(map(draw, SIZES * 2)), ByPair.of(map(draw, SIZES * 2)), draw(SIZES[0]))
+    angles = draw(SIZES[-1]), draw(SIZES[-1])
+    return ModelOutputs(ByPair.of(map(draw, SIZES * 2)), ByPair.of(map(draw, SIZES * 2)), angles, draw(SIZES[0]))
 
 
 def scored(maps: ModelOutputs, *ignored: NDArray[np.bool_] | None) -> ScoredMaps:
@@ -95,16 +97,26 @@ def test_a_score_that_is_no_number_is_refused() -> None:
         for fusion in (FUSION, HEADED):
             with pytest.raises(ModelError, match="too large to add up"):
                 Scorer(fusion, score_fusion, SIZES, SIZE)(huge)
-    for score_fusion in (None, replace(SCORE_FUSION, coarse_weight=0.0)):
+    for score_fusion in (None, replace(SCORE_FUSION, coarse=None)):
         with pytest.raises(ModelError, match="too large to add up"):
             Scorer(Fusion("paper"), score_fusion, SIZES, SIZE)(huge)
 
 
-def test_the_coarsest_level_alone_is_no_part_of_a_product() -> None:
-    with pytest.raises(ValueError, match="coarse_weight where the mode is no sum"):
-        Scorer(Fusion("paper"), SCORE_FUSION, SIZES, SIZE)
-    document = json.loads(make_bundle(fusion=Fusion("paper")).to_json()) | {"score_fusion": asdict(SCORE_FUSION)}
-    with pytest.raises(ModelError, match="the fusion is no sum"):
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (((0.0,) * 3, (1.0,) * 3, (1.0,) * 3), "must have 2 or 4 values, not 3"),
+        (((0.0,) * 2, (1.0,) * 4, (1.0,) * 4), "mean of the coarsest level must have 4 values, not 2"),
+        (((0.0,) * 4, (0.0,) * 4, (1.0,) * 4), "every std positive"),
+        (((0.0,) * 2, (1.0,) * 2, (1.0, np.nan)), "must be finite"),
+    ],
+)
+def test_a_wrong_part_of_the_coarsest_level_is_refused(rows: tuple[tuple[float, ...], ...], message: str) -> None:
+    score_fusion = replace(SCORE_FUSION, coarse=CoarseCells(*rows))
+    with pytest.raises(ValueError, match=message):
+        Scorer(FUSION, score_fusion, SIZES, SIZE)
+    document = json.loads(make_bundle().to_json()) | {"score_fusion": asdict(score_fusion)}
+    with pytest.raises(ModelError, match="metadata is damaged"):
         parse_bundle(json.dumps(document))
 
 
@@ -144,8 +156,8 @@ def test_what_is_ignored_has_no_part_in_the_score() -> None:
     seen = Scorer(SCORE_FUSION.fusion, None, SIZES, SIZE)(ModelOutputs(maps.score_maps)).anomaly_map
     row, column = found.position[1]
     peak = found.anomaly_map[1, 40:].max()
-    cells = coarsest_cells(maps.anomaly_maps, FUSION)[1, 2:].max()  # a cell has 16 rows: half of the third counts
-    assert found.score[1] == pytest.approx(seen[1, 40:].max() + 0.3 * peak + 0.6 * cells - 1.5, rel=1e-6)
+    cells = [one[1, 2:].max() for one in coarse_cells(maps, COARSE)]  # a cell has 16 rows: half of the third counts
+    assert found.score[1] == pytest.approx(seen[1, 40:].max() + sum(cells) + 0.3 * peak - 1.5, rel=1e-6)
     assert found.anomaly_map[1, row, column] == peak
     assert row >= 40
     with pytest.raises(ValueError, match="a mask of zeros only"):
@@ -207,7 +219,8 @@ def test_an_anomalous_image_has_a_region_also_where_its_map_stays_below_the_thre
 def test_the_document_keeps_the_score_fusion() -> None:
     bundle = make_bundle(score_fusion=SCORE_FUSION)
     assert parse_bundle(bundle.to_json()) == bundle
-    assert bundle.output_names == (*bundle.map_names, *(f"{name}_angle" for name in bundle.map_names))
+    errors, angles = (f"{name}_error" for name in bundle.map_names), ("stpm_16_angle", "recon_16_angle")
+    assert bundle.output_names == (*bundle.map_names, *errors, *angles)
     assert json.loads(make_bundle().to_json())["score_fusion"] is None
     assert make_bundle().output_names == make_bundle().map_names
 
@@ -243,7 +256,6 @@ def test_a_damaged_head_is_refused(fields: dict[str, Any]) -> None:
     "score_fusion",
     [
         ScoreFusion(FUSION, map_weight=-0.1, bias=0.0),
-        ScoreFusion(FUSION, map_weight=0.1, bias=0.0, coarse_weight=-0.1),
         ScoreFusion(FUSION, map_weight=0.1, bias=1e400),
         ScoreFusion(Fusion(std=(0.0,) * 6), map_weight=0.1, bias=0.0),
         ScoreFusion(Fusion(weights=(1.0,) * 5), map_weight=0.1, bias=0.0),
@@ -271,6 +283,6 @@ def test_the_detector_scores_by_score_maps(model_factory: ModelFactory) -> None:
 
 
 def test_a_model_that_lacks_its_score_maps(model_factory: ModelFactory) -> None:
-    path: Path = model_factory(score_fusion=SCORE_FUSION, leave_out="recon_8_angle")
-    with pytest.raises(ModelError, match=r"^The output recon_8_angle of .* is missing"):
+    path: Path = model_factory(score_fusion=SCORE_FUSION, leave_out="recon_8_error")
+    with pytest.raises(ModelError, match=r"^The output recon_8_error of .* is missing"):
         Detector(path)

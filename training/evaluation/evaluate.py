@@ -179,7 +179,13 @@ def pair_alone(fusion: Fusion, score_fusion: ScoreFusion | None, pair: Pair) -> 
     def only(fusion: Fusion) -> Fusion:
         return replace(fusion, weights=ByPair.of(fusion.weights).alone(pair, lambda weight: 0.0).six, head=None)
 
-    return only(fusion), None if score_fusion is None else replace(score_fusion, fusion=only(score_fusion.fusion)), pair
+    if score_fusion is not None:
+        coarse = score_fusion.coarse
+        if coarse is not None:
+            kept = tuple(w if (i % 2 == 0) == (pair == "stpm") else 0.0 for i, w in enumerate(coarse.weights))
+            coarse = replace(coarse, weights=kept)
+        score_fusion = replace(score_fusion, fusion=only(score_fusion.fusion), coarse=coarse)
+    return only(fusion), score_fusion, pair
 
 
 def _map_alone(bundle: Bundle, kept: str) -> Fusion:

@@ -1,14 +1,12 @@
 """The fusion and the score as nodes behind a graph's maps, for runtimes without our code."""
 
-from typing import get_args
-
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from rstpm_edge.model.metadata import Fusion, ScoreFusion
-from rstpm_edge.model.outputs import ByPair, Pair, by_kind
+from rstpm_edge.model.metadata import CoarseCells, Fusion, ScoreFusion
+from rstpm_edge.model.outputs import ByPair, by_kind
 from rstpm_edge.postprocess.reference import bilinear_matrix, gaussian_matrix
 
 
@@ -31,12 +29,15 @@ def add_fusion(model: onnx.ModelProto, fusion: Fusion, score_fusion: ScoreFusion
         weight = appended.constant("score_fusion/map_weight", score_fusion.map_weight)
         share = appended.node("Mul", "score_fusion/share", None, peak, weight)
         both = appended.node("Add", "score_fusion/both", None, seen, share)
-        if score_fusion.coarse_weight:
-            coarse = appended.coarse_peak(fusion, score_fusion.coarse_weight)
-            both = appended.node("Add", "score_fusion/all", None, both, coarse)
+        checked = [anomaly_map, score_map]
+        if score_fusion.coarse is not None:
+            for cells in appended.coarse_cells(score_fusion.coarse):
+                checked.append(cells)
+                coarse = appended.node("ReduceMax", f"{cells}/peak", None, cells, axes=[1, 2], keepdims=0)
+                both = appended.node("Add", f"{cells}/added", None, both, coarse)
         bias = appended.constant("score_fusion/bias", score_fusion.bias)
         score = appended.node("Add", "score_fusion/sum", None, both, bias)
-        appended.pass_on_nan("score", score, anomaly_map, score_map)
+        appended.pass_on_nan("score", score, *checked)
     outputs = model.graph.output
     outputs.append(helper.make_tensor_value_info("anomaly_map", TensorProto.FLOAT, ["N", *size]))
     outputs.append(helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N"]))
@@ -49,7 +50,7 @@ class _Fusion:
         self._graph = graph
         self._size = size
         names = [output.name for output in graph.output]
-        self.anomaly_maps, self.score_maps, self._head_map = by_kind(names, names)
+        self.anomaly_maps, self.score_maps, self._angle_maps, self._head_map = by_kind(names, names)
         self._shapes = {
             output.name: [d.dim_value for d in output.type.tensor_type.shape.dim[1:]] for output in graph.output
         }
@@ -76,20 +77,24 @@ class _Fusion:
             last = i == len(maps) - 1
             score = self.node("Add", f"fusion/score_{i}", output if last else None, score, nothing)
 
-    def coarse_peak(self, fusion: Fusion, weight: float) -> str:
-        """`weight` times the largest value of the coarsest level by itself; gives the name of it, (N,)."""
-        scaled, offset = [], 0.0
-        mean, std, weights = (ByPair.of(values) for values in (fusion.mean, fusion.std, fusion.weights))
-        for pair in get_args(Pair):
-            name, mu, sigma, of_map = (getattr(values, pair)[-1] for values in (self.anomaly_maps, mean, std, weights))
-            gain = weight * of_map / sigma
-            offset -= gain * mu
-            scale = self.constant(f"score_fusion/coarsest/scale_{pair}", gain)
-            scaled.append(self.node("Mul", f"score_fusion/coarsest/scaled_{pair}", None, name, scale))
-        cells = self.node("Add", "score_fusion/coarsest/cells", None, *scaled)  # (N, h, w)
-        peak = self.node("ReduceMax", "score_fusion/coarsest/peak", None, cells, axes=[1, 2], keepdims=0)
-        constant = self.constant("score_fusion/coarsest/offset", offset)
-        return self.node("Add", "score_fusion/coarsest/share", None, peak, constant)
+    def coarse_cells(self, coarse: CoarseCells) -> list[str]:
+        """The coarsest level of both pairs as one, of residuals, and of angles where they are; names of (N, h, w)."""
+        names = [self.anomaly_maps.stpm[-1], self.anomaly_maps.recon[-1]]
+        if coarse.has_angles:
+            assert self._angle_maps is not None
+            names += self._angle_maps
+        cells = []
+        for kind in range(0, len(names), 2):
+            scope = f"score_fusion/coarse_{'angles' if kind else 'residuals'}"
+            scaled, offset = [], 0.0
+            for i in (kind, kind + 1):
+                gain = coarse.weights[i] / coarse.std[i]
+                offset -= gain * coarse.mean[i]
+                scale = self.constant(f"{scope}/scale_{i - kind}", gain)
+                scaled.append(self.node("Mul", f"{scope}/scaled_{i - kind}", None, names[i], scale))
+            both = self.node("Add", f"{scope}/both", None, *scaled)
+            cells.append(self.node("Add", f"{scope}/cells", None, both, self.constant(f"{scope}/offset", offset)))
+        return cells
 
     def fuse(self, maps: ByPair[str], fusion: Fusion, scope: str, output: str) -> str:
         """Fuse six of the graph's outputs, and the segmentation head's where `fusion` has one, to `output`, (N, H, W).

@@ -149,9 +149,9 @@ def _inputs(model: RSTPM, features: TeacherFeatures) -> HeadInputs:
     for distance, student, teacher in zip(model.distances, students, features.levels, strict=True):
         assert isinstance(distance, NormalizedResidual)
         residual = distance.measure(student, teacher)
-        vector = (teacher - residual.multiple * student) / residual.contrast.sqrt()
+        vector = (teacher - student) / residual.contrast.sqrt()
         vectors.append(vector.clamp(-65504, 65504).half().cpu())
-        maps.append(distance.normalize(student, residual)[0].cpu())
+        maps.append(distance.normalize(student, residual).anomaly.cpu())
     return HeadInputs(vectors, maps)
 
 

@@ -10,17 +10,13 @@ from rstpm_edge.calibration import Calibration, calibrate
 from rstpm_edge.model.metadata import Fusion, FusionMode, HeadMap, ScoreFusion
 from rstpm_edge.model.outputs import ByPair, Map, ModelOutputs
 from rstpm_edge.postprocess.fusion import make_fuser
-from rstpm_edge.postprocess.reference import coarsest_cells
 from rstpm_edge.postprocess.scoring import Scorer
 
 from ..model.presets import Preset
 from ..model.rstpm import RSTPM
+from .score_calibration import calibrate_score
 
 BATCH = 8
-
-# What the coarsest cells of the anomaly map say counts as much as what the score maps' angles say, in deviations over
-# good images: angles find what is weak, coarse residuals what is large or in the wrong place.
-COARSE_SHARE = 1.0
 
 # What the segmentation head adds to the six maps: enough to sharpen contours, too little to draw what only it sees.
 HEAD = 0.25
@@ -61,7 +57,7 @@ def calibrate_model(
 
 
 def calibrate_maps(outputs: ModelOutputs, preset: Preset, size: tuple[int, int], alpha: float | None) -> MapCalibration:
-    """Fusion, fusion of score maps, and conformal calibration that these maps of held-out good images ask for.
+    """Fusion, what makes the score, and conformal calibration that these maps of held-out good images ask for.
 
     `outputs` are those of a model of `preset`, `size` is (height, width) of its input, `alpha` the false-reject rate to
     promise, as `calibrate` takes it.
@@ -80,13 +76,8 @@ def calibrate_maps(outputs: ModelOutputs, preset: Preset, size: tuple[int, int],
     if outputs.head_map is not None:
         fusion = replace(fusion, head=_head(maps, outputs.head_map, fusion, sizes, size))
     if score_maps is not None:
-        angles = _statistics(score_maps, "normalized", preset.smoothing_sigma)
-        angles = replace(angles, weights=_relative(pairs / _peaks(score_maps, angles, sizes, size)))
         peaks = Scorer(fusion, None, sizes, size)(outputs).score
-        seen = make_fuser(angles, sizes, size)(score_maps.six).score
-        # The coarsest level by itself is no part of a product: there the score maps alone make the score.
-        cells = coarsest_cells(maps, fusion).max((1, 2)) if fusion.mode == "normalized" else np.zeros(len(peaks))
-        score_fusion = _in_unit_of_map(peaks, seen, cells.astype(np.float32), angles, alpha)
+        score_fusion = calibrate_score(outputs, peaks, preset.smoothing_sigma, size, alpha)
     scores = tuple(float(score) for score in Scorer(fusion, score_fusion, sizes, size)(outputs).score)
     return MapCalibration(fusion, score_fusion, calibrate(scores, alpha), scores)
 
@@ -131,28 +122,3 @@ def _head(
 
 def _relative(weights: NDArray[np.float64]) -> tuple[float, ...]:
     return tuple(float(w) for w in weights / weights.mean())
-
-
-def _in_unit_of_map(
-    peak: NDArray[np.float32],
-    angle: NDArray[np.float32],
-    coarse: NDArray[np.float32],
-    angles: Fusion,
-    alpha: float | None,
-) -> ScoreFusion:
-    """What makes scores of which median and threshold are those of the map's maxima `peak`, (N,).
-
-    They are put together from the maxima of the fused score maps, `angle`, and of the coarsest cells, `coarse`, (N,).
-    """
-
-    def deviation(values: NDArray[np.float32]) -> float:
-        return max(float(values.std(dtype=np.float64)), 1e-9)
-
-    # Of one image, of images that all look alike, or of a product, the coarsest cells say nothing.
-    share = COARSE_SHARE * deviation(angle) / deviation(coarse) if deviation(coarse) > 1e-6 else 0.0
-    raw, unit = (calibrate(map(float, values), alpha) for values in (angle + np.float32(share) * coarse, peak))
-    spans = [one.threshold - one.median for one in (unit, raw)]
-    # Of few images, or of images that all look alike, threshold and median may be one.
-    scale = spans[0] / spans[1] if min(spans) > 1e-6 else deviation(peak) / deviation(angle)
-    fusion = replace(angles, weights=tuple(scale * w for w in angles.weights))
-    return ScoreFusion(fusion, map_weight=0.0, coarse_weight=scale * share, bias=unit.median - scale * raw.median)

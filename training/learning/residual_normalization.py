@@ -79,12 +79,14 @@ def fit_by_regression(
         return torch.cat([constant[None], slopes]), inputs @ slopes + constant
 
     everything, feature = len(square), len(square) - 1
-    expected_error = regress(error.log(), everything)
-    expected_angle = regress(angle, feature)
-    weights, log_variance = regress(((angle - expected_angle[1]).square() + 1e-5).log(), feature)
-    factor = (-weights / 4, -log_variance / 4)  # 1 / √deviation
+    predictions = [regress(error.log(), everything)]
+    if distance.has_angle:
+        expected_angle = regress(angle, feature)
+        weights, log_variance = regress(((angle - expected_angle[1]).square() + 1e-5).log(), feature)
+        factor = (-weights / 4, -log_variance / 4)  # 1 / √deviation
+        predictions += [expected_angle, factor]
     ends = torch.tensor([OUTLIERS, 1 - OUTLIERS], dtype=torch.float64)
-    for i, (weights, values) in enumerate((expected_error, expected_angle, factor)):
+    for i, (weights, values) in enumerate(predictions):
         low, high = torch.quantile(values, ends).tolist()
         offset, scale = (low + high) / 2, max((high - low) / 2, 1e-6)
         distance.offset[0, i], distance.scale[0, i] = offset, scale

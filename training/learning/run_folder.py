@@ -27,7 +27,7 @@ from rstpm_edge.errors import OutputError, TrainingError, UsageError
 from rstpm_edge.image.input_profile import InputProfile, parse_profile
 from rstpm_edge.image.placement import ResizePolicy
 from rstpm_edge.image.roi import Roi, check_roi
-from rstpm_edge.model.metadata import Fusion, HeadMap, ScoreFusion
+from rstpm_edge.model.metadata import CoarseCells, Fusion, HeadMap, ScoreFusion, coarsest_of_map
 from rstpm_edge.model.session_rates import SessionRates, session_rates
 from rstpm_edge.printable import quoted
 
@@ -206,17 +206,17 @@ def load_summary(folder: Path, *, as_trained: bool = False) -> Summary:
         if again.exists() and not as_trained:
             path = again
             fields |= _calibrated_again(again)
-        scores = fields["score_fusion"]
+        fusion, scores = _fusion(fields["fusion"]), fields["score_fusion"]
         calibration = Calibration(fields["calibration"]["alpha"], tuple(fields["calibration"]["scores"]))
         return Summary(
             epochs=int(fields["epochs"]),
             minutes=float(fields["minutes"]),
             losses=tuple((float(a), float(b)) for a, b in fields["losses"]),
-            fusion=_fusion(fields["fusion"]),
+            fusion=fusion,
             calibration=calibration,
             teacher_sha256=(fields["teacher_sha256"][0], fields["teacher_sha256"][1]),
             highest=tuple((str(name), float(score)) for name, score in fields.get("highest", ())),
-            score_fusion=scores and _score_fusion(scores),
+            score_fusion=scores and _score_fusion(scores, fusion),
             painted=tuple(map(float, fields.get("painted", ()))),
             defective=tuple(map(str, fields.get("defective", ()))),
             sessions=session_rates(fields),
@@ -292,10 +292,14 @@ def save_samples(folder: Path, files: Sequence[Path]) -> None:
         write_bytes(samples / name, path.read_bytes(), below=folder)
 
 
-def _score_fusion(fields: Mapping[str, Any]) -> ScoreFusion:
-    # Runs from before the coarsest cells were part of the score have no weight of theirs.
-    weights = fields["map_weight"], fields["bias"], fields.get("coarse_weight", 0.0)
-    return ScoreFusion(_fusion(fields["fusion"]), *weights)
+def _score_fusion(fields: Mapping[str, Any], of_map: Fusion) -> ScoreFusion:
+    # Runs from before the coarsest cells were part of the score have nothing of them, or one weight for all of them.
+    coarse, weight = fields.get("coarse"), float(fields.get("coarse_weight", 0.0))
+    if coarse is not None:
+        cells: CoarseCells | None = CoarseCells(**{name: tuple(map(float, row)) for name, row in coarse.items()})
+    else:
+        cells = coarsest_of_map(of_map, weight)
+    return ScoreFusion(_fusion(fields["fusion"]), fields["bias"], cells, fields["map_weight"])
 
 
 def _fusion(fields: Mapping[str, Any]) -> Fusion:

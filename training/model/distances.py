@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from .distillation_loss import hard_feature_loss
 from .presets import Preset
@@ -19,16 +18,16 @@ class CosineDistance(nn.Module):
     is also the loss at each position (equation 1 of the paper).
     """
 
-    def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor]:
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         # Written out, in operators that every exporter and runtime takes.
         product: Tensor = (student * teacher).sum(1)
         norms = (student * student).sum(1) * (teacher * teacher).sum(1)
-        return (1 - product / norms.clamp(min=1e-12).sqrt(),)
+        angles: Tensor = 1 - product / norms.clamp(min=1e-12).sqrt()
+        return angles
 
     def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
         """The mean of the map: a number."""
-        (angles,) = self(student, teacher)
-        return angles.mean()  # type: ignore[no-any-return]
+        return self(student, teacher).mean()  # type: ignore[no-any-return]
 
 
 class Residual(NamedTuple):
@@ -36,26 +35,35 @@ class Residual(NamedTuple):
 
     error: Tensor  # E of `NormalizedResidual`
     angle: Tensor  # 1 − cosine
-    multiple: Tensor  # of the student's feature that comes closest to the teacher's
     contrast: Tensor  # ‖F_T‖², mean over the image
 
 
+class DistanceMaps(NamedTuple):
+    """What `NormalizedResidual` says of two features, (B, 1, h, w) each."""
+
+    anomaly: Tensor  # M, in [0, 1]
+    error: Tensor  # E
+    angle: Tensor | None  # M_angle, where it was asked for
+
+
 class NormalizedResidual(nn.Module):
-    """The residual, normalized by what is expected for such a feature: (B, C, h, w) twice -> two maps (B, h, w).
+    """The residual, and what is left of it beside what is expected for such a feature: (B, C, h, w) twice -> maps.
+
+    The error is the squared residual in units of the image's contrast, so that a stronger light changes nothing:
+
+        E = ‖F_T − F_S‖² / (mean of ‖F_T‖² over the image's positions)
 
     Some things are hard to imitate on good parts, too: an edge, a glint, a noisy patch. A linear regression on the
     student's own feature F_S predicts the residual that is expected there (`prediction`); for the error, the logarithm
     of the image's contrast is a regressor, too (`contrast_weight`). It is fitted on the images that were learned from.
+    The anomaly map, in [0, 1], which segments well, is
 
-    The anomaly map, in [0, 1], is the part of the teacher's feature that no multiple of the student's explains,
-
-        E = (‖F_T‖² − ⟨F_S, F_T⟩² / ‖F_S‖²) / (mean of ‖F_T‖² over the image's positions)
         M = E / (E + expected E)
 
-    It segments well.
+    The score takes E as it is, too: where nothing is expected, as on an empty background, little makes M large.
 
-    The second map, a score map (`rstpm_edge.model.metadata.ScoreFusion`), has the paper's distance in the place of E:
-    an angle judges images well, also where there is little to see, but lights up wherever noise turns a weak feature.
+    With `has_angle` there is an angle map beside them, the paper's distance in the place of E. An angle judges images
+    well, also where there is little to see, but lights up wherever noise turns a weak feature:
 
         M_angle = (1 − cos(F_S, F_T) − its expectation) / √(its expected deviation)
 
@@ -69,40 +77,40 @@ class NormalizedResidual(nn.Module):
     offset: Tensor
     scale: Tensor
 
-    def __init__(self, channels: int, mining_share: float = 1.0) -> None:
+    def __init__(self, channels: int, mining_share: float = 1.0, *, has_angle: bool = False) -> None:
         super().__init__()
         self.mining_share = mining_share
-        # From F_S, in [-1, 1] once clamped: the logarithm of E, the angle, and the logarithm of the angle's factor.
-        self.prediction = nn.Conv2d(channels, 3, 1).requires_grad_(False)
+        self.has_angle = has_angle
+        # From F_S, in [-1, 1] once clamped: the logarithm of E; then the angle, and the logarithm of its factor.
+        count = 3 if has_angle else 1
+        self.prediction = nn.Conv2d(channels, count, 1).requires_grad_(False)
         nn.init.zeros_(self.prediction.weight)
         nn.init.zeros_(self.prediction.bias)  # type: ignore[arg-type]
-        self.register_buffer("contrast_weight", torch.zeros(1, 3, 1, 1))  # 0 but for the first
-        self.register_buffer("offset", torch.zeros(1, 3, 1, 1))  # with `scale`, what [-1, 1] stands for
-        self.register_buffer("scale", torch.ones(1, 3, 1, 1))
+        self.register_buffer("contrast_weight", torch.zeros(1, count, 1, 1))  # 0 but for the first
+        self.register_buffer("offset", torch.zeros(1, count, 1, 1))  # with `scale`, what [-1, 1] stands for
+        self.register_buffer("scale", torch.ones(1, count, 1, 1))
 
-    def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        error, angle = self.normalize(student, self.measure(student, teacher))
-        return without_channel(error), without_channel(angle)
+    def forward(self, student: Tensor, teacher: Tensor) -> DistanceMaps:
+        return self.normalize(student, self.measure(student, teacher))
 
-    def normalize(self, student: Tensor, residual: Residual) -> tuple[Tensor, Tensor]:
-        """The two maps, (B, 1, h, w), of a student's feature (B, C, h, w) and its residual."""
-        prediction = self.prediction(student) + self.contrast_weight * residual.contrast.log()  # (B, 3, h, w)
+    def normalize(self, student: Tensor, residual: Residual) -> DistanceMaps:
+        """The maps of a student's feature (B, C, h, w) and its residual."""
+        prediction = self.prediction(student) + self.contrast_weight * residual.contrast.log()  # (B, 1 or 3, h, w)
         # Clamped to the range of good images: a defect must not excuse itself with a feature beyond all of them.
         expected = self.offset + self.scale * prediction.clamp(-1, 1)
-        error, angle, factor = expected[:, 0:1].exp(), expected[:, 1:2], expected[:, 2:3].exp()
-        return residual.error / (residual.error + error), (residual.angle - angle) * factor
+        anomaly = residual.error / (residual.error + expected[:, 0:1].exp())
+        angle = (residual.angle - expected[:, 1:2]) * expected[:, 2:3].exp() if self.has_angle else None
+        return DistanceMaps(anomaly, residual.error, angle)
 
     @staticmethod
     def measure(student: Tensor, teacher: Tensor) -> Residual:
         """The residual of two features (B, C, h, w): (B, 1, h, w), and the image's contrast (B, 1, 1, 1)."""
-        squares = (teacher * teacher, student * student, student * teacher)
-        contrast, strength, product = (values.sum(1, keepdim=True) for values in squares)
-        strength = strength + 1e-12
-        multiple = product / strength
-        error = functional.relu(contrast - product * multiple)  # below 0 by rounding alone
+        residual = teacher - student
+        squares = (residual * residual, teacher * teacher, student * student, student * teacher)
+        error, contrast, strength, product = (values.sum(1, keepdim=True) for values in squares)
         image = contrast.mean((2, 3), keepdim=True) + 1e-12
-        angle = 1 - product / (strength * (contrast + 1e-12)).sqrt()
-        return Residual(error / image + LEAST, angle, multiple, image)
+        angle = 1 - product / ((strength + 1e-12) * (contrast + 1e-12)).sqrt()
+        return Residual(error / image + LEAST, angle, image)
 
     def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
         """See `hard_feature_loss`: a number."""
@@ -117,6 +125,8 @@ def without_channel(values: Tensor) -> Tensor:
     return values.reshape(-1, values.shape[2], values.shape[3])
 
 
-def make_distance(preset: Preset, channels: int) -> Distance:
-    """The distance that `preset` asks for, for features of so many channels."""
-    return CosineDistance() if preset.distance == "cosine" else NormalizedResidual(channels, preset.mining_share)
+def make_distance(preset: Preset, channels: int, *, is_coarsest: bool) -> Distance:
+    """The distance that `preset` asks for, for features of so many channels; with an angle at the coarsest level."""
+    if preset.distance == "cosine":
+        return CosineDistance()
+    return NormalizedResidual(channels, preset.mining_share, has_angle=is_coarsest)

@@ -1,4 +1,4 @@
-"""The whole of RSTPM as one module: images in, maps out: six, six more for the score, one of a segmentation head."""
+"""The whole of RSTPM as one module: images in, maps out: six, eight more for the score, one of a segmentation head."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rstpm_edge.model.metadata import head_names, map_names, score_map_names
+from rstpm_edge.model.metadata import angle_map_names, head_names, map_names, score_map_names
 from rstpm_edge.model.outputs import ModelOutputs
 
 from .distances import Distance
@@ -46,7 +46,7 @@ class RSTPM(nn.Module):
         self.map_names = map_names(strides)
         self.output_names: tuple[str, ...] = self.map_names
         if preset.distance == "normalized-residual":
-            self.output_names += score_map_names(strides)
+            self.output_names += score_map_names(strides) + angle_map_names(strides)
         if preset.has_segmentation_head:
             self.output_names += head_names(strides)
         stem = [] if preset.shared_stem is None else [preset.shared_stem]

@@ -35,15 +35,13 @@ class SegmentationHead(nn.Module):
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
-    def project(self, level: int, student: Tensor, teacher: Tensor, residual: Residual) -> Tensor:
-        """The residual of two features (B, C, h, w) at one of the six levels, as `reduce` has it: (B, REDUCED, h, w).
+    def project(self, level: int, missed: Tensor, residual: Residual) -> Tensor:
+        """What a student missed at one of the six levels, teacher − student (B, C, h, w), as (B, REDUCED, h, w).
 
-        That is reduce((teacher − multiple · student) / √contrast), of which nothing with C channels is made: a 1×1
-        convolution is linear, and has few channels.
+        That is reduce(missed / √contrast), divided where there are few channels.
         """
         layer = cast(nn.Conv2d, self.reduce[level])
-        of_student, of_teacher = (functional.conv2d(feature, layer.weight) for feature in (student, teacher))
-        reduced = (of_teacher - residual.multiple * of_student) / residual.contrast.sqrt()
+        reduced = functional.conv2d(missed, layer.weight) / residual.contrast.sqrt()
         return reduced + cast(Tensor, layer.bias).view(1, -1, 1, 1)
 
     @staticmethod

@@ -89,18 +89,26 @@ def configuration(predictions: Predictions) -> Rows:
     if (head := fusion.head) is not None:
         rows.append(("Head", f"mean {head.mean:.4g}, deviation {head.std:.4g}, weight {head.weight:.4g}"))
     if bundle.score_fusion is not None:
+        coarse, map_weight = bundle.score_fusion.coarse, bundle.score_fusion.map_weight
+        score = ["highest of the fused score maps"]
+        kinds = [] if coarse is None else ["residuals", "angles"][: len(coarse.weights) // 2]
+        score += [f"highest cell of the coarsest level, of {kind}" for kind in kinds]
+        score += [f"{map_weight:.4g} × highest of the map"] if map_weight else []
         rows += [
-            (
-                "Score",
-                f"highest of the fused score maps + {bundle.score_fusion.map_weight:.4g} × highest of the map "
-                f"+ {bundle.score_fusion.coarse_weight:.4g} × highest of the map's coarsest level "
-                f"+ {bundle.score_fusion.bias:.4g}",
-            ),
+            ("Score", " + ".join([*score, f"{bundle.score_fusion.bias:.4g}"])),
             ("Score maps", ", ".join(bundle.score_map_names)),
             ("Mean of each", _six(bundle.score_fusion.fusion.mean)),
             ("Deviation of each", _six(bundle.score_fusion.fusion.std)),
             ("Weight of each", _six(bundle.score_fusion.fusion.weights)),
         ]
+        if coarse is not None:
+            maps = [bundle.map_names[2], bundle.map_names[5], *bundle.angle_map_names]
+            rows += [
+                ("Maps of the coarsest level", ", ".join(maps[: len(coarse.weights)])),
+                ("Mean of each", _six(coarse.mean)),
+                ("Deviation of each", _six(coarse.std)),
+                ("Weight of each", _six(coarse.weights)),
+            ]
     rows += [
         ("Calibration", f"{counted(len(calibration.scores), 'good image')}, α = {percent(calibration.alpha)}"),
         *(

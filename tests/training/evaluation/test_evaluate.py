@@ -133,7 +133,10 @@ def test_pairs_and_maps_alone(evaluation: Evaluation, workplace: Workplace, part
                 fusion, weights=tuple(w if i in kept else 0.0 for i, w in enumerate(fusion.weights)), head=None
             )
 
-        score_fusion = score_fusion and replace(score_fusion, fusion=only(score_fusion.fusion))
+        if score_fusion is not None and (coarse := score_fusion.coarse) is not None:
+            weights = tuple(w if (2, 5)[i % 2] in kept else 0.0 for i, w in enumerate(coarse.weights))
+            coarse = replace(coarse, weights=weights)
+            score_fusion = replace(score_fusion, fusion=only(score_fusion.fusion), coarse=coarse)
         fused, scores = reference(maps, replace(session.bundle, fusion=only(fusion), score_fusion=score_fusion))
         at_image = [cv2.resize(one.astype(np.float32), (128, 128), interpolation=cv2.INTER_LINEAR) for one in fused]
         return by_hand(labels, scores, masks, at_image)

@@ -31,6 +31,7 @@ from rstpm_edge.model.metadata import (
     CHECKSUM_KEY,
     FILE_CHECKSUM_KEY,
     METADATA_KEY,
+    CoarseCells,
     Fusion,
     HeadMap,
     ScoreFusion,
@@ -47,7 +48,8 @@ from rstpm_edge.training.model.presets import EDGE_SMALL, PAPER, preset_with_tea
 
 SIZE = (64, 96)
 STRIDES = (8, 16, 32)
-MAPS = [f"{pair}_{stride}{kind}" for kind in ("", "_angle") for pair in ("stpm", "recon") for stride in STRIDES]
+MAPS = [f"{pair}_{stride}{kind}" for kind in ("", "_error") for pair in ("stpm", "recon") for stride in STRIDES]
+MAPS += [f"{pair}_{STRIDES[-1]}_angle" for pair in ("stpm", "recon")]
 MAPS += ["head_8"]
 
 
@@ -78,7 +80,7 @@ def test_inputs_and_outputs(graph: onnx.ModelProto) -> None:
     assert [declared(value) for value in graph.graph.input] == [("image", TensorProto.UINT8, ["N", *SIZE, 3])]
     assert [declared(value) for value in graph.graph.output] == [
         (name, TensorProto.FLOAT, ["N", SIZE[0] // stride, SIZE[1] // stride])
-        for name, stride in zip(MAPS, (*STRIDES * 4, 8), strict=True)
+        for name, stride in zip(MAPS, (*STRIDES * 4, 32, 32, 8), strict=True)
     ]
 
 
@@ -195,8 +197,8 @@ def test_the_fused_graph_agrees_with_the_reference(
     drawn = [[tuple(map(float, rng.uniform(0.2, 1.5, 6))) for _ in range(3)] for _ in range(2)]
     head = HeadMap(mean=-1.5, std=0.7, weight=0.4) if judged and mode == "normalized" else None
     fusion = Fusion(mode, *drawn[0], sigma, head)
-    coarse_weight = 0.4 if mode == "normalized" else 0.0
-    by_score_maps = ScoreFusion(Fusion("normalized", *drawn[1], 3.0), 0.3, -2.0, coarse_weight)
+    coarse = CoarseCells(*(row[:4] for row in drawn[0]))
+    by_score_maps = ScoreFusion(Fusion("normalized", *drawn[1], 3.0), -2.0, coarse, map_weight=0.3)
     score_fusion = by_score_maps if judged else None
     bundle = make_bundle(fusion=fusion, score_fusion=score_fusion, height=SIZE[0], width=SIZE[1])
     model = onnx.ModelProto()
@@ -218,7 +220,7 @@ def test_the_fused_graph_agrees_with_the_reference(
 @pytest.mark.parametrize("runtime", ["onnxruntime", pytest.param("openvino", marks=pytest.mark.extra)])
 def test_a_fused_graph_never_gives_a_number_for_maps_that_hold_nan(mode: Any, runtime: str) -> None:
     """Of a map of NaN, OpenVINO's maximum is the lowest number there is: the part would be good."""
-    bundle = make_bundle(fusion=Fusion(mode), score_fusion=ScoreFusion(Fusion(), 0.3, 1.0))
+    bundle = make_bundle(fusion=Fusion(mode), score_fusion=ScoreFusion(Fusion(), 1.0, CoarseCells(*[(0.5,) * 4] * 3)))
     names = [name for name in bundle.output_names if not name.startswith("head")]
     maps = [helper.make_tensor_value_info(f"in_{name}", TensorProto.FLOAT, ["N", 8, 8]) for name in names]
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 8, 8]) for name in names]

@@ -14,9 +14,8 @@ from rstpm_edge.calibration import calibrate
 from rstpm_edge.errors import UsageError
 from rstpm_edge.model.metadata import Fusion
 from rstpm_edge.model.outputs import ByPair, Map, ModelOutputs
-from rstpm_edge.postprocess.reference import coarsest_cells, fuse, score
+from rstpm_edge.postprocess.reference import coarse_cells, fuse, score
 from rstpm_edge.training.learning.map_calibration import (
-    COARSE_SHARE,
     HEAD,
     LEAST_ODDS,
     MapCalibration,
@@ -33,9 +32,11 @@ ANGLES = replace(EDGE, distance="cosine")
 def outputs(preset: Preset, draw: Callable[[int], Map]) -> ModelOutputs:
     """What a model of this preset gives, each map drawn by its side."""
     sides = [SIZE // stride for stride in preset.strides] * 2
+    cosine, coarsest = preset.distance == "cosine", min(sides)
     return ModelOutputs(
         ByPair.of(map(draw, sides)),
-        None if preset.distance == "cosine" else ByPair.of(map(draw, sides)),
+        None if cosine else ByPair.of(map(draw, sides)),
+        None if cosine else (draw(coarsest), draw(coarsest)),
         draw(max(sides)) if preset.has_segmentation_head else None,
     )
 
@@ -96,14 +97,15 @@ def test_the_papers_product_takes_no_weights() -> None:
 
 
 @pytest.mark.parametrize("weight", [1.0, 1.5])
-def test_maps_weigh_alike_and_score_maps_by_their_peaks(weight: float) -> None:
+def test_maps_weigh_alike_and_errors_in_multiples_of_their_means(weight: float) -> None:
     found, maps = calibrated(replace(EDGE, reconstruction_weight=weight))
     assert found.score_fusion is not None
     assert maps.score_maps is not None
     np.testing.assert_allclose(found.fusion.weights, np.repeat([1, weight], 3) * 2 / (1 + weight), rtol=1e-6)
     np.testing.assert_allclose(found.score_fusion.fusion.mean, [m.mean() for m in maps.score_maps.six], rtol=1e-5)
-    counts = peaks_alone(found.score_fusion.fusion, maps.score_maps)
-    np.testing.assert_allclose(counts, np.repeat([counts[0], weight * counts[0]], 3), rtol=1e-4)
+    of_errors = found.score_fusion.fusion
+    units = np.array(of_errors.weights) / of_errors.std * of_errors.mean
+    np.testing.assert_allclose(units, units[0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("alpha", [None, 0.2, 0.4])
@@ -118,16 +120,17 @@ def test_scores_are_in_the_unit_of_the_anomaly_map(alpha: float | None) -> None:
     assert found.calibration.median == pytest.approx(highest.median, rel=1e-3)
     assert found.calibration.threshold == pytest.approx(highest.threshold, rel=1e-3)
     # Of what makes the score differ from image to image, the coarsest cells have their share, the anomaly map none.
-    coarsest = found.score_fusion.coarse_weight * coarsest_cells(maps.anomaly_maps, found.fusion).max((1, 2)).std()
-    of_angles = peaks_under(found.score_fusion.fusion, maps.score_maps).std()
-    assert coarsest == pytest.approx(COARSE_SHARE * of_angles, rel=1e-3)
+    coarse = found.score_fusion.coarse
+    assert coarse is not None
+    of_errors = peaks_under(found.score_fusion.fusion, maps.score_maps).std()
+    deviations = [cells.max((1, 2)).std() for cells in coarse_cells(maps, coarse)]
+    assert deviations == pytest.approx([of_errors, of_errors], rel=1e-3)
     assert found.score_fusion.map_weight == 0
 
 
-def test_the_coarsest_cells_are_no_part_of_a_product() -> None:
+def test_a_product_of_maps_can_have_the_score() -> None:
     found, maps = calibrated(replace(EDGE, fusion="paper", smoothing_sigma=0.0))
     assert found.score_fusion is not None
-    assert found.score_fusion.coarse_weight == 0
     bundle = make_bundle(fusion=found.fusion, score_fusion=found.score_fusion, height=SIZE, width=SIZE)
     np.testing.assert_allclose(found.scores, score(maps, bundle)[1], rtol=1e-4, atol=1e-3)
 
@@ -164,7 +167,8 @@ def test_maps_that_never_vary_give_finite_scores() -> None:
     found = calibrate_maps(maps, EDGE, (SIZE, SIZE), None)
     assert np.isfinite(found.scores).all()
     assert found.score_fusion is not None
-    assert np.isfinite([found.score_fusion.coarse_weight, found.score_fusion.bias]).all()
+    assert found.score_fusion.coarse is not None
+    assert np.isfinite([*found.score_fusion.coarse.weights, found.score_fusion.bias]).all()
 
 
 def test_a_head_that_is_as_sure_of_everything_good_does_not_drown_the_maps() -> None:

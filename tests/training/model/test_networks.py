@@ -184,19 +184,19 @@ def test_a_residual_block() -> None:
 
 def test_the_cosine_distance_is_half_the_squared_distance_of_normalised_features() -> None:
     student, teacher = draw(2, 7, 5, 6) * 3, draw(2, 7, 5, 6, seed=1) + 0.5
-    (distance,) = CosineDistance()(student, teacher)
+    distance = CosineDistance()(student, teacher)
     n = functional.normalize
     torch.testing.assert_close(distance, 0.5 * (n(student) - n(teacher)).square().sum(1))
     torch.testing.assert_close(distance, 1 - functional.cosine_similarity(student, teacher))
-    torch.testing.assert_close(CosineDistance()(student * 9, teacher / 9)[0], distance)
+    torch.testing.assert_close(CosineDistance()(student * 9, teacher / 9), distance)
 
 
 def test_extremes_of_the_cosine_distance() -> None:
     x = draw(1, 4, 3, 3)
-    torch.testing.assert_close(CosineDistance()(x, x)[0], torch.zeros(1, 3, 3), atol=1e-6, rtol=0)
-    torch.testing.assert_close(CosineDistance()(x, -x)[0], torch.full((1, 3, 3), 2.0))
+    torch.testing.assert_close(CosineDistance()(x, x), torch.zeros(1, 3, 3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(CosineDistance()(x, -x), torch.full((1, 3, 3), 2.0))
     zero = torch.zeros_like(x).requires_grad_()
-    (distance,) = CosineDistance()(zero, x)
+    distance = CosineDistance()(zero, x)
     torch.testing.assert_close(distance, torch.ones(1, 3, 3))
     distance.sum().backward()
     assert zero.grad is not None
@@ -205,8 +205,8 @@ def test_extremes_of_the_cosine_distance() -> None:
 
 
 def test_the_paper_is_measured_by_angles_and_the_edge_preset_by_normalized_residuals() -> None:
-    assert type(make_distance(PAPER, 3)) is CosineDistance
-    assert type(make_distance(EDGE, 3)) is NormalizedResidual
+    assert type(make_distance(PAPER, 3, is_coarsest=True)) is CosineDistance
+    assert type(make_distance(EDGE, 3, is_coarsest=False)) is NormalizedResidual
 
 
 def test_channel_statistics_standardise() -> None:
@@ -277,13 +277,17 @@ def test_the_maps_of_a_whole_model(changes: dict[str, Any]) -> None:
     torch.testing.assert_close(alone, together, rtol=0, atol=0)
     assert raw1[-1].shape == (2, 320, height // 32 // preset.teacher1_shrink, width // 32 // preset.teacher1_shrink)
     assert model.map_names == ("stpm_8", "stpm_16", "stpm_32", "recon_8", "recon_16", "recon_32")
-    assert model.output_names == (*model.map_names, *(f"{name}_angle" for name in model.map_names), "head_8")
-    assert shapes(maps) == [(2, height // s, width // s) for s in (*EDGE.strides * 4, 8)]
+    errors, angles = (f"{name}_error" for name in model.map_names), ("stpm_32_angle", "recon_32_angle")
+    assert model.output_names == (*model.map_names, *errors, *angles, "head_8")
+    assert shapes(maps) == [(2, height // s, width // s) for s in (*EDGE.strides * 4, 32, 32, 8)]
     by_name = dict(zip(model.output_names, maps, strict=True))
     for name, distance, student, teacher in zip(model.map_names, model.distances, students, targets, strict=True):
-        torch.testing.assert_close(
-            (by_name[name], by_name[f"{name}_angle"]), distance(student, teacher), atol=1e-5, rtol=1e-5
-        )
+        assert isinstance(distance, NormalizedResidual)
+        found = distance(student, teacher)
+        for kind, expected in (("", found.anomaly), ("_error", found.error), ("_angle", found.angle)):
+            assert (expected is None) == (name + kind not in by_name)
+            if expected is not None:
+                torch.testing.assert_close(by_name[name + kind], expected[:, 0], atol=1e-5, rtol=1e-5)
 
 
 # Batch normalisation over processes

@@ -70,6 +70,7 @@ def test_behave_calibrates_and_judges() -> None:
     good = ModelOutputs(
         ByPair.of(rng.random((10, *size), np.float32) for size in sizes),
         ByPair.of(rng.random((10, *size), np.float32) for size in sizes),
+        (rng.random((10, 2, 2), np.float32), rng.random((10, 2, 2), np.float32)),
         rng.random((10, 8, 8), np.float32),
     )
     bad = good.rows(slice(5)).each(lambda one: one + np.float32(3))
