@@ -27,7 +27,7 @@ def main(model: str, source: str) -> None:
         started = time.perf_counter()
         try:
             _, frame = camera.retrieve()
-            reject = detector(frame).is_anomalous
+            reject = detector(frame).verdict != "normal"  # anomalous, or invalid
         except (RstpmEdgeError, cv2.error) as error:
             print(error, file=sys.stderr)
             reject = True  # what was not judged does not pass

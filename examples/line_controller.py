@@ -49,9 +49,11 @@ class LineController:
         verdict = json.loads(payload)
         if "error" in verdict:
             self.stop(f"a part was not judged: {verdict['error']}")
-        elif verdict["is_anomalous"] and verdict["time"] is None:
+        elif verdict["verdict"] == "invalid":
+            self.stop(f"a photo says nothing of its part: {verdict['invalid_reason']}")
+        elif verdict["verdict"] == "anomalous" and verdict["time"] is None:
             self.stop("a reject came without its time")
-        elif verdict["is_anomalous"]:
+        elif verdict["verdict"] == "anomalous":
             due = datetime.fromisoformat(verdict["time"]).timestamp() + self.delay
             if due in self._known:  # at QoS 1 a message may come twice, also long after the first time
                 return

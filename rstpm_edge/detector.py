@@ -151,9 +151,12 @@ class Detector:
         What an image file holds is taken as bytes, too, and a picture of PIL in the mode L, I;16, RGB or RGBA, whose
         channels are known.
 
-        Raises ImageError for an image that cannot be read or judged, that the ROI reaches beyond, or that is so unlike
-        what was learned from that a verdict would mean nothing; UsageError when the mask does not fit it; ModelError
-        when the model gives anything but finite numbers.
+        An image whose verdict would mean nothing, as it is badly exposed, out of focus, empty, of the wrong colours, or
+        unlike all that was learned from, has the `Result.verdict` "invalid".
+
+        Raises ImageError for an image that cannot be read or judged, or that the ROI reaches beyond; InvalidImageError,
+        which is one, for a size or range that was not learned from; UsageError when the mask does not fit it;
+        ModelError when the model gives anything but finite numbers.
         """
         return self._slot.judge([image])[0]
 

@@ -4,6 +4,7 @@ RstpmEdgeError
 ├── UsageError            an option or argument that cannot work as given
 │   └── ProviderError     an execution provider that this ONNX Runtime build lacks
 ├── ImageError            an image that cannot be read or judged
+│   └── InvalidImageError one that can be read, of a size or range that is not what was learned from
 ├── SourceError           a camera, stream, video or folder that gives no images
 ├── DatasetError          a folder of images that cannot be trained on or evaluated
 ├── ModelError            a model file that is missing, foreign, damaged or too new
@@ -31,6 +32,10 @@ class ProviderError(UsageError):
 
 class ImageError(RstpmEdgeError):
     """An image that is missing, damaged, of an unsupported type, or of an impossible size."""
+
+
+class InvalidImageError(ImageError):
+    """An image that can be read, but is of a size or range that a verdict of this model would mean nothing for."""
 
 
 class SourceError(RstpmEdgeError):

@@ -8,8 +8,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from rstpm_edge.errors import ImageError
-from rstpm_edge.image.colours import measure_colours
+from rstpm_edge.errors import InvalidImageError
+from rstpm_edge.image.colours import IN_COLOUR, looks_exchanged, measure_colours
 from rstpm_edge.image.input_profile import GREY, ONE_ASPECT, InputProfile, Size, aspects, describe_sizes
 from rstpm_edge.image.placement import place
 from rstpm_edge.image.roi import Roi, scaled_roi
@@ -21,8 +21,6 @@ ASPECT = 1.01  # aspect ratios that differ by less are those of rounded sizes
 FIRST = 8  # images whose colours are looked at, which takes 0.2 ms each
 FEW = 4095  # what cameras of 12 bits give, in values of 16
 DIFFERENT = 16.0  # grey levels by which the brightness of another image may differ in any case
-IN_COLOUR = 5.0  # a chroma that a grey product does not have
-CLEARLY = 5.0  # deviations from what is usual, and a third of it with red and blue exchanged
 DETAIL = 0.97  # a photo with a smaller share of the detail that was learned from is told
 
 
@@ -58,6 +56,8 @@ class InputCheck:
         self._resize = bundle.resize
         self._bits = bundle.bits
         self._profile = bundle.profile
+        # Of photos with limits, each in other colours is INVALID by itself.
+        self._tells_colours = bundle.validity is None or not (isinstance(roi, str) or roi == bundle.roi)
         self._of_model = isinstance(roi, str)
         self._roi: Roi | None = bundle.roi if isinstance(roi, str) else roi
         self._allow = allow_size_change
@@ -70,7 +70,7 @@ class InputCheck:
     def part_of(self, photo: NDArray[Any], name: object = "the image") -> Roi | None:
         """The part of a photo (H, W, C) that is judged; None for all of it.
 
-        Raises ImageError for one so unlike those that were learned from that its verdict would mean nothing.
+        Raises InvalidImageError for one so unlike those that were learned from that its verdict would mean nothing.
         """
         if self._profile is None:
             return self._roi
@@ -105,7 +105,7 @@ class InputCheck:
                 self._look_at_detail(scaled[:1:-1], name, profile)
                 return scaled
             if not self._allow:
-                raise ImageError(
+                raise InvalidImageError(
                     f"{measures}, but the model's ROI {','.join(map(str, self._roi))} is of photos of {learned}: judge "
                     "photos of that shape, or say where the part lies with another ROI. `allow_size_change` takes the "
                     "ROI as it is."
@@ -135,7 +135,7 @@ class InputCheck:
         sentence = f"{what}; the model learned from {describe_sizes(parts)}{squeezed}"
         strict = self._resize == "stretch" and self._roi is None and high / low <= ONE_ASPECT and apart > ONE_ASPECT
         if strict and not self._allow:
-            raise ImageError(
+            raise InvalidImageError(
                 f"{sentence}: what is good would look anomalous. Give photos of the shape that was learned from, cut "
                 "it out with a ROI, or train on such photos; `allow_size_change` judges it all the same."
             )
@@ -158,12 +158,12 @@ class InputCheck:
         return min(1.0, size[0] / placed.height, size[1] / placed.width)
 
     def _look_at_range(self, photo: NDArray[Any], name: object, profile: InputProfile) -> None:
-        """16-bit values must lie in the range that was learned from. Raises ImageError."""
+        """16-bit values must lie in the range that was learned from. Raises InvalidImageError."""
         white = (1 << self._bits) - 1
         if photo.dtype == np.uint16 and white < 65535:
             highest = int(photo.max())
             if highest > white:
-                raise ImageError(
+                raise InvalidImageError(
                     f"{_first(name)} holds the value {highest}, but the model learned from {profile.bits} bits, which "
                     f"end at {white}: give values as they were learned, or train again on such photos."
                 )
@@ -176,11 +176,13 @@ class InputCheck:
         if about_bits := self._about_bits(colours.brightness, photo, _first(name), profile):
             self._tell("bits", about_bits)
             return  # what else is odd may come of that
+        if not self._tells_colours:
+            return
         if profile.chroma < GREY and colours.chroma > IN_COLOUR:
             self._tell("colour", f"{_first(name)} is in colour, where the model learned from grey photos.")
         elif profile.chroma > 3 * GREY and colours.chroma < GREY / 2:
             self._tell("colour", f"{_first(name)} is grey, where the model learned from photos in colour.")
-        if _fits_exchanged(np.array(colours.tint), profile):
+        if looks_exchanged(colours.tint, profile):
             self._tell(
                 "channels",
                 f"Red and blue look exchanged in {name}, beside the photos that the model learned from: an array in "
@@ -222,13 +224,6 @@ class InputCheck:
                 return
             self._told.add(kind)
         self._notify(sentence)
-
-
-def _fits_exchanged(tint: NDArray[np.float64], profile: InputProfile) -> bool:
-    """Whether an image of this tint resembles what was learned from only with red and blue exchanged."""
-    usual, deviation = np.array(profile.tint), np.maximum(profile.tint_std, 1.0)
-    as_given, exchanged = (float(np.sqrt(np.mean(((t - usual) / deviation) ** 2))) for t in (tint, -tint))
-    return as_given > CLEARLY and exchanged < as_given / 3
 
 
 def _first(name: object) -> str:

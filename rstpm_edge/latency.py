@@ -181,7 +181,7 @@ def _timed(
     prepared = time.perf_counter()
     outputs = pipeline.session.run(batch.pixels)
     computed = time.perf_counter()
-    results = pipeline.postprocessor.results(outputs, batch.grids, batch.ignored, threshold)
+    results = pipeline.postprocessor.results(outputs, batch.grids, batch.ignored, threshold, invalid=batch.invalid)
     end = time.perf_counter()
     return (
         1000 * decode,

@@ -125,7 +125,12 @@ class Pipeline:
             return []
         outputs = self.session.run(batch.pixels)
         return self.postprocessor.results(
-            outputs, batch.grids, batch.ignored, threshold, model_sha256=self.session.sha256
+            outputs,
+            batch.grids,
+            batch.ignored,
+            threshold,
+            invalid=batch.invalid,
+            model_sha256=self.session.sha256,
         )
 
 

@@ -1,7 +1,7 @@
 """From an image to what a model takes: the first of the three steps that every image goes through."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias
@@ -18,6 +18,7 @@ from rstpm_edge.image.roi import Roi
 from rstpm_edge.input_check import InputCheck, Notify
 from rstpm_edge.model.metadata import Bundle
 from rstpm_edge.native import kernels
+from rstpm_edge.validity_check import ValidityCheck
 
 ImageLike: TypeAlias = NDArray[Any] | str | os.PathLike[str] | bytes | bytearray | memoryview | Picture
 
@@ -36,12 +37,14 @@ class InputBatch:
     """N images as a model takes them.
 
     `pixels` are (N, H, W, 3) uint8 RGB. `grids` say how each lies on its photo, `ignored` which of its cells (H, W)
-    have no part in the score; None for none.
+    have no part in the score; None for none. `invalid` says why one cannot be judged, by how it was taken, None for
+    those that can; it is None where images are compared with nothing.
     """
 
     pixels: NDArray[np.uint8]
     grids: tuple[Grid, ...]
     ignored: tuple[NDArray[np.bool_] | None, ...]
+    invalid: tuple[str | None, ...] | None = None
 
 
 class Preprocessor:
@@ -66,6 +69,10 @@ class Preprocessor:
         self._channels = channels
         self._format = InputFormat(bundle.size, bundle.resize, bundle.bits)
         self._check = InputCheck(bundle, roi=roi, allow_size_change=allow_size_change, notify=notify)
+        # Limits are of the part that was learned from: whoever judges another one has none.
+        of_model = roi == bundle.roi if not isinstance(roi, str) else True
+        limits = bundle.validity if of_model else None
+        self._validity = None if limits is None else ValidityCheck(limits, bundle.profile)
         self._threads, self._kernel = threads, kernels().active
         if isinstance(mask, str):
             mask = None if bundle.mask is None else stored_mask(bundle.mask)
@@ -107,4 +114,12 @@ class Preprocessor:
             if len(grids) == len(pixels):
                 pixels = np.concatenate([pixels, np.empty_like(pixels)])
             grids.append(self.prepare(photo, pixels[len(grids)])[1])
-        return InputBatch(pixels[: len(grids)], tuple(grids), tuple(map(self.ignored, grids)))
+        return InputBatch(
+            pixels[: len(grids)], tuple(grids), tuple(map(self.ignored, grids)), self._invalid(pixels, grids)
+        )
+
+    def _invalid(self, pixels: NDArray[np.uint8], grids: Sequence[Grid]) -> tuple[str | None, ...] | None:
+        if self._validity is None:
+            return None
+        rows = zip(pixels, grids, strict=False)  # there may be room for more
+        return tuple(self._validity.reason(row[grid.placement.window]) for row, grid in rows)

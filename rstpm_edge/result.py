@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal, TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.image.roi import Roi
+
+Verdict: TypeAlias = Literal["normal", "anomalous", "invalid"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,10 @@ class Region:
 class Result:
     """The verdict on one image.
 
+    `verdict` is "normal", "anomalous" or "invalid": of an image that is badly exposed, out of focus, empty, of the
+    wrong colours, or as a whole unlike all that the model learned from, nothing can be said, and its part counts as not
+    good. `invalid_reason` says why; it is None for all others, and where the model has no limits to tell it by.
+
     `score` is in no unit and without bounds; compare it with `threshold` and with `typical_score`, the median over the
     good images that the model was calibrated on. It is the highest value of the anomaly map, or, where the model has
     score maps (`Bundle.score_fusion`), also theirs, in that map's unit.
@@ -96,10 +103,18 @@ class Result:
     model_map: NDArray[np.float32]
     model_sha256: str | None = None
     explanation: Explanation | None = None
+    invalid_reason: str | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """What to do with the part: only a "normal" one is good."""
+        if self.invalid_reason is not None:
+            return "invalid"
+        return "anomalous" if self.is_anomalous else "normal"
 
     @property
     def is_anomalous(self) -> bool:
-        """Whether the score is above the threshold."""
+        """Whether the score is above the threshold, also of an image that is invalid: see `verdict`."""
         return self.score > self.threshold
 
     @property
@@ -141,8 +156,7 @@ class Result:
         return scaled(y, roi_height, height, self.image_size[0]), scaled(x, roi_width, width, self.image_size[1])
 
     def __repr__(self) -> str:
-        verdict = "anomalous" if self.is_anomalous else "normal"
         return (
-            f"<Result {verdict}: score {self.score:.4g}, threshold {self.threshold:.4g}, "
+            f"<Result {self.verdict}: score {self.score:.4g}, threshold {self.threshold:.4g}, "
             f"p-value {self.p_value:.3g}, {len(self.regions)} regions>"
         )

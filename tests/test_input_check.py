@@ -245,8 +245,9 @@ def test_infer_refuses_and_tells(model_factory: ModelFactory, tmp_path: Path) ->
         cv2.imwrite(str(tmp_path / name), flat(*size))
     images = [tmp_path / f"{number}.png" for number in (1, 2, 3, 4)]
     result = command_line("infer", *images, "--model", path)
-    assert result.exit_code == 3
-    assert f"Cannot judge {images[1]}: The image measures 160×90 pixels" in result.stderr
+    assert result.exit_code == 4
+    assert f"INVALID    {images[1]}: The image measures 160×90 pixels" in result.stdout
+    assert "4 images: 3 normal, 0 anomalous, 1 invalid, 0 failed" in result.stdout
     assert f"{images[2]}: The image, of 40×30 pixels" in result.stderr
     assert str(images[3]) not in result.stderr
     result = command_line("infer", *images, "--model", path, "--allow-size-change")
@@ -295,8 +296,8 @@ def test_values_beyond_the_learned_range_are_refused(model_factory: ModelFactory
         Detector(path)(image)
     cv2.imwrite(str(tmp_path / "deep.png"), image)
     result = command_line("infer", tmp_path / "deep.png", "--model", path)
-    assert result.exit_code == 3
-    assert "4096" in result.stderr
+    assert result.exit_code == 4
+    assert "4096" in result.stdout
 
 
 def test_few_bits_for_a_model_of_8_are_told_once(model_factory: ModelFactory) -> None:

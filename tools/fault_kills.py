@@ -220,7 +220,7 @@ def kill_audit_logs(times: int, random: random.Random, folder: Path) -> Outcome:
             with AuditLog(path, largest=20_000) as log:
                 while True:
                     log.start({"model": hashlib.sha256(os.urandom(8)).hexdigest()})
-                    log.tell({"is_anomalous": True})
+                    log.tell({"verdict": "anomalous"})
                     log.refuse({}, "this and that")
         time.sleep(random.uniform(0, 0.05))
         os.kill(child, signal.SIGKILL)

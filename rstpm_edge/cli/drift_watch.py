@@ -62,8 +62,10 @@ class DriftWatch:
             )
         tell(self._fields())
 
-    def take(self, p_value: float) -> Drift:
-        """What is known of drift with one more image."""
+    def take(self, p_value: float | None) -> Drift:
+        """What is known of drift with one more image; None for one that says nothing of the parts."""
+        if p_value is None:
+            return self._state.drift
         before, self._state = self._state, self._state.update(p_value)
         state = self._state
         if state.drift != before.drift:

@@ -119,6 +119,8 @@ def evaluate(
         for note in notes:  # not into the bar
             say_note(note)
         say_table(format_evaluation(result))  # first, so that a full disk does not lose it
+        if predictions.bundle.validity is not None:
+            say(_about_invalid(result))
         for sentence in images.about_test_folders(data):
             say(sentence)
         if threshold is not None or alpha is not None:
@@ -137,6 +139,14 @@ def evaluate(
                 result,
                 progress=lambda done, total: display(Progress("drawing", done, total)),
             )
+
+
+def _about_invalid(result: "Evaluation") -> str:
+    """How many photos a station would not judge."""
+    good, all_of_good = result.invalid["good"], result.verdicts["good"].images
+    defects, all_defects = sum(result.invalid.values()) - good, result.recall.images
+    count = ": here they count by their scores" if good + defects else ""
+    return f"INVALID: {good} of {all_of_good} good and {defects} of {all_defects} defective images{count}."
 
 
 def _say_unmasked(predictions: "Predictions") -> None:

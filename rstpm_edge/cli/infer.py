@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from rstpm_edge.sources.file_state import Memory
     from rstpm_edge.sources.frames import Every, Source
 
-SOMETHING_ANOMALOUS, SOMETHING_UNWRITTEN, SOMETHING_UNREADABLE, SIGNALLED = 1, 2, 3, 128
+SOMETHING_ANOMALOUS, SOMETHING_UNWRITTEN, SOMETHING_UNREADABLE, SOMETHING_INVALID, SIGNALLED = 1, 2, 3, 4, 128
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class InferOptions:
     help="png: 16-bit grey; 0 is a typical good part, 4096 the threshold, linear between and up to 65535. "
     "npy: float32.",
 )
-@click.option("--rejects-only", is_flag=True, help="Write pictures and maps of anomalous images only.")
+@click.option("--rejects-only", is_flag=True, help="Write pictures and maps of anomalous and invalid images only.")
 @click.option(
     "--on-anomaly",
     metavar="COMMAND",
@@ -148,7 +148,7 @@ class InferOptions:
     "--on-anomaly-timeout", type=click.FloatRange(min=0.1), default=10.0, show_default=True, metavar="SECONDS"
 )
 @click.option(
-    "--on-anomaly-unjudged", is_flag=True, help="Run it for an image that cannot be judged, too; {json} has the error."
+    "--on-anomaly-unjudged", is_flag=True, help="Run it for an INVALID or failed image, too; {json} says why."
 )
 @click.option(
     "--journal",
@@ -204,15 +204,16 @@ def infer(ctx: click.Context, /, **options: Any) -> None:
     Output files keep the places that their images have below the folder that all of them share.
 
     Exit code: 0 all normal; 1 something anomalous; 2 wrong use, or output that cannot be written; 3 an image
-    or source that could not be read or judged (the others are judged all the same). A live source or watched folder
-    goes on being judged where a picture or map cannot be written. SIGINT and SIGTERM end a live source as usual, and
-    files with 130 and 143, since not all were judged. 70 is an error of rstpm-edge itself.
+    or source that could not be read or judged (the others are judged all the same); 4 an INVALID image, whose part
+    counts as not good: badly exposed, out of focus, of the wrong size, colours or product. A live source or watched
+    folder goes on being judged where a picture or map cannot be written. SIGINT and SIGTERM end a live source as
+    usual, and files with 130 and 143, since not all were judged. 70 is an error of rstpm-edge itself.
 
     \b
     Examples:
       rstpm-edge infer part.png
       rstpm-edge infer photos/ --model model.onnx --save-overlay overlays/
-      rstpm-edge infer photos/ --json | jq -r 'select(.is_anomalous) | .path'
+      rstpm-edge infer photos/ --json | jq -r 'select(.verdict != "normal") | .path'
       rstpm-edge infer camera:0 --roi 100,50,640,480 --on-anomaly 'reject-part {p_value}'
       rstpm-edge infer incoming/ --watch --mqtt mqtt://line@broker/station4
     """
@@ -316,6 +317,8 @@ def _infer(options: InferOptions) -> int:
         return SOMETHING_UNWRITTEN
     if inspection.counts["failed"]:
         return SOMETHING_UNREADABLE
+    if inspection.counts["invalid"]:
+        return SOMETHING_INVALID
     return SOMETHING_ANOMALOUS if inspection.counts["anomalous"] else 0
 
 

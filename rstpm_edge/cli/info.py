@@ -75,6 +75,9 @@ def info(
     facts = asdict(bundle)
     facts["sha256"] = detector.sha256
     facts["goldens"] = _goldens(model, detector.sha256)
+    if facts["validity"] and facts["validity"]["novelty"]:
+        novelty = facts["validity"]["novelty"]
+        facts["validity"]["novelty"] = {name: novelty[name] for name in ("photos", "channels", "limit")}
     facts["calibration"] = {
         "alpha": calibration.alpha,
         "images": len(calibration.scores),
@@ -138,6 +141,7 @@ def _table(model: Path, facts: dict[str, Any]) -> str:
         *([("judged part", "x {}, y {}, {} x {} pixels of each photo".format(*facts["roi"]))] if facts["roi"] else []),
         *([("mask", _mask(facts["mask"]))] if facts["mask"] else []),
         *(_photos(facts["profile"]) if facts["profile"] else []),
+        *([("INVALID", _limits(facts["validity"]))] if facts["validity"] else []),
         *(
             (f"teacher {number}", f"{teacher['name']}, {teacher['license']}, from {teacher['source']}")
             for number, teacher in enumerate(facts["teachers"], 1)
@@ -225,6 +229,18 @@ def _photos(profile: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("brightness", f"{brightness:.1f} of 255, {spread:.1f} between photos (of the judged part)"),
     ]
+
+
+def _limits(validity: dict[str, Any]) -> str:
+    """Beyond what a photo is not judged."""
+    low, high = validity["brightness"]
+    novelty = validity["novelty"]
+    compared = f", or unlike all of {novelty['photos']} good photos" if novelty else ""
+    return (
+        f"a photo darker than {low:.1f} or brighter than {high:.1f} of 255, over {validity['white']:.0%} white or "
+        f"{validity['black']:.0%} black, flatter than {validity['contrast']:.2g}, out of focus, in other "
+        f"colours{compared}"
+    )
 
 
 def _in_use(runtime: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from rstpm_edge.atomic_files import fitting_name, make_folder, replacing
 from rstpm_edge.cli.terminal import as_typed, counted, say, say_error, say_json, say_note
-from rstpm_edge.errors import ImageError, ModelError, OutputError, UsageError
+from rstpm_edge.errors import ImageError, InvalidImageError, ModelError, OutputError, UsageError
 from rstpm_edge.image.preprocess import to_rgb
 from rstpm_edge.outputs.map_file import encode_npy, encode_png
 from rstpm_edge.outputs.overlay import encode_overlay
@@ -46,12 +46,12 @@ class Inspection:
 
     `of_parts` are reactions that are not called for a source that failed, since no part did.
 
-    `counts` has "normal", "anomalous" and "failed"; `unwritten` is the number of images whose picture or map could not
-    be written. `reading_seconds`, `judging_seconds` and `writing_seconds` are what each took: getting and decoding an
-    image, the model with all around it, and pictures and maps of `written` images.
+    `counts` has "normal", "anomalous", "invalid" and "failed"; `unwritten` is the number of images whose picture or
+    map could not be written. `reading_seconds`, `judging_seconds` and `writing_seconds` are what each took: getting and
+    decoding an image, the model with all around it, and pictures and maps of `written` images.
 
-    `drift` takes each p-value, and gives what is known of drift after it. `journal` has the verdict of a file in a
-    watched folder before anybody is told of it.
+    `drift` takes each p-value, None of an invalid image, and gives what is known of drift after it. `journal` has the
+    verdict of a file in a watched folder before anybody is told of it.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Inspection:
         output: Output,
         reactions: Sequence[Reaction] = (),
         of_parts: Sequence[Reaction] = (),
-        drift: Callable[[float], str] | None = None,
+        drift: Callable[[float | None], str] | None = None,
         journal: "Journal | None" = None,
     ) -> None:
         self.counts: Counter[str] = Counter()
@@ -75,6 +75,7 @@ class Inspection:
         self._of_parts = of_parts
         self._drift = drift
         self._journal = journal
+        self._scored = 0  # images that the model judged
 
     def take(self, item: Frame | Failure) -> None:
         """Judge a frame, or take note of a failure.
@@ -93,20 +94,16 @@ class Inspection:
 
     def summary(self, *notes: str) -> str:
         """One line for people at the end, with `notes` that are not empty."""
-        total, judged = self.counts.total(), self.counts["normal"] + self.counts["anomalous"]
-        line = (
-            f"{counted(total, 'image')}: {self.counts['normal']} normal, "
-            f"{self.counts['anomalous']} anomalous, {self.counts['failed']} failed; "
-            f"threshold {self._detector.threshold:.4g}"
-        )
+        of_each = ", ".join(f"{self.counts[name]} {name}" for name in ("normal", "anomalous", "invalid", "failed"))
+        line = f"{counted(self.counts.total(), 'image')}: {of_each}; threshold {self._detector.threshold:.4g}"
         unwritten = [f"{counted(self.unwritten, 'image')} without pictures or maps"] if self.unwritten else []
-        return "; ".join([line, *filter(None, (*self._times(judged), *notes, *unwritten))])
+        return "; ".join([line, *filter(None, (*self._times(), *notes, *unwritten))])
 
-    def _times(self, judged: int) -> list[str]:
+    def _times(self) -> list[str]:
         """What an image took; writing stands apart, since a line without pictures does without."""
-        if not judged:
+        if not self._scored:
             return []
-        reading, judging = (1000 * seconds / judged for seconds in (self.reading_seconds, self.judging_seconds))
+        reading, judging = (1000 * seconds / self._scored for seconds in (self.reading_seconds, self.judging_seconds))
         times = [f"{reading + judging:.0f} ms per image ({reading:.0f} reading, {judging:.0f} judging)"]
         if self.written:
             times.append(f"writing pictures or maps {1000 * self.writing_seconds / self.written:.0f} ms each")
@@ -117,6 +114,11 @@ class Inspection:
         start = time.perf_counter()
         try:
             result = self._detector(frame.image)
+        except InvalidImageError as error:
+            reason = as_typed(str(error))
+            message = f"Cannot judge {frame.source}: {reason}"
+            self._fail(Failure(frame.source, message, frame.number, frame.file, reason), self._of_parts)
+            return
         except (ImageError, ModelError, UsageError) as error:  # a mask that does not fit; none knows which image it was
             message = f"Cannot judge {frame.source}: {as_typed(str(error))}"
             # A fault of the model, the device or an option is no verdict on the file: it has one after a restart.
@@ -126,14 +128,17 @@ class Inspection:
         seconds = time.perf_counter() - start
         self.reading_seconds += frame.read_ms / 1000
         self.judging_seconds += seconds
+        self._scored += 1
         milliseconds = frame.read_ms + seconds * 1000
-        self.counts["anomalous" if result.is_anomalous else "normal"] += 1
-        drift = None if self._drift is None else self._drift(result.p_value)
+        self.counts[result.verdict] += 1
+        # An invalid image says nothing of the parts.
+        p_value = None if result.verdict == "invalid" else result.p_value
+        drift = None if self._drift is None else self._drift(p_value)
         fields = verdict_fields(frame, result, milliseconds, drift)
         with self._journalled(frame.file, fields):
             for react in (*self._of_parts, *self._reactions):  # before anything is written: the part moves on
                 react(fields)
-            if result.is_anomalous or not self._output.rejects_only:
+            if result.verdict != "normal" or not self._output.rejects_only:
                 self._write(frame, result)
             if self._output.as_json:
                 say_json(fields)
@@ -142,14 +147,17 @@ class Inspection:
                     say(line)
 
     def _fail(self, failure: Failure, reactions: Sequence[Reaction] = ()) -> None:
-        self.counts["failed"] += 1
         fields = failure_fields(failure)
+        self.counts[fields["verdict"]] += 1
         with self._journalled(failure.file, fields):
-            say_error(failure.message)
+            if fields["verdict"] == "failed":
+                say_error(failure.message)
             for react in (*reactions, *self._reactions):
                 react(fields)
             if self._output.as_json:
                 say_json(fields)
+            elif fields["verdict"] == "invalid":
+                say(verdict_line(fields))
 
     def _journalled(
         self, file: WatchedFile | None, fields: Mapping[str, Any]

@@ -22,7 +22,7 @@ def journal(file: Path, as_json: bool, untold: bool) -> None:
 
     \b
     Examples:
-      rstpm-edge journal station4.journal --json | jq -r 'select(.is_anomalous) | .path'
+      rstpm-edge journal station4.journal --json | jq -r 'select(.verdict != "normal") | .path'
       rstpm-edge journal station4.journal --untold
     """
     from rstpm_edge.outputs.journal_database import read_entries
@@ -31,7 +31,7 @@ def journal(file: Path, as_json: bool, untold: bool) -> None:
     for fields in read_entries(file, untold=untold):
         if as_json:
             say_json(fields)
-        elif "error" in fields:
+        elif fields["verdict"] == "failed":
             say(f"{'failed':9}  {fields['error']}")
         else:
             say(verdict_line(fields))

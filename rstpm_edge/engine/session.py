@@ -79,7 +79,7 @@ class Session:
     _in_children: dict[int, Any] = field(default_factory=dict)
 
     def run(self, images: NDArray[np.uint8]) -> ModelOutputs:
-        """The model's maps of `images` (N, H, W, 3) uint8 RGB. Raises ModelError."""
+        """The model's outputs of `images` (N, H, W, 3) uint8 RGB. Raises ModelError."""
         step = self.batch or len(images)
         return ModelOutputs.concatenate(
             [self._run(images[start : start + step]) for start in range(0, len(images), step)]
@@ -87,14 +87,14 @@ class Session:
 
     def _run(self, images: NDArray[np.uint8]) -> ModelOutputs:
         inference = self._inference if os.getpid() == self._process else self._in_child()
-        names = list(self.bundle.output_sizes)
+        names = list(self.bundle.graph_outputs)
         try:
-            maps: list[NDArray[np.float32]] = inference.run(names, {INPUT_NAME: images})
+            values: list[NDArray[np.float32]] = inference.run(names, {INPUT_NAME: images})
         except Exception as error:  # the runtimes' exceptions have no base class but Exception
             raise ModelError(f"The model {self.path} could not be run: {reason(error)}.") from error
-        if [one.shape for one in maps] != [(len(images), *size) for size in self.bundle.output_sizes.values()]:
+        if [one.shape for one in values] != [(len(images), *size) for size in self.bundle.graph_outputs.values()]:
             raise ModelError(f"The maps of {self.path} do not have the sizes that its metadata promises.")
-        return ModelOutputs.named(names, maps)
+        return ModelOutputs.named(names, values)
 
     def _in_child(self) -> Any:
         """The inference of a child of the process that opened this."""
@@ -284,8 +284,8 @@ def _check_graph(inference: Any, bundle: Bundle, path: Path) -> None:
     if list(inputs) != [INPUT_NAME] or not matches(inputs[INPUT_NAME], "uint8", *size, 3):
         raise ModelError(f"The input of {path} does not match its metadata; export the model again.")
     outputs = {node.name: node for node in inference.get_outputs()}
-    for name, size in bundle.output_sizes.items():
-        if name not in outputs or not matches(outputs[name], "float", *size):
+    for name, shape in bundle.graph_outputs.items():
+        if name not in outputs or not matches(outputs[name], "float", *shape):
             raise ModelError(
                 f"The output {name} of {path} is missing or does not match its metadata; export the model again."
             )

@@ -20,6 +20,7 @@ from rstpm_edge.image.placement import ResizePolicy
 from rstpm_edge.image.roi import Roi, check_roi
 from rstpm_edge.image.stored_mask import StoredMask, parse_mask
 from rstpm_edge.model import metadata_v1
+from rstpm_edge.model.validity import Validity, parse_validity
 
 METADATA_KEY = "rstpm_edge"
 CHECKSUM_KEY = "rstpm_edge_crc32"  # of the graph; see `model_file.stamps`
@@ -28,7 +29,7 @@ FILE_CHECKSUM_KEY = "rstpm_edge_crc32_file"  # of all of the file but the metada
 GOLDENS_KEY, GOLDENS_CHECKSUM_KEY = "rstpm_edge_goldens", "rstpm_edge_crc32_goldens"
 # Of the document, and the first release that reads it. Any new key raises both: readers refuse what they do not know,
 # since a key that one of them skips may be the one that decides (a ROI, a mask, a segmentation head).
-SCHEMA_VERSION, NEEDS = 2, "0.1.0"
+SCHEMA_VERSION, NEEDS = 3, "0.1.0"
 
 # What a document may hold; csrc/rstpm_edge.h has the same bounds, and says what they are good for: sums of maps stay
 # finite in float32.
@@ -39,6 +40,8 @@ SMOOTHING = (0.01, 64.0)  # pixels; 0 is none
 MOST_SIDE = 8192  # of the model's input: twice what is trained
 MOST_PIXELS = 1 << 23  # a side of a photo
 MOST_SCORES = 1_000_000
+
+EMBEDDING = "embedding"  # the name of the output that says what an image is like as a whole
 
 FusionMode = Literal["normalized", "paper"]
 Precision = Literal["fp32", "fp16", "int8"]
@@ -148,6 +151,7 @@ class Bundle:
     profile: InputProfile | None = None
     mask: StoredMask | None = None
     saturation_free: bool = False
+    validity: Validity | None = None
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -189,7 +193,7 @@ class Bundle:
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """Names of all outputs that are read, in order: the six maps, score maps, angle maps, that of the head."""
+        """Names of all maps that are read, in order: the six maps, score maps, angle maps, that of the head."""
         return self.map_names + self.score_map_names + self.angle_map_names + self.head_names
 
     @property
@@ -202,6 +206,13 @@ class Bundle:
         """(height, width) of each output's map, by its name, in the order of `output_names`."""
         of_stride = dict(zip(self.strides, self.level_sizes, strict=True))
         return {name: of_stride[_output_stride(name)] for name in self.output_names}
+
+    @cached_property
+    def graph_outputs(self) -> Mapping[str, tuple[int, ...]]:
+        """The shape of all outputs that are read, without the batch, by name: maps, and the embedding where the model
+        says what it is compared with."""
+        novelty = None if self.validity is None else self.validity.novelty
+        return {**self.output_sizes, **({} if novelty is None else {EMBEDDING: (novelty.channels,)})}
 
     def to_json(self) -> str:
         """The document as JSON, in the current schema; NaN and infinity are refused (ValueError)."""
@@ -216,7 +227,7 @@ def map_names(strides: tuple[int, int, int]) -> tuple[str, ...]:
     return tuple(f"{pair}_{stride}" for pair in ("stpm", "recon") for stride in strides)
 
 
-OutputKind = Literal["anomaly map", "score map", "angle map", "head map"]
+OutputKind = Literal["anomaly map", "score map", "angle map", "head map", "embedding"]
 
 
 def output_kinds(names: Sequence[str]) -> tuple[OutputKind, ...]:
@@ -224,6 +235,8 @@ def output_kinds(names: Sequence[str]) -> tuple[OutputKind, ...]:
     has_errors = any(name.endswith("_error") for name in names)
 
     def kind(name: str) -> OutputKind:
+        if name == EMBEDDING:
+            return "embedding"
         if name.startswith("head_"):
             return "head map"
         if name.endswith("_angle") and has_errors:
@@ -279,7 +292,9 @@ def parse_bundle(document: str) -> Bundle:
     version = check_version(document)
     try:
         loaded = read.load(document)
-        return _bundle(metadata_v1.upgraded(loaded) if version == 1 else loaded)
+        if version == 1:
+            loaded = metadata_v1.upgraded(loaded)
+        return _bundle(loaded, () if version == SCHEMA_VERSION else ("validity",))
     except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError, UsageError) as error:
         raise _damaged(error) from error
 
@@ -293,9 +308,10 @@ def head_gain(fusion: Fusion, head: HeadMap) -> float:
     return head.weight / head.std * fusion.std[0] / fusion.weights[0]
 
 
-def _bundle(loaded: Any) -> Bundle:
-    """From a document of schema 2."""
-    found = read.fields(loaded, "it", [one.name for one in dataclass_fields(Bundle)], ("needs",))
+def _bundle(loaded: Any, absent: Sequence[str]) -> Bundle:
+    """From a document of today's schema, or of one from before the fields `absent`."""
+    names = [one.name for one in dataclass_fields(Bundle) if one.name not in absent]
+    found = read.fields(loaded, "it", names, ("needs",))
     read.text(found.get("needs", ""), "the release that it needs", 100)
     height, width = (read.whole(found[name], f"the {name}", 1, MOST_SIDE) for name in ("height", "width"))
     precision_change = read.summary(found["precision_change"], "the precision's change")
@@ -323,6 +339,7 @@ def _bundle(loaded: Any) -> Bundle:
         profile=None if found["profile"] is None else parse_profile(found["profile"]),
         mask=None if found["mask"] is None else parse_mask(found["mask"]),
         saturation_free=found["saturation_free"],
+        validity=None if found.get("validity") is None else parse_validity(found["validity"]),
         schema_version=found["schema_version"],
     )
 

@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar, get_ar
 import numpy as np
 from numpy.typing import NDArray
 
-from rstpm_edge.model.metadata import OutputKind, output_kinds
+from rstpm_edge.model.metadata import EMBEDDING, OutputKind, output_kinds
 
 Map: TypeAlias = NDArray[np.float32]
 Pair: TypeAlias = Literal["stpm", "recon"]
@@ -61,10 +61,10 @@ class ByKind(NamedTuple, Generic[T]):
 def by_kind(names: Sequence[str], values: Sequence[T]) -> ByKind[T]:
     """The `values` of a model's outputs, told apart by the outputs' `names`, which are `Bundle.output_names`.
 
-    Raises ValueError for names that are not those of a model.
+    That of the embedding is left out. Raises ValueError for names that are not those of a model.
     """
     kinds = _kinds(tuple(names))
-    anomaly_maps, score_maps, angle_maps, head_map = (
+    anomaly_maps, score_maps, angle_maps, head_map, _ = (
         [value for one, value in zip(kinds, values, strict=True) if one == kind] for kind in get_args(OutputKind)
     )
     angles: tuple[T, T] | None = None
@@ -81,21 +81,24 @@ _kinds = lru_cache(maxsize=16)(output_kinds)  # asked at every image
 
 @dataclass(frozen=True, eq=False)
 class ModelOutputs:
-    """A model's maps of N images, each (N, h, w) float32 with the size of its level.
+    """A model's maps of N images, each (N, h, w) float32 with the size of its level, and what each is like as a whole.
 
     `score_maps` are those that `ScoreFusion` fuses; `angle_maps`, of pair 1 and pair 2, have the coarsest level's size,
-    `head_map`, the segmentation head's, has the finest level's. Each is None where the model has none.
+    `head_map`, the segmentation head's, has the finest level's. `embedding` (N, C) is what images are told
+    apart by as a whole (`Validity`). Each is None where the model has none.
     """
 
     anomaly_maps: ByPair[Map]
     score_maps: ByPair[Map] | None = None
     angle_maps: tuple[Map, Map] | None = None
     head_map: Map | None = None
+    embedding: NDArray[np.float32] | None = None
 
     @classmethod
-    def named(cls, names: Sequence[str], maps: Sequence[Map]) -> ModelOutputs:
-        """From what a runtime gives for the outputs `names`, which are `Bundle.output_names`."""
-        return cls(*by_kind(names, maps))
+    def named(cls, names: Sequence[str], values: Sequence[Map]) -> ModelOutputs:
+        """From what a runtime gives for the outputs `names`: `Bundle.output_names`, or `Bundle.graph_outputs`."""
+        embedding = next((value for name, value in zip(names, values, strict=True) if name == EMBEDDING), None)
+        return cls(*by_kind(names, values), embedding)
 
     @classmethod
     def concatenate(cls, batches: Sequence[ModelOutputs]) -> ModelOutputs:
@@ -104,7 +107,9 @@ class ModelOutputs:
         if not others:
             return first
         joined = (np.concatenate(maps) for maps in zip(*(one.flat() for one in batches), strict=True))
-        return first.each(lambda _: next(joined))
+        maps = first.each(lambda _: next(joined))
+        embeddings = [one.embedding for one in batches if one.embedding is not None]
+        return replace(maps, embedding=np.concatenate(embeddings) if embeddings else None)
 
     def __len__(self) -> int:
         """How many images N there are."""
@@ -130,7 +135,7 @@ class ModelOutputs:
         return maps
 
     def each(self, change: Callable[[Map], Map]) -> ModelOutputs:
-        """What `change` makes of each map, taken in the order of `flat`."""
+        """What `change` makes of each map, taken in the order of `flat`; the embedding is left out."""
         angle_maps = self.angle_maps
         return ModelOutputs(
             self.anomaly_maps.each(change),
@@ -140,8 +145,9 @@ class ModelOutputs:
         )
 
     def rows(self, chosen: slice | NDArray[Any]) -> ModelOutputs:
-        """The maps of some of the images."""
-        return self.each(lambda one: one[chosen])
+        """The outputs of some of the images."""
+        embedding = None if self.embedding is None else self.embedding[chosen]
+        return replace(self.each(lambda one: one[chosen]), embedding=embedding)
 
     def pair_alone(self, pair: Pair) -> ModelOutputs:
         """The maps of one pair, with the other's zero everywhere, and without the head's, which sees both."""

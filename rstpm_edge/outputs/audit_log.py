@@ -88,7 +88,7 @@ class AuditLog:
 
     def tell(self, fields: Mapping[str, Any]) -> None:
         """Count a verdict or a failure."""
-        self._counts["failed" if "error" in fields else "anomalous" if fields["is_anomalous"] else "normal"] += 1
+        self._counts[fields["verdict"]] += 1
         if self._now() - self._told >= INTERVAL:
             self._told = self._now()
             self._append("counts", self._counted())
@@ -116,7 +116,7 @@ class AuditLog:
 
     def _counted(self) -> dict[str, int]:
         """Since the start."""
-        return {name: self._counts[name] for name in ("normal", "anomalous", "failed")}
+        return {name: self._counts[name] for name in ("normal", "anomalous", "invalid", "failed")}
 
     def _judging(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """The fields that say what judges from now on, and what is other than it was, if it was ever said."""

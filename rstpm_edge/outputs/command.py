@@ -30,8 +30,9 @@ class OnAnomaly:
     name is taken for an option. What it prints goes to standard error. After `timeout` seconds it is killed, with
     whatever it started.
 
-    unjudged: whether it is run for images that could not be judged, too: their JSON has "path" and "error" only, and
-        placeholders that they have no value for are replaced by nothing.
+    unjudged: whether it is run for images that could not be judged, too, which are invalid or failed: the JSON of those
+        without a score has no more than "path", "verdict", "invalid_reason" and "error", and placeholders that they
+        have no value for are replaced by nothing.
     wait: whether `tell` waits while 64 verdicts are queued, so that none is lost; otherwise the verdict is
         dropped, counted in `dropped` and reported.
     report: called with a sentence for each command that failed, was killed, or was not run. None of them ends the
@@ -65,7 +66,7 @@ class OnAnomaly:
         """Queue what `verdict_fields` or `failure_fields` gave, if the command is run for such an image."""
         if self._error is not None:
             raise self._error
-        if not fields.get("is_anomalous", self._unjudged):
+        if fields["verdict"] not in (("anomalous", "invalid", "failed") if self._unjudged else ("anomalous",)):
             return
         try:
             self._queue.put(fields, block=self._wait)

@@ -21,8 +21,8 @@ class CsvFile:
     """Appends rows to `path`, UTF-8, with a header where the file is new; `tell` takes what `verdict_fields` gives.
 
     Each row is one write, so that a process that is killed leaves whole rows. Control characters in names are escaped,
-    and a name that begins as a formula does gets a ' before it. "verdict" is normal, anomalous or failed; "path" of a
-    frame ends in " #" and its number.
+    and a name that begins as a formula does gets a ' before it. "verdict" is normal, anomalous, invalid or failed;
+    "error" also says why an image is invalid. "path" of a frame ends in " #" and its number.
 
     `report`, where it is given, is told once when rows cannot be written, and again when they can; without it, that
     raises OutputError. Raises UsageError for a file that holds something else, OutputError for one that cannot be
@@ -50,8 +50,8 @@ class CsvFile:
 
     def tell(self, fields: Mapping[str, Any]) -> None:
         """Write the row of a verdict or failure."""
-        verdict = "failed" if "error" in fields else "anomalous" if fields["is_anomalous"] else "normal"
-        values = {**fields, "path": image_name(fields), "verdict": verdict}
+        error = fields.get("invalid_reason") or fields.get("error", "")
+        values = {**fields, "path": image_name(fields), "error": error}
         if "regions" in fields:
             values["regions"] = len(fields["regions"])
         self._append(_row([_cell(values.get(column, "")) for column in COLUMNS]))

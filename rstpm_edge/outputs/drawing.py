@@ -11,8 +11,8 @@ Image: TypeAlias = NDArray[np.uint8]  # (H, W, 3) RGB
 Colour: TypeAlias = tuple[int, int, int]
 
 BACKGROUND, TEXT, FAINT = (24, 26, 30), (240, 240, 240), (165, 170, 178)
-# Vermilion and bluish green stay apart for colour-blind eyes; the badges differ in shape as well.
-ANOMALOUS, NORMAL = (213, 94, 0), (0, 158, 115)
+# Vermilion, bluish green and reddish purple stay apart for colour-blind eyes; the badges differ in shape as well.
+ANOMALOUS, NORMAL, INVALID = (213, 94, 0), (0, 158, 115), (204, 121, 167)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 LARGE, MEDIUM, SMALL = 0.75, 0.45, 0.38
 

@@ -9,6 +9,7 @@ from rstpm_edge.outputs.drawing import (
     BACKGROUND,
     FAINT,
     FONT,
+    INVALID,
     LARGE,
     MEDIUM,
     NORMAL,
@@ -77,12 +78,14 @@ def draw_marks(photo: Image, result: Result, image_width: int) -> Image:
     outside[top:bottom, left:right] = False
     marked[outside] //= 2  # what was not judged recedes
 
-    # The score, not the map, is judged: on a normal image an outline would say that something was found.
-    found = (anomaly > result.threshold) & result.is_anomalous
+    # The score, not the map, is judged: on a normal image an outline would say that something was found. Nor was it on
+    # an invalid one.
+    anomalous = result.verdict == "anomalous"
+    found = (anomaly > result.threshold) & anomalous
     contours, _ = cv2.findContours(found.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     for colour, thickness in ((BACKGROUND, 3), (TEXT, 1)):  # a light line with a dark rim shows on any part
         cv2.drawContours(marked, contours, -1, colour, thickness, cv2.LINE_AA)
-        for region in result.regions[:MAX_BOXES]:
+        for region in result.regions[:MAX_BOXES] if anomalous else ():
             _draw_box(marked, region, width / image_width, colour, thickness)
     return marked
 
@@ -110,9 +113,13 @@ def _level(anomaly: NDArray[np.float32], result: Result) -> NDArray[np.float32]:
 
 
 def _draw_header(canvas: Image, result: Result, name: str) -> None:
-    verdict, colour = ("ANOMALOUS", ANOMALOUS) if result.is_anomalous else ("NORMAL", NORMAL)
+    verdict = result.verdict
+    colour = {"anomalous": ANOMALOUS, "normal": NORMAL, "invalid": INVALID}[verdict]
     canvas[: HEADER - MARGIN, :6] = colour
-    if result.is_anomalous:
+    if verdict == "invalid":
+        cv2.rectangle(canvas, (18, 12), (55, 49), colour, -1, cv2.LINE_AA)
+        cv2.line(canvas, (27, 31), (46, 31), TEXT, 3, cv2.LINE_AA)
+    elif verdict == "anomalous":
         triangle = np.array([[36, 12], [56, 48], [16, 48]], np.int32)
         cv2.fillPoly(canvas, [triangle], colour, cv2.LINE_AA)
         cv2.line(canvas, (36, 24), (36, 36), TEXT, 3, cv2.LINE_AA)
@@ -121,8 +128,8 @@ def _draw_header(canvas: Image, result: Result, name: str) -> None:
         cv2.circle(canvas, (36, 31), 19, colour, -1, cv2.LINE_AA)
         tick = np.array([[27, 31], [34, 38], [46, 24]], np.int32)
         cv2.polylines(canvas, [tick], False, TEXT, 3, cv2.LINE_AA)
-    right = _write(canvas, verdict, 68, 28, LARGE, TEXT, 2)
-    facts = (
+    right = _write(canvas, verdict.upper(), 68, 28, LARGE, TEXT, 2)
+    facts = result.invalid_reason or (
         f"score {result.score:.4g}   threshold {result.threshold:.4g}   p-value {result.p_value:.2g}   "
         f"regions {len(result.regions)}"
     )

@@ -16,7 +16,10 @@ _MOST_EXPLAINED = 5  # regions, in the text
 def verdict_fields(frame: "Frame", result: "Result", milliseconds: float, drift: str | None = None) -> dict[str, Any]:
     """What `--json` prints, `--on-anomaly` gets and MQTT carries; `milliseconds` are those of reading and judging.
 
-    Besides the verdict: "frame" and "seconds" for videos; "frame", "time" (UTC), "dropped" and "damaged" for cameras
+    "verdict" is normal, anomalous or invalid; "invalid_reason" says why it is the last, and is None otherwise.
+    "is_anomalous" compares score and threshold, whatever the verdict is.
+
+    Besides these: "frame" and "seconds" for videos; "frame", "time" (UTC), "dropped" and "damaged" for cameras
     and streams; "time" for watched folders, None where the file's time stamp is no date; "roi" where only a part of the
     image was judged; "drift" where that is watched; "explanation" where that was asked for.
     """
@@ -32,6 +35,8 @@ def verdict_fields(frame: "Frame", result: "Result", milliseconds: float, drift:
     if frame.damaged is not None:
         fields["damaged"] = frame.damaged
     fields |= {
+        "verdict": result.verdict,
+        "invalid_reason": result.invalid_reason,
         "score": result.score,
         "p_value": result.p_value,
         "threshold": result.threshold,
@@ -55,14 +60,18 @@ def verdict_fields(frame: "Frame", result: "Result", milliseconds: float, drift:
 
 
 def failure_fields(failure: "Failure") -> dict[str, Any]:
-    """The same for an image that could not be judged."""
+    """The same for an image that has no score: "verdict" is invalid where it could be read, and failed otherwise."""
     frame = {} if failure.number is None else {"frame": failure.number}
-    return {"path": failure.source, **frame, "error": failure.message}
+    verdict = "failed" if failure.invalid_reason is None else "invalid"
+    reason = {} if failure.invalid_reason is None else {"invalid_reason": failure.invalid_reason}
+    return {"path": failure.source, **frame, "verdict": verdict, **reason, "error": failure.message}
 
 
 def verdict_line(fields: Mapping[str, Any]) -> str:
     """One line for people."""
-    verdict = "ANOMALOUS" if fields["is_anomalous"] else "normal"
+    if fields["verdict"] == "invalid":
+        return f"{'INVALID':9}  {image_name(fields)}: {fields['invalid_reason']}"
+    verdict = "ANOMALOUS" if fields["verdict"] == "anomalous" else "normal"
     return (
         f"{verdict:9}  score {fields['score']:8.4g}  p-value {fields['p_value']:.4f}  "
         f"regions {len(fields['regions']):2}  {image_name(fields)}"

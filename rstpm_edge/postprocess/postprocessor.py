@@ -12,6 +12,7 @@ from rstpm_edge.calibration import Threshold
 from rstpm_edge.image.grid import Grid
 from rstpm_edge.model.metadata import Bundle
 from rstpm_edge.model.outputs import ModelOutputs
+from rstpm_edge.postprocess.novelty import NoveltyCheck
 from rstpm_edge.postprocess.scoring import ScoredMaps, Scorer
 from rstpm_edge.postprocess.verdict import judge
 from rstpm_edge.result import Result
@@ -34,6 +35,8 @@ class Postprocessor:
 
             self._explainer = Explainer(bundle)
         self._scorer = Scorer(bundle.fusion, bundle.score_fusion, bundle.level_sizes, bundle.size)
+        novelty = None if bundle.validity is None else bundle.validity.novelty
+        self._novelty = None if novelty is None else NoveltyCheck(novelty)
 
     @property
     def kernel(self) -> str:
@@ -51,12 +54,14 @@ class Postprocessor:
         ignored: Sequence[NDArray[np.bool_] | None],
         threshold: Threshold,
         *,
+        invalid: Sequence[str | None] | None = None,
         model_sha256: str | None = None,
     ) -> list[Result]:
-        """The verdicts on N images; `grids` and `ignored` are those of their `InputBatch`, the SHA-256 is that of the
-        model file. Raises ModelError.
+        """The verdicts on N images; `grids`, `ignored` and `invalid` are those of their `InputBatch`, the SHA-256 is
+        that of the model file. Raises ModelError.
         """
         scored = self.score(outputs, ignored)
+        reasons = self.invalid_reasons(outputs, invalid)
         return [
             judge(
                 scored.anomaly_map[i],
@@ -66,6 +71,7 @@ class Postprocessor:
                 self._calibration,
                 threshold=threshold,
                 ignored=ignored[i],
+                invalid_reason=reasons[i],
                 model_sha256=model_sha256,
                 explain=None
                 if self._explainer is None
@@ -73,3 +79,13 @@ class Postprocessor:
             )
             for i, grid in enumerate(grids)
         ]
+
+    def invalid_reasons(self, outputs: ModelOutputs, invalid: Sequence[str | None] | None) -> Sequence[str | None]:
+        """Why each of N images cannot be judged: as their `InputBatch` says, or since they are unlike all good photos;
+        None for those that can. Without `invalid`, nothing is compared. Raises ModelError."""
+        if invalid is None:
+            return [None] * len(outputs)
+        if self._novelty is None or outputs.embedding is None:
+            return invalid
+        novel = self._novelty.reasons(outputs.embedding)
+        return [first or second for first, second in zip(invalid, novel, strict=True)]

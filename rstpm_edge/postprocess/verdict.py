@@ -23,6 +23,7 @@ def judge(
     ignored: NDArray[np.bool_] | None = None,
     model_sha256: str | None = None,
     explain: Explain | None = None,
+    invalid_reason: str | None = None,
 ) -> Result:
     """The Result of one image.
 
@@ -31,6 +32,7 @@ def judge(
     threshold: the calibrated one unless it is given.
     ignored: (h, w), True where anomalies do not count; score and cell are already those of the rest.
     model_sha256: of the model file, in hexadecimal. explain: what explains the score, and regions, where that is asked.
+    invalid_reason: why the image cannot be judged, whatever its score is; None for one that can.
 
     Raises ModelError where there is no finite score: nothing compares as above a threshold that is NaN, so a part that
     could not be judged would pass as good.
@@ -65,6 +67,7 @@ def judge(
         model_map=_read_only(counted, grid.placement.window),
         model_sha256=model_sha256,
         explanation=None if explain is None else explain(None, cell),
+        invalid_reason=invalid_reason,
     )
 
 

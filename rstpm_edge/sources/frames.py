@@ -38,15 +38,17 @@ class Frame:
 
 @dataclass(frozen=True)
 class Failure:
-    """An image, a frame (then with its `number`), or the rest of a video, that could not be read.
+    """An image, a frame (then with its `number`), or the rest of a video, that could not be read or judged.
 
-    `file` is the file of a watched folder that is not tried again as it is; None for one that may be.
+    `file` is the file of a watched folder that is not tried again as it is; None for one that may be. `invalid_reason`
+    says why an image that could be read is INVALID, where it got no score.
     """
 
     source: str
     message: str
     number: int | None = None
     file: WatchedFile | None = None
+    invalid_reason: str | None = None
 
 
 # None says that nothing has come for a moment, so that the caller can look after other things.

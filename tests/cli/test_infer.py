@@ -33,7 +33,7 @@ def test_text(run: Any, photos: Path) -> None:
     *lines, summary = result.stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["normal", "normal", "ANOMALOUS"]
     assert [line.split()[-1] for line in lines] == [str(photos / name) for name in ("1.png", "10.png", "sub/2.jpg")]
-    assert summary.startswith("3 images: 2 normal, 1 anomalous, 0 failed; threshold 0.99; ")
+    assert summary.startswith("3 images: 2 normal, 1 anomalous, 0 invalid, 0 failed; threshold 0.99; ")
     assert result.stderr == ""
 
 

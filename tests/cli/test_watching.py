@@ -46,7 +46,7 @@ def test_watching(model: Path, tmp_path: Path, good: NDArray[np.uint8], bad: NDA
     lines = [json.loads(line) for line in printed.read_text().splitlines()]
     assert [(Path(line["path"]).name, line["is_anomalous"]) for line in lines] == [("1.png", False), ("2.png", True)]
     assert all("time" in line for line in lines)
-    assert errors.startswith("2 images: 1 normal, 1 anomalous, 0 failed; ")
+    assert errors.startswith("2 images: 1 normal, 1 anomalous, 0 invalid, 0 failed; ")
     assert sorted(path.name for path in (incoming / "out").iterdir()) == ["1.png.overlay.png", "2.png.overlay.png"]
 
 
@@ -77,7 +77,7 @@ def test_a_picture_that_cannot_be_written_ends_no_watching(
     trouble, better, summary = errors.splitlines()  # said once, not for each
     assert trouble == f"Error: Cannot create the folder {out}: File exists. Judging goes on without."
     assert better == "Pictures and maps can be written again."
-    assert summary.startswith("3 images: 1 normal, 2 anomalous, 0 failed; ")
+    assert summary.startswith("3 images: 1 normal, 2 anomalous, 0 invalid, 0 failed; ")
     assert summary.endswith("; 2 images without pictures or maps")
     assert [path.name for path in out.iterdir()] == ["3.png.overlay.png"]
 

@@ -143,9 +143,9 @@ def controller() -> ModuleType:
     return module
 
 
-def verdict(taken: float, is_anomalous: bool = True) -> str:
+def verdict(taken: float, kind: str = "anomalous") -> str:
     moment = datetime.fromtimestamp(taken, timezone.utc).isoformat(timespec="milliseconds")
-    return json.dumps({"path": "camera:0", "time": moment, "is_anomalous": is_anomalous})
+    return json.dumps({"path": "camera:0", "time": moment, "verdict": kind})
 
 
 def started(controller: Any) -> tuple[list[str], Any]:
@@ -166,7 +166,7 @@ def started(controller: Any) -> tuple[list[str], Any]:
 def test_a_part_is_ejected_when_it_has_arrived(controller: Any) -> None:
     done, line = started(controller)
     line.verdict(verdict(100.0), now=100.1)
-    line.verdict(verdict(100.5, is_anomalous=False), now=100.6)
+    line.verdict(verdict(100.5, "normal"), now=100.6)
     line.verdict(verdict(101.0), now=101.05)
     line.verdict(verdict(101.0), now=101.06)  # once more, as QoS 1 may
     assert line.work(101.0) == pytest.approx(1.0)
@@ -184,12 +184,14 @@ def test_the_line_stops_when_a_part_could_pass_unjudged(controller: Any) -> None
     done, line = started(controller)
     line.verdict(verdict(100.0), now=102.5)
     line.verdict(json.dumps({"path": "x.png", "error": "Cannot read x.png."}), now=103.0)
-    line.verdict(json.dumps({"path": "x.png", "time": None, "is_anomalous": True}), now=103.5)
+    line.verdict(json.dumps({"path": "x.png", "verdict": "invalid", "invalid_reason": "too dark"}), now=103.2)
+    line.verdict(json.dumps({"path": "x.png", "verdict": "anomalous", "time": None}), now=103.5)
     line.status("offline")
     line.status("no source")
     assert done == [
         "a reject came 0.50 s too late",
         "a part was not judged: Cannot read x.png.",
+        "a photo says nothing of its part: too dark",
         "a reject came without its time",
         "the inspection says: offline",
         "the inspection says: no source",

@@ -16,7 +16,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from rstpm_edge.calibration import Calibration
-from rstpm_edge.model.metadata import METADATA_KEY, Bundle, Fusion, Teacher
+from rstpm_edge.model.metadata import EMBEDDING, METADATA_KEY, Bundle, Fusion, Teacher
 
 TEACHERS = (
     Teacher("first", "tests", "0" * 64, "Apache-2.0"),
@@ -82,6 +82,10 @@ def make_model(
         nodes.append(helper.make_node("Identity", ["anomaly"], ["anomaly_map"]))
         outputs.append(helper.make_tensor_value_info("anomaly_map", TensorProto.FLOAT, [batch, *size]))
         outputs.append(helper.make_tensor_value_info("score", TensorProto.FLOAT, [batch]))
+    if EMBEDDING in bundle.graph_outputs:  # the mean of each channel
+        nodes.append(helper.make_node("ReduceMean", ["float"], [EMBEDDING], axes=[1, 2], keepdims=0))
+        if leave_out != EMBEDDING:
+            outputs.append(helper.make_tensor_value_info(EMBEDDING, TensorProto.FLOAT, [batch, 3]))
     image = helper.make_tensor_value_info(input_name, input_type, [batch, *size, 3])
     graph = helper.make_graph(nodes, "test", [image], outputs, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -12,7 +12,21 @@ from rstpm_edge.calibration import Calibration
 from rstpm_edge.image.input_profile import InputProfile
 from rstpm_edge.image.stored_mask import StoredMask
 from rstpm_edge.model.metadata import Bundle, Fusion, HeadMap, ScoreFusion
+from rstpm_edge.model.validity import Novelty, Validity
 
+VALIDITY = Validity(
+    (66.5, 152.25),
+    contrast=8.5,
+    detail=-7.25,
+    white=0.5,
+    black=0.625,
+    novelty=Novelty(
+        photos=2,
+        channels=3,
+        limit=1.5,
+        vectors="eNpjsGDYw2DCwMBgx7ALAAvwAiE=",  # [[0.5, -1, 0.25], [0, 1.5, -0.75]]
+    ),
+)
 DATA = ROOT / "tests" / "data"
 PROFILE = InputProfile(
     24,
@@ -25,7 +39,7 @@ PROFILE = InputProfile(
     (0.5, 0.25, 0.125, 1.0),
     (2, 3, 70, 50),
 )
-# What metadata_v1.json said when it was written, and metadata_v2.json says, too.
+# What metadata_v3.json says. metadata_v2.json, and metadata_v1.json when it was written, say the same without validity.
 BUNDLE = Bundle(
     preset="edge",
     height=64,
@@ -69,6 +83,7 @@ BUNDLE = Bundle(
     profile=PROFILE,
     mask=StoredMask(60, 80, "eNpjYKA9+D8KRhwAAHef8hw="),
     saturation_free=True,
+    validity=VALIDITY,
 )
 
 

@@ -272,7 +272,7 @@ def test_infer_tells_of_pictures_that_it_cannot_read(model: Path, odd: Path) -> 
     for name in ("6.gif", "7"):
         assert f"Error: Cannot read {odd / name}: " in result.stderr
     assert "5 images: " not in result.stdout
-    assert "7 images: 4 normal, 1 anomalous, 2 failed" in result.stdout
+    assert "7 images: 4 normal, 1 anomalous, 0 invalid, 2 failed" in result.stdout
 
 
 def test_a_folder_of_nothing_but_others(model: Path, tmp_path: Path) -> None:

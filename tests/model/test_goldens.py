@@ -62,7 +62,7 @@ def test_a_map_takes_little_room(goldens: list[Golden]) -> None:
 
 
 def test_a_reader_that_knows_nothing_of_them_judges_as_before(model: Path, goldens: list[Golden], bad: Image) -> None:
-    """They are no part of the document, which readers of schema 2 take only whole."""
+    """They are no part of the document, which readers of that schema take only whole."""
     before, document = Detector(model)(bad).score, onnx.load(model).metadata_props[0].value
     put_goldens(model, goldens)
     props = {entry.key: entry.value for entry in onnx.load(model).metadata_props}

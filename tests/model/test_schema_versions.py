@@ -29,6 +29,7 @@ def test_schema_1_reads_as_it_did() -> None:
         BUNDLE,
         training={("not done" if key == "not_converged" else key): value for key, value in BUNDLE.training.items()},
         precision_change={"auroc": -0.001, "false_rejects": 0.0, "verdict": 0.05, "found": -0.01},
+        validity=None,
         schema_version=1,
     )
     document = (DATA / "metadata_v1.json").read_text()
@@ -72,40 +73,50 @@ def test_damaged_documents_of_schema_1(changes: dict[str, Any]) -> None:
         parse_bundle(changed((DATA / "metadata_v1.json").read_text(), **changes))
 
 
-def test_a_model_of_schema_1_judges_as_one_of_schema_2(tmp_path: Path) -> None:
-    bundle = replace(BUNDLE, precision="fp32", roi=None, mask=None, profile=None)
+def test_a_model_of_schema_1_judges_as_one_of_today(tmp_path: Path) -> None:
+    bundle = replace(BUNDLE, precision="fp32", roi=None, mask=None, profile=None, validity=None)
     document = (DATA / "metadata_v1.json").read_text()
     document = changed(document, precision="fp32", roi=None, mask=None, profile=None)
     detectors = [
         Detector(write_model(tmp_path / f"{name}.onnx", bundle, document=text), threads=1)
         for name, text in (("before", document), ("now", None))
     ]
-    assert [detector.info.schema_version for detector in detectors] == [1, 2]
+    assert [detector.info.schema_version for detector in detectors] == [1, 3]
     image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
     before, now = (detector(image) for detector in detectors)
     assert (before.score, before.threshold, before.is_anomalous) == (now.score, now.threshold, now.is_anomalous)
     np.testing.assert_array_equal(before.anomaly_map, now.anomaly_map)
 
 
-def test_schema_2_is_what_is_kept_here() -> None:
-    """Where this fails since a key was added, raise SCHEMA_VERSION and NEEDS, and keep a reader for schema 2."""
-    document = (DATA / "metadata_v2.json").read_text()
+def test_schema_3_is_what_is_kept_here() -> None:
+    """Where this fails since a key was added, raise SCHEMA_VERSION and NEEDS, and keep a reader for schema 3."""
+    document = (DATA / "metadata_v3.json").read_text()
     assert parse_bundle(document) == BUNDLE
     assert json.loads(BUNDLE.to_json()) == json.loads(document)
-    assert SCHEMA_VERSION == 2
+    assert SCHEMA_VERSION == 3
+
+
+def test_schema_2_knows_no_validity() -> None:
+    document = (DATA / "metadata_v2.json").read_text()
+    before = replace(BUNDLE, validity=None, schema_version=2)
+    assert parse_bundle(document) == before
+    assert parse_bundle(before.to_json()) == replace(before, schema_version=3)
+    with pytest.raises(ModelError, match="unknown field 'validity'"):
+        parse_bundle(changed(document, validity=None))
 
 
 def test_a_file_from_before_the_coarsest_cells_were_part_of_the_score() -> None:
     document = json.loads((DATA / "metadata_v2.json").read_text())
     del document["score_fusion"]["coarse"]
-    assert parse_bundle(json.dumps(document)) == BUNDLE
+    before = replace(BUNDLE, validity=None, schema_version=2)
+    assert parse_bundle(json.dumps(document)) == before
     assert BUNDLE.score_map_names[0] == "stpm_8_angle"
     assert BUNDLE.angle_map_names == ()
     document["score_fusion"]["coarse_weight"] = 0.5  # before it had angles
     coarse = CoarseCells((0.3, 0.6), (0.03, 0.06), (0.5, 0.75))
     assert BUNDLE.score_fusion is not None
     found = parse_bundle(json.dumps(document))
-    assert found == replace(BUNDLE, score_fusion=replace(BUNDLE.score_fusion, coarse=coarse))
+    assert found == replace(before, score_fusion=replace(BUNDLE.score_fusion, coarse=coarse))
     assert found.output_names == BUNDLE.output_names
     for wrong in (-0.5, None, 1e13):
         document["score_fusion"]["coarse_weight"] = wrong
@@ -113,9 +124,9 @@ def test_a_file_from_before_the_coarsest_cells_were_part_of_the_score() -> None:
             parse_bundle(json.dumps(document))
 
 
-def test_what_was_read_from_schema_1_is_written_as_schema_2() -> None:
+def test_what_was_read_from_schema_1_is_written_as_schema_3() -> None:
     older = parse_bundle((DATA / "metadata_v1.json").read_text())
-    assert parse_bundle(older.to_json()) == replace(older, schema_version=2)
+    assert parse_bundle(older.to_json()) == replace(older, schema_version=3)
 
 
 @pytest.mark.parametrize(
@@ -134,14 +145,14 @@ def test_a_newer_schema_says_what_reads_it(needs: Any, told: str) -> None:
     with pytest.raises(ModelError) as caught:
         parse_bundle(newer)
     assert str(caught.value) == (
-        f"The model has schema version 3, but this rstpm-edge, {__version__}, reads up to 2: it needs {told}; upgrade, "
+        f"The model has schema version 4, but this rstpm-edge, {__version__}, reads up to 3: it needs {told}; upgrade, "
         "or export the model again with this version."
     )
 
 
 def test_a_newer_document_that_says_of_no_release() -> None:
     with pytest.raises(ModelError, match="it needs a newer rstpm-edge; upgrade"):
-        check_version('{"schema_version": 3, "strides": NaN, "strides": 1}')
+        check_version('{"schema_version": 4, "strides": NaN, "strides": 1}')
 
 
 def test_this_release_reads_what_it_writes() -> None:

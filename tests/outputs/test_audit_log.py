@@ -21,7 +21,8 @@ from rstpm_edge.outputs.audit_log import INTERVAL, AuditLog
 from rstpm_edge.outputs.chain_check import check_chain
 from rstpm_edge.outputs.hash_chain import files_of
 
-GOOD, BAD, UNREAD = {"is_anomalous": False}, {"is_anomalous": True}, {"error": "it is damaged"}
+GOOD, BAD, INVALID = ({"verdict": verdict} for verdict in ("normal", "anomalous", "invalid"))
+UNREAD = {"verdict": "failed", "error": "it is damaged"}
 
 
 def write_runs(path: Path, runs: int = 3, **options: Any) -> None:
@@ -48,14 +49,14 @@ def test_what_stands_in_it(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     with AuditLog(path) as log:
         log.start({"threshold": 1.5})
-        for fields in (GOOD, GOOD, BAD, UNREAD):
+        for fields in (GOOD, GOOD, BAD, INVALID, UNREAD):
             log.tell(fields)
         log.ending = "signal 15"
     start, stop = entries(path)
     assert (start["entry"], start["event"], start["threshold"], start["pid"]) == (1, "start", 1.5, os.getpid())
     assert {"version", "user", "host", "time"} <= set(start)
     assert (stop["entry"], stop["event"], stop["ending"]) == (2, "stop", "signal 15")
-    assert (stop["normal"], stop["anomalous"], stop["failed"]) == (2, 1, 1)
+    assert [stop[name] for name in ("normal", "anomalous", "invalid", "failed")] == [2, 1, 1, 1]
 
 
 def test_a_start_says_what_was_changed(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from workplace import command_line
 from rstpm_edge.outputs import command as on_anomaly
 from rstpm_edge.outputs.command import OnAnomaly
 
-BAD = {"path": "part.png", "score": 1.5, "p_value": 0.01, "threshold": 1.0, "is_anomalous": True}
+BAD = {"path": "part.png", "verdict": "anomalous", "score": 1.5, "p_value": 0.01, "threshold": 1.0}
 
 
 def program(path: Path, lines: str) -> Path:
@@ -149,8 +149,9 @@ def test_they_run_one_after_the_other_and_all_of_them(tmp_path: Path, reports: l
     with OnAnomaly(f"{script} {{path}}", report=reports.append) as command:
         for number in range(5):
             command.tell({**BAD, "path": str(number)})
-        command.tell({**BAD, "is_anomalous": False})
-        command.tell({"path": "x", "error": "Cannot read x."})
+        for verdict in ("normal", "invalid"):
+            command.tell({**BAD, "verdict": verdict})
+        command.tell({"path": "x", "verdict": "failed", "error": "Cannot read x."})
     assert (tmp_path / "log").read_text().split() == [str(number // 2) for number in range(10)]
 
 
@@ -160,7 +161,8 @@ def test_images_that_cannot_be_judged_if_asked_for(run: Any, photos: Path, tmp_p
     result = run(photos, "--on-anomaly", f"{script} {{path}} {{score}}", "--on-anomaly-unjudged")
     assert result.exit_code == 3
     told = [json.loads(line) for line in (tmp_path / "stdin").read_text().splitlines()]
-    assert [fields.get("is_anomalous", fields.get("error", "")[:11]) for fields in told] == ["Cannot read", True]
+    assert [fields["verdict"] for fields in told] == ["failed", "anomalous"]
+    assert told[0]["error"].startswith("Cannot read")
     assert f"{photos / 'damaged.png'}||\n" in (tmp_path / "words").read_text()
     (tmp_path / "words").unlink()
     result = run("camera:97", "--on-anomaly", str(script), "--on-anomaly-unjudged")

@@ -19,7 +19,7 @@ from rstpm_edge.outputs.csv_file import COLUMNS, CsvFile
 HEADER = "path,verdict,score,p_value,threshold,regions,ms,error"
 ROW = {
     "path": "a.png",
-    "is_anomalous": True,
+    "verdict": "anomalous",
     "score": 1.5,
     "p_value": 0.01,
     "threshold": 0.99,

@@ -33,7 +33,7 @@ def file(name: str, *, inode: int = 7, size: int = 1000, changed: int = STAMP) -
 
 
 def fields(name: str) -> dict[str, Any]:
-    return {"path": f"in/{name}", "score": 0.5, "is_anomalous": False, "regions": []}
+    return {"path": f"in/{name}", "verdict": "normal", "score": 0.5, "regions": []}
 
 
 def judge(journal: Journal, *names: str) -> None:

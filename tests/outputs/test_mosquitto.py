@@ -153,7 +153,7 @@ def test_a_broker_that_goes_away(broker: Mosquitto, model: Path, photos: Path, t
     assert lost == f"{name} is lost; up to 1000 messages wait for it."
     assert back == f"{name} is back."
     assert json.loads(printed.read_text().splitlines()[0])["is_anomalous"] is False
-    assert summary.startswith("3 images: 3 normal, 0 anomalous, 0 failed; ")
+    assert summary.startswith("3 images: 3 normal, 0 anomalous, 0 invalid, 0 failed; ")
 
 
 def test_a_wrong_password(broker: Mosquitto, model: Path, photos: Path) -> None:

@@ -28,7 +28,7 @@ from rstpm_edge.errors import UsageError
 from rstpm_edge.outputs import mqtt
 from rstpm_edge.outputs.mqtt import Mqtt, parse_broker
 
-BAD = {"path": "part.png", "is_anomalous": True}
+BAD = {"path": "part.png", "verdict": "anomalous"}
 
 
 @pytest.fixture(autouse=True)

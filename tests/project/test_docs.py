@@ -100,7 +100,7 @@ def test_the_fields_of_a_verdict(model: Path) -> None:
     of_region, _, of_explanation = of_region.partition("An explanation,")
     assert first_cells(of_verdict) == list(fields)
     assert first_cells(of_region) == list(Region.__dataclass_fields__) == list(fields["regions"][0])
-    for name in failure_fields(Failure("a", "b", 1)):
+    for name in failure_fields(Failure("a", "b", 1, invalid_reason="c")):
         assert f"`{name}`" in of_explanation
     assert first_cells(of_explanation) == list(fields["explanation"])
 
@@ -118,7 +118,12 @@ def test_the_exit_codes() -> None:
     codes = {
         int(code) for cell in re.findall(r"^\| ([\d, ]+) \|", section("Exit codes"), re.M) for code in cell.split(",")
     }
-    of_infer = {infer.SOMETHING_ANOMALOUS, infer.SOMETHING_UNWRITTEN, infer.SOMETHING_UNREADABLE}
+    of_infer = {
+        infer.SOMETHING_ANOMALOUS,
+        infer.SOMETHING_UNWRITTEN,
+        infer.SOMETHING_UNREADABLE,
+        infer.SOMETHING_INVALID,
+    }
     of_audit = {audit.SOMETHING_SUSPICIOUS, audit.SOMETHING_UNREADABLE}
     of_all = {0, main.WRONG_USE, main.INTERRUPTED, main.BROKEN_PIPE, unexpected.UNEXPECTED, infer.SIGNALLED + 15}
     assert codes == of_infer | of_audit | of_all

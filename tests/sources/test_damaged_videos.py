@@ -128,7 +128,12 @@ def test_on_the_command_line(run: Any, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert [line["frame"] for line in lines] == list(range(48))
     assert [line["frame"] for line in lines if "error" in line] == [44, 45, 46, 47]
-    assert lines[44] == {"path": str(path), "frame": 44, "error": f"Frame 44 of {path} is damaged."}
+    assert lines[44] == {
+        "path": str(path),
+        "frame": 44,
+        "verdict": "failed",
+        "error": f"Frame 44 of {path} is damaged.",
+    }
     result = run(path)
     assert ", 4 failed; " in result.stdout
     assert result.stderr.splitlines()[0] == f"Error: Frame 44 of {path} is damaged."

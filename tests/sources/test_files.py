@@ -58,7 +58,7 @@ def test_every_frame_of_a_video_is_judged(run: Any, tmp_path: Path, name: str) -
     assert "dropped" not in lines[0]
     *lines, summary = run(path).stdout.splitlines()
     assert lines[11].split() == ["ANOMALOUS", "score", *lines[11].split()[2:-2], str(path), "#11"]
-    assert summary.startswith("30 images: 27 normal, 3 anomalous, 0 failed; threshold 0.99; ")
+    assert summary.startswith("30 images: 27 normal, 3 anomalous, 0 invalid, 0 failed; threshold 0.99; ")
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_files_that_are_no_videos(run: Any, tmp_path: Path, photos: Path) -> Non
         assert failures == [f"Cannot read {tmp_path / name}: {message}."]
     result = run(tmp_path / "text.mp4", photos / "1.png")
     assert result.exit_code == 3
-    assert "1 normal, 0 anomalous, 1 failed" in result.stdout  # the others are judged all the same
+    assert "1 normal, 0 anomalous, 0 invalid, 1 failed" in result.stdout  # the others are judged all the same
     assert len(result.stderr.splitlines()) == 1
 
 
@@ -220,4 +220,4 @@ def test_roi_and_mask(run: Any, tmp_path: Path, photos: Path, bad: Any) -> None:
         "photo of 70×50: draw the mask on such a photo.\n"
         for name in ("1.png", "10.png")
     )
-    assert "3 images: 1 normal, 0 anomalous, 2 failed" in result.stdout
+    assert "3 images: 1 normal, 0 anomalous, 0 invalid, 2 failed" in result.stdout

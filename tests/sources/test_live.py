@@ -76,14 +76,14 @@ def test_on_the_command_line(run: Any, server: MjpegServer, tmp_path: Path) -> N
     assert lines[-1]["frame"] >= 19
     assert lines[-1]["dropped"] <= lines[-1]["frame"] - 19
     assert datetime.fromisoformat(lines[0]["time"]).tzinfo == timezone.utc
-    assert result.stderr.startswith("20 images: 20 normal, 0 anomalous, 0 failed; threshold 0.99; ")
+    assert result.stderr.startswith("20 images: 20 normal, 0 anomalous, 0 invalid, 0 failed; threshold 0.99; ")
     assert len(list((tmp_path / "out").iterdir())) == 20
 
     server.defect = True
     result = run(server.url, "--limit", 3)
     assert result.exit_code == 1
     assert result.stdout.splitlines()[0].startswith("ANOMALOUS")
-    assert result.stdout.splitlines()[3].startswith("3 images: 0 normal, 3 anomalous, 0 failed; ")
+    assert result.stdout.splitlines()[3].startswith("3 images: 0 normal, 3 anomalous, 0 invalid, 0 failed; ")
     assert result.stderr == ""
 
 

@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from rstpm_edge.errors import DatasetError
 from rstpm_edge.image.colours import Colours, measure_colours
+from rstpm_edge.image.exposure_and_focus import ExposureAndFocus, measure_exposure_and_focus
 from rstpm_edge.image.input_profile import BITS, MOST_SIZES, ONE_ASPECT, InputProfile, Size, aspects, describe_sizes
 from rstpm_edge.image.placement import Placement, ResizePolicy
 from rstpm_edge.image.roi import Roi
+from rstpm_edge.model.validity import Validity
 
 from .images import load_inputs
+from .photo_limits import limits_of
 
 NEAR = 0.8  # of the highest value of a range: a set that comes so far up uses it
 
@@ -28,11 +31,13 @@ class PhotoCounter:
         self._highest = 0
         self._lowest_bits = 0
         self._colours: list[Colours] = []
+        self._taken: list[ExposureAndFocus] = []
 
     def add(self, photo: NDArray[Any], inputs: NDArray[np.uint8], placement: Placement) -> None:
         """Take note of a photo as it is stored, and of what became of it at the model's input, (H, W, 3) RGB."""
         self.sizes[photo.shape[0], photo.shape[1]] += 1
         self._colours.append(measure_colours(inputs[placement.window]))
+        self._taken.append(measure_exposure_and_focus(inputs[placement.window]))
         if photo.dtype == np.uint16:
             self.deep += 1
             self._highest = max(self._highest, int(photo.max()))
@@ -67,6 +72,10 @@ class PhotoCounter:
             roi=roi,
         )
 
+    def limits(self) -> Validity:
+        """Beyond what another photo is not like them."""
+        return limits_of(self._taken)
+
 
 def load_learned(
     paths: Sequence[Path],
@@ -79,8 +88,9 @@ def load_learned(
     allow_size_change: bool = False,
     warn: Callable[[str], None] = lambda sentence: None,
     progress: Callable[[int], None] = lambda done: None,
-) -> tuple[NDArray[np.uint8], list[Path], list[str], InputProfile]:
-    """`load_inputs`, and what the photos are like. `bits` of None are found from the photos themselves.
+) -> tuple[NDArray[np.uint8], list[Path], list[str], InputProfile, Validity]:
+    """`load_inputs`, what the photos are like, and beyond what another is not. `bits` of None are found from the photos
+    themselves.
 
     Raises DatasetError as `load_inputs` does, for photos of several sizes that one ROI is to be taken from, unless that
     is allowed, and for values beyond `bits`. `warn` gets sentences about photos that differ in shape or depth,
@@ -119,7 +129,7 @@ def load_learned(
         raise DatasetError(f"{about} Give photos of one size, or `allow_size_change`.")
     if about:
         warn(about)
-    return inputs, kept, problems, counter.profile(bits or found, roi)
+    return inputs, kept, problems, counter.profile(bits or found, roi), counter.limits()
 
 
 def _about_bits(bits: int) -> str:

@@ -114,8 +114,9 @@ def evaluate_predictions(
                 score=float(score),
                 p_value=calibration.p_value(float(score)),
                 is_anomalous=bool(score > predictions.threshold.value),
+                invalid_reason=reason,
             )
-            for image, score in zip(predictions.images, scores, strict=True)
+            for image, score, reason in zip(predictions.images, scores, predictions.invalid, strict=True)
         ),
     )
 

@@ -69,13 +69,17 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class JudgedImage:
-    """One test image, the name relative to the data set, and the verdict at the model's threshold."""
+    """One test image, the name relative to the data set, and the verdict at the model's threshold.
+
+    `invalid_reason` says why it cannot be judged, where it is INVALID; the rest is of its score all the same.
+    """
 
     name: str
     kind: str  # "good", or the defect's name
     score: float
     p_value: float
     is_anomalous: bool
+    invalid_reason: str | None = None
 
     @property
     def outcome(self) -> Literal["right", "missed", "false reject"]:
@@ -91,7 +95,7 @@ class Evaluation:
 
     Both pairs together, each alone, and each of the six maps alone, on all images; both pairs for each kind of
     defect, on its images and the good ones; what the model's threshold does to each kind ("good" first), what
-    others would do; and each image.
+    others would do; and each image. An INVALID image counts by its score, as all others do.
     """
 
     both: Metrics
@@ -112,6 +116,12 @@ class Evaluation:
         return {kind: metrics.image_auroc for kind, metrics in self.by_kind.items()}
 
     @property
+    def invalid(self) -> dict[str, int]:
+        """How many images of each kind are INVALID."""
+        reasons = [(image.kind, image.invalid_reason) for image in self.images]
+        return {kind: sum(of == kind and why is not None for of, why in reasons) for kind in self.verdicts}
+
+    @property
     def false_rejects(self) -> Verdicts:
         """How many good images are called anomalous."""
         return self.verdicts["good"]
@@ -127,6 +137,7 @@ class Evaluation:
             **asdict(self),
             "kinds": self.kinds,
             "verdicts": {kind: verdicts.to_json() for kind, verdicts in self.verdicts.items()},
+            "invalid": self.invalid,
             "false_rejects": self.false_rejects.to_json(),
             "recall": self.recall.to_json(),
             "operating_points": [point.to_json() for point in self.operating_points],

@@ -42,6 +42,7 @@ class Predictions:
     masks: tuple[NDArray[np.bool_] | None, ...]
     outputs: ModelOutputs
     threshold: Threshold  # above its value an image is called anomalous
+    invalid: tuple[str | None, ...]  # why an image is INVALID
     skip_unmasked: bool = False
 
     def scorer(
@@ -91,6 +92,7 @@ class Predictions:
             threshold=self.threshold,
             ignored=self.ignored[i],
             model_sha256=self.model_sha256,
+            invalid_reason=self.invalid[i],
         )
 
 
@@ -126,6 +128,7 @@ def predict(
     bundle = _as_it_runs(session.bundle, options)
     grids: list[Grid] = []
     ignored: list[NDArray[np.bool_] | None] = []
+    invalid: list[str | None] = []
     outputs, masks = [], []
     marked: dict[tuple[Path, int], bool] = {}
     for done, image in enumerate(images, 1):
@@ -141,6 +144,7 @@ def predict(
             marked[of_kind] = marked.get(of_kind, False) or bool(truth.any())
         masks.append(None if truth is None else crop(truth, grids[-1].roi))
         outputs.append(session.run(batch.pixels))
+        invalid += pipeline.postprocessor.invalid_reasons(outputs[-1], batch.invalid)
         report(done, len(images))
     _refuse_empty_masks(marked)
     return Predictions(
@@ -161,6 +165,7 @@ def predict(
         masks=tuple(masks),
         outputs=ModelOutputs.concatenate(outputs),
         threshold=options.threshold_of(session.bundle),
+        invalid=tuple(invalid),
         skip_unmasked=skip_unmasked,
     )
 

@@ -5,6 +5,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rstpm_edge import __version__
 from rstpm_edge.image.grid import Grid
 from rstpm_edge.image.mask import load_mask
@@ -12,8 +15,10 @@ from rstpm_edge.image.placement import place
 from rstpm_edge.image.stored_mask import StoredMask
 from rstpm_edge.model.metadata import Bundle, Precision, Teacher
 from rstpm_edge.model.session_rates import SessionRates
+from rstpm_edge.model.validity import Validity
 
 from ..learning.convergence import unfinished
+from ..learning.novelty import with_held_out
 from ..learning.painted_defects import painted_summary
 from ..learning.run_folder import RunConfig, Summary
 from ..learning.session_calibration import rates_of_run
@@ -48,6 +53,7 @@ def bundle_of(config: RunConfig, summary: Summary, teachers: tuple[Teacher, Teac
         roi=config.roi,
         score_fusion=summary.score_fusion,
         profile=config.profile,
+        validity=None if config.limits is None else replace(config.limits, novelty=summary.novelty),
     )
 
 
@@ -85,10 +91,19 @@ def reduced_bundle(
             **painted_summary(sorted(behaviour.spoiled.tolist()), behaviour.calibration),
             **_sessions(rates),
         },
+        validity=_widened(bundle.validity, reduced.embedding),
         precision=precision,
         precision_change=reduced.comparison.change,
         saturation_free=precision == "int8",
     )
+
+
+def _widened(validity: Validity | None, held_out: NDArray[np.float32] | None) -> Validity | None:
+    """The same with a limit of novelty that holds for a graph in fewer bits, which gives held-out photos these
+    embeddings (n, C)."""
+    if validity is None or validity.novelty is None or held_out is None:
+        return validity
+    return replace(validity, novelty=with_held_out(validity.novelty, held_out))
 
 
 def _sessions(rates: SessionRates | None) -> Mapping[str, Any]:

@@ -43,8 +43,8 @@ def check(
 ) -> tuple[float, float]:
     """Compare the file in ONNX Runtime with `model` on real images, one at a time and as a batch.
 
-    Returns the largest difference of any map, relative to its largest value where that is above 1, and of any score
-    (relative), or anomaly map that the graph itself fuses.
+    Returns the largest difference of any map, or of an embedding, relative to its largest value where that is above 1,
+    and of any score (relative), or anomaly map that the graph itself fuses.
     Raises ExportError when either exceeds its tolerance, or is NaN, or when the file does not run.
     """
     options = onnxruntime.SessionOptions()
@@ -52,20 +52,19 @@ def check(
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     inputs = _inputs(bundle, images)
     expected = model.outputs(inputs)
+    names = list(bundle.graph_outputs)
     try:
-        single = run_maps(session, bundle.output_names, inputs)
-        batch = session.run(list(bundle.output_names), {"image": inputs})
+        single = ModelOutputs.named(names, run_maps(session, names, inputs))
+        batch = ModelOutputs.named(names, session.run(names, {"image": inputs}))
     except Exception as error:  # ONNX Runtime's exceptions have no base class but Exception
         raise ExportError(f"ONNX Runtime cannot run the exported graph ({error}): nothing was written.") from error
     # By NumPy, here and below: Python's max lets NaN pass.
-    maps_apart = float(np.max([map_difference(maps, expected.flat()) for maps in (single, batch)]))
+    maps_apart = float(np.max([_difference(found, expected) for found in (single, batch)]))
     scores_apart = float("nan")
     if maps_apart <= MAP_TOLERANCE:  # what is not finite cannot be fused
         postprocessor = Postprocessor(bundle)
         want = postprocessor.score(expected)
-        apart = [
-            score_difference(postprocessor.score(ModelOutputs.named(bundle.output_names, single)).score, want.score)
-        ]
+        apart = [score_difference(postprocessor.score(single).score, want.score)]
         if fused:
             score, anomaly_map = session.run(["score", "anomaly_map"], {"image": inputs})
             apart += [score_difference(score, want.score), map_difference([anomaly_map], [want.anomaly_map])]
@@ -88,6 +87,13 @@ def map_difference(found: Sequence[NDArray[np.float32]], expected: Sequence[NDAr
     return float(np.max([np.abs(got - want).max() / np.maximum(1, np.abs(want).max()) for got, want in pairs]))
 
 
+def _difference(found: ModelOutputs, expected: ModelOutputs) -> float:
+    apart = [map_difference(found.flat(), expected.flat())]
+    if found.embedding is not None and expected.embedding is not None:
+        apart.append(map_difference([found.embedding], [expected.embedding]))
+    return float(np.max(apart))
+
+
 def score_difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
     """The largest difference between scores (N,), each as a share of itself, or of their mean size where that is more.
 
@@ -102,15 +108,16 @@ def check_alone(content: bytes, bundle: Bundle, images: Sequence[NDArray[np.uint
 
     Raises ExportError when it does not run, or gives what is not finite, or scores that are not those of its maps.
     """
-    names = [*bundle.output_names, *(["score", "anomaly_map"] if fused else [])]
+    names = [*bundle.graph_outputs, *(["score", "anomaly_map"] if fused else [])]
     inputs = _inputs(bundle, images)
     session, postprocessor = open_graph(content), Postprocessor(bundle)
     try:
         for some in (inputs[:1], inputs):
             found = dict(zip(names, session.run(names, {"image": some}), strict=True))
-            maps = [found[name] for name in bundle.output_names]
-            outputs = ModelOutputs.named(bundle.output_names, maps)
+            outputs = ModelOutputs.named(list(bundle.graph_outputs), [found[name] for name in bundle.graph_outputs])
             scored = postprocessor.score(outputs)  # refuses what is not finite
+            if outputs.embedding is not None and not np.isfinite(outputs.embedding).all():
+                raise ExportError("The graph's embedding is not finite: nothing was written. This network needs FP32.")
             if fused and not (
                 score_difference(found["score"], scored.score) <= SCORE_TOLERANCE
                 and map_difference([found["anomaly_map"]], [scored.anomaly_map]) <= SCORE_TOLERANCE

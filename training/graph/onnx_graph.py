@@ -41,7 +41,7 @@ def to_onnx(model: RSTPM, size: tuple[int, int], *, any_batch: bool = False) -> 
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=["image"],
-                output_names=list(model.output_names),
+                output_names=list(model.graph_outputs),
                 dynamic_shapes=batch,
                 verbose=False,
             )

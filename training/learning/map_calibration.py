@@ -1,7 +1,7 @@
 """From held-out good images: the maps' statistics and weights, and the scores of the conformal calibration."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +27,13 @@ LEAST_ODDS = 0.25
 
 @dataclass(frozen=True)
 class MapCalibration:
-    """What a model file says of its own maps, and the held-out good images' scores in their order."""
+    """What a model file says of its own maps, and the held-out good images' scores and embeddings in their order."""
 
     fusion: Fusion
     score_fusion: ScoreFusion | None
     calibration: Calibration
     scores: tuple[float, ...]
+    embedding: NDArray[np.float32] | None = field(default=None, compare=False)  # (n, C)
 
 
 def calibrate_model(
@@ -79,7 +80,7 @@ def calibrate_maps(outputs: ModelOutputs, preset: Preset, size: tuple[int, int],
         peaks = Scorer(fusion, None, sizes, size)(outputs).score
         score_fusion = calibrate_score(outputs, peaks, preset.smoothing_sigma, size, alpha)
     scores = tuple(float(score) for score in Scorer(fusion, score_fusion, sizes, size)(outputs).score)
-    return MapCalibration(fusion, score_fusion, calibrate(scores, alpha), scores)
+    return MapCalibration(fusion, score_fusion, calibrate(scores, alpha), scores, outputs.embedding)
 
 
 def _statistics(maps: ByPair[Map], mode: FusionMode, smoothing_sigma: float) -> Fusion:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from rstpm_edge.calibration import conformal_threshold
 from rstpm_edge.image.input_profile import InputProfile
+from rstpm_edge.model.validity import Validity
 
 from ..data.duplicates import find_duplicates, fingerprint
 from ..data.holdout import about_copies, split
@@ -28,6 +29,7 @@ class ChosenPhotos:
     held_out: NDArray[np.int64]
     aside: NDArray[np.int64]  # copies of held-out ones
     profile: InputProfile
+    limits: Validity  # beyond what a photo is not like them; without novelty
 
 
 def choose_photos(
@@ -37,7 +39,7 @@ def choose_photos(
 
     `names` are those of the files that tell sessions. Raises DatasetError, and UsageError for too few for `alpha`.
     """
-    inputs, paths, problems, profile = load_learned(
+    inputs, paths, problems, profile, limits = load_learned(
         files,
         size,
         options.resize,
@@ -61,4 +63,4 @@ def choose_photos(
     if options.alpha is not None:
         conformal_threshold((0.0,) * len(held_out), options.alpha)  # too few images: say so before the work
     aside = np.setdiff1d(np.arange(len(paths)), [*held_out, *learned])
-    return ChosenPhotos(paths, inputs, learned, held_out, aside, profile)
+    return ChosenPhotos(paths, inputs, learned, held_out, aside, profile, limits)

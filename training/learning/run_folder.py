@@ -29,6 +29,7 @@ from rstpm_edge.image.placement import ResizePolicy
 from rstpm_edge.image.roi import Roi, check_roi
 from rstpm_edge.model.metadata import CoarseCells, Fusion, HeadMap, ScoreFusion, coarsest_of_map
 from rstpm_edge.model.session_rates import SessionRates, session_rates
+from rstpm_edge.model.validity import Novelty, Validity, parse_novelty, parse_validity
 from rstpm_edge.printable import quoted
 
 from ..data.run_files import RecordedFile
@@ -65,6 +66,7 @@ class RunConfig:
     rotation_aspect: float | None = None  # `aspect` of `rotation_augmentation.rotate`; None without rotated copies
     profile: InputProfile | None = None  # what the photos are like; None in runs from before it was kept
     sessions: str | None = None  # the rule of `session_names`
+    limits: Validity | None = None  # of a valid photo, without novelty; None in runs from before
 
     @property
     def size(self) -> tuple[int, int]:
@@ -85,6 +87,7 @@ class Summary:
     `painted` are the scores, ascending, of synthetic defects (`painted_defects`); none in runs from before. `defective`
     names held-out images that a person has confirmed to show a defect: the calibration is without them. `sessions` says
     what holds from one session to the next, by the rule `session_rule`; None where nobody said which there are.
+    `novelty` says how unlike good photos another may be as a whole; None in runs from before.
     """
 
     epochs: int
@@ -99,6 +102,7 @@ class Summary:
     defective: tuple[str, ...] = ()
     sessions: SessionRates | None = None
     session_rule: str | None = None
+    novelty: Novelty | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,9 @@ def load_config(folder: Path) -> RunConfig:
             for key in ("train", "holdout", "aside")
             if key in fields  # without the last one where a run is from before
         }
-        roi, aspect, profile = (fields.pop(key, None) for key in ("roi", "rotation_aspect", "profile"))
+        roi, aspect, profile, limits = (
+            fields.pop(key, None) for key in ("roi", "rotation_aspect", "profile", "limits")
+        )
         if aspect is not None and not 0 < float(aspect) < math.inf:
             raise ValueError(f"rotation_aspect is {aspect}, no ratio of lengths")
         if (preset.get("augmentation") == "rotate") != (aspect is not None):
@@ -175,6 +181,7 @@ def load_config(folder: Path) -> RunConfig:
             roi=None if roi is None else check_roi(roi),
             rotation_aspect=None if aspect is None else float(aspect),
             profile=None if profile is None else parse_profile(profile),
+            limits=None if limits is None else parse_validity(limits),
             **files,
             **fields,
         )
@@ -221,6 +228,7 @@ def load_summary(folder: Path, *, as_trained: bool = False) -> Summary:
             defective=tuple(map(str, fields.get("defective", ()))),
             sessions=session_rates(fields),
             session_rule=fields.get("session_rule"),
+            novelty=None if fields.get("novelty") is None else parse_novelty(fields["novelty"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         mend = CALIBRATE_AGAIN if path == again else "train again"

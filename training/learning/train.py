@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rstpm_edge import __version__
 from rstpm_edge.atomic_files import make_folder
 from rstpm_edge.errors import OutputError
+from rstpm_edge.model.metadata import EMBEDDING
 from rstpm_edge.progress import Report
 
 from ..data.images import about_left_out, existing_folder, good_images, load_inputs, training_folder
@@ -28,6 +29,7 @@ from .head_training import train_segmentation_head
 from .job import Job, start
 from .machine import Machine, enough_memory, tune
 from .map_calibration import calibrate_model
+from .novelty import embed, learn_novelty
 from .options import TrainingOptions, check_options, check_size, size_unit
 from .painted_defects import painted_count, painted_scores
 from .photo_choice import ChosenPhotos, choose_photos
@@ -161,6 +163,7 @@ def _configuration(
         roi=options.roi,
         profile=photos.profile,
         sessions=options.sessions,
+        limits=photos.limits,
     )
 
 
@@ -196,10 +199,10 @@ def _finish(
     go_on = f"go on with `resume={folder}` `device=cpu`"
     fewer = f"train again with `preset.batch_size=N`, below {config.preset.batch_size}, or a smaller `size`, or {go_on}"
     with enough_memory(job.fabric, fewer):
-        losses = _learn(job, folder, config, model, learned, checkpoint)
+        losses, embeddings = _learn(job, folder, config, model, learned, checkpoint)
     if job.fabric.is_global_zero:
         with enough_memory(job.fabric, go_on):
-            save_summary(folder, _calibrate(job, config, model, held_out, losses))
+            save_summary(folder, _calibrate(job, config, model, held_out, losses, embeddings))
     job.fabric.barrier()
 
 
@@ -210,8 +213,11 @@ def _learn(
     model: RSTPM,
     learned: NDArray[np.uint8],
     checkpoint: Checkpoint | None,
-) -> Sequence[tuple[float, float]]:
-    """Train students, residual normalization and segmentation head on photos and their copies; gives all losses."""
+) -> tuple[Sequence[tuple[float, float]], NDArray[np.float32] | None]:
+    """Train students, residual normalization and segmentation head on photos and their copies.
+
+    Gives all losses, and the embeddings that `embed` has; None for a model without.
+    """
     fabric = job.fabric
     # Each process has its own.
     cache_folder = make_folder(folder / "features" / str(fabric.global_rank), below=folder)
@@ -230,9 +236,10 @@ def _learn(
                 tell_of = job.stage_of_its_own_total("segmentation")
                 train_segmentation_head(model, cache, fabric.device, progress=tell_of)
             update_checkpoint(folder, model)
+        embeddings = embed(model, cache) if EMBEDDING in model.graph_outputs else None
     finally:
         remove_features(cache_folder)
-    return losses
+    return losses, embeddings
 
 
 def _calibrate(
@@ -241,14 +248,21 @@ def _calibrate(
     model: RSTPM,
     held_out: NDArray[np.uint8],
     losses: Sequence[tuple[float, float]],
+    embeddings: NDArray[np.float32] | None,
 ) -> Summary:
-    """Fusion and threshold from held-out photos, and what else a finished run says of itself."""
+    """Fusion and threshold from held-out photos, and what else a finished run says of itself.
+
+    `embeddings` are those of `embed`, of the photos that were learned from.
+    """
     tell = job.stage("calibration", len(held_out) + painted_count(len(held_out)))
     found = calibrate_model(model, held_out, config.alpha, progress=tell)
     painted = painted_scores(model, held_out, found, progress=lambda done: tell(len(held_out) + done))
     names = [photo.name for photo in config.holdout]
     named = zip(names, found.scores, strict=True)
     rule = config.sessions
+    novelty = None
+    if embeddings is not None and found.embedding is not None:
+        novelty = learn_novelty(embeddings, len(config.train), found.embedding)
     return Summary(
         epochs=len(losses),
         minutes=job.budget.minutes,
@@ -261,4 +275,5 @@ def _calibrate(
         painted=painted,
         sessions=None if rule is None else rates_of_run(config, rule, names, found.scores, found.calibration),
         session_rule=rule,
+        novelty=novelty,
     )

@@ -1,4 +1,5 @@
-"""The whole of RSTPM as one module: images in, maps out: six, eight more for the score, one of a segmentation head."""
+"""The whole of RSTPM as one module: images in, maps out: six, eight more for the score, one of a segmentation head; and
+an embedding of the whole image."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rstpm_edge.model.metadata import angle_map_names, head_names, map_names, score_map_names
+from rstpm_edge.model.metadata import EMBEDDING, angle_map_names, head_names, map_names, score_map_names
 from rstpm_edge.model.outputs import ModelOutputs
 
 from .distances import Distance
@@ -49,6 +50,8 @@ class RSTPM(nn.Module):
             self.output_names += score_map_names(strides) + angle_map_names(strides)
         if preset.has_segmentation_head:
             self.output_names += head_names(strides)
+        # Of features that are not standardised, an average says little.
+        self.graph_outputs = (*self.output_names, EMBEDDING) if preset.standardize else self.output_names
         stem = [] if preset.shared_stem is None else [preset.shared_stem]
         self.strides1 = sorted({*stem, *strides, deepest})  # of teacher 1's features, relative to the image
         self.teacher1 = load_teacher(preset.teacher1, [stride // shrinks[0] for stride in self.strides1], weights)
@@ -90,18 +93,19 @@ class RSTPM(nn.Module):
         return self.maps.head
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """`image` (B, H, W, 3), uint8 RGB -> maps (B, H/stride, W/stride) in the order of `output_names`."""
+        """`image` (B, H, W, 3), uint8 RGB -> maps (B, H/stride, W/stride) in the order of `output_names`, and the
+        embedding (B, C): `graph_outputs`."""
         features = self.prepare(image, *self.teachers(image))
         students = self.students(features.source, features.deep, features.levels[3:])
         maps: list[Tensor] = self.maps(students, features.levels)
-        return maps
+        return [*maps, embedding(features.levels[1])] if EMBEDDING in self.graph_outputs else maps
 
     @torch.no_grad()
     def outputs(self, images: NDArray[np.uint8]) -> ModelOutputs:
-        """`forward` of images (N, H, W, 3), uint8 RGB, wherever the model is, as the runtime gives its maps."""
+        """`forward` of images (N, H, W, 3), uint8 RGB, wherever the model is, as the runtime gives its outputs."""
         device = next(self.parameters()).device
-        maps = self(torch.from_numpy(images).to(device))
-        return ModelOutputs.named(self.output_names, [one.float().cpu().numpy() for one in maps])
+        found = self(torch.from_numpy(images).to(device))
+        return ModelOutputs.named(self.graph_outputs, [one.float().cpu().numpy() for one in found])
 
     def teachers(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """`image` (B, H, W, 3), uint8 RGB -> both teachers' features, as they come: what a cache may keep."""
@@ -126,6 +130,15 @@ class RSTPM(nn.Module):
             source = features1[self.preset.shared_stem]
         levels1 = [features1[stride] for stride in self.preset.strides]
         return TeacherFeatures(source, features1[self.strides1[-1]], [*levels1, *self.standardize2(raw2)])
+
+
+def embedding(middle: Tensor) -> Tensor:
+    """What an image is like as a whole, (B, C): teacher 1's middle level (B, C, h, w), standardised, averaged over it.
+
+    A defect is a small part of that average, and light, focus and product are all of it. Cut off at one deviation, no
+    defect counts for more than its area.
+    """
+    return middle.clamp(-1, 1).mean((2, 3))
 
 
 def _channels_first(image: Tensor) -> Tensor:
@@ -169,19 +182,20 @@ class ChannelStatistics(nn.Module):
         self.get_buffer(f"scale_{level}").copy_((1 / std)[None, :, None, None])
         self.get_buffer(f"offset_{level}").copy_((-mean / std)[None, :, None, None])
 
-    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+    def one(self, level: int, feature: Tensor) -> Tensor:
+        """The feature (B, C, h, w) of one level, scaled."""
         if not self.active:
-            return list(features)
+            return feature
         # As a depthwise convolution, which runtimes take as it lies between others, in their own layout.
-        return [
-            functional.conv2d(
-                feature,
-                self.get_buffer(f"scale_{i}").view(-1, 1, 1, 1),
-                self.get_buffer(f"offset_{i}").flatten(),
-                groups=feature.shape[1],
-            )
-            for i, feature in enumerate(features)
-        ]
+        return functional.conv2d(
+            feature,
+            self.get_buffer(f"scale_{level}").view(-1, 1, 1, 1),
+            self.get_buffer(f"offset_{level}").flatten(),
+            groups=feature.shape[1],
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        return [self.one(level, feature) for level, feature in enumerate(features)]
 
 
 class Normalization(nn.Module):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rstpm_edge.engine.providers import INPUT_NAME
 from rstpm_edge.errors import ExportError
-from rstpm_edge.model.metadata import Precision
+from rstpm_edge.model.metadata import EMBEDDING, Precision
 from rstpm_edge.model.outputs import ModelOutputs
 from rstpm_edge.progress import Progress, Report
 
@@ -74,6 +74,7 @@ class ReducedModel:
     behaviour: Behaviour
     comparison: PrecisionComparison
     milliseconds: tuple[float, float]  # of one image on this machine, at best: float32, and this graph
+    embedding: NDArray[np.float32] | None = None  # (n, C), of the held-out photos
     method: str | None = None  # INT8: how ranges were chosen
     kept: tuple[str, ...] = ()  # INT8: blocks that stay in float
     blocks: int = 0  # INT8: of how many
@@ -107,7 +108,8 @@ def reduce(
 
     Raises ExportError when a margin is exceeded, or maps are not finite.
     """
-    names, held_out = [output.name for output in graph.graph.output], photos.held_out
+    outputs, held_out = [output.name for output in graph.graph.output], photos.held_out
+    names = [name for name in outputs if name != EMBEDDING]
     details: dict[str, Any] = {}
     if wanted.precision == "fp16":
         small = to_fp16(graph)
@@ -115,7 +117,7 @@ def reduce(
         small, details = _quantized(graph, names, photos.learned, wanted.symmetric, report)
     painted = list(spoiled(_spread(held_out, SPOILED), per_image=len(KINDS)))
     sessions = open_graph(graph), open_graph(small)
-    behaviours, done = [], 0
+    behaviours, embedding, done = [], None, 0
 
     def counted(images: list[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
         nonlocal done
@@ -126,19 +128,26 @@ def reduce(
 
     for session in sessions:
         good, bad = (
-            ModelOutputs.named(names, run_maps(session, names, counted(images))) for images in (held_out, painted)
+            ModelOutputs.named(outputs, run_maps(session, outputs, counted(images))) for images in (held_out, painted)
         )
         if not all(np.isfinite(one).all() for one in (*good.flat(), *bad.flat())):
             raise ExportError(
                 f"In {wanted.precision} the maps are not finite: nothing was written. This network needs FP32."
             )
         behaviours.append(behave(good, bad, config.preset, config.size, config.alpha))
+        embedding = good.embedding
     comparison = compare_precisions(behaviours[0], behaviours[1], wanted.margins)
     compared(comparison)
     if comparison.broken:
         raise ExportError(comparison.refusal(wanted.precision.upper()))
     return ReducedModel(
-        small, behaviours[1], comparison, _milliseconds(*sessions, held_out[0]), symmetric=wanted.symmetric, **details
+        small,
+        behaviours[1],
+        comparison,
+        _milliseconds(*sessions, held_out[0]),
+        embedding,
+        symmetric=wanted.symmetric,
+        **details,
     )
 
 

@@ -1,6 +1,6 @@
 """What the report says in words: the promise and whether it was kept, the configuration and the environment."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +116,7 @@ def configuration(predictions: Predictions) -> Rows:
             if any(one is not None for one in predictions.ignored)
             else []
         ),
+        *([("INVALID", _about_invalid(predictions.invalid))] if bundle.validity is not None else []),
         ("Threshold", f"{predictions.threshold.value:.6g} (score of a typical good image: {calibration.median:.6g})"),
     ]
     for number, teacher in enumerate(bundle.teachers, 1):
@@ -159,6 +160,11 @@ def counted(number: int, noun: str, *, every: bool = False) -> str:
     if number == 1:
         return f"the one {noun}" if every else f"1 {noun}"
     return f"{'all ' if every else ''}{number} {noun}s"
+
+
+def _about_invalid(reasons: Sequence[str | None]) -> str:
+    found = sum(reason is not None for reason in reasons)
+    return f"{found} of {counted(len(reasons), 'test image')}; {'they count' if found != 1 else 'it counts'} by score"
 
 
 def _six(values: tuple[float, ...]) -> str:

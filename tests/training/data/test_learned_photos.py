@@ -27,7 +27,8 @@ def write_set(folder: Path, photos: list[NDArray[Any]]) -> list[Path]:
 
 def learned(paths: list[Path], **options: Any) -> tuple[InputProfile, NDArray[np.uint8], list[str]]:
     told: list[str] = []
-    inputs, _, _, found = load_learned(paths, (32, 32), options.pop("resize", "stretch"), warn=told.append, **options)
+    resize = options.pop("resize", "stretch")
+    inputs, _, _, found, _ = load_learned(paths, (32, 32), resize, warn=told.append, **options)
     return found, inputs, told
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from brute_force import brute_force_aupro, pooled
 from bundles import ModelFactory
 from labelled import add_masks, write_labelled
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
-from workplace import Workplace
+from workplace import Workplace, command_line
 
 from rstpm_edge import Detector
 from rstpm_edge.calibration import Calibration
@@ -42,7 +43,7 @@ def test_the_promised_keys(evaluation: Evaluation) -> None:
     found: Any = json.loads(json.dumps(evaluation.to_json(), allow_nan=False))
     assert set(found) == {
         *("both", "stpm", "recon", "maps", "by_kind", "kinds", "verdicts", "false_rejects", "recall"),
-        *("threshold", "alpha", "rate_with_confidence", "operating_points", "images"),
+        *("threshold", "alpha", "rate_with_confidence", "operating_points", "images", "invalid"),
     }
     assert set(found["maps"]) == {f"{pair}_{stride}" for pair in ("stpm", "recon") for stride in (8, 16, 32)}
     every = (found["both"], found["stpm"], found["recon"], *found["maps"].values(), *found["by_kind"].values())
@@ -55,7 +56,8 @@ def test_the_promised_keys(evaluation: Evaluation) -> None:
         assert verdicts["interval"][0] <= verdicts["rate"] <= verdicts["interval"][1]
     assert found["false_rejects"] == found["verdicts"]["good"]
     for image in found["images"]:
-        assert set(image) == {"name", "kind", "score", "p_value", "is_anomalous"}
+        assert set(image) == {"name", "kind", "score", "p_value", "is_anomalous", "invalid_reason"}
+    assert found["invalid"] == dict.fromkeys(found["verdicts"], 0)
 
 
 def by_hand(labels: Any, scores: Any, masks: list[Any], maps: list[Any]) -> dict[str, float]:
@@ -240,3 +242,21 @@ def test_a_perfect_model(model: Path, spots: Path) -> None:
 def test_a_paper_fusion_measures_its_pairs_by_the_product(model_factory: ModelFactory, spots: Path) -> None:
     found = evaluate(spots, model_factory(fusion=Fusion("paper"), calibration=Calibration(0.5, (0.5,))))
     assert (found.both.image_auroc, found.stpm.image_auroc, found.recon.image_auroc) == (1, 1, 1)
+
+
+def test_invalid_photos_count_by_their_scores(parts: Path, workplace: Workplace, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(parts, tmp_path / "parts"))
+    before = evaluate(data, workplace.model, InferenceOptions(threads=1))
+    dark = sorted((data / "test" / "good").iterdir())[0]
+    cv2.imwrite(str(dark), np.zeros_like(cv2.imread(str(dark))))
+    found = evaluate(data, workplace.model, InferenceOptions(threads=1))
+    assert found.invalid == {**before.invalid, "good": 1}
+    (invalid,) = (image for image in found.images if image.invalid_reason)
+    assert invalid.name == f"test/good/{dark.name}"
+    assert str(invalid.invalid_reason).startswith("underexposed")
+    score = next(image.score for image in before.images if image.name == invalid.name)
+    assert (invalid.score, found.both) != (score, before.both)
+    result = command_line("evaluate", data, "--model", workplace.model, "--report", tmp_path / "report.html")
+    defects, good = found.recall.images, found.verdicts["good"].images
+    assert f"INVALID: 1 of {good} good and 0 of {defects} defective images: here they count by" in result.stdout
+    assert f"1 of {good + defects} test images; it counts by score" in (tmp_path / "report.html").read_text()

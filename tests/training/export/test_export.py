@@ -81,7 +81,22 @@ def test_inputs_and_outputs(graph: onnx.ModelProto) -> None:
     assert [declared(value) for value in graph.graph.output] == [
         (name, TensorProto.FLOAT, ["N", SIZE[0] // stride, SIZE[1] // stride])
         for name, stride in zip(MAPS, (*STRIDES * 4, 32, 32, 8), strict=True)
-    ]
+    ] + [("embedding", TensorProto.FLOAT, ["N", 112])]
+
+
+def test_what_it_learned_tells_what_is_invalid(workplace: Workplace, parts: Path) -> None:
+    detector = Detector(workplace.model)
+    novelty = load_summary(workplace.run).novelty
+    limits = load_config(workplace.run).limits
+    assert limits is not None
+    assert novelty is not None
+    assert detector.info.validity == dataclasses.replace(limits, novelty=novelty)
+    photos = [path for path in parts.rglob("*.png") if "ground_truth" not in path.parts]
+    assert {detector(path).invalid_reason for path in photos} == {None}  # neither good parts nor defects
+    photo = read_image(photos[0])
+    other = np.random.default_rng(0).integers(0, 256, photo.shape, np.uint8)
+    for unlike in (np.zeros_like(photo), np.full_like(photo, 255), cv2.GaussianBlur(photo, (0, 0), 6), other):
+        assert detector(np.asarray(unlike, np.uint8)).verdict == "invalid"
 
 
 def test_versions_and_operators(graph: onnx.ModelProto) -> None:
@@ -398,7 +413,7 @@ def test_the_small_preset(parts: Path, tmp_path: Path) -> None:
     assert report.map_difference < 1e-4
     small = onnx.load(tmp_path / "model.onnx")
     assert set(report.operators) <= SAFE_OPERATORS
-    assert [output.name for output in small.graph.output] == MAPS
+    assert [output.name for output in small.graph.output] == [*MAPS, "embedding"]
     poolings = [node for node in small.graph.node if node.op_type == "AveragePool"]
     assert len(poolings) == 1  # both teachers see the same reduced image
     result = Detector(tmp_path / "model.onnx")(files[0])

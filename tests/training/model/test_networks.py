@@ -264,7 +264,7 @@ def test_the_maps_of_a_whole_model(changes: dict[str, Any]) -> None:
     halved = pixels.unfold(2, 2, 2).unfold(3, 2, 2).mean((-1, -2))
     seen1, seen2 = (halved if shrink == 2 else pixels for shrink in (preset.teacher1_shrink, preset.teacher2_shrink))
     with torch.no_grad():
-        maps = model(image)
+        *maps, embedding = model(image)
         raw1, raw2 = model.teacher1(model.normalize1(seen1)), model.teacher2(model.normalize2(seen2))
         if preset.shared_stem is None:
             source, targets = model.normalize1(pixels), [*raw1, *raw2]
@@ -280,6 +280,7 @@ def test_the_maps_of_a_whole_model(changes: dict[str, Any]) -> None:
     errors, angles = (f"{name}_error" for name in model.map_names), ("stpm_32_angle", "recon_32_angle")
     assert model.output_names == (*model.map_names, *errors, *angles, "head_8")
     assert shapes(maps) == [(2, height // s, width // s) for s in (*EDGE.strides * 4, 32, 32, 8)]
+    torch.testing.assert_close(embedding, targets[1].clamp(-1, 1).mean((2, 3)))
     by_name = dict(zip(model.output_names, maps, strict=True))
     for name, distance, student, teacher in zip(model.map_names, model.distances, students, targets, strict=True):
         assert isinstance(distance, NormalizedResidual)
