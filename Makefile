@@ -6,6 +6,7 @@
 #   make test-mqtt             the tests that need a real MQTT broker (apt install mosquitto)
 #   make test-systemd          the test that has systemd check the example of a service
 #   make test-slow             tests that train and export a model of every data set's layout and of the paper; minutes
+#   make fuzz MINUTES=10       hostile input for whatever reads any (docs/reliability.md)
 #
 # And for releases, on a machine that can fetch from PyPI (CONTRIBUTING.md says more):
 #
@@ -26,7 +27,8 @@ CXX_FILES := $(wildcard csrc/*.h csrc/*.hpp csrc/*.cpp csrc/*.inl csrc/python/*.
 FORMATTED := $(CXX_FILES) $(wildcard csrc/tests/*.[ch] csrc/tests/*.cpp examples/*/*.c examples/*/*.[ch]pp)
 
 .PHONY: demo test install lint types format-check format pytest build clean
-.PHONY: test-slow test-browser test-fused test-mqtt test-systemd sanitize wheels wheels-check test-arm
+.PHONY: test-slow test-browser test-fused test-mqtt test-systemd sanitize sanitize-python fuzz
+.PHONY: wheels wheels-check test-arm
 
 demo: install
 	$(BIN)/rstpm-edge demo $(if $(DATA),--data '$(DATA)')
@@ -72,12 +74,28 @@ test-fused: install
 	  'make test-fused ONNXRUNTIME_ROOT=/usr, after apt install libonnxruntime-dev' >&2; exit 2; }
 	ONNXRUNTIME_ROOT='$(abspath $(ONNXRUNTIME_ROOT))' $(BIN)/python -m pytest tests/examples/test_fused.py
 
-# The C library's tests with AddressSanitizer and UndefinedBehaviorSanitizer.
+# The C library's tests with AddressSanitizer and UndefinedBehaviorSanitizer, or with ThreadSanitizer.
 SANITIZE ?= address,undefined
+comma := ,
+SANITIZED := build/sanitize/$(firstword $(subst $(comma), ,$(SANITIZE)))
 sanitize: install
-	$(BIN)/cmake -S csrc -B build/sanitize -DRSTPM_EDGE_WERROR=ON -DRSTPM_EDGE_SANITIZE=$(SANITIZE)
-	$(BIN)/cmake --build build/sanitize --parallel 2
-	$(BIN)/ctest --test-dir build/sanitize --output-on-failure
+	$(BIN)/cmake -S csrc -B $(SANITIZED) -DRSTPM_EDGE_WERROR=ON -DRSTPM_EDGE_SHARED=OFF -DRSTPM_EDGE_SANITIZE=$(SANITIZE)
+	$(BIN)/cmake --build $(SANITIZED) --parallel 2
+	$(BIN)/ctest --test-dir $(SANITIZED) --output-on-failure
+
+# The tests that call the extension, on one that is built with the same sanitizers. Python has none of them, so that
+# their libraries come first, and leaks are not looked for: Python itself leaves much behind.
+SANITIZED_TESTS ?= tests/fuzz tests/postprocess tests/image/test_damaged_images.py tests/image/test_resize.py
+sanitize-python: install
+	RSTPM_EDGE_SANITIZE=address,undefined RSTPM_EDGE_JOBS=2 $(BIN)/python setup.py --quiet build \
+	  --build-base build/sanitize-python --build-lib build/sanitize-python/lib
+	PYTHONPATH=$(CURDIR)/build/sanitize-python/lib ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	  LD_PRELOAD="$$(for name in libasan.so libubsan.so libstdc++.so.6; do $(CXX) -print-file-name=$$name; done | xargs)" \
+	  $(BIN)/pytest $(PYTEST_FLAGS) -m 'not training and not checkout' $(SANITIZED_TESTS)
+
+MINUTES ?= 10
+fuzz: install
+	$(BIN)/python tools/fuzz.py --minutes $(MINUTES) $(FUZZ_FLAGS)
 
 # The HTML report and the page of `rstpm-edge roi` in a headless Chromium, which not every machine has.
 test-browser: install
@@ -85,10 +103,10 @@ test-browser: install
 	RSTPM_EDGE_NO_SKIPS=1 $(BIN)/python -m pytest -m browser tests/training/report/test_browser.py tests/outputs/test_roi_page.py
 
 test-mqtt: install
-	$(BIN)/python -m pytest -m mosquitto
+	$(BIN)/python -m pytest -m mosquitto tests/outputs/test_mosquitto.py
 
 test-systemd: install
-	$(BIN)/python -m pytest -m systemd
+	$(BIN)/python -m pytest -m systemd tests/examples/test_examples.py
 
 wheels:
 	@$(PYTHON) tools/check_python.py

@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <tuple>
@@ -52,7 +53,7 @@ bool is_whole_scan(const py::buffer& buffer,
     std::vector<rstpm::JpegComponent> components(parts.size());
     for (size_t i = 0; i < parts.size(); ++i) {
         components[i].blocks = std::get<0>(parts[i]);
-        components[i].most = std::get<3>(parts[i]);
+        components[i].most = std::max<std::int64_t>(std::get<3>(parts[i]), 0);
         const Table& dc = std::get<1>(parts[i]);
         const Table& ac = std::get<2>(parts[i]);
         if (dc.first.size() != 16 || ac.first.size() != 16) throw py::value_error("a table has 16 counts");

@@ -268,6 +268,8 @@ class Scorer {
                     require_array<std::uint8_t>(mask, "a mask", "uint8", 1, config_.height, config_.width));
                 mask_data.back() = static_cast<const std::uint8_t*>(kept.back().data());
             }
+            if (static_cast<py::ssize_t>(mask_data.size()) != batch)  // a sequence may say what it likes
+                throw py::value_error("masks must have one entry for each image");
         }
         py::array output =
             out.is_none() ? new_output(batch, config_.height, config_.width)

@@ -266,6 +266,9 @@ bool skip_refinement(JpegBits& bits, const HuffmanTable& table, int first, int l
 
 bool is_whole_scan(const uint8_t* data, size_t size, std::vector<JpegComponent>& components, int64_t units,
                    int64_t restart_interval, Coefficients coefficients) {
+    // Each block takes a bit, so that the data ends the loop; units without any block would not.
+    const auto has_blocks = [](const JpegComponent& component) { return component.blocks > 0; };
+    if (std::none_of(components.begin(), components.end(), has_blocks)) return false;
     JpegBits bits(data, size);
     std::vector<int64_t> dc(components.size(), 0);
     int number = 0;

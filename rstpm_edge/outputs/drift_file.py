@@ -14,7 +14,7 @@ from rstpm_edge.model.small_file import read_small
 
 SCHEMA, NEEDS = 1, "0.1"
 LARGEST = 4_000_000  # bytes: a state of 100,000 held-out photos has two
-_MOST = 10**15  # images
+_MOST = 10**12  # images, of which there are thirty a second in a thousand years; a share of more rounds to 1
 _KEYS = ("schema_version", "needs", "model_sha256", *(field.name for field in dataclasses.fields(DriftState)))
 
 
@@ -70,10 +70,12 @@ def _state(known: Any, first: DriftState) -> DriftState:
         raise ValueError("alarm_at and drift do not fit")
     if whole(known["tail"], "tail", 1, len(first.counts)) != first.tail:
         raise ValueError("tail is that of another calibration")
+    counts = tuple(whole(one, "a count", 0, _MOST) for one in _list(known["counts"], "counts", len(first.counts)))
+    whole(sum(counts), "the sum of the counts", 0, _MOST)
     waited = None if known["waited"] is None else _list(known["waited"], "waited", 2)
     return dataclasses.replace(
         first,
-        counts=tuple(whole(one, "a count", 0, _MOST) for one in _list(known["counts"], "counts", len(first.counts))),
+        counts=counts,
         scene=_capital(known["scene"], "scene", len(first.scene)),
         defects=_capital(known["defects"], "defects", len(first.defects)),
         waited=None if waited is None else (whole(waited[0], "waited", 0, _MOST), whole(waited[1], "waited", 0, _MOST)),

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from rstpm_edge.errors import ImageError
 from rstpm_edge.image.decode import decode_image, decode_stored
+from rstpm_edge.native import _native
 
 GREY = photo(96, 130)
 COLOUR = photo(96, 130, 3)
@@ -103,6 +104,11 @@ def test_what_cameras_leave_in_a_jpeg_does_no_harm(
 ) -> None:
     plain = encode(".jpg", COLOUR, *options)
     np.testing.assert_array_equal(decode_stored(harmless(plain)), opencv(plain))
+
+
+def test_units_without_blocks_are_no_scan() -> None:
+    """Whose number alone said when to stop, and that is the file's."""
+    assert not _native.is_whole_scan(b"", [], 1 << 20, 0)
 
 
 def test_a_jpeg_whose_table_lost_its_marker() -> None:

@@ -67,7 +67,7 @@ CHANGES: dict[str, Any] = {
     "model_sha256": [None, 5],
     "false_alarm_rate": ["x", -1, 2, None],
     "tail": [0, 2, 10**9, None],
-    "counts": [[], [0] * 30, [0] * 32, [-1] + [0] * 30, [0.5] + [0] * 30, None, "counts"],
+    "counts": [[], [0] * 30, [0] * 32, [-1] + [0] * 30, [0.5] + [0] * 30, None, "counts", [10**12] * 31],
     "scene": [[], [None] * 5, [0.0] * 4, [1e300, 0, 0, 0, 0], ["0"] * 5, None],
     "defects": [[], [None] * 4, [0.0] * 5, {}],
     "waited": [[1], [1, 2, 3], [-1, 0], "no"],

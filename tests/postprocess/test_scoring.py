@@ -20,6 +20,7 @@ from rstpm_edge.image.grid import Grid
 from rstpm_edge.image.placement import Placement
 from rstpm_edge.model.metadata import SMOOTHING, CoarseCells, Fusion, HeadMap, ScoreFusion, parse_bundle
 from rstpm_edge.model.outputs import ByPair, Map, ModelOutputs
+from rstpm_edge.native import _native
 from rstpm_edge.postprocess.fusion import make_fuser
 from rstpm_edge.postprocess.reference import coarse_cells
 from rstpm_edge.postprocess.reference import score as reference
@@ -164,6 +165,24 @@ def test_what_is_ignored_has_no_part_in_the_score() -> None:
         scored(maps, None, np.ones(SIZE, np.bool_))
     with pytest.raises(ValueError, match="one entry for each image"):
         scored(maps, ignored)
+
+
+class Liar(list[NDArray[np.uint8]]):
+    """Says that it is three long, and after that what it is."""
+
+    told = False
+
+    def __len__(self) -> int:
+        told, self.told = self.told, True
+        return super().__len__() if told else 3
+
+
+def test_masks_that_are_fewer_than_they_say() -> None:
+    """The extension read past what it had collected."""
+    native = _native.Scorer(SIZES, SIZE, ("normalized", [0.0] * 6, [1.0] * 6, [1.0] * 6, 0.0), None, None, None)
+    maps = [np.zeros((3, *SIZES[i % 3]), np.float32) for i in range(6)]
+    with pytest.raises(ValueError, match="one entry for each image"):
+        native.run(maps, Liar([np.ones((1, *SIZE), np.uint8)]), None, 1)
 
 
 @pytest.mark.parametrize("seed", range(5))
