@@ -130,7 +130,12 @@ static void score(Bytes* bytes) {
     six(bytes, config.score_mean, config.score_std, config.score_weight);
     config.score_smoothing_sigma = below(bytes, 2) ? positive(bytes) : 0.0;
     config.map_weight = positive(bytes);
-    config.coarse_weight = below(bytes, 2) ? positive(bytes) : 0.0;
+    config.coarse_maps = take(bytes, 1) < 250 ? 2 * below(bytes, 3) : (int32_t)take(bytes, 4);
+    for (int i = 0; i < RSTPM_COARSE_MAPS; ++i) {
+        config.coarse_mean[i] = number(bytes);
+        config.coarse_std[i] = positive(bytes);
+        config.coarse_weight[i] = number(bytes);
+    }
     config.bias = number(bytes);
     config.threshold = number(bytes);
     config.kernel = kKernels[below(bytes, 8)];
@@ -142,13 +147,14 @@ static void score(Bytes* bytes) {
     if (scorer == NULL) return;
     CHECK(!isnan(config.threshold) && config.height > 0 && config.width > 0);
 
-    const int count = RSTPM_MAPS * (1 + (config.has_score_maps != 0)) + (config.has_head != 0);
+    const int count = rstpm_output_count(&config);
+    CHECK(count >= RSTPM_MAPS && count <= RSTPM_MAX_OUTPUTS && rstpm_output_level(&config, count) == -1);
     const size_t batch = (size_t)below(bytes, MAX_BATCH + 1);
     const size_t pixels = (size_t)config.height * (size_t)config.width;
     float* outputs[RSTPM_MAX_OUTPUTS] = {NULL};
     const float* given[RSTPM_MAX_OUTPUTS] = {NULL};
     for (int i = 0; i < count; ++i) {
-        const int level = i % RSTPM_LEVELS;
+        const int level = rstpm_output_level(&config, i);
         const size_t values = batch * (size_t)config.level_height[level] * (size_t)config.level_width[level];
         outputs[i] = array(values, sizeof(float));
         fill(bytes, outputs[i], values);

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rstpm_edge.errors import ImageError, ModelError
 from rstpm_edge.image.preprocess import to_input
-from rstpm_edge.model.metadata import Fusion, HeadMap, ScoreFusion
+from rstpm_edge.model.metadata import CoarseCells, Fusion, HeadMap, ScoreFusion
 from rstpm_edge.model.outputs import ByPair, ModelOutputs
 from rstpm_edge.native import _native, kernels
 from rstpm_edge.postprocess import reference
@@ -96,7 +96,8 @@ def _scored(draw: st.DrawFn) -> None:
     fusion = Fusion(head=draw(st.sampled_from([None, HeadMap(0.1, 0.5, 0.7)])), **_tuples(draw(statistics())))
     if fusion.head is not None and fusion.weights[0] == 0:
         return
-    scoring = draw(st.sampled_from([None, ScoreFusion(Fusion(), 0.25, -2.0, 0.75)]))
+    coarse = CoarseCells((0.1, 0.2), (0.5, 0.7), (0.75, 0.5))
+    scoring = draw(st.sampled_from([None, ScoreFusion(Fusion(), map_weight=0.25, bias=-2.0, coarse=coarse)]))
     count = 6 + (6 if scoring else 0) + (1 if fusion.head else 0)
     levels = [*levels]
     flat = draw(maps_of(levels, batch, count))
@@ -104,7 +105,8 @@ def _scored(draw: st.DrawFn) -> None:
         flat[-1] = np.ascontiguousarray(np.resize(flat[-1], (batch, *levels[0])))
     head = None if fusion.head is None else (fusion.head.mean, fusion.head.std, fusion.head.weight)
     six = lambda one: (one.mode, one.mean, one.std, one.weights, one.smoothing_sigma)  # noqa: E731
-    told = None if scoring is None else (six(scoring.fusion), scoring.map_weight, scoring.coarse_weight, scoring.bias)
+    cells = (coarse.mean, coarse.std, coarse.weights)
+    told = None if scoring is None else (six(scoring.fusion), cells, scoring.map_weight, scoring.bias)
     try:
         scorer = _native.Scorer(levels, size, six(fusion), head, told, None)
     except ValueError:
@@ -134,7 +136,7 @@ def _scored(draw: st.DrawFn) -> None:
     if nonfinite >= 0 or not finite or batch == 0 or kind not in ("none", "one each"):
         return
     six_by_six = ByPair.of(flat[:6]), None if scoring is None else ByPair.of(flat[6:12])
-    outputs = ModelOutputs(*six_by_six, None if fusion.head is None else flat[-1])
+    outputs = ModelOutputs(*six_by_six, head_map=None if fusion.head is None else flat[-1])
     counts = None if masks is None else mask[0].astype(bool)
     expected_map, expected, _ = reference.score_outputs(outputs, fusion, scoring, size, counts)
     largest = max(float(np.abs(one).max()) for one in flat)
