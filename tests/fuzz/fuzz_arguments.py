@@ -26,7 +26,7 @@ from rstpm_edge.errors import RstpmEdgeError
 # What runs for real, of some cases: it ends soon, takes no torch, and reaches no camera, broker or network.
 RUN = ("info", "audit-log", "sign", "keygen", "infer", "roi")
 NEVER = {"--watch", "--mqtt", "--on-anomaly", "--engine-cache", "--serve", "--provider"}
-EXIT_CODES = {0, 1, 2, 3}
+EXIT_CODES = {0, 1, 2, 3, 4}
 FILES = (
     "model.onnx",
     "photo.png",
