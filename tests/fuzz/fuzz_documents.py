@@ -158,7 +158,7 @@ def _check_audit_log(content: bytes) -> None:
     try:
         with AuditLog(path) as log:
             log.start({"model": "m", "alpha": 0.1})
-            log.tell({"is_anomalous": False})
+            log.tell({"verdict": "normal"})
     except (UsageError, OutputError) as error:
         check_sentence(error)
         assert path.read_bytes().startswith(content)  # nothing is lost

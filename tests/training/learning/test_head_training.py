@@ -41,12 +41,11 @@ def maps_of(count: int = 2) -> list[Tensor]:
 
 
 def residuals_of(students: list[Tensor], teachers: list[Tensor]) -> list[Tensor]:
-    """What no multiple of the student's feature explains, by projection; relative to the image's contrast."""
-    found = []
-    for s, t in zip(students, teachers, strict=True):
-        along = (s * t).sum(1, keepdim=True) / (s * s).sum(1, keepdim=True) * s
-        found.append((t - along) / t.square().sum(1, keepdim=True).mean((2, 3), keepdim=True).sqrt())
-    return found
+    """What the students missed; relative to the image's contrast."""
+    return [
+        (t - s) / t.square().sum(1, keepdim=True).mean((2, 3), keepdim=True).sqrt()
+        for s, t in zip(students, teachers, strict=True)
+    ]
 
 
 def test_the_head_sees_residuals_and_maps_of_all_levels() -> None:
@@ -159,7 +158,7 @@ def test_a_head_that_diverges_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_preset_without_a_head_has_nothing_to_learn() -> None:
     model = RSTPM(dataclasses.replace(EDGE, segmentation_head=False))
     assert model.head is None
-    assert len(model.output_names) == 12
+    assert len(model.output_names) == 14
     nothing = FeatureCache(textures(1), [], [])
     train_segmentation_head(model, nothing, CPU, progress=lambda done, total: pytest.fail("not reached"))
 
