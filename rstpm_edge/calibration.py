@@ -143,6 +143,30 @@ def tolerance_limit(n: int, rank: int, confidence: float) -> float:
     return high
 
 
+def clopper_pearson(successes: int, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Exact two-sided confidence interval (low, high) of a proportion, both in 0..1.
+
+    It covers the true proportion with probability at least `confidence`, for any number of trials. Each end is a
+    tolerance limit: that the k + 1-th largest of n draws lies below a share is that at most k of n are above it.
+
+    Raises ValueError unless 0 <= successes <= trials, trials >= 1 and 0 < confidence < 1.
+
+    Source: Clopper and Pearson, Biometrika 26 (1934).
+    """
+    if trials < 1 or not 0 <= successes <= trials:
+        raise ValueError(
+            f"{successes} of {trials} is no proportion: it needs trials >= 1 and 0 <= successes <= trials."
+        )
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be between 0 and 1, but it is {confidence}.")
+    one_sided = (1 + confidence) / 2
+
+    def upper(count: int) -> float:
+        return 1.0 if count == trials else tolerance_limit(trials, trials - count, one_sided)
+
+    return 1 - upper(trials - successes), upper(successes)
+
+
 def smallest_alpha(n: int) -> float:
     """The smallest false-reject rate that n held-out images can vouch for."""
     return 1 / (n + 1)

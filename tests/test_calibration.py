@@ -7,12 +7,13 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rstpm_edge.calibration import (
     Calibration,
     calibrate,
+    clopper_pearson,
     conformal_threshold,
     smallest_alpha,
     tolerance_limit,
@@ -163,3 +164,52 @@ def test_impossible_confidences_and_rates(wrong: float) -> None:
 def test_a_rate_that_the_images_do_not_allow_has_no_confidence() -> None:
     with pytest.raises(UsageError, match=r"0\.001 needs at least 999 held-out good images, but there are 99:"):
         calibrate(range(99)).rate_with_confidence(0.001)
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "confidence", "low", "high"),
+    [
+        (0, 100, 0.95, 0.0, 0.0362),
+        (100, 100, 0.95, 0.9638, 1.0),
+        (5, 10, 0.95, 0.1871, 0.8129),
+        (8, 10, 0.95, 0.4439, 0.9748),
+        (0, 1, 0.95, 0.0, 0.975),
+        (0, 10, 0.90, 0.0, 0.2589),
+    ],
+)
+def test_clopper_pearson_gives_tabled_values(
+    successes: int, trials: int, confidence: float, low: float, high: float
+) -> None:
+    assert clopper_pearson(successes, trials, confidence) == pytest.approx((low, high), abs=5e-5)
+
+
+@pytest.mark.training
+@settings(max_examples=100, deadline=None)
+@given(st.data(), st.integers(2, 500), st.floats(0.5, 0.999))
+def test_clopper_pearson_leaves_half_of_the_error_in_each_tail(
+    data: st.DataObject, trials: int, confidence: float
+) -> None:
+    from scipy.stats import binom
+
+    successes = data.draw(st.integers(1, trials - 1))
+    low, high = clopper_pearson(successes, trials, confidence)
+    assert low < successes / trials < high
+    assert binom.sf(successes - 1, trials, low) == pytest.approx((1 - confidence) / 2, rel=1e-6)
+    assert binom.cdf(successes, trials, high) == pytest.approx((1 - confidence) / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "confidence", "message"),
+    [
+        (0, 0, 0.95, "0 of 0 is no proportion"),
+        (-1, 5, 0.95, "-1 of 5 is no proportion"),
+        (6, 5, 0.95, "6 of 5 is no proportion"),
+        (1, 5, 0.0, "confidence must be between 0 and 1"),
+        (1, 5, 95, "confidence must be between 0 and 1, but it is 95"),
+    ],
+)
+def test_clopper_pearson_refuses_what_is_no_proportion(
+    successes: int, trials: int, confidence: float, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        clopper_pearson(successes, trials, confidence)

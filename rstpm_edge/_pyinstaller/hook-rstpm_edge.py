@@ -8,6 +8,7 @@ import rstpm_edge
 # OpenVINO is taken along where it is installed.
 hiddenimports = [*rstpm_edge._LAZY.values(), "rstpm_edge._native", "onnxruntime"]
 hiddenimports += [name for name in ("openvino", "paho.mqtt.client") if find_spec(name.partition(".")[0])]
-datas = [(str(Path(rstpm_edge.__file__).parent / "outputs" / "*.html"), "rstpm_edge/outputs")]
+FOLDER = Path(rstpm_edge.__file__).parent
+datas = [(str(FOLDER / room / "*.html"), f"rstpm_edge/{room}") for room in ("msa", "outputs")]
 # Training needs torch and more; a program that judges does not.
 excludedimports = ["rstpm_edge.training"]

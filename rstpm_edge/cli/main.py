@@ -21,6 +21,7 @@ from rstpm_edge.cli.export import export
 from rstpm_edge.cli.infer import infer
 from rstpm_edge.cli.info import info
 from rstpm_edge.cli.journal import journal
+from rstpm_edge.cli.msa import msa
 from rstpm_edge.cli.roi import roi
 from rstpm_edge.cli.sign import keygen, sign
 from rstpm_edge.cli.terminal import as_typed, discard_stdout, say_error
@@ -127,7 +128,7 @@ def main() -> None:
     """Find defects in images of manufactured parts after learning from good parts only.
 
     Exit codes of all commands: 0 done; 2 wrong use, or output that cannot be written; 70 an error of rstpm-edge itself,
-    of which RSTPM_EDGE_TRACEBACK=1 says more; 130 interrupted. `infer` and `audit` have more of them.
+    of which RSTPM_EDGE_TRACEBACK=1 says more; 130 interrupted. `infer`, `audit` and others have more of them.
 
     \b
     Example:
@@ -146,6 +147,7 @@ for command in (
     infer,
     journal,
     evaluate,
+    msa,
     verify,
     bench,
     benchmark,

@@ -38,7 +38,7 @@ def test_the_hook_names_what_is_imported_by_its_name_only() -> None:
     assert hook["excludedimports"] == ["rstpm_edge.training"]
     taken = {path for source, _ in hook["datas"] for path in Path(source).parent.glob(Path(source).name)}
     assert taken == {path for path in ROOT.rglob("*.html") if "training" not in path.relative_to(ROOT).parts} != set()
-    assert {target for _, target in hook["datas"]} == {"rstpm_edge/outputs"}
+    assert {target for _, target in hook["datas"]} == {"rstpm_edge/msa", "rstpm_edge/outputs"}
 
 
 def test_imports_by_name_are_known_to_the_hook() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from .metrics import clopper_pearson
+from rstpm_edge.calibration import clopper_pearson
 
 
 @dataclass(frozen=True)

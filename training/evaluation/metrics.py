@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from . import pixel_curves
@@ -120,25 +119,6 @@ def aupro(masks: Sequence[Mask], anomaly_maps: Sequence[AnomalyMap], *, fpr_limi
     if not 0 < fpr_limit <= 1:
         raise ValueError(f"fpr_limit must be above 0 and at most 1, but it is {fpr_limit}.")
     return pixel_curves.aupro(pixel_curves.curve([_rank(masks, anomaly_maps)]), fpr_limit)
-
-
-def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Exact two-sided confidence interval (low, high) of a proportion, both in 0..1.
-
-    It covers the true proportion with probability at least `confidence`, for any number of trials.
-
-    Raises ValueError unless 0 <= successes <= trials, trials >= 1 and 0 < confidence < 1.
-
-    Source: Clopper and Pearson, Biometrika 26 (1934).
-    """
-    if trials < 1 or not 0 <= successes <= trials:
-        raise ValueError(
-            f"{successes} of {trials} is no proportion: it needs trials >= 1 and 0 <= successes <= trials."
-        )
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be between 0 and 1, but it is {confidence}.")
-    low, high = binomtest(successes, trials).proportion_ci(confidence, method="exact")
-    return float(low), float(high)
 
 
 def _rank(masks: Sequence[Mask], anomaly_maps: Sequence[AnomalyMap]) -> RankedPixels:

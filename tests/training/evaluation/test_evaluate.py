@@ -18,7 +18,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from workplace import Workplace, command_line
 
 from rstpm_edge import Detector
-from rstpm_edge.calibration import Calibration
+from rstpm_edge.calibration import Calibration, clopper_pearson
 from rstpm_edge.engine.session import open_session
 from rstpm_edge.image.decode import read_image
 from rstpm_edge.image.preprocess import to_input
@@ -28,7 +28,7 @@ from rstpm_edge.pipeline import InferenceOptions
 from rstpm_edge.postprocess.reference import score as reference
 from rstpm_edge.training.evaluation.evaluate import evaluate
 from rstpm_edge.training.evaluation.evaluation import Evaluation, JudgedImage
-from rstpm_edge.training.evaluation.metrics import aupro, clopper_pearson
+from rstpm_edge.training.evaluation.metrics import aupro
 
 IMAGE = {"image_auroc", "image_ap", "image_f1"}
 PIXEL = {"pixel_auroc", "pixel_ap", "aupro_30", "aupro_05"}

@@ -8,10 +8,9 @@ from brute_force import brute_force_aupro, pooled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy.stats import binom
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
-from rstpm_edge.training.evaluation.metrics import aupro, clopper_pearson, image_metrics, pixel_metrics, ranked_metrics
+from rstpm_edge.training.evaluation.metrics import aupro, image_metrics, pixel_metrics, ranked_metrics
 from rstpm_edge.training.evaluation.pixel_curves import rank_pixels
 
 # Few distinct values, so that ties within and between the classes are the rule; the float32 neighbours
@@ -286,43 +285,3 @@ def test_image_metrics_refuse_what_they_cannot_rank(labels, scores, message):
 
 
 # ---- intervals -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("successes", "trials", "confidence", "low", "high"),
-    [
-        (0, 100, 0.95, 0.0, 0.0362),
-        (100, 100, 0.95, 0.9638, 1.0),
-        (5, 10, 0.95, 0.1871, 0.8129),
-        (8, 10, 0.95, 0.4439, 0.9748),
-        (0, 1, 0.95, 0.0, 0.975),
-        (0, 10, 0.90, 0.0, 0.2589),
-    ],
-)
-def test_clopper_pearson_gives_tabled_values(successes, trials, confidence, low, high):
-    assert clopper_pearson(successes, trials, confidence) == pytest.approx((low, high), abs=5e-5)
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.data(), st.integers(2, 500), st.floats(0.5, 0.999))
-def test_clopper_pearson_leaves_half_of_the_error_in_each_tail(data, trials, confidence):
-    successes = data.draw(st.integers(1, trials - 1))
-    low, high = clopper_pearson(successes, trials, confidence)
-    assert low < successes / trials < high
-    assert binom.sf(successes - 1, trials, low) == pytest.approx((1 - confidence) / 2, rel=1e-6)
-    assert binom.cdf(successes, trials, high) == pytest.approx((1 - confidence) / 2, rel=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("successes", "trials", "confidence", "message"),
-    [
-        (0, 0, 0.95, "0 of 0 is no proportion"),
-        (-1, 5, 0.95, "-1 of 5 is no proportion"),
-        (6, 5, 0.95, "6 of 5 is no proportion"),
-        (1, 5, 0.0, "confidence must be between 0 and 1"),
-        (1, 5, 95, "confidence must be between 0 and 1, but it is 95"),
-    ],
-)
-def test_clopper_pearson_refuses_what_is_no_proportion(successes, trials, confidence, message):
-    with pytest.raises(ValueError, match=message):
-        clopper_pearson(successes, trials, confidence)
