@@ -21,7 +21,7 @@ from rstpm_edge.image.input_profile import InputProfile, describe_sizes
 from rstpm_edge.image.roi import scaled_roi
 from rstpm_edge.image.stored_mask import pack
 from rstpm_edge.input_check import InputWarning
-from rstpm_edge.model.metadata import parse_bundle
+from rstpm_edge.model.read_metadata import parse_bundle
 
 Image = NDArray[np.uint8]
 ROI = (20, 10, 100, 80)

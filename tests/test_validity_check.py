@@ -14,7 +14,7 @@ from limits import Image, good_photo, make_novelty, make_profile, make_validity
 from rstpm_edge.detector import Detector
 from rstpm_edge.errors import ImageError, InvalidImageError, ModelError
 from rstpm_edge.image.exposure_and_focus import measure_exposure_and_focus
-from rstpm_edge.model.metadata import parse_bundle
+from rstpm_edge.model.read_metadata import parse_bundle
 from rstpm_edge.postprocess.novelty import NoveltyCheck
 from rstpm_edge.validity_check import ValidityCheck
 

@@ -10,7 +10,7 @@ from rstpm_edge.errors import RstpmEdgeError
 from rstpm_edge.printable import one_line, without_passwords
 
 if TYPE_CHECKING:
-    from rstpm_edge.cli.infer import InferOptions
+    from rstpm_edge.cli.infer_options import InferOptions
     from rstpm_edge.cli.infer_source import InspectionPlan
     from rstpm_edge.detector import Detector
     from rstpm_edge.image.mask import Mask

@@ -14,7 +14,7 @@ from rstpm_edge.errors import OutputError, UsageError
 from rstpm_edge.outputs.drift_file import load_drift, save_drift
 
 if TYPE_CHECKING:
-    from rstpm_edge.cli.infer import InferOptions
+    from rstpm_edge.cli.infer_options import InferOptions
     from rstpm_edge.cli.infer_source import InspectionPlan
     from rstpm_edge.detector import Detector
     from rstpm_edge.model.metadata import Bundle

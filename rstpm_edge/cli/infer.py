@@ -2,19 +2,16 @@
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rstpm_edge.atomic_files import make_folder
-from rstpm_edge.cli.common import check_no_picture, real
+from rstpm_edge.cli.common import check_no_picture
+from rstpm_edge.cli.infer_options import InferOptions, check_together
 from rstpm_edge.cli.options import (
-    JudgedMask,
-    JudgedRoi,
     judged_part_options,
     model_option,
     public_key_option,
@@ -32,54 +29,10 @@ if TYPE_CHECKING:
     from rstpm_edge.cli.infer_source import InspectionPlan
     from rstpm_edge.cli.inspection import Inspection
     from rstpm_edge.cli.reload import Reload
-    from rstpm_edge.engine.providers import Provider
     from rstpm_edge.sources.file_state import Memory
-    from rstpm_edge.sources.frames import Every, Source
+    from rstpm_edge.sources.frames import Source
 
 SOMETHING_ANOMALOUS, SOMETHING_UNWRITTEN, SOMETHING_UNREADABLE, SOMETHING_INVALID, SIGNALLED = 1, 2, 3, 4, 128
-
-
-@dataclass(frozen=True)
-class InferOptions:
-    """What was typed after `rstpm-edge infer`."""
-
-    sources: tuple[str, ...]
-    model: Path
-    public_key: Path | None
-    verify: bool
-    reload: bool
-    explain: bool
-    threshold: float | None
-    alpha: float | None
-    roi: JudgedRoi
-    mask: JudgedMask
-    allow_size_change: bool
-    every: "Every | None"
-    limit: int | None
-    watch: bool
-    settle: float | None  # seconds
-    as_json: bool
-    csv_file: Path | None
-    save_overlay: Path | None  # a folder, as the next one
-    save_map: Path | None
-    map_format: Literal["png", "npy"]
-    rejects_only: bool
-    on_anomaly: str | None
-    on_anomaly_timeout: float  # seconds
-    on_anomaly_unjudged: bool
-    journal: Path | None
-    journal_days: float | None
-    audit_log: Path | None
-    audit_log_size: int | None  # MB
-    drift: float | None
-    drift_state: Path | None
-    mqtt: str | None
-    mqtt_password_file: Path | None
-    mqtt_ca: Path | None
-    providers: "list[Provider] | None"
-    engine_cache: Path | None
-    threads: int | None
-    polite: bool
 
 
 @click.command()
@@ -233,7 +186,7 @@ def _infer(options: InferOptions) -> int:
     from rstpm_edge.image.mask import load_mask
     from rstpm_edge.model.keys import load_public_key
 
-    _check_together(options)
+    check_together(options)
     check_no_picture("--csv", options.csv_file)
     check_no_picture("--audit-log", options.audit_log)
     check_no_picture("--drift-state", options.drift_state)
@@ -371,26 +324,3 @@ def _run(
         if source is not None:
             source.close()
     return source
-
-
-def _check_together(options: InferOptions) -> None:
-    """Raises UsageError for an option that does nothing without another."""
-    if options.rejects_only and not (options.save_overlay or options.save_map):
-        raise UsageError("--rejects-only goes with --save-overlay or --save-map, whose files it leaves out.")
-    if options.audit_log is None and options.audit_log_size is not None:
-        raise UsageError("--audit-log-size goes with --audit-log FILE only.")
-    written = {
-        "--audit-log": options.audit_log,
-        "--csv": options.csv_file,
-        "--drift-state": options.drift_state,
-        "--journal": options.journal,
-    }
-    for (one, path), (other, another) in combinations(written.items(), 2):
-        if path is not None and another is not None and real(path) == real(another):
-            raise UsageError(f"{one} and {other} must be different files.")
-    if options.drift is None and options.drift_state is not None:
-        raise UsageError("--drift-state goes with --drift RATE only.")
-    if options.on_anomaly is None and options.on_anomaly_unjudged:
-        raise UsageError("--on-anomaly-unjudged goes with --on-anomaly COMMAND only.")
-    if options.mqtt is None and (options.mqtt_password_file or options.mqtt_ca):
-        raise UsageError("--mqtt-password-file and --mqtt-ca go with --mqtt URL only.")

@@ -9,7 +9,7 @@ from rstpm_edge.cli.terminal import counted, say_note
 from rstpm_edge.errors import UsageError
 
 if TYPE_CHECKING:
-    from rstpm_edge.cli.infer import InferOptions
+    from rstpm_edge.cli.infer_options import InferOptions
     from rstpm_edge.cli.infer_source import InspectionPlan
     from rstpm_edge.outputs.journal import Journal
 

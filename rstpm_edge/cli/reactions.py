@@ -9,7 +9,7 @@ from rstpm_edge.cli.terminal import counted, say_note
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rstpm_edge.cli.infer import InferOptions
+    from rstpm_edge.cli.infer_options import InferOptions
     from rstpm_edge.cli.infer_source import InspectionPlan
     from rstpm_edge.cli.inspection import Reaction
     from rstpm_edge.outputs.audit_log import AuditLog

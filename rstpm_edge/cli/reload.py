@@ -15,7 +15,7 @@ from rstpm_edge.loaded_model import LoadedModel
 from rstpm_edge.model.signature import signature_file
 
 if TYPE_CHECKING:
-    from rstpm_edge.cli.infer import InferOptions
+    from rstpm_edge.cli.infer_options import InferOptions
     from rstpm_edge.detector import Detector
     from rstpm_edge.outputs.audit_log import AuditLog
 

@@ -32,9 +32,10 @@ from rstpm_edge.engine.providers import (
 )
 from rstpm_edge.errors import ModelError, ProviderError, UsageError
 from rstpm_edge.model.keys import PublicKey, as_public_key
-from rstpm_edge.model.metadata import Bundle, parse_bundle
+from rstpm_edge.model.metadata import Bundle
 from rstpm_edge.model.model_file import ModelFile, opened
 from rstpm_edge.model.outputs import ModelOutputs
+from rstpm_edge.model.read_metadata import parse_bundle
 
 _FATAL = 4  # ONNX Runtime's own messages stay off stderr: what goes wrong is raised
 

@@ -13,14 +13,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from rstpm_edge.errors import ModelError
 from rstpm_edge.model import protobuf as wire
-from rstpm_edge.model.metadata import (
-    CHECKSUM_KEY,
-    FILE_CHECKSUM_KEY,
-    GOLDENS_CHECKSUM_KEY,
-    GOLDENS_KEY,
-    METADATA_KEY,
-    check_version,
-)
+from rstpm_edge.model.metadata import CHECKSUM_KEY, FILE_CHECKSUM_KEY, GOLDENS_CHECKSUM_KEY, GOLDENS_KEY, METADATA_KEY
+from rstpm_edge.model.read_metadata import check_version
 
 if TYPE_CHECKING:
     from rstpm_edge.model.keys import PublicKey

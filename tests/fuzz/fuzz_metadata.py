@@ -13,7 +13,8 @@ from stored_metadata import BUNDLE, DATA
 from rstpm_edge.errors import ModelError
 from rstpm_edge.image.mask import stored_mask
 from rstpm_edge.model.c_header import c_header
-from rstpm_edge.model.metadata import Bundle, parse_bundle
+from rstpm_edge.model.metadata import Bundle
+from rstpm_edge.model.read_metadata import parse_bundle
 from rstpm_edge.model.session_rates import about_sessions, session_rates
 from rstpm_edge.model.training_summary import synthetic_defects
 from rstpm_edge.postprocess.scoring import Scorer

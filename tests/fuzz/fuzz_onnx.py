@@ -13,8 +13,9 @@ from onnx import helper
 from rstpm_edge.errors import ModelError
 from rstpm_edge.model import protobuf as wire
 from rstpm_edge.model.goldens import parse_goldens
-from rstpm_edge.model.metadata import METADATA_KEY, parse_bundle
+from rstpm_edge.model.metadata import METADATA_KEY
 from rstpm_edge.model.model_file import golden_entries, opened, stamps
+from rstpm_edge.model.read_metadata import parse_bundle
 
 
 def _file() -> Path:

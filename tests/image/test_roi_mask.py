@@ -19,7 +19,7 @@ from rstpm_edge.errors import ImageError, ModelError, UsageError
 from rstpm_edge.image.input_profile import InputProfile
 from rstpm_edge.image.mask import black_and_white, load_mask, stored_mask
 from rstpm_edge.image.stored_mask import pack
-from rstpm_edge.model.metadata import parse_bundle
+from rstpm_edge.model.read_metadata import parse_bundle
 from rstpm_edge.outputs.overlay import HEADER, draw_overlay
 from rstpm_edge.result import Result
 

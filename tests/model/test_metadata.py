@@ -14,12 +14,8 @@ from hypothesis import strategies as st
 from stored_metadata import BUNDLE, DATA, changed
 
 from rstpm_edge.errors import ModelError
-from rstpm_edge.model.metadata import (
-    SCHEMA_VERSION,
-    Fusion,
-    ScoreFusion,
-    parse_bundle,
-)
+from rstpm_edge.model.metadata import SCHEMA_VERSION, Fusion, ScoreFusion
+from rstpm_edge.model.read_metadata import parse_bundle
 from rstpm_edge.postprocess.fusion import make_fuser
 
 SCORES = {"fusion": {**json.loads(BUNDLE.to_json())["fusion"], "head": None}, "map_weight": 0, "bias": 0}

@@ -14,14 +14,8 @@ from stored_metadata import BUNDLE, DATA, changed
 
 from rstpm_edge import Detector, __version__
 from rstpm_edge.errors import ModelError
-from rstpm_edge.model.metadata import (
-    NEEDS,
-    SCHEMA_VERSION,
-    Bundle,
-    CoarseCells,
-    check_version,
-    parse_bundle,
-)
+from rstpm_edge.model.metadata import NEEDS, SCHEMA_VERSION, Bundle, CoarseCells
+from rstpm_edge.model.read_metadata import check_version, parse_bundle
 
 
 def test_schema_1_reads_as_it_did() -> None:

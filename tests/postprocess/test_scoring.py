@@ -18,8 +18,9 @@ from rstpm_edge.calibration import Calibration, Threshold
 from rstpm_edge.errors import ModelError
 from rstpm_edge.image.grid import Grid
 from rstpm_edge.image.placement import Placement
-from rstpm_edge.model.metadata import SMOOTHING, CoarseCells, Fusion, HeadMap, ScoreFusion, parse_bundle
+from rstpm_edge.model.metadata import CoarseCells, Fusion, HeadMap, ScoreFusion
 from rstpm_edge.model.outputs import ByPair, Map, ModelOutputs
+from rstpm_edge.model.read_metadata import SMOOTHING, parse_bundle
 from rstpm_edge.native import _native
 from rstpm_edge.postprocess.fusion import make_fuser
 from rstpm_edge.postprocess.reference import coarse_cells

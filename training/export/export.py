@@ -13,8 +13,9 @@ from rstpm_edge import __version__
 from rstpm_edge.atomic_files import write_bytes
 from rstpm_edge.errors import ExportError, ModelError, OutputError
 from rstpm_edge.model import protobuf as wire
-from rstpm_edge.model.metadata import METADATA_KEY, Bundle, Precision, parse_bundle
+from rstpm_edge.model.metadata import METADATA_KEY, Bundle, Precision
 from rstpm_edge.model.model_file import stamps
+from rstpm_edge.model.read_metadata import parse_bundle
 from rstpm_edge.progress import Progress, Report
 
 from ..graph.compatibility import obstacles

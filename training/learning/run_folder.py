@@ -27,7 +27,8 @@ from rstpm_edge.errors import OutputError, TrainingError, UsageError
 from rstpm_edge.image.input_profile import InputProfile, parse_profile
 from rstpm_edge.image.placement import ResizePolicy
 from rstpm_edge.image.roi import Roi, check_roi
-from rstpm_edge.model.metadata import CoarseCells, Fusion, HeadMap, ScoreFusion, coarsest_of_map
+from rstpm_edge.model.metadata import CoarseCells, Fusion, HeadMap, ScoreFusion
+from rstpm_edge.model.read_metadata import coarsest_of_map
 from rstpm_edge.model.session_rates import SessionRates, session_rates
 from rstpm_edge.model.validity import Novelty, Validity, parse_novelty, parse_validity
 from rstpm_edge.printable import quoted

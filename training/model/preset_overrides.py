@@ -13,7 +13,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from rstpm_edge.errors import UsageError
-from rstpm_edge.model.metadata import SMOOTHING
+from rstpm_edge.model.read_metadata import SMOOTHING
 
 from .old_names import FALSE, TRUE, current_preset
 from .presets import Preset

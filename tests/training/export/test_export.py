@@ -35,9 +35,9 @@ from rstpm_edge.model.metadata import (
     Fusion,
     HeadMap,
     ScoreFusion,
-    parse_bundle,
 )
 from rstpm_edge.model.outputs import ModelOutputs
+from rstpm_edge.model.read_metadata import parse_bundle
 from rstpm_edge.postprocess.reference import score as reference
 from rstpm_edge.training.export import export as exporting
 from rstpm_edge.training.export.export import SAFE_OPERATORS, export

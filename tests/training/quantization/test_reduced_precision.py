@@ -21,7 +21,8 @@ from workplace import Workplace, command_line, document, fill_workplace
 
 from rstpm_edge import Detector
 from rstpm_edge.engine.session import open_session
-from rstpm_edge.model.metadata import METADATA_KEY, Bundle, parse_bundle
+from rstpm_edge.model.metadata import METADATA_KEY, Bundle
+from rstpm_edge.model.read_metadata import parse_bundle
 from rstpm_edge.progress import Progress
 from rstpm_edge.training.export import export as exporting
 from rstpm_edge.training.export.export import SAFE_OPERATORS
