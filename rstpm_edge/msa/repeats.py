@@ -9,7 +9,7 @@ from functools import lru_cache
 from hashlib import sha256
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -18,26 +18,43 @@ from numpy.typing import NDArray
 from rstpm_edge.errors import DatasetError
 from rstpm_edge.image.formats import jpeg
 
-# Grey levels of 255, root mean square. Copies in PNG, or in JPEG of quality 50 to 98, give up to 0.24; two exposures
-# with a noise of half a grey level 0.41 and more, unless JPEG has taken it away (docs/msa.md).
-LEAST_DIFFERENCE = 0.35
-COMPARED = 1024  # pixels a side, at most
+# Grey levels of 255. Of a photo of 12 bits, one of 8 bits differs by up to 0.21, and a copy in JPEG by up to 0.06 from
+# what is saved as it was; two exposures with a noise of half a grey level by 0.41 and more, unless JPEG has taken that
+# away (docs/msa.md).
+LEAST_DIFFERENCE = 0.3
+COMPARED, TILES, BLOCK = 1024, 4, 16  # pixels a side, at most; in so many tiles; a block of JPEG with halved colours
 _JPEG = b"\xff\xd8\xff"
-_QUANTIZERS = 0xDB
+_QUANTIZERS, _FRAMES = 0xDB, (0xC0, 0xC1, 0xC2)
+_SAMPLINGS = {  # by the first component's
+    0x11: cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    0x21: cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422,
+    0x22: cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
+    0x12: cv2.IMWRITE_JPEG_SAMPLING_FACTOR_440,
+    0x41: cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411,
+}
+
+
+class SavedAs(NamedTuple):
+    """How a JPEG file was saved: libjpeg's quality, and how coarse colours are, as OpenCV numbers it; None for grey."""
+
+    quality: int
+    sampling: int | None
 
 
 @dataclass(frozen=True, eq=False)
 class Exposure:
-    """What is kept of a photo to compare others with: its file's hash, its pixels', the middle, and JPEG's tables.
+    """What is kept of a photo to compare others with: its file's hash, its pixels', and some of these.
 
-    `middle` is (h, w) float32, grey levels of 255. `tables` are the quantizers of a JPEG file, empty for others.
+    `sample` is (h, w, 3) BGR in levels of 0 to 255, uint8, or float32 of a photo of 16 bits, and `size` that of the
+    whole. `saved_as` is None of what is no JPEG file, or was not saved with libjpeg's tables.
     """
 
     path: Path
     file_sha256: str
     pixels_sha256: bytes
-    middle: NDArray[np.float32]
-    tables: bytes
+    size: tuple[int, int]  # height, width
+    sample: NDArray[Any]
+    saved_as: SavedAs | None
 
 
 def exposure(path: Path, content: bytes, pixels: NDArray[Any], bits: int = 16) -> Exposure:
@@ -47,8 +64,9 @@ def exposure(path: Path, content: bytes, pixels: NDArray[Any], bits: int = 16) -
         path,
         sha256(content).hexdigest(),
         sha256(np.ascontiguousarray(pixels).tobytes() + shown).digest(),
-        _middle(pixels, bits),
-        _tables(content),
+        (pixels.shape[0], pixels.shape[1]),
+        _sample(pixels, bits),
+        _saved_as(content),
     )
 
 
@@ -82,15 +100,16 @@ class Copies:
 
 
 def least_difference(one: Exposure, other: Exposure) -> float:
-    """Root mean square difference of two photos in grey levels of 255, the smallest of: as they are, and with one
-    saved as the other's JPEG file was. Infinite for photos of two sizes."""
-    if one.middle.shape != other.middle.shape:
+    """How far two photos differ: the standard deviation of their difference, in grey levels of 255.
+
+    The smallest of two: as they are, and with one saved as the other's JPEG file was. Infinite for photos of two sizes.
+    """
+    if one.size != other.size:
         return float("inf")
-    found = [_difference(one.middle, other.middle)]
+    found = [_difference(one.sample, other.sample)]
     for copy, original in ((one, other), (other, one)):
-        quality = _qualities().get(copy.tables)
-        if quality is not None:
-            found.append(_difference(_saved(original.middle, quality), copy.middle))
+        if copy.saved_as is not None:
+            found.append(_difference(_saved(original.sample, copy.saved_as), copy.sample))
     return min(found)
 
 
@@ -101,33 +120,57 @@ def _refusal(one: Path, other: Path, why: str) -> DatasetError:
     )
 
 
-def _middle(pixels: NDArray[Any], bits: int) -> NDArray[np.float32]:
-    """The middle, which begins with a block of JPEG, in grey levels of 255."""
-    height, width = pixels.shape[:2]
-    top, left = ((side - min(side, COMPARED)) // 2 // 16 * 16 for side in (height, width))
-    part = pixels[top : top + COMPARED, left : left + COMPARED].astype(np.float32)
-    if pixels.dtype == np.uint16:
-        part *= 255 / ((1 << bits) - 1)
-    return np.asarray(cv2.cvtColor(part, cv2.COLOR_BGR2GRAY), np.float32)
+def _sample(pixels: NDArray[Any], bits: int) -> NDArray[Any]:
+    """Parts of a photo from edge to edge. Each begins with a block of JPEG, so that it can be saved as that was."""
+    rows, columns = map(_spread, pixels.shape[:2])
+    part: NDArray[Any] = pixels[np.ix_(rows, columns)]
+    return part if part.dtype == np.uint8 else part.astype(np.float32) * np.float32(255 / ((1 << bits) - 1))
 
 
-def _difference(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    return float(np.sqrt(np.mean(np.square(one - other))))
+def _spread(side: int) -> NDArray[np.int64]:
+    """All rows or columns, or, of more than COMPARED, those of TILES tiles from the first edge to the other."""
+    if side <= COMPARED:
+        return np.arange(side)
+    length = COMPARED // TILES
+    starts = np.linspace(0, side - length, TILES).astype(np.int64) // BLOCK * BLOCK
+    return (starts[:, None] + np.arange(length)).ravel()
 
 
-def _saved(grey: NDArray[np.float32], quality: int) -> NDArray[np.float32]:
-    encoded = cv2.imencode(".jpg", np.rint(grey).clip(0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE), np.float32)
+def _difference(one: NDArray[Any], other: NDArray[Any]) -> float:
+    return float(np.std(_grey(one) - _grey(other)))
 
 
-def _tables(content: bytes) -> bytes:
-    """The first quantizer, that of luminance, of a JPEG file."""
+def _grey(sample: NDArray[Any]) -> NDArray[np.float32]:
+    return np.asarray(cv2.cvtColor(sample.astype(np.float32), cv2.COLOR_BGR2GRAY), np.float32)
+
+
+def _saved(sample: NDArray[Any], saved_as: SavedAs) -> NDArray[np.uint8]:
+    options = [cv2.IMWRITE_JPEG_QUALITY, saved_as.quality]
+    if saved_as.sampling is None:
+        sample = _grey(sample)
+    else:
+        options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, saved_as.sampling]
+    encoded = cv2.imencode(".jpg", np.rint(sample).clip(0, 255).astype(np.uint8), options)[1]
+    return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
+
+
+def _saved_as(content: bytes) -> SavedAs | None:
     if not content.startswith(_JPEG):
-        return b""
-    for segment in jpeg.segments(content):
-        if segment.marker == _QUANTIZERS:
-            return content[segment.body : segment.body + 65]  # its number, and 64 values of a byte
-    return b""
+        return None
+    quality = _qualities().get(_quantizer(content))
+    frame = next((segment.body for segment in jpeg.segments(content) if segment.marker in _FRAMES), None)
+    if quality is None or frame is None:
+        return None
+    # Precision, height, width, components, and of each its number, its sampling and its table.
+    components, sampling = content[frame + 5], content[frame + 7]
+    return SavedAs(quality, None if components == 1 else _SAMPLINGS.get(sampling, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420))
+
+
+def _quantizer(content: bytes) -> bytes:
+    """The first one of a JPEG file, that of luminance: its number, and 64 values of a byte."""
+    found = (segment.body for segment in jpeg.segments(content) if segment.marker == _QUANTIZERS)
+    start = next(found, len(content))
+    return content[start : start + 65]
 
 
 @lru_cache(maxsize=1)
@@ -135,6 +178,6 @@ def _qualities() -> dict[bytes, int]:
     """The quality by the quantizer of libjpeg, which most programs save with."""
     empty = np.zeros((8, 8), np.uint8)
     return {
-        _tables(cv2.imencode(".jpg", empty, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()): quality
+        _quantizer(cv2.imencode(".jpg", empty, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()): quality
         for quality in range(1, 101)
     }
