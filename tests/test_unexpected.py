@@ -126,7 +126,7 @@ def test_an_error_while_a_command_is_run_blocks_nobody(monkeypatch: pytest.Monke
         nonlocal told
         with OnAnomaly("true", wait=wait, report=lambda sentence: None) as command:
             for _ in range(1000):
-                command.tell({"path": "x", "is_anomalous": True})
+                command.tell({"path": "x", "verdict": "anomalous"})
                 told += 1
 
     with pytest.raises(ValueError, match="ours"):

@@ -142,7 +142,9 @@ def test_variants_of_another_shape_can_be_built(name: str) -> None:
     model = RSTPM(preset, RANDOM).eval()
     with torch.no_grad():
         *maps, _ = model(torch.zeros(1, 64, 96, 3, dtype=torch.uint8))
-    assert [tuple(m.shape) for m in maps] == [(1, 64 // s, 96 // s) for s in (*preset.strides * 4, preset.strides[0])]
+    coarsest, finest = preset.strides[2], preset.strides[0]
+    strides = (*preset.strides * 4, coarsest, coarsest, finest)
+    assert [tuple(m.shape) for m in maps] == [(1, 64 // s, 96 // s) for s in strides]
     assert any("gates" in key for key in model.state_dict()) == preset.attention
 
 
