@@ -52,7 +52,8 @@ class DriftWatch:
     ) -> None:
         self.lost = 0
         self._state, self._tell, self._keep, self._keep_going, self._now = state, tell, keep, keep_going, now
-        self._before = state, keep  # those of the model before
+        self._before = state, keep  # those of the model that judges again after a rollback
+        self._untried = False  # a new model that has judged nothing yet
         self._kept = now()
         self._in_trouble = False
         if keep is not None and state.drift != "stable":
@@ -64,6 +65,7 @@ class DriftWatch:
 
     def take(self, p_value: float | None) -> Drift:
         """What is known of drift with one more image; None for one that says nothing of the parts."""
+        self._untried = False
         if p_value is None:
             return self._state.drift
         before, self._state = self._state, self._state.update(p_value)
@@ -81,7 +83,9 @@ class DriftWatch:
 
     def begin_anew(self, state: DriftState, model_sha256: str) -> None:
         """Another model judges from now on: its p-values say nothing of how the one before scored."""
-        self._before = self._state, self._keep
+        if not self._untried:  # one that is untried is nothing to go back to: see `ModelSlot.put`
+            self._before = self._state, self._keep
+        self._untried = True
         say_note(
             f"Drift: begins anew with the new model. With the one before, after "
             f"{counted(self._state.images, 'image')}: {_WHAT[self._state.drift]}."

@@ -172,6 +172,22 @@ def test_the_state_is_written_at_intervals_and_with_an_alarm(tmp_path: Path) -> 
     assert [fields["drift"] for fields in said] == ["stable", "scene changed"]
 
 
+def test_drift_goes_back_as_far_as_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of two new models that come without an image between them, the one before both judges after a rollback."""
+    path, first = tmp_path / "drift.json", begin(calibrate(range(40)), 0.01)
+    with DriftWatch(first, lambda fields: None, (path, "1" * 64)) as watch:
+        watch.take(1.0)
+        watch.begin_anew(first, "2" * 64)
+        watch.begin_anew(first, "3" * 64)
+        watch.go_back()
+        assert load_drift(path, first, "1" * 64).images == 1
+        watch.begin_anew(first, "4" * 64)
+        watch.take(1.0)
+        watch.begin_anew(first, "5" * 64)
+        watch.go_back()
+        assert load_drift(path, first, "4" * 64).images == 1
+
+
 def test_a_state_that_cannot_be_written_ends_no_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     now, folder, first = [0.0], tmp_path / "folder", begin(calibrate(range(40)), 0.01)
     folder.mkdir()
