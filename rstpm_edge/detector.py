@@ -185,15 +185,17 @@ class Detector:
         """Load another model for `swap`, and run it once, while this detector goes on judging with the one that it has.
 
         The options are those of this detector. What is checked, in this order: the signature, where there is a
-        `public_key`; the file; its goldens, where it has any or `verify` asks for them; and that the model fits the
-        station: photos of about the shape, the bits and the kind (grey or colour) that the one before learned from, no
-        threshold that was set by hand, and no ROI that was set and that this model alone was not calibrated with.
+        `public_key`; the file; its goldens, where it has any or `verify` asks for them; and, of another file than the
+        one that judges, that it fits the station. It learned from photos of about the shape, the bits and the kind
+        (grey or colour) that the one before learned from; no threshold was set by hand, and no ROI that this model
+        alone was not calibrated with.
 
         Raises what `Detector` does; the detector then judges as before.
         """
         new = load_model(model, self._options, goldens_if_any=True)
         new.warm_up()
-        check_replacement(new, self._slot.model, self._options)
+        if new.sha256 != self.sha256:
+            check_replacement(new, self._slot.model, self._options)
         return new
 
     def swap(
@@ -210,9 +212,9 @@ class Detector:
         Raises what `prepare` does; the detector then judges as before. Memory for two models is needed.
         """
         new = model if isinstance(model, LoadedModel) else self.prepare(model)
-        check_replacement(new, self._slot.model, self._options)  # may have changed since it was prepared
         if new.sha256 == self.sha256:
             return False
+        check_replacement(new, self._slot.model, self._options)  # may have changed since it was prepared
         self._slot.put(new, _warn if on_rollback is None else on_rollback)
         return True
 

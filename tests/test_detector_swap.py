@@ -44,6 +44,8 @@ def test_the_next_image_is_judged_by_the_new_model(model: Path, model_factory: M
 
 def test_the_same_file_is_no_swap(detector: Detector, model: Path) -> None:
     assert not detector.swap(model)
+    detector.threshold = 3.0  # which no other model may take
+    assert not detector.swap(model)
 
 
 def test_what_the_station_set_stays(model: Path, model_factory: ModelFactory, tmp_path: Path, bad: Image) -> None:
