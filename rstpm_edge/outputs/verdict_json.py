@@ -81,9 +81,9 @@ def verdict_line(fields: Mapping[str, Any]) -> str:
 def explanation_lines(fields: Mapping[str, Any]) -> list[str]:
     """Where the score of an anomalous image comes from, for people: a line for the image, and one for each region.
 
-    None of a normal image, and where it was not asked for.
+    None of a normal image, nor of an invalid one, whose score says nothing; and where it was not asked for.
     """
-    if not fields["is_anomalous"] or "explanation" not in fields:
+    if fields["verdict"] != "anomalous" or "explanation" not in fields:
         return []
     whole = fields["explanation"]
     terms = " + ".join(f"{term['name']} {term['value']:.3g}" for term in whole["terms"])

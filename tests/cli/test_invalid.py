@@ -70,6 +70,11 @@ def test_what_programs_are_told(run: Any, line: Path, tmp_path: Path) -> None:
     assert [json.loads(text)["verdict"] for text in told.read_text().splitlines()] == ["anomalous", *["invalid"] * 2]
 
 
+def test_nothing_is_explained_of_a_score_that_says_nothing(run: Any, line: Path) -> None:
+    said = run("infer", line / "2.png", line / "3.png", "--explain").stdout.splitlines()
+    assert [text.split()[0] for text in said] == ["ANOMALOUS", "score", "region", "INVALID", "2"]
+
+
 def test_a_wrong_camera_is_no_drift(run: Any, line: Path, tmp_path: Path) -> None:
     folder = tmp_path / "dark"
     folder.mkdir()
