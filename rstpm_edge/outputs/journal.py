@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from rstpm_edge.errors import OutputError, UsageError
-from rstpm_edge.outputs.journal_database import CUT_OFF, TOLD, UNTOLD, open_database, signed, why
+from rstpm_edge.outputs.journal_database import CUT_OFF, TOLD, UNTOLD, check_start, open_database, signed, why
 from rstpm_edge.sources.file_state import WatchedFile
 
 WAITING = 10_000  # entries that are held in memory while the journal cannot be written; some 10 MB
@@ -70,6 +70,7 @@ class Journal:
         self._in_trouble = False
         self._forget_at = now()
         self._begun: tuple[bytes, int, int] | None = None  # what this process has begun with last
+        check_start(path)  # no lock is left beside somebody else's file
         with contextlib.ExitStack() as stack:
             stack.callback(os.close, _lock(path))
             self._database = stack.enter_context(contextlib.closing(open_database(path)))

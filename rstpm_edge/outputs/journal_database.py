@@ -44,6 +44,12 @@ CREATE INDEX untold ON verdict (told) WHERE told < 1;
 """
 
 
+def check_start(path: Path) -> None:
+    """Raises, before anything is written, for a file that is no journal at first sight: UsageError or OutputError."""
+    with _one_sentence(path, "write"):
+        _check_start(path)
+
+
 def open_database(path: Path) -> sqlite3.Connection:
     """The journal at `path`, which is made where there is none, or an empty file; each statement commits itself.
 

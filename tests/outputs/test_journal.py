@@ -251,6 +251,13 @@ def test_a_file_that_is_no_journal_stays_as_it_is(path: Path, make: Any, sentenc
     assert before == (path.read_bytes() if path.is_file() else b"")
 
 
+def test_no_lock_is_left_beside_a_file_of_another_kind(path: Path) -> None:
+    path.write_text("path,verdict\n")
+    with pytest.raises(UsageError, match="holds something else"):
+        Journal(path, report=print)
+    assert list(path.parent.iterdir()) == [path]
+
+
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"Cannot write the journal .*: No such file or directory"):
         Journal(tmp_path / "none" / "journal", report=print)
