@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from rstpm_edge.calibration import Threshold
-from rstpm_edge.errors import ModelError
+from rstpm_edge.errors import InvalidImageError, ModelError
 from rstpm_edge.loaded_model import LoadedModel
 from rstpm_edge.preprocessor import ImageLike
 from rstpm_edge.result import Result
@@ -30,7 +30,7 @@ class ModelSlot:
     """Holds a model; may be shared by threads. A call that has begun ends with the model that it began with.
 
     On trial, a model that cannot judge an image which the one before it can gives its place back to that one: the image
-    gets the verdict of the one before, and so do all later ones.
+    gets the verdict of the one before, and so do all later ones. To call an image invalid is to judge it.
     """
 
     def __init__(self, model: LoadedModel) -> None:
@@ -55,6 +55,8 @@ class ModelSlot:
         batch = list(images)  # which may be judged twice
         try:
             results = seat.model.judge(batch, room=room)
+        except InvalidImageError:  # a verdict on the photo, and no fault of the model: the part does not pass
+            raise
         except Exception as error:  # also one of ours: the model before must not be held up by it
             try:
                 results = seat.before.judge(batch, room=room)

@@ -16,7 +16,7 @@ from golden_models import goldens_of, put_goldens
 from numpy.typing import NDArray
 
 from rstpm_edge import Detector
-from rstpm_edge.errors import ImageError, ModelError, UsageError
+from rstpm_edge.errors import ImageError, InvalidImageError, ModelError, UsageError
 from rstpm_edge.image.input_profile import InputProfile
 from rstpm_edge.loaded_model import LoadedModel
 from rstpm_edge.model.metadata import Fusion
@@ -224,6 +224,16 @@ def test_an_image_that_nobody_can_judge_says_nothing_of_the_model(
     with pytest.raises(ImageError, match="Cannot read"):
         detector(tmp_path / "none.png")
     assert detector(bad).model_sha256 == detector.sha256 == new
+
+
+def test_a_model_on_trial_that_calls_a_photo_invalid_stays(detector: Detector, model_factory: ModelFactory) -> None:
+    """One from before the photos' shape was kept would let its part pass."""
+    assert detector.info.profile is None
+    detector.swap(model_factory("other.onnx", profile=PROFILE))
+    new = detector.sha256
+    with pytest.raises(InvalidImageError):
+        detector(np.full((60, 240, 3), 127, np.uint8))
+    assert detector.sha256 == new
 
 
 def test_of_two_untried_models_the_one_before_both_comes_back(
