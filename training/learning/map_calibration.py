@@ -14,7 +14,7 @@ from rstpm_edge.postprocess.scoring import Scorer
 
 from ..model.presets import Preset
 from ..model.rstpm import RSTPM
-from .score_calibration import calibrate_score
+from .score_calibration import calibrate_score, means_and_deviations
 
 BATCH = 8
 
@@ -84,12 +84,7 @@ def calibrate_maps(outputs: ModelOutputs, preset: Preset, size: tuple[int, int],
 
 
 def _statistics(maps: ByPair[Map], mode: FusionMode, smoothing_sigma: float) -> Fusion:
-    return Fusion(
-        mode,
-        mean=tuple(float(m.mean(dtype=np.float64)) for m in maps.six),
-        std=tuple(max(float(m.std(dtype=np.float64)), 1e-9) for m in maps.six),
-        smoothing_sigma=smoothing_sigma,
-    )
+    return Fusion(mode, *means_and_deviations(maps.six), smoothing_sigma=smoothing_sigma)
 
 
 def _peaks(

@@ -14,7 +14,7 @@ from rstpm_edge.model.outputs import ByPair, Map, ModelOutputs
 from rstpm_edge.postprocess.fusion import make_fuser
 from rstpm_edge.postprocess.reference import coarse_cells
 
-NOTHING = 1e-6  # a deviation below it is none: of one image, of images that all look alike, or of a product
+NOTHING = 1e-6  # a deviation below it is none: of one image, or of images that all look alike
 
 
 def calibrate_score(
@@ -50,7 +50,7 @@ def calibrate_score(
 
 def _errors(maps: ByPair[Map], smoothing_sigma: float) -> Fusion:
     """The sum in which each error counts in multiples of its mean on good images."""
-    mean, std = _statistics(maps.six)
+    mean, std = means_and_deviations(maps.six)
     weights = tuple(own / max(average, 1e-9) for own, average in zip(std, mean, strict=True))
     return Fusion(mean=mean, std=std, weights=weights, smoothing_sigma=smoothing_sigma)
 
@@ -58,7 +58,9 @@ def _errors(maps: ByPair[Map], smoothing_sigma: float) -> Fusion:
 def _coarse(outputs: ModelOutputs, deviation: float) -> CoarseCells:
     """The cells whose maxima have this deviation each, of residuals and of angles, with both pairs alike."""
     assert outputs.angle_maps is not None
-    mean, std = _statistics((outputs.anomaly_maps.stpm[-1], outputs.anomaly_maps.recon[-1], *outputs.angle_maps))
+    mean, std = means_and_deviations(
+        (outputs.anomaly_maps.stpm[-1], outputs.anomaly_maps.recon[-1], *outputs.angle_maps)
+    )
     own = [_deviation(_highest(cells)) for cells in coarse_cells(outputs, CoarseCells(mean, std, (1.0,) * 4))]
     shares = [deviation / one if one > NOTHING else 0.0 for one in own]
     return CoarseCells(mean, std, (shares[0], shares[0], shares[1], shares[1]))
@@ -68,7 +70,8 @@ def _highest(cells: NDArray[np.float64]) -> NDArray[np.float32]:
     return cells.max((1, 2)).astype(np.float32)  # type: ignore[no-any-return]
 
 
-def _statistics(maps: Sequence[Map]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def means_and_deviations(maps: Sequence[Map]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Of all values of each map; a deviation is never 0."""
     mean = tuple(float(m.mean(dtype=np.float64)) for m in maps)
     return mean, tuple(max(float(m.std(dtype=np.float64)), 1e-9) for m in maps)
 
