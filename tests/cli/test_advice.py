@@ -29,6 +29,7 @@ PRINTED_BY = {
     "rstpm_edge/cli/evaluate.py": {"evaluate"},
     "rstpm_edge/cli/export.py": {"export"},
     "rstpm_edge/cli/infer.py": {"infer"},
+    "rstpm_edge/cli/infer_run.py": {"infer"},
     "rstpm_edge/cli/info.py": {"info"},
     "rstpm_edge/cli/inspection.py": {"infer"},
     "rstpm_edge/cli/infer_source.py": {"infer"},

@@ -26,7 +26,7 @@ from videos import BAD, write_video
 from waiting import until
 from workplace import running
 
-from rstpm_edge.cli.infer import SOMETHING_ANOMALOUS, SOMETHING_INVALID
+from rstpm_edge.cli.infer_run import SOMETHING_ANOMALOUS, SOMETHING_INVALID
 from rstpm_edge.outputs.chain_check import check_chain
 
 EXAMPLES = ROOT / "examples"
