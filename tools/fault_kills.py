@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fault_station import HELPERS, Command, Outcome, Station, leftovers
+from fault_commands import HELPERS, Command, Outcome, leftovers
+from fault_station import Station
 
 from rstpm_edge.errors import RstpmEdgeError
 from rstpm_edge.outputs.audit_log import AuditLog

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fault_commands import Command, Ended, Outcome, leftovers, one_sentence
 from fault_kills import TRAIN, Training, short_head
-from fault_station import Command, Ended, Outcome, Station, leftovers, one_sentence
+from fault_station import Station
 
 SOME = 30  # files that come into a watched folder
 

@@ -1,9 +1,8 @@
-"""What `faults.py` does everything to: commands of rstpm-edge in forked processes, and checks of what they leave."""
+"""The watched folder that `faults.py` disturbs, what comes into it, and checks of what a fault leaves."""
 
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 import os
 import random
@@ -11,133 +10,17 @@ import runpy
 import shutil
 import signal
 import sqlite3
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from fault_commands import HANGS, HELPERS, Command, Outcome, nothing
 
 from rstpm_edge.outputs.chain_check import check_chain
-
-ROOT = Path(__file__).parent.parent
-HELPERS = ROOT / "tests" / "helpers"
-_NUMBERS = itertools.count()
-HANGS = 300.0  # seconds after which a command that should end is a failure
-
-
-def nothing() -> None:
-    """What a command needs to be told before it starts, or while it runs."""
-
-
-@dataclass
-class Outcome:
-    """What a fault did, how often, and what was checked each time."""
-
-    fault: str
-    checked: str
-    times: int = 0
-    failures: list[str] = field(default_factory=list)
-
-    def expect(self, holds: object, what: str) -> None:
-        if not holds:
-            self.failures.append(f"{self.fault}, time {self.times}: {what}")
-
-
-@dataclass
-class Ended:
-    """How a command ended: its exit code, or None where it was killed, and what it said on standard error."""
-
-    code: int | None
-    errors: str
-    seconds: float
-
-
-class Command:
-    """`rstpm-edge` in a process of its own, forked with all that it imports already loaded."""
-
-    def __init__(
-        self, *arguments: object, folder: Path, output: Path | None = None, before: Callable[[], None] = nothing
-    ):
-        self.arguments = [str(argument) for argument in arguments]
-        self._errors = folder.with_name(f"{folder.name}.{next(_NUMBERS)}.stderr")
-        self._start = time.monotonic()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        self._pid = os.fork()
-        if self._pid:
-            return
-        code = 70
-        try:  # in the child, which never comes back
-            os.chdir(folder)
-            flags = os.O_WRONLY | os.O_CREAT
-            os.dup2(os.open(output or os.devnull, flags | os.O_APPEND, 0o666), 1)
-            os.dup2(os.open(self._errors, flags | os.O_TRUNC, 0o666), 2)
-            before()
-            from rstpm_edge.cli.main import main
-
-            main(self.arguments)
-        except SystemExit as ended:
-            code = ended.code if isinstance(ended.code, int) else 0
-        except BaseException as error:
-            print(repr(error), file=sys.stderr)
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-
-    @property
-    def passed(self) -> float:
-        return time.monotonic() - self._start
-
-    def signal(self, number: int) -> None:
-        os.kill(self._pid, number)
-
-    def until(self, due: Callable[[], bool], tick: Callable[[], None] = nothing) -> Ended | None:
-        """Wait until `due`, calling `tick` meanwhile; how it ended, if it has."""
-        while True:
-            pid, status = os.waitpid(self._pid, os.WNOHANG)
-            if pid:
-                code = os.waitstatus_to_exitcode(status)
-                errors = self._errors.read_text(errors="replace") if self._errors.exists() else ""
-                self._errors.unlink(missing_ok=True)
-                return Ended(code if code >= 0 else None, errors, self.passed)
-            if due():
-                return None
-            tick()
-            time.sleep(0.001)
-
-    def killed_when(self, due: Callable[[], bool], tick: Callable[[], None] = nothing) -> Ended:
-        """SIGKILL when it is `due`; how it ended, by that or before."""
-        ended = self.until(due, tick)
-        if ended is not None:
-            return ended
-        self.signal(signal.SIGKILL)
-        ended = self.until(lambda: False)
-        assert ended is not None
-        return ended
-
-    def killed_after(self, seconds: float) -> Ended:
-        return self.killed_when(lambda: self.passed >= seconds)
-
-    def finished(self, tick: Callable[[], None] = nothing) -> Ended:
-        """To its end; killed, and so no success, where that takes too long."""
-        return self.killed_when(lambda: self.passed > HANGS, tick)
-
-
-def one_sentence(errors: str) -> bool:
-    """Whether a command ended with an error that people can read."""
-    lines = [line for line in errors.splitlines() if "Error" in line or "Traceback" in line]
-    return "Traceback" not in errors and len(lines) == 1 and lines[0].startswith("Error: Cannot")
-
-
-def leftovers(folder: Path) -> list[str]:
-    """Temporary files that nobody writes any more."""
-    return [str(path) for path in folder.rglob("*") if path.name.endswith(".tmp")]
 
 
 class Station:
@@ -160,8 +43,11 @@ class Station:
         self._number = 0
 
     def arrive(self, *, damaged: float = 0.005, again: float = 0.02) -> None:
-        """One file more: good or bad, sometimes damaged, sometimes one that was judged before and is written anew."""
-        judged = [path for path in self._judged() if path.exists()] if self.random.random() < again else []
+        """One file more: good or bad, sometimes damaged, sometimes one that was judged before and is written anew.
+
+        One that was written anew has to be judged before it is once more: what it held would have no verdict.
+        """
+        judged = self._judged() if self.random.random() < again else []
         kind = "damaged" if self.random.random() < damaged else "bad" if self.random.random() < 0.3 else "good"
         content = {"good": self._good, "bad": self._bad, "damaged": self._good[: len(self._good) // 2]}[kind]
         path = self.random.choice(judged) if judged else self.incoming / f"{self._number:06d}.{kind}.png"
@@ -170,16 +56,18 @@ class Station:
         written = self.folder / "written"
         written.write_bytes(content)
         written.rename(path)
-        status = path.stat()
-        self.arrived.add((path.name, status.st_size, status.st_mtime_ns))
+        self.arrived.add(_state(path))
 
     def _judged(self) -> list[Path]:
-        """Some that were, whose verdict may be expected to be that of a good part afterwards."""
+        """Some that were, as they are now, whose verdict may be expected to be that of a good part afterwards."""
         try:
-            names = [line["path"] for line in self.lines()[-50:]]
-        except ValueError:  # a line is being written
+            rows = self.rows()
+        except sqlite3.OperationalError:  # the journal is being made
             return []
-        return [self.incoming / Path(name).name for name in names if ".good." in name]
+        kept = {row[:3] for row in rows}
+        names = dict.fromkeys(row[0] for row in rows[-50:] if ".good." in row[0])
+        paths = [self.incoming / name for name in names]
+        return [path for path in paths if path.exists() and _state(path) in kept]
 
     def waiting(self) -> int:
         """About how many have no verdict yet."""
@@ -215,7 +103,11 @@ class Station:
         database = sqlite3.connect(address, uri=True)
         try:
             tables = database.execute("SELECT 1 FROM sqlite_master").fetchone()
-            found = database.execute("SELECT name, size, changed, told FROM verdict").fetchall() if tables else []
+            found = (
+                database.execute("SELECT name, size, changed, told FROM verdict ORDER BY number").fetchall()
+                if tables
+                else []
+            )
         finally:
             database.close()
         return [(os.fsdecode(name), size, changed, told) for name, size, changed, told in found]
@@ -257,7 +149,11 @@ class Station:
         if not self.check(outcome):
             return
         rows = self.rows()
-        outcome.expect({row[:3] for row in rows} == self.arrived, f"{len(rows)} of {len(self.arrived)} have a verdict")
+        without = sorted(self.arrived - {row[:3] for row in rows})
+        outcome.expect(
+            not without and len(rows) == len(self.arrived),
+            f"{len(rows)} of {len(self.arrived)} have a verdict; none have {[name for name, _, _ in without[:10]]}",
+        )
         printed = Counter(Path(line["path"]).name for line in self.lines())
         for row in rows:
             printed[row[0]] -= 1
@@ -271,20 +167,30 @@ class Station:
             )
 
     def finish(self, outcome: Outcome) -> None:
-        """Judge undisturbed until each file that came has its verdict."""
-        command = self.infer()
+        """Judge undisturbed until each file that came has its verdict, or none has got one for HANGS seconds."""
+        command, last, since = self.infer(), 0, time.monotonic()
 
         def all_judged() -> bool:
-            return command.passed > HANGS or (command.passed > 0.5 and len(self.rows()) >= len(self.arrived))
+            nonlocal last, since
+            judged = len(self.rows())
+            if judged > last:
+                last, since = judged, time.monotonic()
+            return time.monotonic() - since > HANGS or (command.passed > 0.5 and judged >= len(self.arrived))
 
-        if command.until(all_judged, lambda: time.sleep(0.2)) is None:
+        ended = command.until(all_judged, lambda: time.sleep(0.2))
+        if ended is None:
             command.signal(signal.SIGTERM)
-        ended = command.finished()
+            ended = command.finished(HANGS + command.passed)
         outcome.expect(ended.code in (0, 1, 3), f"the last run ended with {ended.code}: {ended.errors}")
         self.check_end(outcome)
 
     def remove(self) -> None:
         shutil.rmtree(self.folder)
+
+
+def _state(path: Path) -> tuple[str, int, int]:
+    status = path.stat()
+    return path.name, status.st_size, status.st_mtime_ns
 
 
 def _identity(line: dict[str, Any]) -> tuple[str, str]:
@@ -297,9 +203,3 @@ def _is_json(path: Path) -> bool:
     except ValueError:
         return False
     return True
-
-
-def preload(names: Sequence[str]) -> None:
-    """Import what forked commands need, once."""
-    for name in names:
-        __import__(name)

@@ -27,8 +27,8 @@ from pathlib import Path
 import click
 import fault_kills as kills
 import fault_machine as machine
+from fault_commands import Outcome, preload
 from fault_kills import Training
-from fault_station import Outcome, preload
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: a process that has threads of its own cannot be forked
 SHOWN = 20

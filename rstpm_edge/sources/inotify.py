@@ -19,6 +19,10 @@ class Written:
     closed: set[str] = field(default_factory=set)
     moved: set[str] = field(default_factory=set)
 
+    def names(self) -> set[str]:
+        """Of which files anything was told."""
+        return self.unclosed | self.closed | self.moved
+
     def clear(self) -> None:
         """What was told of all files."""
         for names in (self.unclosed, self.closed, self.moved):

@@ -14,7 +14,8 @@ from rstpm_edge.sources.inotify import Notices, Written
 RECENT = 2.0  # seconds; a folder that changed so lately may change again within the resolution of its time stamp
 LISTED = 5.0  # seconds after which a folder is listed again in any case: clocks of file servers differ
 REMEMBERED = 100_000  # files that are known again where they are moved to; about 30 MB
-LOOKED_AT = 1_000  # files of a folder up to which each is looked at whenever it is listed, not new names alone
+LOOKED_AT = 1_000  # files of a folder up to which each is looked at whenever it is listed; of more, only those that
+# have another inode, or of which inotify has told: an inode is used again soon, by the file after the next one
 
 
 @dataclass
@@ -117,7 +118,7 @@ class NewFiles:
         files: dict[str, FileState] = {}
         folders: list[tuple[str, bool]] = []
         odd: set[tuple[str, Reason]] = set()
-        look_at_all = len(listing.files) <= LOOKED_AT
+        look_at_all, told = len(listing.files) <= LOOKED_AT, listing.written.names()
         with os.scandir(path) as children:
             for child in children:
                 kind = kind_of_entry(child)
@@ -128,7 +129,7 @@ class NewFiles:
                         odd.add((child.name, kind))
                 elif not is_unfinished_name(child.name):
                     before = listing.files.get(child.name)
-                    if look_at_all or before is None or before.inode != child.inode():
+                    if look_at_all or before is None or before.inode != child.inode() or child.name in told:
                         with contextlib.suppress(OSError):  # taken away meanwhile
                             status = child.stat()
                             files[child.name] = FileState(child.inode(), status.st_size, status.st_mtime_ns)

@@ -17,6 +17,7 @@ from rstpm_edge.errors import SourceError
 from rstpm_edge.sources import new_files
 from rstpm_edge.sources import watched_folder as watching
 from rstpm_edge.sources.frames import Failure, Frame
+from rstpm_edge.sources.inotify import Notices
 from rstpm_edge.sources.watched_folder import WatchedFolder
 
 pytestmark = pytest.mark.usefixtures("clock")
@@ -83,15 +84,52 @@ def test_files_of_one_time_stamp_are_told_by_their_names(tmp_path: Path, bad: ND
         path.unlink()
 
 
-def test_of_many_files_only_new_ones_are_looked_at(
+def test_of_many_files_those_are_looked_at_of_which_the_kernel_tells(
     tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(new_files, "LOOKED_AT", 3)
+    monkeypatch.setattr(new_files, "LISTED", 0.3)
+    for number in range(6):
+        (tmp_path / f"{number}.png").write_bytes(encoded(bad))
+    watcher = Watcher(tmp_path)
+    (tmp_path / "0.png").write_bytes(encoded(255 - bad))  # in place
+    (tmp_path / "next").write_bytes(encoded(bad))
+    os.replace(tmp_path / "next", tmp_path / "1.png")
+    (tmp_path / "6.png").write_bytes(encoded(bad))
+    watcher.until("0.png", "1.png", "6.png")
+    watcher.nothing()
+
+
+def test_of_many_files_one_that_has_the_inode_of_the_one_before_its_predecessor(
+    tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a writer that renames each file to one name leaves it, where two come between two looks at the folder."""
+    monkeypatch.setattr(new_files, "LOOKED_AT", 3)
+    names = [f"{number}.png" for number in range(5)]
+    for name in names:
+        (tmp_path / name).write_bytes(encoded(bad))
+    watcher = Watcher(tmp_path)
+    latest, inode = tmp_path / "0.png", (tmp_path / "0.png").stat().st_ino
+    os.link(latest, tmp_path / ".kept")  # so that it has this inode again on any file system
+    (tmp_path / "next").write_bytes(encoded(bad))
+    os.replace(tmp_path / "next", latest)
+    (tmp_path / ".kept").write_bytes(encoded(255 - bad))
+    os.replace(tmp_path / ".kept", latest)
+    assert latest.stat().st_ino == inode
+    watcher.until("0.png")
+    watcher.nothing()
+
+
+def test_of_many_files_only_new_ones_are_looked_at_where_nobody_tells(
+    tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Notices, "_events", lambda self: iter(()))  # a network folder
     monkeypatch.setattr(new_files, "LOOKED_AT", 3)
     monkeypatch.setattr(new_files, "LISTED", 0.3)
     for number in range(5):
         (tmp_path / f"{number}.png").write_bytes(encoded(bad))
     watcher = Watcher(tmp_path)
-    (tmp_path / "0.png").write_bytes(encoded(255 - bad))  # in place, which is not seen then
+    (tmp_path / "0.png").write_bytes(encoded(255 - bad))
     watcher.nothing()
     (tmp_path / "next").write_bytes(encoded(bad))
     os.replace(tmp_path / "next", tmp_path / "1.png")

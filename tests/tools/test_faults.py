@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from checkout import ROOT
-from fault_station import Outcome, Station, one_sentence
+from fault_commands import Outcome, one_sentence
+from fault_station import Station
 
 from rstpm_edge.outputs.journal import Journal
 from rstpm_edge.sources.file_state import FileState, WatchedFile
@@ -40,6 +41,42 @@ def found(station: Station) -> list[str]:
 
 def test_where_all_is_well_nothing_is_found(station: Station) -> None:
     assert found(station) == []
+
+
+def test_a_file_is_written_anew_only_where_it_was_judged(tmp_path: Path) -> None:
+    """One that is written over before it was judged can have no verdict."""
+    station = Station(tmp_path / "station", random.Random(0))
+    name = _good(station)
+    (identity,) = station.arrived
+    _judge(station, identity)
+    station.arrive(again=1)
+    (written_anew,) = station.arrived - {identity}
+    assert written_anew[0] == name
+    station.arrive(again=1, damaged=0)
+    (another,) = station.arrived - {identity, written_anew}
+    assert another[0] != name
+    _judge(station, written_anew)
+    station.arrive(again=1)
+    assert [one[0] for one in station.arrived].count(name) == 3
+
+
+def _good(station: Station) -> str:
+    """The name of a good part that comes, the only one."""
+    while True:
+        station.arrive(damaged=0, again=0)
+        ((name, _, _),) = station.arrived
+        if ".good." in name:
+            return name
+        station.arrived.clear()
+
+
+def _judge(station: Station, identity: tuple[str, int, int]) -> None:
+    name, size, changed = identity
+    with (
+        Journal(station.journal, report=print) as journal,
+        journal.entry(WatchedFile(name, FileState(1, size, changed)), {"path": f"incoming/{name}"}, "a" * 64),
+    ):
+        pass
 
 
 def _repeat_line(station: Station) -> None:
