@@ -31,6 +31,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # with it.
 BEYOND_RUNTIME = {
     "rstpm_edge.training",
+    "rstpm_edge.station",
+    "station_server",  # of the helpers
     "torch",
     "torchvision",
     "timm",

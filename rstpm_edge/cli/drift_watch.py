@@ -16,6 +16,7 @@ from rstpm_edge.outputs.drift_file import load_drift, save_drift
 if TYPE_CHECKING:
     from rstpm_edge.cli.infer_options import InferOptions
     from rstpm_edge.cli.infer_source import InspectionPlan
+    from rstpm_edge.cli.serve_options import ServeOptions
     from rstpm_edge.detector import Detector
     from rstpm_edge.model.metadata import Bundle
 
@@ -170,7 +171,7 @@ def watch_drift(
     return stack.enter_context(DriftWatch(state, tell, keep, keep_going=not plan.has_end))
 
 
-def first_state(options: "InferOptions", info: "Bundle") -> DriftState:
+def first_state(options: "InferOptions | ServeOptions", info: "Bundle") -> DriftState:
     """The state before the first image of a model.
 
     Raises UsageError where images are judged otherwise than the held-out ones were, and for a rate that cannot be.

@@ -23,6 +23,7 @@ from rstpm_edge.cli.info import info
 from rstpm_edge.cli.journal import journal
 from rstpm_edge.cli.msa import msa
 from rstpm_edge.cli.roi import roi
+from rstpm_edge.cli.serve import serve
 from rstpm_edge.cli.sign import keygen, sign
 from rstpm_edge.cli.terminal import as_typed, discard_stdout, say_error
 from rstpm_edge.cli.train import train
@@ -145,6 +146,7 @@ for command in (
     keygen,
     sign,
     infer,
+    serve,
     journal,
     evaluate,
     msa,

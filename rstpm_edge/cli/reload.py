@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rstpm_edge.cli.drift_watch import DriftWatch, first_state
-from rstpm_edge.cli.model_watch import ModelWatch, State, state_of
 from rstpm_edge.cli.signals import Hangups
 from rstpm_edge.cli.systemd import Service
 from rstpm_edge.cli.terminal import as_typed, counted, say_error, say_note
 from rstpm_edge.errors import ModelError, RstpmEdgeError
 from rstpm_edge.loaded_model import LoadedModel
 from rstpm_edge.model.signature import signature_file
+from rstpm_edge.model_watch import ModelWatch, State, state_of
 
 if TYPE_CHECKING:
     from rstpm_edge.cli.infer_options import InferOptions

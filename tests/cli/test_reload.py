@@ -23,9 +23,9 @@ from watcher import encoded
 from workplace import command_line, finish, running
 
 from rstpm_edge import Detector
-from rstpm_edge.cli.model_watch import POLL, SETTLED, ModelWatch, state_of
 from rstpm_edge.errors import ModelError
 from rstpm_edge.image.mask import load_mask
+from rstpm_edge.model_watch import POLL, SETTLED, ModelWatch, state_of
 from rstpm_edge.outputs.chain_check import check_chain
 
 TWICE = Fusion(weights=(2.0,) * 6)

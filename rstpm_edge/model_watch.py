@@ -20,6 +20,24 @@ CLOSING = 10.0  # seconds at the end for a model that is being loaded
 State: TypeAlias = "tuple[tuple[int, int, int] | None, ...]"
 
 
+class Change:
+    """Whether files are another state than the one that is `known`, and have been in it for long enough to be whole."""
+
+    def __init__(self, known: State, now: float) -> None:
+        self._known = self._last = known
+        self._since = now
+
+    def settled(self, state: State, now: float) -> bool:
+        """Whether to load them, by their state at a time, in seconds; ask again and again."""
+        if state != self._last:
+            self._last, self._since = state, now
+        return state != self._known and now - self._since >= SETTLED
+
+    def take(self) -> None:
+        """What was there last is known from now on."""
+        self._known = self._last
+
+
 class ModelWatch:
     """Calls `load` when one of `files` has changed since `before`, what `state_of` said of them, and when it is asked.
 
@@ -35,7 +53,7 @@ class ModelWatch:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._load, self._files, self._now = load, files, now
-        self._known = before
+        self._before = before
         self._asked = False
         self._stopped = threading.Event()
         self._outcomes: queue.SimpleQueue[LoadedModel | RstpmEdgeError] = queue.SimpleQueue()
@@ -63,14 +81,12 @@ class ModelWatch:
         self._thread.join(CLOSING)
 
     def _run(self) -> None:
-        last, since = self._known, self._now()
+        change = Change(self._before, self._now())
         while not self._stopped.wait(POLL):
             asked, self._asked = self._asked, False
-            state = state_of(self._files)
-            if state != last:
-                last, since = state, self._now()
-            if asked or (state != self._known and self._now() - since >= SETTLED):
-                self._known = state
+            settled = change.settled(state_of(self._files), self._now())
+            if asked or settled:
+                change.take()
                 self._outcomes.put(self._outcome())
 
     def _outcome(self) -> LoadedModel | RstpmEdgeError:

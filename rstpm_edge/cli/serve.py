@@ -1,0 +1,249 @@
+"""`rstpm-edge serve`: a station that judges what a camera gives, and answers requests."""
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rstpm_edge.cli.options import (
+    judged_part_options,
+    model_option,
+    public_key_option,
+    session_options,
+    size_change_option,
+)
+from rstpm_edge.cli.parameter_types import EVERY, FILE, RATE
+from rstpm_edge.cli.serve_options import TOKENS, ServeOptions, access_of, check_together
+from rstpm_edge.cli.signals import Interrupts
+from rstpm_edge.cli.systemd import Service
+from rstpm_edge.cli.terminal import say_note
+from rstpm_edge.errors import UsageError
+from rstpm_edge.unexpected import raise_from_threads
+
+if TYPE_CHECKING:
+    from rstpm_edge.detector import Detector
+    from rstpm_edge.station.feed import Feed
+    from rstpm_edge.station.line import Line
+    from rstpm_edge.station.products import Products
+    from rstpm_edge.station.station import Station
+
+STUCK = 60.0  # seconds without a sign of life of a line, after which systemd hears no more of us
+
+
+@click.command()
+@click.argument("sources", nargs=-1, metavar="[SOURCE]")
+@model_option
+@click.option(
+    "--models",
+    type=FILE,
+    metavar="FOLDER",
+    help="Serve each NAME.onnx and NAME/VERSION.onnx in this folder, in the place of --model.",
+)
+@click.option("--product", metavar="NAME", help="Which product of --models the SOURCE shows at first.")
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Listen on this address.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--allowed-host", multiple=True, metavar="NAME", help="Answer to this name, too; by default to addresses and this "
+    "machine's name. Repeat it for more."
+)  # fmt: skip
+@click.option(
+    "--tokens",
+    type=FILE,
+    metavar="FILE",
+    help=f"Answer those alone who send a token of this file: a line each, `inspect TOKEN` or `manage TOKEN`. Or set "
+    f"the variable {TOKENS}. Needed where other machines reach the station.",
+)
+@click.option("--tls-certificate", type=FILE, metavar="FILE", help="Speak TLS with this certificate (PEM) …")
+@click.option("--tls-key", type=FILE, metavar="FILE", help="… and this key.")
+@click.option(
+    "--max-memory",
+    type=click.IntRange(1, 1_000_000),
+    metavar="MB",
+    help="Of models: where they take more, let go of what nobody used for longest.  [default: no limit]",
+)
+@click.option(
+    "--max-body", type=click.IntRange(1, 4096), default=64, show_default=True, metavar="MB", help="Of a request."
+)
+@click.option(
+    "--max-pixels", type=click.IntRange(1, 268), default=100, show_default=True, metavar="MEGAPIXELS",
+    help="Of an image that is sent."
+)  # fmt: skip
+@click.option(
+    "--workers", type=click.IntRange(1, 64), metavar="N", help="Judge so many requests at once.  [default: 2]"
+)
+@click.option(
+    "--waiting", type=click.IntRange(0, 10_000), default=16, show_default=True, metavar="N",
+    help="Let so many more wait; further ones get 503 at once."
+)  # fmt: skip
+@public_key_option
+@click.option("--verify", is_flag=True, help="First judge the goldens of each model, and refuse it where they differ.")
+@click.option("--explain", is_flag=True, help="Say where each score comes from.")
+@click.option("--threshold", type=float, metavar="SCORE", help="Take this one, not the calibrated threshold.")
+@click.option(
+    "--alpha", type=RATE, metavar="RATE", help="Or the threshold at which so many good parts may be rejected, as 5%."
+)
+@judged_part_options
+@size_change_option
+@click.option("--every", type=EVERY, metavar="N|SECONDS", help="Of a camera, each N-th frame, or one each 0.5s.")
+@click.option("--watch", is_flag=True, help="Judge what is written into the folder SOURCE from now on.")
+@click.option(
+    "--settle",
+    type=click.FloatRange(0, 3600),
+    metavar="SECONDS",
+    help="With --watch: judge a file that nobody is known to write any more when it has not changed for so long.  "
+    "[default: 0.2]",
+)
+@click.option(
+    "--drift",
+    type=RATE,
+    metavar="RATE",
+    help="Tell when the scene of the SOURCE changes, or more photos are anomalous. A false alarm in a run has at most "
+    "this probability, as 1%.",
+)
+@session_options
+@click.pass_context
+def serve(ctx: click.Context, /, **options: Any) -> None:
+    """Serve an HTTP API: images in, verdicts out; and judge what SOURCE gives: a camera, stream or folder, as `infer`.
+
+    Needs the packages of the extra [serve]. Nobody but this machine reaches it, unless you give --host and --tokens.
+    SIGTERM and SIGINT end it with 0, once what is under way is answered.
+
+    Exit code: 0 stopped; 2 wrong use, such as a port that another program has; 70 an error of rstpm-edge itself.
+
+    \b
+    Examples:
+      rstpm-edge serve
+      curl --data-binary @part.png http://127.0.0.1:8080/v1/inspect
+      rstpm-edge serve camera:0 --models models/ --product bracket --drift 1%
+      rstpm-edge serve --host 0.0.0.0 --tokens tokens.txt --tls-certificate c.pem --tls-key k.pem
+    """
+    _serve(ServeOptions(**options))
+
+
+def _serve(options: ServeOptions) -> None:
+    check_together(options)
+    try:
+        from rstpm_edge.station.app import make_app
+        from rstpm_edge.station.serve import Tls, listen, run_server
+    except ImportError as error:
+        raise UsageError(
+            f"`rstpm-edge serve` needs the packages of its extra ({error.name or error} is missing): "
+            "pip install '.[serve]' in the checkout, or pip install 'FILE.whl[serve]' with the wheel's name."
+        ) from error
+    access = access_of(options)
+    with contextlib.ExitStack() as stack:
+        listener = listen(options.host, options.port)  # before models are loaded: a port in use is told at once
+        stack.callback(listener.close)
+        interrupts = stack.enter_context(Interrupts())
+        products = stack.enter_context(_products(options))
+        station = stack.enter_context(_station(options, products, access))
+        app = make_app(station, hosts=options.allowed_host)
+        tls = None
+        if options.tls_certificate is not None and options.tls_key is not None:
+            tls = Tls(options.tls_certificate, options.tls_key)
+        service = Service()
+
+        def ready() -> None:
+            address, port, *_ = listener.getsockname()
+            shown = f"[{address}]" if ":" in address else address
+            say_note(f"Serving on {'http' if tls is None else 'https'}://{shown}:{port}")
+            service.ready()
+
+        def tick() -> bool:
+            raise_from_threads()
+            now = time.monotonic()
+            if all(now - line.state.beat < STUCK or line.state.condition == "ended" for line in station.lines):
+                service.alive()
+            return interrupts.received is not None
+
+        station.start()
+        try:
+            run_server(station, app, listener, tls=tls, ready=ready, tick=tick)
+        finally:
+            service.stopping()
+
+
+def _products(options: ServeOptions) -> "Products":
+    """Raises UsageError and what `Detector` does for the model that is served at first."""
+    from rstpm_edge.image.mask import load_mask
+    from rstpm_edge.model.keys import load_public_key
+    from rstpm_edge.station.products import Products
+    from rstpm_edge.station.shelf import Shelf
+
+    mask = load_mask(options.mask) if isinstance(options.mask, Path) else options.mask
+    key = None if options.public_key is None else load_public_key(options.public_key)
+
+    def open_detector(path: Path) -> "Detector":
+        from rstpm_edge.detector import Detector
+
+        return Detector(
+            path,
+            providers=options.providers,
+            threads=options.threads,
+            polite=options.polite,
+            engine_cache=options.engine_cache,
+            threshold=options.threshold,
+            alpha=options.alpha,
+            roi=options.roi,
+            mask=mask,
+            allow_size_change=options.allow_size_change,
+            notify=lambda sentence: say_note(f"{path.name}: {sentence}"),
+            public_key=key,
+            verify=options.verify,
+            explain=options.explain,
+        )
+
+    shelf = Shelf(options.models) if options.models is not None else Shelf(file=options.model)
+    max_memory = None if options.max_memory is None else options.max_memory * 1_000_000
+    products = Products(shelf, open_detector, max_memory=max_memory, report=say_note)
+    try:
+        if options.models is None:  # one that cannot be loaded is told at the start
+            products.get(products.resolve())
+    except BaseException:
+        products.close()
+        raise
+    return products
+
+
+def _station(options: ServeOptions, products: "Products", access: Any) -> "Station":
+    from rstpm_edge.station.settings import Limits
+    from rstpm_edge.station.station import make_station
+
+    limits = Limits(
+        body=options.max_body * 1_000_000,
+        workers=options.workers or Limits.workers,
+        waiting=options.waiting,
+        pixels=options.max_pixels * 1_000_000,
+    )
+    return make_station(products, limits=limits, access=access, report=say_note, lines=_lines_of(options, products))
+
+
+def _lines_of(options: ServeOptions, products: "Products") -> "Callable[[Feed], Sequence[Line]]":
+    """The line of the SOURCE, if there is one. Raises UsageError for one that cannot be."""
+    if not options.sources:
+        return lambda feed: ()
+    from rstpm_edge.cli.drift_watch import first_state
+    from rstpm_edge.cli.infer_source import plan_sources
+    from rstpm_edge.station.line import Line
+
+    plan = plan_sources(options.sources, every=options.every, watch=options.watch, settle=options.settle, leave_out=())
+    first_drift = None if options.drift is None else (lambda bundle: first_state(options, bundle))
+
+    def lines(feed: "Feed") -> "list[Line]":
+        return [
+            Line(
+                "line",
+                plan.name,
+                lambda report: plan.open(report, say_note, None),
+                products,
+                products.resolve(options.product),
+                feed,
+                first_drift=first_drift,
+                report=say_note,
+            )
+        ]
+
+    return lines

@@ -1,0 +1,92 @@
+"""What was typed after `rstpm-edge serve`, and which options need another one."""
+
+import ipaddress
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rstpm_edge.cli.options import JudgedMask, JudgedRoi
+from rstpm_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from rstpm_edge.engine.providers import Provider
+    from rstpm_edge.sources.frames import Every
+    from rstpm_edge.station.access import Access
+
+TOKENS = "RSTPM_EDGE_TOKENS"
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """What was typed after `rstpm-edge serve`."""
+
+    sources: tuple[str, ...]
+    model: Path
+    models: Path | None
+    product: str | None
+    host: str
+    port: int
+    allowed_host: tuple[str, ...]
+    tokens: Path | None
+    tls_certificate: Path | None
+    tls_key: Path | None
+    max_memory: int | None  # MB
+    max_body: int  # MB
+    max_pixels: int  # megapixels
+    workers: int | None
+    waiting: int
+    public_key: Path | None
+    verify: bool
+    explain: bool
+    threshold: float | None
+    alpha: float | None
+    roi: JudgedRoi
+    mask: JudgedMask
+    allow_size_change: bool
+    every: "Every | None"
+    watch: bool
+    settle: float | None  # seconds
+    drift: float | None
+    providers: "list[Provider] | None"
+    engine_cache: Path | None
+    threads: int | None
+    polite: bool
+
+
+def check_together(options: ServeOptions) -> None:
+    """Raises UsageError for options that do not go together."""
+    if (options.tls_certificate is None) != (options.tls_key is None):
+        raise UsageError("--tls-certificate and --tls-key go together.")
+    if not options.sources:
+        for name, value in {
+            "--watch": options.watch or None,
+            "--every": options.every,
+            "--drift": options.drift,
+            "--settle": options.settle,
+            "--product": options.product,
+        }.items():
+            if value is not None:
+                raise UsageError(f"{name} is for a SOURCE whose images are judged.")
+
+
+def access_of(options: ServeOptions) -> "Access":
+    """Who may do what. Raises UsageError where others could reach a station without tokens."""
+    from rstpm_edge.station.access import Access, read_tokens
+
+    tokens = read_tokens(options.tokens, os.environ, TOKENS)
+    if not tokens and not _is_loopback(options.host):
+        raise UsageError(
+            f"Whoever reaches {options.host} could steer this station: give tokens by --tokens FILE or the variable "
+            f"{TOKENS}, or leave --host out, so that this machine alone reaches it."
+        )
+    return Access(tokens)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,266 @@
+"""A line: images come from a source, one after the other, and each gets a verdict."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import cv2
+
+from rstpm_edge.drift import DriftState
+from rstpm_edge.errors import ImageError, InvalidImageError, ModelError, RstpmEdgeError, SourceError, UsageError
+from rstpm_edge.model.metadata import Bundle
+from rstpm_edge.outputs.verdict_json import failure_fields, verdict_fields
+from rstpm_edge.result import Result
+from rstpm_edge.sources.frames import Failure, Frame, Source, SourceReport
+from rstpm_edge.station.event import Inspection
+from rstpm_edge.station.feed import Feed
+from rstpm_edge.station.product import Product, ProductName
+from rstpm_edge.station.products import Products
+
+OpenSource: TypeAlias = Callable[[SourceReport], Source]
+FirstDrift: TypeAlias = Callable[[Bundle], DriftState]
+Condition: TypeAlias = Literal["starting", "running", "paused", "no source", "ended", "stopped"]
+
+FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds before a source that cannot be opened is tried again; doubled each time
+TICK = 0.2  # seconds between two looks at whether a line that is paused goes on
+
+
+@dataclass(frozen=True)
+class LineState:
+    """What a line does now.
+
+    `condition`: starting, running, paused, no source (it is lost, and tried again), ended (a source with an end),
+    stopped. `problem` is a sentence on why there is no source. `source` names it for people. `images` counts those that
+    were taken, failed ones too; `dropped` and `damaged` are a camera's. `drift` is what is known of it, None where it
+    is not watched. `beat` is when the line was last alive, by time.monotonic.
+    """
+
+    name: str
+    source: str
+    condition: Condition
+    problem: str | None
+    product: ProductName
+    model_sha256: str
+    images: int
+    dropped: int
+    damaged: int
+    drift: DriftState | None
+    beat: float
+
+
+class Line:
+    """Runs in a thread of its own from `start` to `stop`.
+
+    name: of the line, the `origin` of what it publishes. source: what it is called for people. open_source: opens it;
+    one that cannot be opened, or is lost for good, is tried again and again. product: what is judged at first; its
+    model must be one that can be loaded. reactions: called with the fields of each verdict before it is published, as
+    those of `infer`. first_drift: the state of a test for drift (`rstpm_edge.drift`) before the first image of a model;
+    None makes no test.
+    keep_photos: whether what is published holds the photo.
+    report: gets sentences for people.
+
+    Raises what `Products.pin` and `first_drift` do.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: str,
+        open_source: OpenSource,
+        products: Products,
+        product: ProductName,
+        feed: Feed,
+        *,
+        reactions: Sequence[Callable[[Mapping[str, Any]], None]] = (),
+        first_drift: FirstDrift | None = None,
+        keep_photos: bool = True,
+        report: Callable[[str], None] = lambda sentence: None,
+        tell_source: Callable[[bool], None] = lambda there: None,
+    ) -> None:
+        self.name = name
+        self._source_name, self._open, self._products, self._feed = source, open_source, products, feed
+        self._reactions, self._begin_drift, self._keep_photos = tuple(reactions), first_drift, keep_photos
+        self._report, self._tell_source = report, tell_source
+        self._product = products.pin(product)
+        self._drift = self._first_drift(self._product)
+        self._drift_model = self._product.detector.sha256
+        self._select = threading.Lock()
+        self._there = False
+        self._condition: Condition = "starting"
+        self._problem: str | None = None
+        self._paused = False
+        self._images = self._dropped = self._damaged = 0
+        self._beat = time.monotonic()
+        self._wake = threading.Event()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name=f"line {name}", daemon=True)
+
+    @property
+    def state(self) -> LineState:
+        """What it does now."""
+        condition: Condition = self._condition
+        if condition == "running":
+            condition = "paused" if self._paused else "running" if self._there else "no source"
+        return LineState(
+            self.name,
+            self._source_name,
+            condition,
+            self._problem,
+            self._product.name,
+            self._product.detector.sha256,
+            self._images,
+            self._dropped,
+            self._damaged,
+            self._drift,
+            self._beat,
+        )
+
+    def start(self) -> None:
+        """Begin to judge."""
+        self._thread.start()
+
+    def pause(self) -> None:
+        """Take no more images after the one under way: files wait, a camera's frames are dropped."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Go on judging."""
+        self._paused = False
+        self._wake.set()
+
+    def select(self, product: ProductName) -> None:
+        """Judge with another product from the next image on; the one before judges until it is loaded.
+
+        Raises what `Products.pin` and `first_drift` do; the line then goes on as before.
+        """
+        with self._select:
+            new = self._products.pin(product)
+            try:
+                drift = self._first_drift(new)
+            except RstpmEdgeError:
+                self._products.unpin(new)
+                raise
+            before, self._product = self._product, new
+            self._drift, self._drift_model = drift, new.detector.sha256
+            self._products.unpin(before)
+
+    def stop(self, timeout: float = 15.0) -> None:
+        """End after the image under way; waits so many seconds for it."""
+        self._stopped = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def _first_drift(self, product: Product) -> DriftState | None:
+        return None if self._begin_drift is None else self._begin_drift(product.detector.info)
+
+    def _run(self) -> None:
+        wait = FIRST_WAIT
+        while not self._stopped:
+            source = None
+            try:
+                source = self._open(self._told)
+                self._found(True, None)
+                self._condition, wait = "running", FIRST_WAIT
+                self._take_all(source)
+                if not self._stopped:
+                    self._condition = "ended"
+                    return
+            except SourceError as error:
+                # What the grabbing thread raised, and is no fault of the source, is one of ours: it is not tried again.
+                cause = error.__cause__
+                if isinstance(cause, Exception) and not isinstance(cause, (OSError, cv2.error, RstpmEdgeError)):
+                    raise cause from error
+                if str(error) != self._problem:
+                    self._report(str(error))
+                self._condition = "running"
+                self._found(False, str(error))
+                wait = self._pause_before_retry(wait)
+            finally:
+                if source is not None:
+                    source.close()
+        self._condition = "stopped"
+
+    def _take_all(self, source: Source) -> None:
+        for item in source:
+            self._beat = time.monotonic()
+            if isinstance(item, Frame):
+                self._judge(item)
+            elif isinstance(item, Failure):
+                self._publish(failure_fields(item), self._product)
+            while self._paused and not self._stopped:
+                self._beat = time.monotonic()
+                self._wake.wait(TICK)
+                self._wake.clear()
+            if self._stopped:
+                return
+
+    def _judge(self, frame: Frame) -> None:
+        product, start = self._product, time.perf_counter()
+        self._dropped, self._damaged = frame.dropped or 0, frame.damaged or 0
+        try:
+            result = product.detector(frame.image)
+        except InvalidImageError as error:
+            message = f"Cannot judge {frame.source}: {error}"
+            failure = Failure(frame.source, message, frame.number, frame.file, str(error))
+            self._publish(failure_fields(failure), product, frame)
+            return
+        except (ImageError, ModelError, UsageError) as error:
+            message = f"Cannot judge {frame.source}: {error}"
+            self._publish(failure_fields(Failure(frame.source, message, frame.number, frame.file)), product, frame)
+            return
+        judged = time.perf_counter() - start
+        drift = self._update_drift(product, result)
+        fields = verdict_fields(frame, result, frame.read_ms + judged * 1000, drift)
+        self._publish(fields, product, frame, result, {"read": frame.read_ms / 1000, "judge": judged})
+
+    def _update_drift(self, product: Product, result: Result) -> str | None:
+        state = self._drift
+        if state is None:
+            return None
+        if result.model_sha256 != self._drift_model:  # another file took the place: its p-values are other ones
+            state = self._first_drift(product)
+            assert state is not None
+            self._drift_model = result.model_sha256 or ""
+        if result.verdict != "invalid":
+            before, state = state.drift, state.update(result.p_value)
+            if state.drift != before:
+                self._report(f"Drift of {self.name}, after {state.images} images: {state.drift}.")
+        self._drift = state
+        return state.drift
+
+    def _publish(
+        self,
+        fields: Mapping[str, Any],
+        product: Product,
+        frame: Frame | None = None,
+        result: Result | None = None,
+        seconds: Mapping[str, float] | None = None,
+    ) -> None:
+        self._images += 1
+        for react in self._reactions:  # before anything else: the part moves on
+            react(fields)
+        photo = frame.image if frame is not None and self._keep_photos else None
+        name = product.name
+        self._feed.publish(
+            Inspection(time.time(), self.name, name.name, name.version, fields, result, photo, seconds or {})
+        )
+
+    def _told(self, sentence: str, there: bool) -> None:
+        self._report(sentence)
+        self._found(there, None if there else sentence)
+
+    def _found(self, there: bool, problem: str | None) -> None:
+        if there != self._there:
+            self._tell_source(there)
+        self._there, self._problem = there, problem
+
+    def _pause_before_retry(self, wait: float) -> float:
+        until = time.monotonic() + wait
+        while not self._stopped and time.monotonic() < until:
+            self._beat = time.monotonic()
+            self._wake.wait(TICK)
+            self._wake.clear()
+        return min(2 * wait, LONGEST_WAIT)

@@ -1,0 +1,38 @@
+"""Which requests need which scope: a dependency of routes."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request
+
+from rstpm_edge.station.access import Access, Scope, allows
+from rstpm_edge.station.answers import Refusal
+
+COOKIE = "rstpm_edge_session"
+
+
+def needs(access: Access, scope: Scope) -> Callable[[Request], Coroutine[Any, Any, None]]:
+    """Raises Refusal, 401 or 403, for a request that may not do what needs this scope."""
+
+    async def check(request: Request) -> None:
+        if access.is_open:
+            return
+        has = scope_of(access, request)
+        if has is None:
+            raise Refusal(
+                401, "Send a token of this station: `Authorization: Bearer TOKEN`.", {"WWW-Authenticate": "Bearer"}
+            )
+        if not allows(has, scope):
+            raise Refusal(403, f"This token may not do that: it takes one with the scope {scope}.")
+
+    return check
+
+
+def scope_of(access: Access, request: Request) -> Scope | None:
+    """What a request may do, by its token, or else by its cookie."""
+    if access.is_open:
+        return "manage"
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return access.scope_of(token.strip())
+    return access.scope_of_session(request.cookies.get(COOKIE, ""))

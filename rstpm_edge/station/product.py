@@ -1,0 +1,101 @@
+"""A model of the station that is in memory, and takes its file anew when that has changed."""
+
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from rstpm_edge.detector import Detector
+from rstpm_edge.errors import ModelError, RstpmEdgeError
+from rstpm_edge.model.signature import signature_file
+from rstpm_edge.model_watch import Change, state_of
+from rstpm_edge.unexpected import sentence
+
+OpenDetector: TypeAlias = Callable[[Path], Detector]
+
+
+@dataclass(frozen=True)
+class ProductName:
+    """A product, and a version of it."""
+
+    name: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+
+class Product:
+    """`detector` judges for as long as anybody has it, also when the station has let go of it.
+
+    `memory` is what loading it took, in bytes. `used` is when it was asked for last, by time.monotonic.
+    `pinned` is how many lines judge with it: it is then never let go.
+    """
+
+    def __init__(self, name: ProductName, path: Path, open_detector: OpenDetector) -> None:
+        """Loads the file, and runs it once. Raises what `Detector` does."""
+        self.name, self.path = name, path
+        files = [path, signature_file(path)]
+        before, resident = state_of(files), memory_of_process()
+        self.detector = open_detector(path)
+        self.detector.warmup()
+        self.memory = max(memory_of_process() - resident, os.path.getsize(path))
+        self.used = time.monotonic()
+        self.pinned = 0
+        self.outcomes: Counter[str] = Counter()  # of changed files: taken, refused, rolled back
+        self._files = files
+        self._change = Change(before, time.monotonic())
+        self._lock = threading.Lock()
+
+    def look(self, report: Callable[[str], None]) -> None:
+        """Take the file anew where it, or its signature, has changed; one that is refused changes nothing.
+
+        `report` gets a sentence on what came of it.
+        """
+        if not self._change.settled(state_of(self._files), time.monotonic()):
+            return
+        self._change.take()
+        if self._files[0].exists():
+            self.take(report)
+
+    def take(self, report: Callable[[str], None]) -> RstpmEdgeError | None:
+        """Take the file as it is now; gives why it was refused, None where it was not."""
+
+        def roll_back(why: ModelError) -> None:
+            self.outcomes["rolled back"] += 1
+            report(str(why))
+
+        with self._lock:
+            before = self.detector.sha256
+            try:
+                taken = self.detector.swap(self.detector.prepare(self.path), on_rollback=roll_back)
+            except RstpmEdgeError as error:
+                refused = error
+            except Exception as error:  # a fault of ours, or no memory: no reason to stop judging
+                refused = ModelError(sentence(error))
+            else:
+                if taken:
+                    self.outcomes["taken"] += 1
+                    after = self.detector.sha256
+                    report(
+                        f"The model {self.path} has changed, and judges {self.name} from now on: "
+                        f"SHA-256 {after[:12]}…, before {before[:12]}…."
+                    )
+                return None
+            self.outcomes["refused"] += 1
+            report(f"{refused} The model before goes on judging.")
+            return refused
+
+
+def memory_of_process() -> int:
+    """Bytes of this process that no file on disk holds; 0 where nobody says."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            _, resident, shared, *_ = file.read().split()
+    except OSError:
+        return 0
+    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,63 @@
+"""The last verdicts, in memory that does not grow."""
+
+import threading
+from collections import OrderedDict
+from dataclasses import replace
+
+from rstpm_edge.station.event import Inspection
+
+
+class Recent:
+    """A tap of the feed that keeps the last `entries` verdicts.
+
+    The newest ones also keep their result, with its map, and their photo, as long as all of that is below `bytes`; the
+    last one in any case.
+    """
+
+    def __init__(self, entries: int = 1000, bytes: int = 128 << 20) -> None:
+        self._entries, self._bytes = entries, bytes
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[int, Inspection] = OrderedDict()
+        self._heavy: OrderedDict[int, int] = OrderedDict()  # bytes of those that have a photo or result
+        self._sum = 0
+
+    def add(self, inspection: Inspection) -> None:
+        """Take one more."""
+        size = _size(inspection)
+        with self._lock:
+            self._kept[inspection.id] = inspection
+            if size:
+                self._heavy[inspection.id] = size
+                self._sum += size
+            while len(self._heavy) > 1 and self._sum > self._bytes:
+                self._lighten()
+            while len(self._kept) > self._entries:
+                oldest, _ = self._kept.popitem(last=False)
+                self._sum -= self._heavy.pop(oldest, 0)
+
+    def get(self, number: int) -> Inspection | None:
+        """The one with this id; None where it is not kept any more."""
+        with self._lock:
+            return self._kept.get(number)
+
+    def last(self, most: int = 100) -> list[Inspection]:
+        """The newest ones, newest first."""
+        with self._lock:
+            kept = list(self._kept.values())
+        return kept[: -most - 1 : -1]
+
+    def since(self, number: int) -> list[Inspection]:
+        """Those with a higher id, oldest first."""
+        with self._lock:
+            return [one for one in self._kept.values() if one.id > number]
+
+    def _lighten(self) -> None:
+        number, size = self._heavy.popitem(last=False)
+        self._sum -= size
+        self._kept[number] = replace(self._kept[number], photo=None, result=None)
+
+
+def _size(inspection: Inspection) -> int:
+    photo, result = inspection.photo, inspection.result
+    of_photo = 0 if photo is None else len(photo) if isinstance(photo, bytes) else photo.nbytes
+    return of_photo + (0 if result is None else result.model_map.nbytes)

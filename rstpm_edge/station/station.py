@@ -1,0 +1,90 @@
+"""All that a station is made of: what the server shows and steers."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+from rstpm_edge.errors import UsageError
+from rstpm_edge.station.access import Access
+from rstpm_edge.station.feed import Feed
+from rstpm_edge.station.gate import Gate
+from rstpm_edge.station.line import Line
+from rstpm_edge.station.metrics import Metrics
+from rstpm_edge.station.products import Products
+from rstpm_edge.station.recent import Recent
+from rstpm_edge.station.settings import Limits
+from rstpm_edge.station.shift import Shift
+
+
+@dataclass(frozen=True, eq=False)
+class Station:
+    """Made by `make_station`; ends with `close`. Any thread may use its parts; `gate` is the event loop's."""
+
+    products: Products
+    feed: Feed
+    recent: Recent
+    shift: Shift
+    lines: Sequence[Line]
+    gate: Gate
+    limits: Limits
+    access: Access
+    metrics: Metrics
+    report: Callable[[str], None]
+
+    def line(self, name: str | None = None) -> Line:
+        """The line of this name; without one, the only line. Raises UsageError where there is none."""
+        if name is None and len(self.lines) == 1:
+            return self.lines[0]
+        for line in self.lines:
+            if line.name == name:
+                return line
+        names = ", ".join(line.name for line in self.lines) or "none"
+        raise UsageError(f"There is no line {name}: there are {names}." if name else f"Say which line: {names}.")
+
+    def start(self) -> None:
+        """Let all lines judge."""
+        for line in self.lines:
+            line.start()
+
+    def close(self) -> None:
+        """End all of it: what is under way is finished, and whoever reads verdicts is told that none will come."""
+        for line in self.lines:
+            line.stop()
+        self.feed.close()
+        self.gate.close()
+        self.products.close()
+
+    def __enter__(self) -> "Station":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def make_station(
+    products: Products,
+    *,
+    limits: Limits | None = None,
+    access: Access | None = None,
+    report: Callable[[str], None] = lambda sentence: None,
+    lines: Callable[[Feed], Sequence[Line]] = lambda feed: (),
+) -> Station:
+    """A station of these products. `lines` makes its lines, which publish to the feed that it is given; they may raise
+    what `Line` does."""
+    limits = limits or Limits()
+    recent, shift, metrics = Recent(), Shift(), Metrics()
+    feed = Feed([recent.add, shift.add, metrics.add])
+    return Station(
+        products,
+        feed,
+        recent,
+        shift,
+        lines(feed),
+        Gate(limits.workers, limits.waiting),
+        limits,
+        access or Access(),
+        metrics,
+        report,
+    )

@@ -1,0 +1,108 @@
+"""What a request brings, within limits, and in memory: nothing is written to disk."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import Request
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from rstpm_edge.station.answers import Refusal
+from rstpm_edge.station.settings import Limits
+
+LONGEST_NAME = 200  # characters of what a client calls an image
+CLOSE = {"Connection": "close"}  # nobody reads the rest
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An image file, and what the client calls it; None where it does not."""
+
+    content: bytes
+    name: str | None
+
+
+async def read_body(request: Request, limits: Limits) -> bytes:
+    """All of it. Raises Refusal for one that is too long, takes too long, or is compressed."""
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Refusal(415, "Send the body as it is, without Content-Encoding.", CLOSE)
+    too_long = Refusal(413, f"The request has more than {limits.body:,} bytes.", CLOSE)
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > limits.body:
+        raise too_long
+
+    async def read() -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        async for part in request.stream():
+            size += len(part)
+            if size > limits.body:
+                raise too_long
+            parts.append(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    try:
+        return await asyncio.wait_for(read(), limits.body_seconds)
+    except asyncio.TimeoutError:
+        raise Refusal(408, f"The request did not arrive within {limits.body_seconds:g} seconds.", CLOSE) from None
+
+
+def images_in(content_type: str, body: bytes) -> list[Upload]:
+    """The image files of a body: the parts of multipart/form-data that have a file's name, or all of the body.
+
+    Raises Refusal where there is none.
+    """
+    kind, options = parse_options_header(content_type)
+    if kind == b"multipart/form-data":
+        found = [Upload(bytes(part.content), part.filename) for part in _parts(body, options.get(b"boundary", b""))]
+    else:
+        found = [Upload(body, None)] if body else []
+    if not found:
+        raise Refusal(400, "There is no image: send the file as the body, or as the part of a form.")
+    return found
+
+
+@dataclass
+class _Part:
+    headers: dict[str, str] = field(default_factory=dict)
+    content: bytearray = field(default_factory=bytearray)
+
+    @property
+    def filename(self) -> str | None:
+        _, options = parse_options_header(self.headers.get("content-disposition", ""))
+        name = options.get(b"filename")
+        return None if name is None else name.decode("utf-8", "replace")[:LONGEST_NAME]
+
+
+def _parts(body: bytes, boundary: bytes) -> list[_Part]:
+    """The parts that are files. Raises Refusal for a body that is no such form, or ends too early."""
+    parts: list[_Part] = []
+    name, value = bytearray(), bytearray()
+    ended = False
+
+    def end_header() -> None:
+        parts[-1].headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        name.clear()
+        value.clear()
+
+    def end() -> None:
+        nonlocal ended
+        ended = True
+
+    callbacks: Any = {
+        "on_part_begin": lambda: parts.append(_Part()),
+        "on_part_data": lambda data, start, stop: parts[-1].content.extend(data[start:stop]),
+        "on_header_field": lambda data, start, stop: name.extend(data[start:stop]),
+        "on_header_value": lambda data, start, stop: value.extend(data[start:stop]),
+        "on_header_end": end_header,
+        "on_end": end,
+    }
+    try:
+        parser = MultipartParser(boundary, callbacks)
+        parser.write(body)
+        parser.finalize()
+    except Exception as error:  # the parser has several kinds of them
+        raise Refusal(400, f"The form cannot be read: {str(error).rstrip('.')}.") from None
+    if not ended:
+        raise Refusal(400, "The form ends too early.")
+    return [part for part in parts if part.filename is not None]

@@ -1,0 +1,176 @@
+"""A line: from a source to the feed, paused, with another product, and where the source is away."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from bundles import ModelFactory
+from numpy.typing import NDArray
+from waiting import until
+
+from rstpm_edge import Detector
+from rstpm_edge.drift import begin
+from rstpm_edge.errors import SourceError
+from rstpm_edge.sources.frames import Failure, Frame, Item, Source
+from rstpm_edge.sources.watched_folder import WatchedFolder
+from rstpm_edge.station.feed import Feed
+from rstpm_edge.station.line import Line
+from rstpm_edge.station.product import ProductName
+from rstpm_edge.station.products import Products
+from rstpm_edge.station.shelf import Shelf
+
+
+class Images:
+    """A source that gives what it was handed, and then nothing, or its end."""
+
+    def __init__(self, *items: Item, ends: bool = False) -> None:
+        self.items, self.ends, self.closed = list(items), ends, False
+
+    def __iter__(self) -> Iterator[Item]:
+        while self.items or not self.ends:
+            yield self.items.pop(0) if self.items else None
+
+    def summary(self) -> str:
+        return ""
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def products(tmp_path: Path, model_factory: ModelFactory) -> Iterator[Products]:
+    (tmp_path / "models").mkdir()
+    model_factory("models/first.onnx")
+    model_factory("models/second.onnx", preset="other")
+    with Products(Shelf(tmp_path / "models"), lambda path: Detector(path, threads=1)) as products:
+        yield products
+
+
+@contextlib.contextmanager
+def running(products: Products, open_source: Callable[..., Source], feed: Feed, **keywords: Any) -> Iterator[Line]:
+    line = Line("line", "a source", open_source, products, ProductName("first", "1"), feed, **keywords)
+    line.start()
+    try:
+        yield line
+    finally:
+        line.stop()
+
+
+def frame(image: NDArray[np.uint8], number: int = 0) -> Frame:
+    return Frame("camera:0", image, "camera", 1.0, number=number, taken=0.0, dropped=3, damaged=1)
+
+
+def test_images_of_a_watched_folder(tmp_path: Path, products: Products, bad: NDArray[np.uint8]) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    feed = Feed()
+    told: list[Any] = []
+    with (
+        feed.subscribe("test") as subscription,
+        running(products, lambda report: WatchedFolder(folder, report=report), feed, reactions=[told.append]) as line,
+    ):
+        until(lambda: line.state.condition == "running")
+        cv2.imwrite(str(tmp_path / "part.png"), bad)
+        (tmp_path / "part.png").rename(folder / "part.png")
+        inspection = subscription.get(20)
+        assert inspection is not None
+        assert inspection.verdict == "anomalous"
+        assert inspection.fields == told[0]
+        assert inspection.fields["path"] == str(folder / "part.png")
+        assert (inspection.origin, inspection.product, inspection.version) == ("line", "first", "1")
+        assert np.array_equal(inspection.photo, bad)  # type: ignore[arg-type]
+        assert inspection.result is not None
+        assert set(inspection.seconds) == {"read", "judge"}
+    assert line.state.condition == "stopped"
+
+
+def test_what_fails_is_published_too(products: Products, good: NDArray[np.uint8]) -> None:
+    feed = Feed()
+    items = [Failure("1.png", "Cannot read 1.png."), frame(good.astype(np.float32)), frame(good)]
+    source = Images(*items, ends=True)
+    with feed.subscribe("test") as subscription, running(products, lambda report: source, feed) as line:
+        verdicts = [subscription.get(20).verdict for _ in items]  # type: ignore[union-attr]
+        assert verdicts == ["failed", "failed", "normal"]
+        until(lambda: line.state.condition == "ended")
+        state = line.state
+        assert (state.images, state.dropped, state.damaged) == (3, 3, 1)
+        assert source.closed
+
+
+def test_a_line_that_is_paused_takes_nothing(products: Products, good: NDArray[np.uint8]) -> None:
+    feed = Feed()
+    source = Images()
+    with feed.subscribe("test") as subscription, running(products, lambda report: source, feed) as line:
+        until(lambda: line.state.condition == "running")
+        line.pause()
+        assert line.state.condition == "paused"
+        until(lambda: not source.items)
+        beat = line.state.beat
+        until(lambda: line.state.beat > beat + 0.3)  # alive, and where it looks at nothing else
+        source.items.append(frame(good))
+        assert subscription.get(0.5) is None
+        line.resume()
+        assert subscription.get(20) is not None
+
+
+def test_another_product(products: Products, good: NDArray[np.uint8]) -> None:
+    feed = Feed()
+    source = Images(frame(good))
+    with feed.subscribe("test") as subscription, running(products, lambda report: source, feed) as line:
+        assert subscription.get(20).product == "first"  # type: ignore[union-attr]
+        line.select(products.resolve("second"))
+        source.items.append(frame(good))
+        second = subscription.get(20)
+        assert second is not None
+        assert (second.product, line.state.product.name) == ("second", "second")
+        assert second.fields["model_sha256"] == line.state.model_sha256
+        pinned = {product.name.name: product.pinned for product in products.loaded()}
+        assert pinned == {"first": 0, "second": 1}
+
+
+def test_a_source_that_is_away_is_tried_again(
+    products: Products, good: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rstpm_edge.station.line.FIRST_WAIT", 0.05)
+    feed = Feed()
+    tries: list[int] = []
+    said: list[str] = []
+    there: list[bool] = []
+
+    def open_source(report: object) -> Source:
+        tries.append(1)
+        if len(tries) < 3:
+            raise SourceError("Cannot open camera:0.")
+        return Images(frame(good))
+
+    with (
+        feed.subscribe("test") as subscription,
+        running(products, open_source, feed, report=said.append, tell_source=there.append) as line,
+    ):
+        assert subscription.get(20) is not None
+        assert line.state.condition == "running"
+        assert line.state.problem is None
+    assert said == ["Cannot open camera:0."]  # once
+    assert there == [True]
+
+
+def test_drift_is_watched(products: Products, good: NDArray[np.uint8]) -> None:
+    feed = Feed()
+    source = Images(*[frame(good, number) for number in range(200)], ends=True)
+    said: list[str] = []
+    first_drift = lambda bundle: begin(bundle.calibration, 0.01)  # noqa: E731
+    with running(products, lambda report: source, feed, first_drift=first_drift, report=said.append) as line:
+        until(lambda: line.state.condition == "ended")
+        drift = line.state.drift
+        assert drift is not None
+        assert drift.drift == "scene changed"  # all of them score alike, which held-out ones did not
+        assert len(said) == 1
+        line.select(products.resolve("second"))
+        assert line.state.drift is not None
+        assert line.state.drift.images == 0
