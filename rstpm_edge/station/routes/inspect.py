@@ -50,7 +50,7 @@ def inspect_router(station: Station) -> APIRouter:
         responses={
             **ERRORS,
             200: {
-                "description": "The verdict, as `infer --json` prints it, or the picture",
+                "description": "The verdict, as `rstpm-edge infer --json` prints it, or the picture",
                 "content": {"application/json": {"schema": _VERDICT}, "image/png": _IMAGE},
             },
         },
