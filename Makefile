@@ -4,6 +4,7 @@
 #   make demo DATA=FOLDER      the same on your own photos
 #   make test                  lint, types, C++ format and every test
 #   make test-mqtt             the tests that need a real MQTT broker (apt install mosquitto)
+#   make test-aravis           the tests that need Aravis' fake camera (apt install aravis-tools)
 #   make test-systemd          the test that has systemd check the example of a service
 #   make test-slow             tests that train and export a model of every data set's layout and of the paper; minutes
 #   make fuzz MINUTES=10       hostile input for whatever reads any (docs/reliability.md)
@@ -27,7 +28,7 @@ CXX_FILES := $(wildcard csrc/*.h csrc/*.hpp csrc/*.cpp csrc/*.inl csrc/python/*.
 FORMATTED := $(CXX_FILES) $(wildcard csrc/tests/*.[ch] csrc/tests/*.cpp examples/*/*.c examples/*/*.[ch]pp)
 
 .PHONY: demo test install lint types format-check format pytest build clean
-.PHONY: test-slow test-browser test-fused test-mqtt test-systemd sanitize sanitize-python fuzz
+.PHONY: test-slow test-browser test-fused test-mqtt test-aravis test-systemd sanitize sanitize-python fuzz
 .PHONY: wheels wheels-check test-arm
 
 demo: install
@@ -104,6 +105,9 @@ test-browser: install
 
 test-mqtt: install
 	$(BIN)/python -m pytest -m mosquitto tests/outputs/test_mosquitto.py
+
+test-aravis: install
+	$(BIN)/python -m pytest -m aravis tests/sources/aravis
 
 test-systemd: install
 	$(BIN)/python -m pytest -m systemd tests/examples/test_examples.py

@@ -130,9 +130,10 @@ from rstpm_edge.cli.parameter_types import EVERY, FILE, RATE
 def infer(ctx: click.Context, /, **options: Any) -> None:
     """Judge images, folders with everything below them, videos, a camera or a stream.
 
-    A camera is camera:0 or /dev/video0 (with ,format=MJPG,size=1920x1080,fps=30 behind it as needed), a stream
-    the address of one (rtsp://…), or a GStreamer pipeline ("… ! appsink"). Frames that a live source gives faster
-    than they are judged are dropped and counted.
+    A camera is camera:0 or /dev/video0 (with ,format=MJPG,size=1920x1080,fps=30 behind it as needed), or
+    aravis:NAME for GigE Vision and USB3 Vision (with ,format=Mono8,exposure=5000,gain=0,trigger=Line1 and more); a
+    stream the address of one (rtsp://…), or a GStreamer pipeline ("… ! appsink"). Frames that a live source gives
+    faster than they are judged are dropped and counted.
 
     Output files keep the places that their images have below the folder that all of them share.
 

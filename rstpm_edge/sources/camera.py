@@ -1,4 +1,4 @@
-"""Cameras, streams and GStreamer pipelines, as they are typed, opened through OpenCV."""
+"""Cameras, streams and GStreamer pipelines, as they are typed, opened through OpenCV or Aravis."""
 
 import os
 import re
@@ -8,7 +8,8 @@ import cv2
 
 from rstpm_edge.errors import SourceError, UsageError
 from rstpm_edge.printable import without_password
-from rstpm_edge.sources.capture import open_video
+from rstpm_edge.sources.aravis.settings import PREFIX as ARAVIS
+from rstpm_edge.sources.capture import Capture, open_video
 
 TIMEOUT_MS = 5000  # for opening a stream, and for each of its frames; then it counts as lost
 
@@ -21,12 +22,16 @@ _CAMERA = re.compile(
 )
 
 
-def open_capture(kind: LiveKind, source: str) -> cv2.VideoCapture:
+def open_capture(kind: LiveKind, source: str) -> Capture:
     """Open a source. Raises SourceError when it cannot be opened, UsageError when it cannot be."""
     try:
         source.encode()
     except UnicodeEncodeError as error:  # on which OpenCV crashes
         raise UsageError(f"The source {without_password(source)!r} is no UTF-8.") from error
+    if source.startswith(ARAVIS):
+        from rstpm_edge.sources.aravis.capture import AravisCapture
+
+        return AravisCapture(source)
     if kind == "camera":
         return _open_camera(source)
     name = without_password(source)

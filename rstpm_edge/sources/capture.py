@@ -6,6 +6,7 @@ inside (no file is called `libavutil` then), there is no log to listen to.
 """
 
 import threading
+from typing import Any, Protocol
 
 import cv2
 
@@ -18,6 +19,22 @@ _DEPENDENT = frozenset(map(ord, "PBSbp"))  # FFmpeg's letters for frames that ar
 _ONE_THREAD = hasattr(cv2, "CAP_PROP_N_THREADS")  # OpenCV before 4.8 (a distribution's) always takes all cores
 _lock = threading.Lock()
 _libraries: set[str] = set()
+
+
+class Capture(Protocol):
+    """What a live source takes frames from: a capture of OpenCV, or of a camera that OpenCV does not know."""
+
+    def grab(self) -> bool | None:
+        """Take the next frame; False where the source is lost, None where it is there and waits, as for a trigger."""
+
+    def retrieve(self) -> tuple[bool, Any]:
+        """The frame that was grabbed, (H, W) or (H, W, C), uint8 or uint16; (False, None) for one that is not whole."""
+
+    def get(self, prop: int, /) -> float:
+        """A property of OpenCV's."""
+
+    def release(self) -> None:
+        """Let the source go."""
 
 
 def open_video(path: str, *parameters: int, threads: int | None = None) -> cv2.VideoCapture:
@@ -42,7 +59,7 @@ class Damage:
     that stands for itself is damaged, too, as in a file.
     """
 
-    def __init__(self, capture: cv2.VideoCapture, *, from_start: bool = False) -> None:
+    def __init__(self, capture: Capture, *, from_start: bool = False) -> None:
         self._capture = capture
         self._complaints = _complaints_here()
         self._key_since = True
@@ -62,12 +79,12 @@ class Damage:
         return complained
 
 
-def is_dependent(capture: cv2.VideoCapture) -> bool:
+def is_dependent(capture: Capture) -> bool:
     """Whether the frame that was grabbed is made of others."""
     return int(capture.get(cv2.CAP_PROP_FRAME_TYPE)) in _DEPENDENT
 
 
-def codec(capture: cv2.VideoCapture) -> str:
+def codec(capture: Capture) -> str:
     """What the container calls the codec, such as "mjpg"."""
     return (int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF).to_bytes(4, "little").decode("latin-1").lower()
 

@@ -11,6 +11,7 @@ from typing import BinaryIO, Literal
 from rstpm_edge.errors import ImageError, UsageError
 from rstpm_edge.image.decode import read_stored
 from rstpm_edge.printable import without_password
+from rstpm_edge.sources.aravis.settings import PREFIX as ARAVIS
 from rstpm_edge.sources.frames import Every, Failure, Frame, Item
 from rstpm_edge.sources.video import Video, open_regular, problem_in_video
 
@@ -26,7 +27,7 @@ Kind = Literal["camera", "stream", "pipeline", "video", "image", "folder"]
 def kind_of(source: str) -> Kind:
     """What a source named on the command line is. Raises UsageError for an address of an unknown kind."""
     device = source.split(",")[0]
-    if device.startswith(("camera:", "/dev/video", "/dev/v4l/")) or _is_video_device(device):
+    if device.startswith(("camera:", ARAVIS, "/dev/video", "/dev/v4l/")) or _is_video_device(device):
         return "camera"
     if os.path.isdir(source):
         return "folder"

@@ -14,7 +14,7 @@ from rstpm_edge.errors import ImageError, SourceError
 from rstpm_edge.image.preprocess import three_channels, to_rgb
 from rstpm_edge.printable import without_password
 from rstpm_edge.sources.camera import LiveKind, open_capture
-from rstpm_edge.sources.capture import Damage
+from rstpm_edge.sources.capture import Capture, Damage
 from rstpm_edge.sources.frames import Every, Frame, SourceReport, utc_time
 
 CLOSING = 12.0  # seconds; OpenCV waits 10 for a frame of a camera
@@ -26,13 +26,13 @@ HANGS = 60.0  # seconds in one call of a driver, after which it is given up
 
 
 class Live:
-    """The frames of a camera ("camera:0", "/dev/video0"), a stream's address, or a GStreamer pipeline.
+    """The frames of a camera ("camera:0", "/dev/video0", "aravis:NAME"), a stream's address, or a GStreamer pipeline.
 
     Iterating gives the newest frame that is due, or None after a moment without any. Frames that the caller was too
-    slow for are `dropped` and counted, and so are those that are `damaged`, as far as FFmpeg notices. A source that is
-    lost is opened again and again, each time later, until it is back; `report` is called from another thread when it is
-    lost and when it is back, with a sentence and whether the source is there. Frames of 16 bits are scaled to 8, unless
-    they are to be `deep`, for a detector that knows their range.
+    slow for are `dropped` and counted, and so are those that are `damaged`, as far as FFmpeg or Aravis notices. A
+    source that is lost is opened again and again, each time later, until it is back; `report` is called from another
+    thread when it is lost and when it is back, with a sentence and whether the source is there. Frames of 16 bits are
+    scaled to 8, unless they are to be `deep`, for a detector that knows their range.
 
     Raises SourceError when the source cannot be opened at first, and, from the iterator, when its driver hangs.
     UsageError for a source that cannot be.
@@ -89,7 +89,7 @@ class Live:
         self._stopped.set()
         self._thread.join(CLOSING)
 
-    def _run(self, capture: cv2.VideoCapture) -> None:
+    def _run(self, capture: Capture) -> None:
         try:
             self._grab(capture)
         except BaseException as error:
@@ -97,12 +97,15 @@ class Live:
                 self._error = error
                 self._ready.notify()
 
-    def _grab(self, capture: cv2.VideoCapture) -> None:
+    def _grab(self, capture: Capture) -> None:
         number, slot, wait, lost = 0, -1, FIRST_WAIT, False
         damage, whole, attempts = Damage(capture), time.monotonic(), 0
         while not self._stopped.is_set():
             self._alive = time.monotonic()
             grabbed = _grabbed(capture)
+            if grabbed is None:  # it waits for a trigger, but it is there
+                lost, wait = self._note_back(lost), FIRST_WAIT
+                continue
             if damage.update() and not grabbed and attempts < MOST_DAMAGED:
                 attempts += 1
                 self._count_damaged()
@@ -124,21 +127,25 @@ class Live:
                     damage, whole, attempts = Damage(capture), time.monotonic(), 0  # opening complains, too
                 continue
             taken = time.time()
-            if lost:
-                self.reconnections += 1
-                self._report(f"{self.name} is back.", True)
-            lost, wait, attempts = False, FIRST_WAIT, 0
+            lost, wait, attempts = self._note_back(lost), FIRST_WAIT, 0
             if self._every.slot(number, time.monotonic()) != slot:
                 slot = self._every.slot(number, time.monotonic())
                 self._hand_over(None if damage.damaged else capture, number, taken)
             number += 1
         capture.release()
 
+    def _note_back(self, lost: bool) -> bool:
+        """The source is there; False, since it is not lost any more."""
+        if lost:
+            self.reconnections += 1
+            self._report(f"{self.name} is back.", True)
+        return False
+
     def _count_damaged(self) -> None:
         self.dropped += 1
         self.damaged += 1
 
-    def _hand_over(self, capture: cv2.VideoCapture | None, number: int, taken: float) -> None:
+    def _hand_over(self, capture: Capture | None, number: int, taken: float) -> None:
         """Give the frame that was grabbed to the caller; None for one that is damaged."""
         start = time.perf_counter()
         image = _retrieved(capture, self._deep) if capture else None
@@ -162,14 +169,14 @@ class Live:
             self._ready.notify()
 
 
-def _grabbed(capture: cv2.VideoCapture) -> bool:
+def _grabbed(capture: Capture) -> bool | None:
     try:
         return capture.grab()
     except cv2.error:
         return False
 
 
-def _retrieved(capture: cv2.VideoCapture, deep: bool) -> NDArray[Any] | None:
+def _retrieved(capture: Capture, deep: bool) -> NDArray[Any] | None:
     """The frame that was grabbed, (H, W, 3) BGR, of 8 bits unless it is `deep`; None when it cannot be decoded."""
     try:
         decoded, image = capture.retrieve()

@@ -156,6 +156,8 @@ def test_kinds(tmp_path: Path, photos: Path) -> None:
         "camera:12,size=640x480": "camera",
         "/dev/video3": "camera",
         "/dev/v4l/by-id/usb-x": "camera",
+        "aravis:10.0.0.7,format=Mono8": "camera",
+        "aravis:": "camera",
         "/dev/null": "image",
         "rtsp://user:pw@host/1": "stream",
         "HTTP://host/video.mjpg": "stream",

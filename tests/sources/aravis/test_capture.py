@@ -1,0 +1,189 @@
+"""Cameras of Aravis without the library, or with one that is made up: what is said, and what counts as lost."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from live_source import Source
+from waiting import until
+from workplace import command_line
+
+from rstpm_edge.errors import SourceError
+from rstpm_edge.sources import live
+from rstpm_edge.sources.aravis import binding, capture
+from rstpm_edge.sources.aravis.binding import AravisError, load_aravis
+from rstpm_edge.sources.aravis.capture import AravisCapture
+from rstpm_edge.sources.capture import Capture
+
+MONO8, INCOMPLETE = 0x01080001, 3
+
+
+@pytest.fixture
+def unloaded() -> Iterator[None]:
+    load_aravis.cache_clear()
+    yield
+    load_aravis.cache_clear()
+
+
+def test_a_machine_without_the_library(unloaded: None, monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
+    monkeypatch.setattr(binding, "LIBRARY", "libaravis-of-nobody.so.0")
+    result = command_line("infer", "aravis:a", "--model", model)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr == (
+        "Error: Cameras of GigE Vision and USB3 Vision need the library Aravis, which is not installed: "
+        "apt install libaravis-0.8-0.\n"
+    )
+
+
+def test_a_library_that_lacks_functions(unloaded: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binding, "LIBRARY", "libc.so.6")
+    with pytest.raises(
+        SourceError, match=r"^This machine's Aravis is too old: .*arv_update_device_list; 0\.8\.20 will"
+    ):
+        AravisCapture("aravis:a")
+
+
+def test_wrong_use_is_told_before_anything_is_opened(model: Any) -> None:
+    result = command_line("infer", "aravis:a,exposure=fast", "--model", model)
+    assert (result.exit_code, result.stderr) == (2, "Error: exposure is a number, such as 5000, not 'fast'.\n")
+
+
+class MadeUp:
+    """A library whose camera sends `frames`: (number, status), None for a moment without any, or an error."""
+
+    def __init__(self, frames: list[Any]) -> None:
+        self.frames = frames
+        self.called: list[str] = []
+        self._current: Any = None
+        self._bytes = (ctypes.c_uint8 * 16)(*range(16))
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        self.called.append(name)
+        if name == "arv_stream_timeout_pop_buffer":
+            self._current = self.frames.pop(0) if self.frames else None
+            if isinstance(self._current, Exception):
+                raise self._current
+            return 0 if self._current is None else 5
+        if name == "arv_buffer_get_data":
+            arguments[1]._obj.value = 16
+            return ctypes.addressof(self._bytes)
+        return {
+            "arv_buffer_get_frame_id": self._current and self._current[0],
+            "arv_buffer_get_status": self._current and self._current[1],
+            "arv_buffer_get_payload_type": 1,
+            "arv_buffer_get_image_pixel_format": MONO8,
+            "arv_buffer_get_image_width": 4,
+            "arv_buffer_get_image_height": 4,
+            "arv_camera_get_pixel_format": MONO8,
+            "arv_camera_get_payload": 16,
+            "arv_camera_new": 1,
+            "arv_camera_create_stream": 2,
+            "arv_buffer_new_allocate": 3,
+        }.get(name, 0)
+
+    def texts(self, name: str, camera: int) -> list[str]:
+        return ["Line1", "Software"]
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AravisCapture]:
+    def of(frames: list[Any], typed: str = "") -> AravisCapture:
+        monkeypatch.setattr(capture, "load_aravis", lambda: MadeUp(frames))
+        return AravisCapture("aravis:a" + typed)
+
+    return of
+
+
+def judged(found: Capture, count: int) -> list[bool]:
+    """Of so many frames that are grabbed, which can be retrieved."""
+    result = []
+    for _ in range(count):
+        assert found.grab() is True
+        result.append(found.retrieve()[0])
+    return result
+
+
+def test_incomplete_frames_and_those_that_never_came_are_no_pictures(opened: Any) -> None:
+    found = opened([(7, 0), (8, INCOMPLETE), (9, 0), (12, 0), (13, 0)])
+    assert judged(found, 7) == [True, False, True, False, False, True, True]
+
+
+def test_numbers_of_16_bits_begin_again(opened: Any) -> None:
+    assert judged(opened([(65534, 0), (65535, 0), (1, 0), (2, 0)]), 4) == [True] * 4
+    assert judged(opened([(65534, 0), (2, 0)]), 4) == [True, False, False, True]
+    # One that began anew, and one whose numbers are of 64 bits.
+    assert judged(opened([(500, 0), (0, 0), (1, 0)]), 3) == [True] * 3
+    assert judged(opened([(65535, 0), (65536, 0), (65538, 0)]), 4) == [True, True, False, True]
+
+
+def test_a_camera_that_falls_silent_is_lost(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture, "SILENCE", 0.0)
+    found = opened([(1, 0), None, None])
+    assert judged(found, 1) == [True]
+    assert found.grab() is False
+    found.release()
+    found.release()
+    assert found.grab() is False
+    assert found._aravis.called.count("g_object_unref") == 2
+
+
+def test_one_that_waits_for_its_trigger_is_not(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture, "SILENCE", 0.0)
+    found = opened([None, None, (1, 0), None], ",trigger=Line1")
+    assert [found.grab() for _ in range(4)] == [None, None, True, None]
+    monkeypatch.setattr(capture, "CHECK", -1.0)
+    monkeypatch.setattr(AravisCapture, "_is_there", lambda self: False)
+    assert found.grab() is False
+
+
+def test_only_incomplete_frames_are_a_loss(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture, "NO_WHOLE", 0.0)
+    found = opened([(1, INCOMPLETE)])
+    assert found.grab() is False
+
+
+def test_an_error_of_the_library_is_a_loss(opened: Any) -> None:
+    assert opened([AravisError("timeout")]).grab() is False
+
+
+def test_a_line_that_the_camera_lacks(opened: Any) -> None:
+    with pytest.raises(SourceError, match=r"^The camera aravis:a has no trigger Line9; it offers Line1, Software\.$"):
+        opened([], ",trigger=Line9")
+
+
+def test_a_format_that_is_not_known(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture, "FORMATS", {})
+    with pytest.raises(
+        SourceError, match=r"^The camera aravis:a sends a pixel format that is not supported; it offers"
+    ):
+        opened([])
+
+
+# In a live source
+
+
+def test_a_camera_that_waits_is_back_without_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "FIRST_WAIT", 0.01)
+
+    class Waiting:
+        def __init__(self, answers: list[bool | None]) -> None:
+            self.answers = answers
+
+        def grab(self) -> bool | None:
+            return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+        def release(self) -> None:
+            pass
+
+    captures = [Waiting([None, False]), Waiting([None])]
+    monkeypatch.setattr(live, "open_capture", lambda kind, source: captures.pop(0))
+    with Source("camera", "aravis:a,trigger=Line1") as source:
+        until(lambda: len(source.reports) == 2)
+        assert source.reports == [
+            ("aravis:a,trigger=Line1 is lost; trying to get it back.", False),
+            ("aravis:a,trigger=Line1 is back.", True),
+        ]
+        assert source.live.summary() == "1 reconnection"
