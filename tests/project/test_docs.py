@@ -15,7 +15,7 @@ from bundles import make_bundle
 from checkout import ROOT
 
 from rstpm_edge import unexpected
-from rstpm_edge.cli import audit, infer, main
+from rstpm_edge.cli import audit, infer_run, main
 from rstpm_edge.detector import Detector
 from rstpm_edge.outputs.csv_file import COLUMNS
 from rstpm_edge.outputs.verdict_json import failure_fields, verdict_fields
@@ -119,11 +119,11 @@ def test_the_exit_codes() -> None:
         int(code) for cell in re.findall(r"^\| ([\d, ]+) \|", section("Exit codes"), re.M) for code in cell.split(",")
     }
     of_infer = {
-        infer.SOMETHING_ANOMALOUS,
-        infer.SOMETHING_UNWRITTEN,
-        infer.SOMETHING_UNREADABLE,
-        infer.SOMETHING_INVALID,
+        infer_run.SOMETHING_ANOMALOUS,
+        infer_run.SOMETHING_UNWRITTEN,
+        infer_run.SOMETHING_UNREADABLE,
+        infer_run.SOMETHING_INVALID,
     }
     of_audit = {audit.SOMETHING_SUSPICIOUS, audit.SOMETHING_UNREADABLE}
-    of_all = {0, main.WRONG_USE, main.INTERRUPTED, main.BROKEN_PIPE, unexpected.UNEXPECTED, infer.SIGNALLED + 15}
+    of_all = {0, main.WRONG_USE, main.INTERRUPTED, main.BROKEN_PIPE, unexpected.UNEXPECTED, infer_run.SIGNALLED + 15}
     assert codes == of_infer | of_audit | of_all
