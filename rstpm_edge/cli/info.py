@@ -1,10 +1,10 @@
 """`rstpm-edge info`: what a model file says about itself, and what this machine offers."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -23,6 +23,7 @@ from rstpm_edge.printable import one_line
 if TYPE_CHECKING:
     from rstpm_edge.engine.providers import Provider
 
+T = TypeVar("T")
 IN_WORDS = (KEY, OLD_KEY, "sessions")  # of the training's summary, what has rows of its own
 
 
@@ -74,7 +75,7 @@ def info(
     found = synthetic.found if synthetic else {}
     facts = asdict(bundle)
     facts["sha256"] = detector.sha256
-    facts["goldens"] = _goldens(model, detector.sha256)
+    facts["goldens"], facts["recalibrations"] = _beside_the_document(model, detector.sha256)
     if facts["validity"] and facts["validity"]["novelty"]:
         novelty = facts["validity"]["novelty"]
         facts["validity"]["novelty"] = {name: novelty[name] for name in ("photos", "channels", "limit")}
@@ -111,20 +112,36 @@ def info(
         say_table(_table(model, facts))
 
 
-def _goldens(model: Path, sha256: str) -> "list[str] | None":
-    """Names of the photos in the model file; None where they cannot be read, which is no reason not to judge.
+def _beside_the_document(model: Path, sha256: str) -> "tuple[list[str] | None, list[dict[str, Any]] | None]":
+    """Names of the photos in the model file, and what it was calibrated on before; None of what cannot be read, which
+    is no reason not to judge.
 
     Raises ModelError where it is not the file of this SHA-256 any more, which was loaded, and verified by its key.
     """
     from rstpm_edge.model.goldens import parse_goldens
     from rstpm_edge.model.model_file import opened
+    from rstpm_edge.model.recalibrations import parse_recalibrations
 
     with opened(model) as found:
-        document = found.goldens
+        goldens, recalibrations = found.goldens, found.recalibrations
     if found.sha256 != sha256:
         raise ModelError(f"The model {model} was written to while it was being loaded; load it again.")
+
+    def names(document: str) -> list[str]:
+        return [golden.name for golden in parse_goldens(document)]
+
+    def steps(document: str) -> list[dict[str, Any]]:
+        return [
+            {**asdict(step), "threshold": step.before.threshold, "images": len(step.scores)}
+            for step in parse_recalibrations(document)
+        ]
+
+    return _read_if_any(names, goldens), _read_if_any(steps, recalibrations)
+
+
+def _read_if_any(parse: "Callable[[str], list[T]]", document: str | None) -> "list[T] | None":
     try:
-        return [] if document is None else [golden.name for golden in parse_goldens(document)]
+        return [] if document is None else parse(document)
     except ModelError:
         return None
 
@@ -163,6 +180,7 @@ def _table(model: Path, facts: dict[str, Any]) -> str:
             )
             for other in calibration["thresholds"]
         ),
+        *_recalibrated(facts["recalibrations"]),
         *_synthetic(facts["training"], calibration["thresholds"]),
         *_sessions(facts["training"], calibration["alpha"]),
         ("fusion", f"{fusion['mode']}, smoothing {fusion['smoothing_sigma']:g} px"),
@@ -178,6 +196,21 @@ def _table(model: Path, facts: dict[str, Any]) -> str:
     shown = [(one_line(title), one_line(text)) for title, text in rows]  # the file may say anything of itself
     width = max(len(title) for title, _ in shown)
     return "\n".join(f"{title:{width}}  {text}" for title, text in shown)
+
+
+def _recalibrated(steps: list[dict[str, Any]] | None) -> list[tuple[str, str]]:
+    """What was calibrated on before, each time that confirmed photos have moved the threshold."""
+    if steps is None:
+        return [("recalibrated", "damaged, or of a newer rstpm-edge; it decides no verdict")]
+    return [
+        (
+            "recalibrated",
+            f"{step['time']}{' by ' + step['user'] if step['user'] else ''}: {len(step['added'])} confirmed good "
+            f"photos {'in the place of' if step['replaced'] else 'added to'} {step['images']}; the threshold was "
+            f"{step['threshold']:.4g}, for at most {percent(step['alpha'])}",
+        )
+        for step in steps
+    ]
 
 
 def _about_goldens(names: "list[str] | None") -> str:

@@ -22,6 +22,7 @@ from rstpm_edge.cli.infer import infer
 from rstpm_edge.cli.info import info
 from rstpm_edge.cli.journal import journal
 from rstpm_edge.cli.msa import msa
+from rstpm_edge.cli.recalibrate import recalibrate
 from rstpm_edge.cli.roi import roi
 from rstpm_edge.cli.serve import serve
 from rstpm_edge.cli.sign import keygen, sign
@@ -142,6 +143,7 @@ for command in (
     audit_log,
     train,
     calibrate,
+    recalibrate,
     export,
     keygen,
     sign,

@@ -22,6 +22,8 @@ CHECKSUM_KEY = "rstpm_edge_crc32"  # of the graph; see `model_file.stamps`
 FILE_CHECKSUM_KEY = "rstpm_edge_crc32_file"  # of all of the file but the metadata
 # Photos to check a device with (see `goldens`), and the CRC-32 of that text. Readers from before skip both.
 GOLDENS_KEY, GOLDENS_CHECKSUM_KEY = "rstpm_edge_goldens", "rstpm_edge_crc32_goldens"
+# What was calibrated on before (see `recalibrations`), and the CRC-32 of that text; skipped likewise.
+RECALIBRATIONS_KEY, RECALIBRATIONS_CHECKSUM_KEY = "rstpm_edge_recalibrations", "rstpm_edge_crc32_recalibrations"
 # Of the document, and the first release that reads it. Any new key raises both: readers refuse what they do not know,
 # since a key that one of them skips may be the one that decides (a ROI, a mask, a segmentation head).
 SCHEMA_VERSION, NEEDS = 3, "0.1.0"

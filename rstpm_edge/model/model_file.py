@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from rstpm_edge.errors import ModelError
 from rstpm_edge.model import protobuf as wire
-from rstpm_edge.model.metadata import CHECKSUM_KEY, FILE_CHECKSUM_KEY, GOLDENS_CHECKSUM_KEY, GOLDENS_KEY, METADATA_KEY
+from rstpm_edge.model.metadata import (
+    CHECKSUM_KEY,
+    FILE_CHECKSUM_KEY,
+    GOLDENS_CHECKSUM_KEY,
+    GOLDENS_KEY,
+    METADATA_KEY,
+    RECALIBRATIONS_CHECKSUM_KEY,
+    RECALIBRATIONS_KEY,
+)
 from rstpm_edge.model.read_metadata import check_version
 
 if TYPE_CHECKING:
@@ -21,6 +29,8 @@ if TYPE_CHECKING:
 
 _LARGEST = (1 << 31) - 1  # bytes; no protobuf message is larger
 _LONGEST = 1 << 25  # bytes of the document
+# What stands beside the document, and its checksum.
+_BESIDE = ((GOLDENS_KEY, GOLDENS_CHECKSUM_KEY), (RECALIBRATIONS_KEY, RECALIBRATIONS_CHECKSUM_KEY))
 
 
 @dataclass(frozen=True)
@@ -28,14 +38,15 @@ class ModelFile:
     """A model file while it is open.
 
     `source` is what a runtime loads: a name that no other file can take, or the bytes. `document` is the JSON that
-    `export` left in it, and `goldens` that of `rstpm_edge.model.goldens`, or None. `sha256` is that of all of the file,
-    in hexadecimal.
+    `export` left in it; `goldens` is that of `rstpm_edge.model.goldens`, and `recalibrations` that of
+    `rstpm_edge.model.recalibrations`, or None. `sha256` is that of all of the file, in hexadecimal.
     """
 
     path: Path
     source: str | bytes
     document: str
     goldens: str | None
+    recalibrations: str | None
     sha256: str
 
 
@@ -71,13 +82,14 @@ def opened(path: Path, public_key: "PublicKey | None" = None) -> Iterator[ModelF
                     from rstpm_edge.model.signature import check_signature
 
                     check_signature(path, sha256, public_key)
-                document, goldens = _look(path, source)
+                metadata = _look(path, source)
             else:
                 content = _content(path, file, before.st_size)
                 sha256 = hashlib.sha256(content).hexdigest()
-                document, goldens = _look(path, content)
+                metadata = _look(path, content)
                 del content
-            yield ModelFile(path, source, document, goldens, sha256)
+            goldens, recalibrations = map(metadata.get, (GOLDENS_KEY, RECALIBRATIONS_KEY))
+            yield ModelFile(path, source, metadata[METADATA_KEY], goldens, recalibrations, sha256)
             after = os.fstat(file.fileno())
     except FileNotFoundError as error:
         raise ModelError(f"There is no model file {path}; `rstpm-edge export` makes one.") from error
@@ -96,6 +108,11 @@ def stamps(model: bytes, document: str) -> dict[str, str]:
     return {CHECKSUM_KEY: checksum([file.graph], document), FILE_CHECKSUM_KEY: checksum(file.stamped, document)}
 
 
+def recalibration_entries(recalibrations: str) -> dict[str, str]:
+    """The metadata of a model file with this history of calibrations."""
+    return {RECALIBRATIONS_KEY: recalibrations, RECALIBRATIONS_CHECKSUM_KEY: checksum([], recalibrations)}
+
+
 def golden_entries(goldens: str) -> dict[str, str]:
     """The metadata of a model file with these goldens."""
     return {GOLDENS_KEY: goldens, GOLDENS_CHECKSUM_KEY: checksum([], goldens)}
@@ -109,8 +126,8 @@ def checksum(parts: Iterator[memoryview] | tuple[memoryview, ...] | list[memoryv
     return f"{zlib.crc32(document.encode(), value):08x}"
 
 
-def _look(path: Path, content: bytes | mmap.mmap) -> tuple[str, str | None]:
-    """The document, and that of the goldens."""
+def _look(path: Path, content: bytes | mmap.mmap) -> Mapping[str, str]:
+    """The file's metadata: the document among them, and what fits the checksums."""
     try:
         file = wire.split(content)
     except ValueError as error:
@@ -128,7 +145,7 @@ def _look(path: Path, content: bytes | mmap.mmap) -> tuple[str, str | None]:
         raise ModelError(f"The model {path} is none that rstpm-edge exports: {error}; export it again.") from error
     except ValueError as error:
         raise ModelError(f"The model {path} is damaged, or not an ONNX file: {error}.") from error
-    return document, file.metadata.get(GOLDENS_KEY)
+    return file.metadata
 
 
 def _check_sum(path: Path, file: wire.OnnxFile, document: str) -> None:
@@ -139,12 +156,11 @@ def _check_sum(path: Path, file: wire.OnnxFile, document: str) -> None:
     """
     found = checksum(file.stamped, document)
     stamped: Mapping[str, str] = file.metadata
-    goldens = stamped.get(GOLDENS_KEY)
     older = CHECKSUM_KEY in stamped and FILE_CHECKSUM_KEY not in stamped
     if (
         stamped.get(FILE_CHECKSUM_KEY, found) != found
         or (older and stamped[CHECKSUM_KEY] != checksum([file.graph], document))
-        or (goldens is not None and stamped.get(GOLDENS_CHECKSUM_KEY) != checksum([], goldens))
+        or any(key in stamped and stamped.get(sum_key) != checksum([], stamped[key]) for key, sum_key in _BESIDE)
     ):
         raise ModelError(f"The model {path} has been changed since it was exported, or is damaged: copy it again.")
 

@@ -112,6 +112,15 @@ def split(model: bytes | mmap) -> OnnxFile:
     return OnnxFile(graph, metadata, tuple(stamped), tuple(unknown), tuple(domains))
 
 
+def with_metadata(file: OnnxFile, metadata: Mapping[str, str]) -> bytes:
+    """The bytes of a file with this metadata in the place of its own; all others stay as they are."""
+    parts: list[bytes | memoryview] = list(file.stamped)
+    for key, value in metadata.items():
+        entry = b"".join(_delimited(number, text.encode()) for number, text in ((1, key), (2, value)))
+        parts.append(_delimited(_METADATA, entry))
+    return b"".join(parts)
+
+
 def check(file: OnnxFile) -> None:
     """Look through a file for what `export` does not write.
 
@@ -304,3 +313,18 @@ def _varint(message: memoryview, position: int) -> tuple[int, int]:
                 raise ValueError("it has a number with needless zeros")
             return value, position
     raise ValueError("it has a number of more than 64 bits")
+
+
+def _delimited(number: int, content: bytes) -> bytes:
+    """A field that holds bytes, a text or a message."""
+    return _encoded(number << 3 | _BYTES) + _encoded(len(content)) + content
+
+
+def _encoded(value: int) -> bytes:
+    """A number in as few bytes of seven bits as it takes."""
+    written = bytearray()
+    while value > 0x7F:
+        written.append(value & 0x7F | 0x80)
+        value >>= 7
+    written.append(value)
+    return bytes(written)

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from rstpm_edge.errors import DatasetError, ImageError, UsageError
 from rstpm_edge.image.decode import read_stored
+from rstpm_edge.image.duplicates import find_duplicates, fingerprint
 from rstpm_edge.image.grid import Grid
 from rstpm_edge.image.placement import ResizePolicy
 from rstpm_edge.image.preprocess import InputFormat, to_rgb
 from rstpm_edge.image.roi import Roi, crop
 from rstpm_edge.progress import Progress, Report
 
-from ..data.duplicates import find_duplicates, fingerprint
 from ..data.images import Seen, about_left_out, good_images, ignore
 from ..data.learned_photos import PhotoCounter
 from ..learning.options import TrainingOptions, check_options

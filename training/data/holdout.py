@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .duplicates import Duplicates
+from rstpm_edge.image.duplicates import Duplicates
 
 
 def split(

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.errors import UsageError
+from rstpm_edge.image.duplicates import Duplicates
 
-from .duplicates import Duplicates
 from .holdout import wanted_count
 from .images import some_of
 

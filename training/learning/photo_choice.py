@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rstpm_edge.calibration import conformal_threshold
+from rstpm_edge.image.duplicates import find_duplicates, fingerprint
 from rstpm_edge.image.input_profile import InputProfile
 from rstpm_edge.model.validity import Validity
 
-from ..data.duplicates import find_duplicates, fingerprint
 from ..data.holdout import about_copies, split
 from ..data.learned_photos import load_learned
 from ..data.sessions import session_names, split_sessions

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from workplace import command_line, document
 
 from rstpm_edge.errors import DatasetError, UsageError
+from rstpm_edge.image.duplicates import find_duplicates, fingerprint
 from rstpm_edge.training.audit.audit import MINIMUM_IMAGES, audit
 from rstpm_edge.training.audit.contact_sheet import CELLS, draw_sheet
 from rstpm_edge.training.audit.image_quality import judge_quality, measure_quality, robust_z
 from rstpm_edge.training.audit.outliers import PhotoDistances, Ranking, compare_photos, ranking_of
-from rstpm_edge.training.data.duplicates import find_duplicates, fingerprint
 from rstpm_edge.training.demo.part import write_dataset
 
 SIZE = (128, 128)

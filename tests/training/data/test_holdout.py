@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from small_training import teach
 
+from rstpm_edge.image.duplicates import Duplicates
 from rstpm_edge.progress import Progress
-from rstpm_edge.training.data.duplicates import Duplicates
 from rstpm_edge.training.data.holdout import about_copies, split
 from rstpm_edge.training.learning.run_folder import load_config
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rstpm_edge.errors import UsageError
-from rstpm_edge.training.data.duplicates import Duplicates
+from rstpm_edge.image.duplicates import Duplicates
 from rstpm_edge.training.data.sessions import session_names, split_sessions
 
 STRIPS = [f"strip{strip:02}_{tile}.png" for strip in range(1, 11) for tile in range(8)]

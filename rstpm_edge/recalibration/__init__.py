@@ -1,0 +1,1 @@
+"""The threshold moved by good photos that a person has confirmed: no training, no torch."""

@@ -1,0 +1,106 @@
+"""Scores of photos that a person has confirmed as good, with those left out that are not new."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rstpm_edge.calibration import Calibration
+from rstpm_edge.errors import ImageError, InvalidImageError, UsageError
+from rstpm_edge.image.duplicates import find_alike, fine_detail, fingerprint
+from rstpm_edge.pipeline import Pipeline
+from rstpm_edge.postprocess.novelty import nearest
+from rstpm_edge.printable import one_line
+
+# docs/experiments.md, recalibration. Of the way from a typical score to the threshold: a held-out photo, judged once
+# more, comes back within a third of that.
+SAME_SCORE = 5e-5
+SAME_EMBEDDING = 1e-3  # of a photo that was learned from; another photo of the product lies 30 times farther away
+NAMED = 5  # photos at most, in a sentence
+
+
+@dataclass(frozen=True)
+class ConfirmedPhotos:
+    """`scores` of those that are new, in the order of the photos; how many of `photos` showed what another of them did
+    (`copies`), and how many were learned from or held out before (`known`)."""
+
+    photos: int
+    scores: tuple[float, ...]
+    copies: int
+    known: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Looked:
+    score: float
+    known: bool
+    fingerprint: bytes
+    detail: NDArray[np.float32]
+
+
+def score_photos(
+    pipeline: Pipeline, paths: Sequence[Path], *, progress: Callable[[int], None] = lambda done: None
+) -> ConfirmedPhotos:
+    """Judge good photos by a model: all of the part, as those it was calibrated on were, so by a pipeline without mask.
+
+    A group of photos that are the same counts once, by its first. `progress` gets how many are done.
+    Raises UsageError for photos that cannot be read, or are INVALID, with their names; nothing is left out silently.
+    """
+    bundle = pipeline.session.bundle
+    learned = None if bundle.validity is None else bundle.validity.novelty
+    good = None if learned is None else learned.unpacked()
+    looked: list[_Looked] = []
+    refused: list[tuple[Path, str]] = []
+    for done, path in enumerate(paths, 1):
+        try:
+            looked.append(_look(pipeline, path, good))
+        except InvalidImageError as error:
+            refused.append((path, str(error)))
+        except ImageError as error:
+            raise UsageError(f"{error} Leave it out, or mend it.") from error
+        progress(done)
+    if refused:
+        raise UsageError(_about_invalid(refused))
+    copies = find_alike([one.fingerprint for one in looked], [one.detail for one in looked])
+    repeated = {row for group in copies for row in group.rows[1:]}
+    once = [one for row, one in enumerate(looked) if row not in repeated]
+    known = [one.known or is_held_out(bundle.calibration, one.score) for one in once]
+    scores = tuple(one.score for one, seen in zip(once, known, strict=True) if not seen)
+    return ConfirmedPhotos(len(looked), scores, len(repeated), sum(known))
+
+
+def is_held_out(calibration: Calibration, score: float) -> bool:
+    """Whether a score is, but for rounding, one of those calibrated on: then it is most likely of that photo."""
+    rounding = SAME_SCORE * (calibration.threshold - calibration.median)
+    scores = np.asarray(calibration.scores)
+    place = int(np.searchsorted(scores, score))
+    return bool((np.abs(scores[max(place - 1, 0) : place + 1] - score) <= rounding).any())
+
+
+def _look(pipeline: Pipeline, path: Path, good: NDArray[np.float32] | None) -> _Looked:
+    """Raises ImageError, and InvalidImageError for a photo that is INVALID."""
+    batch = pipeline.preprocessor.batch([pipeline.preprocessor.load(path)])
+    outputs = pipeline.session.run(batch.pixels)
+    (reason,) = pipeline.postprocessor.invalid_reasons(outputs, batch.invalid)
+    if reason is not None:
+        raise InvalidImageError(f"{path} is {reason}")
+    known = good is not None and outputs.embedding is not None
+    return _Looked(
+        float(pipeline.postprocessor.score(outputs).score[0]),
+        known and bool(nearest(outputs.embedding, good)[0] <= SAME_EMBEDDING),  # type: ignore[arg-type]
+        fingerprint(batch.pixels[0]),
+        fine_detail(batch.pixels[0]),
+    )
+
+
+def _about_invalid(refused: Sequence[tuple[Path, str]]) -> str:
+    names = ", ".join(one_line(path.name) for path, _ in refused[:NAMED])
+    more = f" and {len(refused) - NAMED} more" if len(refused) > NAMED else ""
+    what = "photo is" if len(refused) == 1 else "photos are"
+    why = refused[0][1].rstrip(".")
+    return (
+        f"{len(refused)} {what} INVALID, so no verdict on such photos counts: {names}{more}. The first: {why}. Leave "
+        "them out; where they are good ones of this station, train again with such photos."
+    )
