@@ -4,12 +4,15 @@
     python tools/soak.py --model model.onnx --minutes 90   # a real one
     python tools/soak.py --minutes 2 --samples samples.csv
 
-A third of the time goes to each stage: one thread, several threads, several threads whose model is exchanged every
-second. Images are arrays of several sizes, encoded bytes, a file, and damaged ones; of some, the overlay and the map
-are encoded. Memory is the resident set, once a second. Its slope is the least-squares line over what comes after the
-first quarter of a stage, when allocators and caches have their size. Of open files and threads, the fewest in the first
-and in the last third of that are compared, since a file that is read is open for a moment. Exits with 1 where a slope
-is above --limit, or where files or threads become more.
+A quarter of the time goes to each stage: one thread, several threads, several threads whose detector is replaced five
+times a second, several threads whose detector takes another model so often (`Detector.swap`). Images are arrays of
+several sizes, encoded bytes, a file, and damaged ones; of some, the overlay and the map are encoded. Memory is the
+resident set, and what of it is in use: what was asked for and not freed. Slopes are those of least-squares lines over
+what comes after the first quarter of a stage, when allocators and caches have their size. Of open files and threads,
+the fewest in the first and in the last third of that are compared, since a file that is read is open for a moment.
+Exits with 1 where both slopes are above --limit, or where files or threads become more.
+
+Python's own allocator is turned off (PYTHONMALLOC=malloc), so that what is in use can be told.
 """
 
 from __future__ import annotations
@@ -22,13 +25,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, fields
 from pathlib import Path
 
 import click
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from soak_memory import Sample, Trend, in_use, resident, trend
 
 from rstpm_edge import Detector
 from rstpm_edge.errors import ImageError, UsageError
@@ -36,63 +40,9 @@ from rstpm_edge.outputs.map_file import encode_png
 from rstpm_edge.outputs.overlay import encode_overlay
 
 ROOT = Path(__file__).parent.parent
-PER = 100_000  # images that a slope is told for
-WARM_UP = 0.25  # of a stage
-SWAP = 1.0  # seconds between two models
+SWAP = 0.2  # seconds between two models
+SAMPLE = 1.0  # seconds between two samples
 PICTURES = 50  # of so many images one is drawn
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What the process held at a moment."""
-
-    stage: str
-    seconds: float
-    images: int
-    swaps: int
-    rss: float  # MB, of 10^6 bytes
-    files: int
-    threads: int
-
-
-@dataclass(frozen=True)
-class Trend:
-    """What became of a stage after its warm-up: its first and last sample, and the slope in MB per 100,000 images."""
-
-    first: Sample
-    last: Sample
-    files: tuple[int, int]  # the fewest at the beginning and at the end
-    threads: tuple[int, int]
-    slope: float
-    error: float  # one standard error of it, as if samples were independent
-
-    def grows(self, limit: float) -> bool:
-        """Whether it leaks: memory beyond `limit`, or files or threads at all."""
-        return self.slope > limit or self.files[1] > self.files[0] or self.threads[1] > self.threads[0]
-
-
-def trend(samples: Sequence[Sample]) -> Trend:
-    """The trend of the samples of one stage, in their order, of which three or more come after the warm-up."""
-    settled = list(samples[int(len(samples) * WARM_UP) :])
-    images = np.array([sample.images for sample in settled]) / PER
-    rss = np.array([sample.rss for sample in settled])
-    centred = images - images.mean()
-    spread = float((centred**2).sum())
-    slope = float((centred * rss).sum() / spread)
-    residual = rss - rss.mean() - slope * centred
-    third = max(1, len(settled) // 3)
-    files, alive = (
-        (min(values[:third]), min(values[-third:]))
-        for values in ([sample.files for sample in settled], [sample.threads for sample in settled])
-    )
-    return Trend(
-        settled[0],
-        settled[-1],
-        files,
-        alive,
-        slope,
-        float(np.sqrt((residual**2).sum() / max(len(rss) - 2, 1) / spread)),
-    )
 
 
 class Line:
@@ -118,12 +68,20 @@ class Line:
         for thread in self._threads:
             thread.join()
 
-    def swap(self) -> None:
-        self.swaps += 1
-        detector = Detector(self._models[self.swaps % len(self._models)], threads=1, notify=lambda sentence: None)
+    def replace(self) -> None:
+        """Put another detector in the place of the one that judges."""
+        detector = Detector(self._next_model(), threads=1, notify=lambda sentence: None)
         detector.warmup()
         self._detector, before = detector, self._detector
         before.close()
+
+    def swap(self) -> None:
+        """Let the detector take another model."""
+        self._detector.swap(self._next_model())
+
+    def _next_model(self) -> Path:
+        self.swaps += 1
+        return self._models[self.swaps % len(self._models)]
 
     def _work(self, number: int) -> None:
         while not self._stop.is_set() and self.fault is None:
@@ -180,22 +138,30 @@ def tiny_models(folder: Path) -> list[Path]:
 
 
 def run_stage(
-    name: str, line: Line, threads: int, seconds: float, told: Callable[[Sample], None], *, swaps: bool
+    name: str,
+    line: Line,
+    threads: int,
+    seconds: float,
+    told: Callable[[Sample], None],
+    exchange: Callable[[], None] | None,
 ) -> Trend:
-    """Judge for so many seconds; `told` gets each sample."""
+    """Judge for so many seconds, with `exchange` called meanwhile; `told` gets each sample."""
     samples: list[Sample] = []
     line.judged = line.swaps = 0
     line.start(threads)
     start = time.monotonic()
+    next_sample = 0.0
     try:
         while (passed := time.monotonic() - start) < seconds and line.fault is None:
-            if swaps:
-                line.swap()
-            time.sleep(min(SWAP, seconds / 40))
-            with open("/proc/self/statm") as statm:
-                rss = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+            if exchange is not None:
+                exchange()
+            time.sleep(min(SWAP, seconds / 80))
+            if passed < next_sample:
+                continue
+            next_sample = passed + min(SAMPLE, seconds / 40)
             files, alive = len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
-            samples.append(Sample(name, round(passed, 1), line.judged, line.swaps, rss, files, alive))
+            held = resident(), in_use()
+            samples.append(Sample(name, round(passed, 1), line.judged, line.swaps, *held, files, alive))
             told(samples[-1])
     finally:
         line.stop()
@@ -206,15 +172,16 @@ def run_stage(
 
 def table(trends: Sequence[Trend]) -> str:
     lines = [
-        "| stage | images | models opened | MB after warm-up | MB at the end | MB per 100,000 images | open files "
-        "| threads |",
-        "|---|---|---|---|---|---|---|---|",
+        "| stage | images | models opened | MB after warm-up, at the end | MB per 100,000 images | in use, MB after "
+        "warm-up, at the end | MB per 100,000 images | open files | threads |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for one in trends:
         first, last = one.first, one.last
         lines.append(
-            f"| {last.stage} | {last.images:,} | {last.swaps:,} | {first.rss:.1f} | {last.rss:.1f} "
-            f"| {one.slope:+.3f} ± {one.error:.3f} | {one.files[0]} → {one.files[1]} "
+            f"| {last.stage} | {last.images:,} | {last.swaps:,} | {first.rss:.1f}, {last.rss:.1f} "
+            f"| {one.rss.value:+.3f} ± {one.rss.error:.3f} | {first.heap:.1f}, {last.heap:.1f} "
+            f"| {one.heap.value:+.3f} ± {one.heap.error:.3f} | {one.files[0]} → {one.files[1]} "
             f"| {one.threads[0]} → {one.threads[1]} |"
         )
     return "\n".join(lines)
@@ -223,7 +190,7 @@ def table(trends: Sequence[Trend]) -> str:
 @click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))
 @click.option("--minutes", type=click.FloatRange(min=0.05), default=60.0, show_default=True)
 @click.option(
-    "--threads", type=click.IntRange(min=2), default=3, show_default=True, help="Of the second and third stage."
+    "--threads", type=click.IntRange(min=2), default=3, show_default=True, help="Of all stages but the first."
 )
 @click.option(
     "--model",
@@ -246,14 +213,15 @@ def main(minutes: float, threads: int, model: tuple[Path, ...], limit: float, sa
                 writer.writerow(astuple(sample))
                 file.flush()
 
-            stages = (
-                ("one thread", 1, False),
-                (f"{threads} threads", threads, False),
-                (f"{threads} threads, models exchanged", threads, True),
+            stages: tuple[tuple[str, int, Callable[[], None] | None], ...] = (
+                ("one thread", 1, None),
+                (f"{threads} threads", threads, None),
+                (f"{threads} threads, detectors replaced", threads, line.replace),
+                (f"{threads} threads, models swapped", threads, line.swap),
             )
             trends = []
-            for name, count, swaps in stages:
-                trends.append(run_stage(name, line, count, minutes * 60 / len(stages), told, swaps=swaps))
+            for name, count, exchange in stages:
+                trends.append(run_stage(name, line, count, minutes * 60 / len(stages), told, exchange))
                 print(table(trends[-1:]) if len(trends) == 1 else table(trends[-1:]).splitlines()[-1], flush=True)
     leaking = [one.last.stage for one in trends if one.grows(limit)]
     if leaking:
@@ -262,4 +230,6 @@ def main(minutes: float, threads: int, model: tuple[Path, ...], limit: float, sa
 
 
 if __name__ == "__main__":
+    if os.environ.get("PYTHONMALLOC") != "malloc":
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "PYTHONMALLOC": "malloc"})
     main()

@@ -5,40 +5,63 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import soak
+import soak_memory
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
+EXCHANGED = ["3 threads, detectors replaced", "3 threads, models swapped"]
 
-def samples(rss: NDArray[np.float64], files: NDArray[np.int64] | None = None) -> list[soak.Sample]:
-    """One for each thousand images."""
+
+def samples(
+    rss: NDArray[np.float64], files: NDArray[np.int64] | None = None, *, heap: NDArray[np.float64] | None = None
+) -> list[soak_memory.Sample]:
+    """One for each thousand images; what is in use grows as the resident set does, where nothing else is said."""
     files = np.full(len(rss), 7) if files is None else files
-    return [soak.Sample("stage", float(i), 1000 * i, 0, float(rss[i]), int(files[i]), 4) for i in range(len(rss))]
+    heap = rss - 80 if heap is None else heap
+    return [
+        soak_memory.Sample("stage", float(i), 1000 * i, 0, float(rss[i]), float(heap[i]), int(files[i]), 4)
+        for i in range(len(rss))
+    ]
 
 
 def test_a_slope_is_found_behind_noise() -> None:
     noise = np.random.default_rng(0).normal(0, 0.2, 1000)
     steady = 120 + noise
     steady[:200] -= np.linspace(50, 0, 200)  # what is loaded at first is no leak
-    found = soak.trend(samples(steady))
-    assert abs(found.slope) < 0.1
+    found = soak_memory.trend(samples(steady))
+    assert abs(found.rss.value) < 0.1
     assert not found.grows(1.0)
-    leak = soak.trend(samples(steady + np.arange(1000) * 0.02))  # 2 MB per 100,000 images
-    assert leak.slope == pytest.approx(2, abs=4 * leak.error)
+    leak = soak_memory.trend(samples(steady + np.arange(1000) * 0.02))  # 2 MB per 100,000 images
+    assert leak.rss.value == pytest.approx(2, abs=4 * leak.rss.error)
     assert leak.grows(1.0)
+
+
+def test_what_the_allocator_keeps_is_no_leak() -> None:
+    kept = samples(100 + np.arange(1000) * 0.02, heap=np.full(1000, 20.0))
+    assert soak_memory.trend(kept).rss.value == pytest.approx(2)
+    assert not soak_memory.trend(kept).grows(1.0)
+
+
+def test_what_is_in_use_is_what_was_asked_for() -> None:
+    before = soak_memory.in_use()
+    held = [bytes(1000) for _ in range(20_000)]
+    assert soak_memory.in_use() - before == pytest.approx(20, abs=2)
+    held.clear()
+    assert soak_memory.in_use() - before == pytest.approx(0, abs=2)
 
 
 def test_a_file_that_is_open_for_a_moment_is_no_leak() -> None:
     steady, files = np.full(300, 120.0), np.full(300, 7)
     files[::5] += 1
-    assert not soak.trend(samples(steady, files)).grows(1.0)
+    assert not soak_memory.trend(samples(steady, files)).grows(1.0)
     files[200:] += 1
-    assert soak.trend(samples(steady, files)).grows(1.0)
+    assert soak_memory.trend(samples(steady, files)).grows(1.0)
 
 
 def test_a_moment_of_all_stages() -> None:
     result = CliRunner().invoke(soak.main, ["--minutes", "0.05", "--limit", "1e9"])
     assert result.exit_code == 0, result.output
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in result.stdout.splitlines()[2:]]
-    assert [row[0] for row in rows] == ["one thread", "3 threads", "3 threads, models exchanged"]
+    assert [row[0] for row in rows] == ["one thread", "3 threads", *EXCHANGED]
     assert all(int(row[1].replace(",", "")) > 10 for row in rows)
-    assert [int(row[2]) > 0 for row in rows] == [False, False, True]
+    assert [int(row[2]) > 0 for row in rows] == [False, False, True, True]
