@@ -134,7 +134,8 @@ class Detector:
     def threshold(self) -> float:
         """The score above which an image is called anomalous. UsageError when set to NaN or infinity.
 
-        One that is set promises nothing: `Result.alpha` is None from then on.
+        One that is set promises nothing: `Result.alpha` is None from then on. It is that of the model that judges now:
+        where that is on trial (`swap`) and gives its place back, the one before judges by its own again.
         """
         return self._slot.model.threshold.value
 
@@ -215,7 +216,13 @@ class Detector:
         if new.sha256 == self.sha256:
             return False
         check_replacement(new, self._slot.model, self._options)  # may have changed since it was prepared
-        self._slot.put(new, _warn if on_rollback is None else on_rollback)
+        typed, options, told = self._typed, self._options, _warn if on_rollback is None else on_rollback
+
+        def roll_back(why: ModelError) -> None:
+            self._typed, self._options = typed, options  # a threshold that was set meanwhile is none of this model's
+            told(why)
+
+        self._slot.put(new, roll_back)
         return True
 
     def close(self) -> None:

@@ -27,11 +27,12 @@ class Replayed:
     score_difference: float
     map_difference: float  # the largest of any pixel of the anomaly map
     margin: float  # between score and threshold
+    invalid_reason: str | None = None  # why this device says that the photo says nothing of its part; at export it did
 
     @property
     def flipped(self) -> bool:
         """Whether the verdict is another."""
-        return self.was_anomalous != self.is_anomalous
+        return self.was_anomalous != self.is_anomalous or self.invalid_reason is not None
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ class Replay:
     def problem(self) -> str | None:
         """In one sentence, why this device should not judge with this model; None where nothing speaks against it."""
         for one in self.results:
+            if one.invalid_reason is not None:
+                return (
+                    f"this device judges its golden {one.name} as INVALID ({one.invalid_reason}), and it was "
+                    f"{_verdict(one.was_anomalous)} when it was exported"
+                )
             if one.flipped:
                 return (
                     f"this device judges its golden {one.name} as {_verdict(one.is_anomalous)} (score {one.score:.4g}, "
@@ -110,6 +116,7 @@ def replay(session: Session) -> Replay:
                 abs(found.score - golden.score) / found.span,
                 float(np.abs(found.model_map - expected).max()) / found.span,
                 abs(found.score - threshold.value) / found.span,
+                found.invalid_reason,
             )
         )
     return Replay(tuple(results), tolerance_of(session), threshold.value)

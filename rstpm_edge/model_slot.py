@@ -18,12 +18,16 @@ OnRollback = Callable[[ModelError], None]
 
 @dataclass(frozen=True, eq=False)
 class _Seat:
-    """Who judges, and, while `left` images of a trial are to come, who did before."""
+    """Who judges, and, while `left` images of a trial are to come, who did before.
+
+    `by_hand`: a threshold was set since. Scores of the one before have another unit, so that judges by its own again.
+    """
 
     model: LoadedModel
     before: LoadedModel | None = None
     left: int = 0
     on_rollback: OnRollback | None = None
+    by_hand: bool = False
 
 
 class ModelSlot:
@@ -82,7 +86,7 @@ class ModelSlot:
     def set_threshold(self, threshold: Threshold) -> None:
         """Judge by another threshold from the next image on."""
         with self._lock():
-            self._seat = replace(self._seat, model=replace(self._seat.model, threshold=threshold))
+            self._seat = replace(self._seat, model=replace(self._seat.model, threshold=threshold), by_hand=True)
 
     def close(self) -> None:
         """Let go of all models; what they say about themselves stays."""
@@ -100,14 +104,16 @@ class ModelSlot:
     def _roll_back(self, seat: _Seat, error: Exception) -> None:
         assert seat.before is not None
         with self._lock():
-            if not _same(self._seat, seat):
+            now = self._seat
+            if not _same(now, seat):
                 return  # another thread did, or another model has come
             self._seat = _Seat(seat.before)
         if seat.on_rollback is not None:
             why = str(error) or type(error).__name__
+            set_meanwhile = f", by its own threshold {seat.before.threshold.value:g}" if now.by_hand else ""
             refused = ModelError(
-                f"The model {seat.model.path} cannot judge an image that the one before it can, which judges again: "
-                f"{why}"
+                f"The model {seat.model.path} cannot judge an image that the one before it can, which judges "
+                f"again{set_meanwhile}: {why}"
             )
             refused.__cause__ = error
             seat.on_rollback(refused)

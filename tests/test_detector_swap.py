@@ -206,6 +206,22 @@ def test_a_rollback_is_a_warning_where_nobody_asks(detector: Detector, model_fac
         detector(bad)
 
 
+def test_a_threshold_that_is_set_during_a_trial_goes_with_its_model(
+    detector: Detector, model_factory: ModelFactory, bad: Image
+) -> None:
+    """Scores of the one before have another unit; it takes models again, as before."""
+    before, told = detector(bad), []
+    new = failing(detector, model_factory("other.onnx", fusion=TWICE), from_image=2)
+    detector.swap(new, on_rollback=told.append)
+    detector.threshold = 1234.0
+    assert detector(bad).threshold == 1234.0
+    after = detector(bad)
+    assert (after.model_sha256, after.threshold, after.alpha) == (before.model_sha256, before.threshold, before.alpha)
+    assert detector.threshold == before.threshold
+    assert f"which judges again, by its own threshold {before.threshold:g}: " in str(told[0])
+    assert detector.swap(model_factory("third.onnx", preset="third"))
+
+
 def test_after_the_trial_a_failure_is_an_error(detector: Detector, model_factory: ModelFactory, bad: Image) -> None:
     new = failing(detector, model_factory("other.onnx", fusion=TWICE), from_image=TRIAL + 1)
     detector.swap(new)

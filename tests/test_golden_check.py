@@ -13,6 +13,7 @@ import pytest
 from bundles import ModelFactory
 from click.testing import CliRunner, Result
 from golden_models import goldens_of, put_goldens
+from limits import good_photo, make_novelty, make_profile, make_validity
 from numpy.typing import NDArray
 
 from rstpm_edge import Detector
@@ -72,6 +73,21 @@ def test_fewer_bits_may_differ_by_more(model_factory: ModelFactory, good: Image)
     model = model_factory(precision="fp16")
     put_goldens(model, goldens_of(model, good=good))
     assert replay(open_session(model, with_goldens=True)).tolerance == TOLERANCE_REDUCED
+
+
+def test_a_golden_that_is_invalid_here(model_factory: ModelFactory) -> None:
+    """As on a device that computes the embedding wrongly."""
+    profile, photo = make_profile(), good_photo()
+    there = model_factory("there.onnx", profile=profile, validity=make_validity(novelty=make_novelty(limit=50)))
+    here = model_factory("here.onnx", profile=profile, validity=make_validity(novelty=make_novelty(limit=1e-3)))
+    put_goldens(here, goldens_of(there, photo=photo))
+    put_goldens(there, goldens_of(there, photo=photo))
+    Detector(there, verify=True)
+    (found,) = replay(open_session(here, with_goldens=True)).results
+    assert found.flipped
+    sentence = r"judges its golden photo as INVALID \(unlike every photo that was .*\), and it was normal when it was"
+    with pytest.raises(ModelError, match=sentence):
+        Detector(here, verify=True)
 
 
 def test_a_flipped_verdict_is_told_and_refused(

@@ -86,7 +86,7 @@ def fuzz(name: str, folder: Path, seconds: float) -> Outcome:
             *(
                 program,
                 f"-max_total_time={max(1, round(seconds))}",
-                "-timeout=20",
+                "-timeout=200",
                 "-report_slow_units=60",
                 "-max_len=600",
                 "-rss_limit_mb=4000",

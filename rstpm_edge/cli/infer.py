@@ -137,10 +137,10 @@ def infer(ctx: click.Context, /, **options: Any) -> None:
 
     Output files keep the places that their images have below the folder that all of them share.
 
-    Exit code: 0 all normal; 1 something anomalous; 2 wrong use, or output that cannot be written; 3 an image
-    or source that could not be read or judged (the others are judged all the same); 4 an INVALID image, whose part
-    counts as not good: badly exposed, out of focus, of the wrong size, colours or product. A live source or watched
-    folder goes on being judged where a picture or map cannot be written. SIGINT and SIGTERM end a live source as
+    Exit code: 0 all normal; 1 something anomalous; 2 wrong use; 3 an image or source that could not be read or
+    judged (the others are judged all the same); 4 an INVALID image, whose part counts as not good: badly exposed, out
+    of focus, of the wrong size, colours or product; 5 output that cannot be written. A live source or watched folder
+    goes on being judged where a picture or map cannot be written. SIGINT and SIGTERM end a live source as
     usual, and files with 130 and 143, since not all were judged. 70 is an error of rstpm-edge itself.
 
     \b

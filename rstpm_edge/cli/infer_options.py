@@ -61,6 +61,11 @@ def check_together(options: InferOptions) -> None:
     """Raises UsageError for an option that does nothing without another."""
     if options.rejects_only and not (options.save_overlay or options.save_map):
         raise UsageError("--rejects-only goes with --save-overlay or --save-map, whose files it leaves out.")
+    if options.reload and options.threshold is not None:
+        raise UsageError(
+            "--reload does not go with --threshold: a score set by hand is for the model that runs, and scores of "
+            "another one have another unit. Give --alpha RATE, of which each model has its own threshold."
+        )
     if options.audit_log is None and options.audit_log_size is not None:
         raise UsageError("--audit-log-size goes with --audit-log FILE only.")
     written = {

@@ -19,20 +19,30 @@ from rstpm_edge.cli.reactions import open_reactions
 from rstpm_edge.cli.reload import Reload, model_state, open_reload
 from rstpm_edge.cli.signals import Interrupts
 from rstpm_edge.cli.systemd import Service
-from rstpm_edge.cli.terminal import counted, say, say_note
+from rstpm_edge.cli.terminal import counted, say, say_error, say_note
 from rstpm_edge.detector import Detector
-from rstpm_edge.errors import RstpmEdgeError, SourceError, UsageError
+from rstpm_edge.errors import OutputError, RstpmEdgeError, SourceError, UsageError
 from rstpm_edge.image.mask import load_mask
 from rstpm_edge.model.keys import load_public_key
 from rstpm_edge.sources.file_state import Memory
 from rstpm_edge.sources.frames import Failure, Source
 from rstpm_edge.unexpected import raise_from_threads
 
-SOMETHING_ANOMALOUS, SOMETHING_UNWRITTEN, SOMETHING_UNREADABLE, SOMETHING_INVALID, SIGNALLED = 1, 2, 3, 4, 128
+SOMETHING_ANOMALOUS, SOMETHING_UNREADABLE, SOMETHING_INVALID, SIGNALLED = 1, 3, 4, 128
+# Unlike wrong use, which a service manager need not try again: a full disk may have room in a minute.
+SOMETHING_UNWRITTEN = 5
 
 
 def run_infer(options: InferOptions) -> int:
     """The exit code. Raises what the command line turns into one sentence."""
+    try:
+        return _infer(options)
+    except OutputError as error:
+        say_error(error)
+        return SOMETHING_UNWRITTEN
+
+
+def _infer(options: InferOptions) -> int:
 
     check_together(options)
     check_no_picture("--csv", options.csv_file)

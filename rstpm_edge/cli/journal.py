@@ -31,7 +31,5 @@ def journal(file: Path, as_json: bool, untold: bool) -> None:
     for fields in read_entries(file, untold=untold):
         if as_json:
             say_json(fields)
-        elif fields["verdict"] == "failed":
-            say(f"{'failed':9}  {fields['error']}")
         else:
             say(verdict_line(fields))

@@ -82,7 +82,7 @@ def msa(
     from rstpm_edge.msa.report import write_report
     from rstpm_edge.msa.study import Station, Study, judge_parts, now
 
-    _check_outputs(model, html_file, json_file)
+    _check_outputs((model, public_key, mask if isinstance(mask, Path) else None), html_file, json_file)
     parts, notes = find_parts(data)
     for note in notes:
         say_note(note)
@@ -151,13 +151,15 @@ def format_study(study: "Study") -> str:
     return "\n".join(lines)
 
 
-def _check_outputs(model: Path, html_file: Path | None, json_file: Path | None) -> None:
+def _check_outputs(inputs: tuple[Path | None, ...], html_file: Path | None, json_file: Path | None) -> None:
     """Before the work, refuse what could not be written after it. Raises UsageError and OutputError."""
     check_no_picture("--html", html_file)
     check_no_picture("--json", json_file)
-    taken = {real(model)}
+    taken = {real(one) for one in inputs if one is not None}
     for file in filter(None, (html_file, json_file)):
         if real(file) in taken:
-            raise UsageError(f"{file} is named twice: the model, --html and --json must be different files.")
+            raise UsageError(
+                f"{file} is named twice: the model, its key, the mask, --html and --json must be different files."
+            )
         taken.add(real(file))
         check_writable(file)

@@ -24,6 +24,7 @@ PRIVATE, PUBLIC = ".key", ".pub"
 _LARGEST = 100_000  # bytes of a key's file; some 200 are usual
 _LONGEST = 1023  # bytes of a passphrase, the most that OpenSSL takes
 _KINDS = "elliptic keys on the curves P-256, P-384 and P-521"
+_BEGIN = re.compile(rb"-----BEGIN ([A-Z ]{,40}PRIVATE KEY)-----")
 _CURVES = {"secp256r1": "SHA256", "secp384r1": "SHA384", "secp521r1": "SHA512"}  # and the hash that goes with each
 
 
@@ -97,9 +98,7 @@ def load_private_key(path: Path, password: bytes | None = None) -> PrivateKey:
     """Read a private key. Raises UsageError, in one sentence, for a file that holds none that can be used."""
     serialization, ec = _cryptography()
     pem = _read(path)
-    block = re.search(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?-----END \1-----", pem, re.DOTALL)
-    if block is not None:
-        pem = block[0]  # `openssl ecparam -genkey` puts the curve's name before it, as a block of its own
+    pem = _private_block(pem) or pem  # `openssl ecparam -genkey` puts the curve's name before it, as a block of its own
     if b"PRIVATE KEY" not in pem:
         other = " (it is a public one)" if b"PUBLIC KEY" in pem else ""
         raise UsageError(f"{path} holds no private key in PEM form{other}: give the {PRIVATE} file of a pair.")
@@ -116,6 +115,21 @@ def load_private_key(path: Path, password: bytes | None = None) -> PrivateKey:
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name not in _CURVES:
         raise UsageError(f"The key {path} is of another kind: models are signed with {_KINDS}.")
     return PrivateKey(path, key)
+
+
+def _private_block(pem: bytes) -> bytes | None:
+    """The first private key in a file, from its first line to its last; None where there is none with both.
+
+    Each end is looked for once, so that a file of nothing but beginnings takes no time.
+    """
+    begins = list(_BEGIN.finditer(pem))
+    kinds = {begin[1] for begin in begins}
+    last = {kind: pem.rfind(b"-----END " + kind + b"-----") for kind in kinds}
+    for begin in begins:
+        if last[begin[1]] >= begin.end():
+            end = b"-----END " + begin[1] + b"-----"
+            return pem[begin.start() : pem.index(end, begin.end()) + len(end)]
+    return None
 
 
 def as_public_key(key: PublicKey | str | os.PathLike[str]) -> PublicKey:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from mmap import mmap
 from typing import NamedTuple
 
+import numpy as np
+
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MOST_FIELDS = 2_000_000  # some 20,000 are usual; so many are looked at in seconds
 _MOST_ITEMS = 1 << 28  # numbers in a tensor that a constant asks for: 1 GB of float32
@@ -49,6 +51,17 @@ _FIELDS: Mapping[str, Mapping[int, str]] = {
     "dimension": {1: ".", 2: ".", 3: "."},
     "opset": {1: ".", 2: "."},
     "entry": {1: ".", 2: "."},
+}
+# Numbers that may stand in a row without tags: bytes of each, or None for those of any length (varints).
+_PACKED: Mapping[tuple[str, int], int | None] = {
+    ("attribute", 7): 4,
+    ("attribute", 8): None,
+    ("tensor", 1): None,
+    ("tensor", 4): 4,
+    ("tensor", 5): None,
+    ("tensor", 7): None,
+    ("tensor", 10): 8,
+    ("tensor", 11): None,
 }
 _MODEL = (1, 2, 3, 4, 5, 6, 7, 8, 14)
 _GRAPH, _OPSET, _METADATA = 7, 8, 14
@@ -241,6 +254,8 @@ class _Walk:
             if one.number in seen and not what.endswith("*"):
                 raise ValueError(f"it has field {one.number} of a {kind} twice")  # and runtimes merge them
             seen.add(one.number)
+            if (kind, one.number) in _PACKED and isinstance(one.value, memoryview):
+                _check_packed(one.value, _PACKED[kind, one.number])
             yield one
 
     def fields(self, message: memoryview) -> Iterator[_Field]:
@@ -295,6 +310,19 @@ def _packed(value: memoryview) -> Iterator[int]:
         if position < len(value):
             one, position = _varint(value, position)
             yield one
+
+
+def _check_packed(values: memoryview, size: int | None) -> None:
+    """Raises ValueError where the last number is cut off, or one is too long: protobuf's own reader takes neither."""
+    if size is not None:
+        if len(values) % size:
+            raise ValueError("it ends in the middle of a number")
+        return
+    last_bytes = np.flatnonzero(np.frombuffer(values, np.uint8) < 0x80)  # of each number
+    if len(values) and (not len(last_bytes) or last_bytes[-1] != len(values) - 1):
+        raise ValueError("it ends in the middle of a number")
+    if np.diff(last_bytes, prepend=-1).max(initial=0) > 10:
+        raise ValueError("it has a number of more than 64 bits")
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:

@@ -80,7 +80,8 @@ class Journal:
                     self.untold = self._database.execute(
                         "UPDATE verdict SET told = ? WHERE told = ?", (CUT_OFF, UNTOLD)
                     ).rowcount
-                self._trial = self._database.execute("SELECT name, size, changed, begun FROM trial").fetchone()
+                trial = "SELECT name, size, changed, begun FROM trial WHERE typeof(begun) = 'integer'"
+                self._trial = self._database.execute(trial).fetchone()
             except (sqlite3.Error, OSError) as error:
                 raise OutputError(f"Cannot write the journal {path}: {why(error)}.") from error
             self._opened = stack.pop_all()

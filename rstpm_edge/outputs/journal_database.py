@@ -16,7 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rstpm_edge import document as read
 from rstpm_edge.errors import OutputError, UsageError
+from rstpm_edge.outputs.verdict_json import verdict_line
 from rstpm_edge.sources.frames import utc_time
 
 APPLICATION = 0x52535450  # "RSTP", at byte 68 of the file
@@ -93,16 +95,25 @@ def read_entries(path: Path, *, untold: bool = False) -> Iterator[dict[str, Any]
             if not _is_journal(path, database):
                 return
             rows = database.execute(
-                "SELECT fields, judged, told, sha256 FROM verdict JOIN model ON model = model.number "
+                "SELECT verdict.number, fields, judged, told, sha256 FROM verdict JOIN model ON model = model.number "
                 f"WHERE fields IS NOT NULL {'AND told < 1' if untold else ''} ORDER BY verdict.number"
             )
-            for fields, judged, told, sha256 in rows:
-                yield {
-                    **json.loads(fields),
-                    "judged": utc_time(judged / 1000),
-                    "told": told == TOLD,
-                    "model_sha256": sha256,
-                }
+            for number, fields, judged, told, sha256 in rows:
+                yield _entry(number, fields, judged, told, sha256)
+
+
+def _entry(number: int, fields: Any, judged: Any, told: Any, sha256: Any) -> dict[str, Any]:
+    """What `read_entries` gives of a row. Raises ValueError for one that somebody else has written."""
+    # SQLite keeps in a column whatever it is given, by whoever opens the file.
+    try:
+        found = read.load(fields)
+        json.dumps(found, allow_nan=False)
+        verdict_line(found)
+        if not isinstance(judged, int) or not isinstance(sha256, str):
+            raise TypeError("no time, or no hash")
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"row {number} of its verdicts is none that `infer` writes") from error
+    return {**found, "judged": utc_time(judged / 1000), "told": told == TOLD, "model_sha256": sha256}
 
 
 def signed(number: int) -> int:

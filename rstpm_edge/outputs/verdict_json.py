@@ -68,7 +68,9 @@ def failure_fields(failure: "Failure") -> dict[str, Any]:
 
 
 def verdict_line(fields: Mapping[str, Any]) -> str:
-    """One line for people."""
+    """One line for people; of a failure, too."""
+    if fields["verdict"] == "failed":
+        return f"{'failed':9}  {fields['error']}"
     if fields["verdict"] == "invalid":
         return f"{'INVALID':9}  {image_name(fields)}: {fields['invalid_reason']}"
     verdict = "ANOMALOUS" if fields["verdict"] == "anomalous" else "normal"

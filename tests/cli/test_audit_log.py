@@ -112,5 +112,5 @@ def test_bad_uses(run: Any, photos: Path, tmp_path: Path) -> None:
         (("infer", photos, "--audit-log", tmp_path / "x", "--csv", tmp_path / "x"), "must be different files"),
     ):
         result = run(*arguments)
-        assert result.exit_code == 2
+        assert result.exit_code == (5 if message == "Cannot write" else 2)
         assert message in result.stderr

@@ -81,7 +81,7 @@ def test_a_16_bit_map_can_be_turned_back(
 def test_folders_that_cannot_be_written(run: Any, photos: Path, option: str) -> None:
     for folder in (photos / "1.png" / "out", "/proc/out"):
         result = run("infer", photos, option, folder)
-        assert result.exit_code == 2
+        assert result.exit_code == 5
         one_line(result.stderr, f"Error: Cannot create the folder {folder}: ")
 
 
@@ -117,7 +117,7 @@ def test_links_that_lead_in_a_circle(run: Any, photos: Path, tmp_path: Path) -> 
     assert "loop.png: Too many levels of symbolic links." in result.stderr
     (tmp_path / "round").symlink_to(tmp_path / "round")
     result = run("infer", photos, "--save-overlay", tmp_path / "round")
-    assert result.exit_code == 2
+    assert result.exit_code == 5
     one_line(result.stderr, f"Error: Cannot create the folder {tmp_path / 'round'}: ")
 
 
@@ -127,7 +127,7 @@ def test_a_disk_that_fills_up(run: Any, photos: Path, tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(os, "replace", full)
     result = run("infer", photos, "--save-overlay", tmp_path / "out")
-    assert result.exit_code == 2
+    assert result.exit_code == 5
     one_line(result.stderr)
     assert "No space left on device" in result.stderr
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]

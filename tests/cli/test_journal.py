@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,35 @@ def test_what_was_not_told_is_named_at_the_next_start(
     assert run("journal", tmp_path / "journal", "--untold").stdout.endswith("/1.png\n")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "fields = '{'",
+        "fields = '[]'",
+        "fields = '{}'",
+        'fields = \'{"verdict": "failed"}\'',
+        'fields = replace(fields, \'"score":\', \'"score":"high","other":\')',
+        'fields = replace(fields, \'"score":\', \'"score":1e999,"other":\')',
+        'fields = replace(fields, \'"score":\', \'"score":NaN,"other":\')',
+        "fields = x'00ff'",
+        "judged = 'yesterday'",
+    ],
+)
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_one_that_was_edited_by_hand(
+    run: Any, watch: Any, incoming: Path, bad: NDArray[np.uint8], tmp_path: Path, change: str, options: list[str]
+) -> None:
+    (incoming / "1.png").write_bytes(encoded(bad))
+    watch(1)
+    journal = tmp_path / "journal"
+    with contextlib.closing(sqlite3.connect(journal)) as database, database:
+        database.execute(f"UPDATE verdict SET {change}")
+    result = run("journal", journal, *options)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"Error: The journal {journal} is damaged (row 1 of its verdicts is none that")
+    assert result.stderr.count("\n") == 1
+
+
 def test_wrong_use(run: Any, watch: Any, photos: Path, incoming: Path, tmp_path: Path) -> None:
     for arguments, sentence in (
         ([photos, "--journal", tmp_path / "j"], "--journal goes with --watch only: it keeps what was judged in a"),
@@ -133,7 +164,7 @@ def test_wrong_use(run: Any, watch: Any, photos: Path, incoming: Path, tmp_path:
         ([incoming, "--watch", "--journal", incoming.parent], "it is no file."),
     ):
         result = run("infer", *arguments)
-        assert result.exit_code == 2
+        assert result.exit_code == (5 if "no file" in sentence else 2)
         assert sentence in result.stderr
         assert result.stderr.count("\n") == 1
     with Journal(tmp_path / "journal", report=print):

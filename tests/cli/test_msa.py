@@ -119,10 +119,13 @@ def test_what_ends_a_study(run: Any, tmp_path: Path, photo: str, why: str) -> No
 
 
 def test_outputs_are_refused_before_the_work(run: Any, model: Path, tmp_path: Path) -> None:
-    data = write_parts(tmp_path / "study", parts_of(1, 1))
+    data, key = write_parts(tmp_path / "study", parts_of(1, 1)), tmp_path / "release.pub"
+    key.write_text("a key")
     for arguments, why in [
         (("--html", tmp_path / "a", "--json", tmp_path / "a"), "is named twice"),
         (("--json", model), "is named twice"),
+        (("--json", key, "--public-key", key), "is named twice"),
+        (("--html", key, "--mask", key), "is named twice"),
         (("--html", tmp_path / "a.png"), "does not write a picture"),
         (("--html", tmp_path / "none" / "a.html"), "there is no folder"),
     ]:

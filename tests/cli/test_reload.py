@@ -161,6 +161,16 @@ def test_files_are_judged_by_one_model(model: Path, photos: Path) -> None:
     )
 
 
+def test_a_threshold_set_by_hand_is_for_one_model(model: Path, photos: Path) -> None:
+    """At the start, and not when the first new model is refused."""
+    result = command_line("infer", photos, "--watch", "--reload", "--threshold", 3, "--model", model)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "Error: --reload does not go with --threshold: a score set by hand is for the model that runs, and scores of "
+        "another one have another unit. Give --alpha RATE, of which each model has its own threshold.\n"
+    )
+
+
 def test_a_file_is_loaded_when_it_has_settled(tmp_path: Path, model: Path) -> None:
     """One that is written in pieces is not loaded before it is whole, and one that is gone is told of once."""
     detector, path, clock = Detector(model, threads=1), tmp_path / "served.onnx", [0.0]

@@ -38,7 +38,7 @@ def test_standard_output_on_a_full_disk(model: Path, photos: Path) -> None:
     with open("/dev/full", "wb") as full:
         process = start(model, "infer", photos, "--json", stdout=full)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == 2
+    assert process.returncode == 5
     assert errors == b"Error: Cannot write to standard output: No space left on device.\n"
 
 

@@ -72,7 +72,7 @@ def test_a_picture_that_cannot_be_written_ends_no_watching(
         until(lambda: "3.png" in printed.read_text())
         process.send_signal(signal.SIGTERM)
         code, _, errors = finish(process, 60)
-    assert code == 2
+    assert code == 5
     assert [json.loads(line)["is_anomalous"] for line in printed.read_text().splitlines()] == [True, True, False]
     trouble, better, summary = errors.splitlines()  # said once, not for each
     assert trouble == f"Error: Cannot create the folder {out}: File exists. Judging goes on without."

@@ -8,9 +8,11 @@ FAILURES/cases keeps the number of cases so far, and FAILURES/current the case t
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import hashlib
 import mmap
+import signal
 import struct
 import sys
 import time
@@ -21,15 +23,17 @@ from typing import Any
 
 import fuzz_targets
 
-MOST_SECONDS = 20  # of a case
+MOST_SECONDS = 20.0  # of the processor, for a case: other programs may hold it for as long as they like
+HANGS = 600  # seconds after which a case that does not even compute is given up
 MOST_MEMORY = 4000  # MiB: an image of 268 megapixels takes most of it, and is taken
 
 
 def main() -> None:
     name, *rest = sys.argv[1:]
     warnings.simplefilter("error")
+    _abort_on_time()
     if rest[0] == "--input":
-        fuzz_targets.target(name).check(Path(rest[1]).read_bytes())
+        _timed(fuzz_targets.target(name).check, Path(rest[1]).read_bytes())
         return
     corpus, failures = Path(rest[0]), Path(rest[1])
     seconds = float(rest[2])
@@ -42,7 +46,7 @@ def main() -> None:
         target = fuzz_targets.target(name)
     for seed in target.seeds():
         (corpus / f"seed-{hashlib.sha1(seed).hexdigest()[:12]}").write_bytes(seed)
-    options = [f"-max_total_time={max(1, round(seconds))}", f"-timeout={MOST_SECONDS}", f"-rss_limit_mb={MOST_MEMORY}"]
+    options = [f"-max_total_time={max(1, round(seconds))}", f"-timeout={HANGS}", f"-rss_limit_mb={MOST_MEMORY}"]
     options += [
         f"-max_len={fuzz_targets.LONGEST}",
         f"-artifact_prefix={failures}/",
@@ -51,6 +55,21 @@ def main() -> None:
     ]
     atheris.Setup([sys.argv[0], *options, str(corpus)], _counting(target.check, failures))
     atheris.Fuzz()
+
+
+def _abort_on_time() -> None:
+    """Let the timer of `_timed` end the process as a crash does, also in the midst of C: libFuzzer keeps the case."""
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+    libc.signal(signal.SIGPROF, ctypes.cast(libc.abort, ctypes.c_void_p))
+
+
+def _timed(check: Callable[[bytes], bool], data: bytes) -> bool:
+    signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS)
+    try:
+        return check(data)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _counting(check: Callable[[bytes], bool], failures: Path) -> Callable[[bytes], None]:
@@ -63,7 +82,7 @@ def _counting(check: Callable[[bytes], bool], failures: Path) -> Callable[[bytes
 
     def one(data: bytes) -> None:
         nonlocal count
-        count += check(data)
+        count += _timed(check, data)
         struct.pack_into("<q", memory, 0, count)
 
     return one
@@ -71,11 +90,12 @@ def _counting(check: Callable[[bytes], bool], failures: Path) -> Callable[[bytes
 
 def _mutated(target: Any, failures: Path, seconds: float) -> None:
     """Cases near the seeds, without any coverage to lead."""
+    faulthandler.enable()
     one, current = _counting(target.check, failures), failures / "current"
     end = time.monotonic() + seconds
     for case in fuzz_targets.mutations(target.seeds(), time.time_ns()):
         current.write_bytes(case)
-        faulthandler.dump_traceback_later(MOST_SECONDS, exit=True)
+        faulthandler.dump_traceback_later(HANGS, exit=True)
         one(case)
         if time.monotonic() > end:
             break

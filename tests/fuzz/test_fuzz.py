@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import fuzz_arguments
 import fuzz_arrays
@@ -13,6 +18,7 @@ from hypothesis import HealthCheck, settings
 
 from rstpm_edge.cli.main import main
 
+HERE = Path(__file__).parent
 EXAMPLES = settings(
     max_examples=120, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
@@ -64,3 +70,30 @@ def test_a_target_notices(spoiled: str, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(target, "parse_bundle", parse)
     with pytest.raises((AssertionError, KeyError, RuntimeWarning)):
         target.check(target.seeds()[0])
+
+
+STUB = """
+import sys, time, types
+import fuzz_child, fuzz_targets
+
+def check(case):
+    if case == b"waits":
+        time.sleep(1)
+    while case == b"computes":
+        pass
+    return True
+
+fuzz_child.MOST_SECONDS = 0.3
+fuzz_targets.target = lambda name: types.SimpleNamespace(check=check)
+sys.argv = ["fuzz_child.py", "stub", "--input", sys.argv[1]]
+fuzz_child.main()
+"""
+
+
+@pytest.mark.parametrize(("case", "code"), [("waits", 0), ("computes", -signal.SIGABRT)])
+def test_a_case_has_so_many_seconds_of_the_processor(case: str, code: int, tmp_path: Path) -> None:
+    """Not of the clock: on a busy machine any case may take long."""
+    (tmp_path / "case").write_text(case)
+    command = [sys.executable, "-c", STUB, tmp_path / "case"]
+    ended = subprocess.run(command, capture_output=True, check=False, env={**os.environ, "PYTHONPATH": str(HERE)})
+    assert ended.returncode == code, ended.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -128,6 +129,16 @@ def test_files_that_hold_no_key(load: Callable[[Path], object], pair: Pair, tmp_
     for content in (of_it.read_bytes()[:-60], of_it.read_bytes().replace(b"MF", b"MG").replace(b"MIG", b"MIH")):
         file.write_bytes(content)
         refused(load, file, "The key .*file cannot be read: it is damaged")
+
+
+def test_a_file_of_nothing_but_beginnings_takes_no_time(tmp_path: Path, pair: Pair) -> None:
+    file, begin = tmp_path / "file", b"-----BEGIN EC PRIVATE KEY-----\n"
+    file.write_bytes(3200 * begin)
+    start = time.process_time()
+    refused(load_private_key, file, "The key .*file cannot be read: it is damaged")
+    assert time.process_time() - start < 5
+    file.write_bytes(3200 * begin + pair.private.read_bytes())  # a whole one is found behind them
+    load_private_key(file)
 
 
 def test_an_encrypted_key(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from bundles import make_bundle, make_model
+from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
@@ -106,6 +107,35 @@ def test_the_names_of_other_files_are_refused_whatever_the_location_says() -> No
 def test_what_does_not_pass(content: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         look(content)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (field(4, 2, bytes(7)), "in the middle of a number"),  # float_data
+        (field(10, 2, bytes(12)), "in the middle of a number"),  # double_data
+        (field(1, 2, b"\x01\x80"), "in the middle of a number"),  # dims
+        (field(7, 2, b"\x80" * 5), "in the middle of a number"),  # int64_data
+        (field(5, 2, b"\x01" + b"\xff" * 10 + b"\x01"), "more than 64 bits"),  # int32_data
+    ],
+)
+def test_numbers_in_a_row_that_protobuf_refuses(tensor: bytes, message: str) -> None:
+    content = model_of(tensor=tensor)
+    with pytest.raises(DecodeError):
+        onnx.load_from_string(content)
+    with pytest.raises(ValueError, match=message):
+        look(content)
+
+
+def test_numbers_in_a_row_that_protobuf_takes() -> None:
+    for tensor in (
+        field(4, 2, bytes(8)),
+        field(7, 2, b"\xff" * 9 + b"\x01" + b"\x05"),
+        field(5, 2),
+        field(1, 2, b"\x80\x01"),
+    ):
+        onnx.load_from_string(model_of(tensor=tensor))
+        look(model_of(tensor=tensor))
 
 
 def onnx_model(*nodes: Any, **tensors: Any) -> bytes:

@@ -114,7 +114,7 @@ def test_what_it_must_not_be(run: Any, photos: Path, tmp_path: Path, name: str) 
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "fifo")
     result = run(photos, "--csv", tmp_path / name)
-    assert result.exit_code == 2
+    assert result.exit_code == (2 if name in ("notes.txt", "x.png") else 5)
     assert result.stderr.startswith("Error: ")
     assert result.stderr.count("\n") == 1
     assert result.stdout == ""

@@ -33,7 +33,7 @@ def file(name: str, *, inode: int = 7, size: int = 1000, changed: int = STAMP) -
 
 
 def fields(name: str) -> dict[str, Any]:
-    return {"path": f"in/{name}", "verdict": "normal", "score": 0.5, "regions": []}
+    return {"path": f"in/{name}", "verdict": "normal", "score": 0.5, "p_value": 0.5, "regions": []}
 
 
 def judge(journal: Journal, *names: str) -> None:

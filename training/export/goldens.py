@@ -43,8 +43,8 @@ def read_goldens(photos: Sequence[Path]) -> list[tuple[str, bytes]]:
 def add_goldens(content: bytes, bundle: Bundle, images: Sequence[tuple[str, bytes]]) -> bytes:
     """The model file `content` with these photos, and with its verdicts on them in ONNX Runtime on this machine.
 
-    Raises UsageError for a photo that the model does not judge, or that is so near the threshold that rounding may turn
-    its verdict; ExportError where the file does not give back what was put in.
+    Raises UsageError for a photo that the model does not judge, that it calls INVALID, or that is so near the threshold
+    that rounding may turn its verdict; ExportError where the file does not give back what was put in.
     """
     session = open_graph(content)
     preprocessor, postprocessor = Preprocessor(bundle, notify=lambda sentence: None), Postprocessor(bundle)
@@ -56,7 +56,12 @@ def add_goldens(content: bytes, bundle: Bundle, images: Sequence[tuple[str, byte
         except ImageError as error:
             raise UsageError(f"{name} cannot be a golden, since the model does not judge it: {error}") from error
         outputs = ModelOutputs.named(bundle.output_names, run_maps(session, bundle.output_names, batch.pixels))
-        (found,) = postprocessor.results(outputs, batch.grids, batch.ignored, threshold)
+        (found,) = postprocessor.results(outputs, batch.grids, batch.ignored, threshold, invalid=batch.invalid)
+        if found.invalid_reason is not None:
+            raise UsageError(
+                f"{name} cannot be a golden, since it is INVALID ({found.invalid_reason}): give a photo that says "
+                "something of its part."
+            )
         margin = abs(found.score - threshold.value) / found.span
         if margin <= (TOLERANCE if bundle.precision == "fp32" else TOLERANCE_REDUCED):
             raise UsageError(

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from bundles import ModelFactory
+from limits import good_photo, make_profile, make_validity
 from numpy.typing import NDArray
 from workplace import Workplace, command_line
 
@@ -84,6 +85,16 @@ def test_a_photo_that_the_model_does_not_judge(model_factory: ModelFactory, tmp_
     images = read_goldens([photo(tmp_path / "small.png", good)])
     with pytest.raises(UsageError, match=r"small\.png cannot be a golden, since the model does not judge it: "):
         add_goldens(model.read_bytes(), Detector(model).info, images)
+
+
+def test_a_photo_that_says_nothing_of_its_part(model_factory: ModelFactory, tmp_path: Path) -> None:
+    model = model_factory(profile=make_profile(), validity=make_validity())
+    images = read_goldens([photo(tmp_path / "good.png", good_photo()), photo(tmp_path / "dark.png", good_photo() // 4)])
+    bundle = Detector(model).info
+    model.write_bytes(add_goldens(model.read_bytes(), bundle, images[:1]))
+    Detector(model, verify=True)
+    with pytest.raises(UsageError, match=r"dark\.png cannot be a golden, since it is INVALID \(underexposed: its mean"):
+        add_goldens(model.read_bytes(), bundle, images[1:])
 
 
 def test_a_photo_at_the_threshold(model_factory: ModelFactory, tmp_path: Path) -> None:
