@@ -41,12 +41,13 @@ class Change:
 class ModelWatch:
     """Calls `load` when one of `files` has changed since `before`, what `state_of` said of them, and when it is asked.
 
-    `load` may raise, which `take` gives in the place of a model. `now` is in seconds, for a file to settle.
+    `load` may raise, which `take` gives in the place of a model, or give None where there is nothing to take. `now` is
+    in seconds, for a file to settle.
     """
 
     def __init__(
         self,
-        load: Callable[[], LoadedModel],
+        load: Callable[[], LoadedModel | None],
         files: Sequence[Path],
         before: State,
         *,
@@ -87,9 +88,11 @@ class ModelWatch:
             settled = change.settled(state_of(self._files), self._now())
             if asked or settled:
                 change.take()
-                self._outcomes.put(self._outcome())
+                outcome = self._outcome()
+                if outcome is not None:
+                    self._outcomes.put(outcome)
 
-    def _outcome(self) -> LoadedModel | RstpmEdgeError:
+    def _outcome(self) -> LoadedModel | RstpmEdgeError | None:
         try:
             return self._load()
         except RstpmEdgeError as error:

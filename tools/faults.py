@@ -29,6 +29,7 @@ import fault_kills as kills
 import fault_machine as machine
 from fault_commands import Outcome, preload
 from fault_kills import Training
+from fault_registry import kill_registry
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: a process that has threads of its own cannot be forked
 SHOWN = 20
@@ -46,7 +47,9 @@ def table(outcomes: list[Outcome]) -> str:
 @click.option("--files", type=click.IntRange(min=1), default=10_000, show_default=True, help="Of the watched folder.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
-    "--only", metavar="NAME,…", help="Of train, export, calibrate, watch, log, full, readonly, device, clock, two."
+    "--only",
+    metavar="NAME,…",
+    help="Of train, export, calibrate, watch, log, registry, full, readonly, device, clock, two.",
 )
 @click.option("--keep", type=click.Path(path_type=Path), help="Work in this new folder, and leave it.")
 def main(times: int, files: int, seed: int, only: str | None, keep: Path | None) -> None:
@@ -63,6 +66,7 @@ def main(times: int, files: int, seed: int, only: str | None, keep: Path | None)
     faults: dict[str, Callable[[random.Random], Outcome]] = {
         "watch": lambda rng: kills.kill_watching(times, rng, folder, files),
         "log": lambda rng: kills.kill_audit_logs(times, rng, folder),
+        "registry": lambda rng: kill_registry(times, rng, folder),
         "two": lambda rng: machine.two_processes(few, rng, folder),
         "device": lambda rng: machine.failing_device(few, rng, folder),
         "clock": lambda rng: machine.jumping_clock(few, rng, folder),

@@ -38,7 +38,12 @@ def commands_page() -> str:
     for name in commands.list_commands(context):
         command = commands.get_command(context, name)
         assert command is not None
-        lines += ["", f"## {name}", "", *_command(click.Context(command, parent=context, info_name=name))]
+        inner = click.Context(command, parent=context, info_name=name)
+        lines += ["", f"## {name}", "", *_command(inner)]
+        if isinstance(command, click.Group):
+            for below, one in command.commands.items():
+                own = click.Context(one, parent=inner, info_name=below)
+                lines += ["", f"### {name} {below}", "", *_command(own)]
     return "\n".join(lines) + "\n"
 
 
@@ -57,6 +62,8 @@ def _command(context: click.Context) -> Iterator[str]:
             yield "```"
         else:
             yield " ".join(paragraph.split())
+    if isinstance(command, click.Group):
+        return
     records = [record for parameter in command.get_params(context) if (record := parameter.get_help_record(context))]
     yield ""
     yield "| option | meaning |"

@@ -35,13 +35,7 @@ def audit_log(ctx: click.Context, file: Path, holds: str | None) -> None:
     """
     from rstpm_edge.outputs.chain_check import check_chain
 
-    if holds is not None:
-        holds = holds.strip().lower()
-        if not re.fullmatch("[0-9a-f]{64}", holds):
-            raise UsageError(
-                "--holds takes the hash of an entry, 64 hexadecimal digits, as `rstpm-edge audit-log` prints it."
-            )
-    found = check_chain(file, holds)
+    found = check_chain(file, None if holds is None else entry_hash(holds))
     for note in found.notes:
         say_note(note)
     for fault in found.faults:
@@ -53,3 +47,11 @@ def audit_log(ctx: click.Context, file: Path, holds: str | None) -> None:
         f"({found.first} to {found.last}) in {counted(found.files, 'file')} hang together; the last has the hash "
         f"{found.last_hash}."
     )
+
+
+def entry_hash(holds: str) -> str:
+    """What was typed after --holds. Raises UsageError."""
+    holds = holds.strip().lower()
+    if not re.fullmatch("[0-9a-f]{64}", holds):
+        raise UsageError("--holds takes the hash of an entry, 64 hexadecimal digits, as it was printed.")
+    return holds

@@ -3,21 +3,41 @@
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from rstpm_edge.cli.infer_options import InferOptions
 from rstpm_edge.cli.options import (
     judged_part_options,
     model_option,
     public_key_option,
+    registry_option,
     session_options,
     size_change_option,
 )
 from rstpm_edge.cli.parameter_types import EVERY, FILE, RATE
+from rstpm_edge.errors import UsageError
 
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @model_option
+@registry_option
+@click.option(
+    "--product",
+    metavar="NAME",
+    help="Judge with the live version of this product in the registry; cameras, streams and --watch follow promotions.",
+)
+@click.option(
+    "--shadow", is_flag=True, help="Judge with the version in shadow, too, and compare; it has no effect on verdicts."
+)
+@click.option(
+    "--shadow-share",
+    type=RATE,
+    metavar="RATE",
+    help="Of the time, at most, that one thread judges in shadow; at 100% each image is, and waited for.  "
+    "[default: 10%]",
+)
+@click.option("--shadow-log", type=FILE, metavar="FILE", help="Append a JSON line of each image that was compared.")
 @public_key_option
 @click.option("--verify", is_flag=True, help="First judge the model's goldens, and refuse it where they differ here.")
 @click.option(
@@ -153,4 +173,8 @@ def infer(ctx: click.Context, /, **options: Any) -> None:
     """
     from rstpm_edge.cli.infer_run import run_infer
 
+    if options["product"] is not None and ctx.get_parameter_source("model") == ParameterSource.COMMANDLINE:
+        raise UsageError("Give --model, or --product of a --registry, not both.")
+    if options["product"] is None and ctx.get_parameter_source("registry") == ParameterSource.COMMANDLINE:
+        raise UsageError("--registry goes with --product NAME only.")
     ctx.exit(run_infer(InferOptions(**options)))

@@ -20,6 +20,11 @@ class InferOptions:
 
     sources: tuple[str, ...]
     model: Path
+    registry: Path | None
+    product: str | None
+    shadow: bool
+    shadow_share: float | None
+    shadow_log: Path | None
     public_key: Path | None
     verify: bool
     reload: bool
@@ -73,10 +78,17 @@ def check_together(options: InferOptions) -> None:
         "--csv": options.csv_file,
         "--drift-state": options.drift_state,
         "--journal": options.journal,
+        "--shadow-log": options.shadow_log,
     }
     for (one, path), (other, another) in combinations(written.items(), 2):
         if path is not None and another is not None and real(path) == real(another):
             raise UsageError(f"{one} and {other} must be different files.")
+    if options.product is not None and options.registry is None:
+        raise UsageError("--product goes with --registry FOLDER, or the variable RSTPM_EDGE_REGISTRY.")
+    if options.product is None and options.shadow:
+        raise UsageError("--shadow goes with --product NAME of a --registry only.")
+    if not options.shadow and (options.shadow_share is not None or options.shadow_log is not None):
+        raise UsageError("--shadow-share and --shadow-log go with --shadow only.")
     if options.drift is None and options.drift_state is not None:
         raise UsageError("--drift-state goes with --drift RATE only.")
     if options.on_anomaly is None and options.on_anomaly_unjudged:

@@ -2,8 +2,8 @@
 
 import contextlib
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 
@@ -11,12 +11,14 @@ from rstpm_edge.atomic_files import make_folder
 from rstpm_edge.cli.audited import facts_of, open_audit_log, telling_refusals
 from rstpm_edge.cli.common import check_no_picture
 from rstpm_edge.cli.drift_watch import watch_drift
+from rstpm_edge.cli.followed import follow
 from rstpm_edge.cli.infer_options import InferOptions, check_together
 from rstpm_edge.cli.infer_source import InspectionPlan, plan_sources
 from rstpm_edge.cli.inspection import Inspection, Output
 from rstpm_edge.cli.journalling import open_journal
 from rstpm_edge.cli.reactions import open_reactions
 from rstpm_edge.cli.reload import Reload, model_state, open_reload
+from rstpm_edge.cli.shadowing import open_shadow
 from rstpm_edge.cli.signals import Interrupts
 from rstpm_edge.cli.systemd import Service
 from rstpm_edge.cli.terminal import counted, say, say_error, say_note
@@ -24,6 +26,8 @@ from rstpm_edge.detector import Detector
 from rstpm_edge.errors import OutputError, RstpmEdgeError, SourceError, UsageError
 from rstpm_edge.image.mask import load_mask
 from rstpm_edge.model.keys import load_public_key
+from rstpm_edge.pipeline import InferenceOptions
+from rstpm_edge.registry.shadow import Shadow
 from rstpm_edge.sources.file_state import Memory
 from rstpm_edge.sources.frames import Failure, Source
 from rstpm_edge.unexpected import raise_from_threads
@@ -68,9 +72,9 @@ def _infer(options: InferOptions) -> int:
         with telling_refusals(audit_log, options, plan):
             mask = load_mask(options.mask) if isinstance(options.mask, Path) else options.mask  # read once
             key = None if options.public_key is None else load_public_key(options.public_key)
-            model_before = model_state(options)
-            detector = Detector(
-                options.model,
+            options, followed = follow(options)
+            model_before = model_state(options) if followed is None else followed.before
+            station = InferenceOptions(
                 providers=options.providers,
                 threads=options.threads,
                 polite=options.polite,
@@ -85,12 +89,20 @@ def _infer(options: InferOptions) -> int:
                 verify=options.verify,
                 explain=options.explain,
             )
+            detector = Detector(options.model, **vars(station))
+            if followed is not None:
+                followed.check(detector.sha256)
         reactions = open_reactions(options, plan, stack, audit_log)
-        facts = partial(facts_of, options, plan, detector, mask, key)
+
+        def facts() -> dict[str, Any]:
+            of_product = {} if followed is None else followed.facts(detector.sha256)
+            return facts_of(options, plan, detector, mask, key) | of_product
+
         if audit_log is not None:
             audit_log.start(facts())
         drift = watch_drift(options, plan, detector, stack, reactions.tell_drift)
         interrupts = stack.enter_context(Interrupts())
+        shadow = open_shadow(options, followed, station, audit_log, stack)
         inspection = Inspection(
             detector,
             output,
@@ -98,8 +110,19 @@ def _infer(options: InferOptions) -> int:
             of_parts=reactions.to_parts,
             drift=drift.take if drift else None,
             journal=journal,
+            shadow=shadow,
         )
-        reload = open_reload(options, model_before, detector, stack, drift=drift, audit_log=audit_log, facts=facts)
+        reload = open_reload(
+            options,
+            model_before,
+            detector,
+            stack,
+            drift=drift,
+            audit_log=audit_log,
+            facts=facts,
+            followed=followed,
+            follow=followed is not None and not plan.has_end,
+        )
         source = _run(
             inspection,
             plan,
@@ -108,6 +131,7 @@ def _infer(options: InferOptions) -> int:
             reactions.tell_source,
             journal,
             reload,
+            shadow,
         )
         if audit_log is not None and interrupts.received:
             audit_log.ending = f"signal {interrupts.received}"
@@ -117,6 +141,7 @@ def _infer(options: InferOptions) -> int:
             *reactions.notes(),
             f"{counted(journal.lost, 'verdict')} not in the journal" if journal and journal.lost else "",
             *(one.note() for one in (drift, reload) if one),
+            "" if shadow is None else shadow.summary(),
         )
         if not output.as_json:
             say(summary)
@@ -141,6 +166,7 @@ def _run(
     tell_source: Callable[[bool], None],
     memory: Memory | None,
     reload: Reload | None,
+    shadow: Shadow | None,
 ) -> Source | None:
     """Judge until the source ends, the limit is reached or a signal comes.
 
@@ -165,6 +191,8 @@ def _run(
             raise_from_threads()
             if reload is not None:
                 reload.between_images(service)
+            if shadow is not None:
+                shadow.between_images()
             if item is not None:
                 inspection.take(item)
             if interrupts.received or inspection.counts.total() == limit:

@@ -21,6 +21,7 @@ from rstpm_edge.sources.frames import Failure, Frame
 if TYPE_CHECKING:
     from rstpm_edge.detector import Detector
     from rstpm_edge.outputs.journal import Journal
+    from rstpm_edge.registry.shadow import Shadow
     from rstpm_edge.result import Result
 
 Reaction: TypeAlias = Callable[[Mapping[str, Any]], None]
@@ -51,7 +52,7 @@ class Inspection:
     decoding an image, the model with all around it, and pictures and maps of `written` images.
 
     `drift` takes each p-value, None of an invalid image, and gives what is known of drift after it. `journal` has the
-    verdict of a file in a watched folder before anybody is told of it.
+    verdict of a file in a watched folder before anybody is told of it. `shadow` is offered each image that was judged.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Inspection:
         of_parts: Sequence[Reaction] = (),
         drift: Callable[[float | None], str] | None = None,
         journal: "Journal | None" = None,
+        shadow: "Shadow | None" = None,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.judged = ""  # the source of the frame that is judged now, or was last
@@ -75,6 +77,7 @@ class Inspection:
         self._of_parts = of_parts
         self._drift = drift
         self._journal = journal
+        self._shadow = shadow
         self._scored = 0  # images that the model judged
 
     def take(self, item: Frame | Failure) -> None:
@@ -145,6 +148,9 @@ class Inspection:
             else:
                 for line in (verdict_line(fields), *explanation_lines(fields)):
                     say(line)
+        if self._shadow is not None:  # when all that has an effect is done
+            typical = self._detector.info.calibration.median
+            self._shadow.offer(frame.source, frame.image, result, typical_score=typical, ms=seconds * 1000)
 
     def _fail(self, failure: Failure, reactions: Sequence[Reaction] = ()) -> None:
         fields = failure_fields(failure)

@@ -23,10 +23,11 @@ from rstpm_edge.cli.info import info
 from rstpm_edge.cli.journal import journal
 from rstpm_edge.cli.msa import msa
 from rstpm_edge.cli.recalibrate import recalibrate
+from rstpm_edge.cli.registry import registry
 from rstpm_edge.cli.roi import roi
 from rstpm_edge.cli.serve import serve
 from rstpm_edge.cli.sign import keygen, sign
-from rstpm_edge.cli.terminal import as_typed, discard_stdout, say_error
+from rstpm_edge.cli.terminal import as_typed, discard_stdout, parameters, say_error
 from rstpm_edge.cli.train import train
 from rstpm_edge.cli.verify import verify
 from rstpm_edge.errors import RstpmEdgeError
@@ -108,7 +109,7 @@ def _one_sentence(ctx: click.Context) -> Iterator[None]:
 def _about_options(message: str, ctx: click.Context) -> str:
     """Whose options they are that a message advises where the command which prints it has none of that name."""
     options = {
-        name: {option for parameter in command.params for option in parameter.opts}
+        name: {option for parameter in parameters(command) for option in parameter.opts}
         for name, command in main.commands.items()
     }
     own = options.get(ctx.invoked_subcommand or "", set())
@@ -148,6 +149,7 @@ for command in (
     export,
     keygen,
     sign,
+    registry,
     infer,
     serve,
     journal,

@@ -18,6 +18,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 JudgedRoi: TypeAlias = "Roi | Literal['model'] | None"
 JudgedMask: TypeAlias = "Path | Literal['model'] | None"
 PUBLIC_KEY = "RSTPM_EDGE_PUBLIC_KEY"
+REGISTRY = "RSTPM_EDGE_REGISTRY"
 
 
 def model_option(command: Command) -> Command:
@@ -30,6 +31,18 @@ def model_option(command: Command) -> Command:
         show_default=True,
         show_envvar=True,
         help="The model file that `rstpm-edge export` wrote.",
+    )(command)
+
+
+def registry_option(command: Command) -> Command:
+    """--registry, or RSTPM_EDGE_REGISTRY, for commands that can do without one."""
+    return click.option(
+        "--registry",
+        type=FILE,
+        envvar=REGISTRY,
+        show_envvar=True,
+        metavar="FOLDER",
+        help="The folder of `rstpm-edge registry`.",
     )(command)
 
 

@@ -3,6 +3,7 @@
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rstpm_edge.cli.drift_watch import DriftWatch, first_state
@@ -15,6 +16,7 @@ from rstpm_edge.model.signature import signature_file
 from rstpm_edge.model_watch import ModelWatch, State, state_of
 
 if TYPE_CHECKING:
+    from rstpm_edge.cli.followed import Followed
     from rstpm_edge.cli.infer_options import InferOptions
     from rstpm_edge.detector import Detector
     from rstpm_edge.outputs.audit_log import AuditLog
@@ -36,7 +38,9 @@ class Reload:
         drift: DriftWatch | None,
         audit_log: "AuditLog | None",
         facts: Callable[[], Mapping[str, Any]],
+        followed: "Followed | None",
     ) -> None:
+        self._followed = followed
         self._detector, self._watch, self._hangups, self._options = detector, watch, hangups, options
         self._drift, self._audit_log, self._facts = drift, audit_log, facts
         self._asked = False
@@ -46,8 +50,10 @@ class Reload:
         """Take a model that has been loaded since the last call, if any."""
         if self._hangups.taken():
             service.reloading()
-            self._watch.ask()
+            if self._followed is not None:
+                self._followed.ask()
             self._asked = True
+            self._watch.ask()
         outcome = self._watch.take()
         if outcome is None:
             return
@@ -73,14 +79,18 @@ class Reload:
             return
         if not taken:
             if self._asked:
-                say_note(f"The model {self._options.model} is the one that judges already.")
+                say_note(f"{self._name(new.sha256)} is the one that judges already.")
             return
         self._counts["taken"] += 1
-        say_note(f"The model {self._options.model} has changed, and judges from now on: {_short(before, new.sha256)}.")
+        changed = "has changed, and judges" if self._followed is None else "is live, and judges"
+        say_note(f"{self._name(new.sha256)} {changed} from now on: {_short(before, new.sha256)}.")
         if self._drift is not None and state is not None:
             self._drift.begin_anew(state, new.sha256)
         if self._audit_log is not None:
             self._audit_log.swap(self._facts())
+
+    def _name(self, sha256: str) -> str:
+        return f"The model {self._options.model}" if self._followed is None else self._followed.name(sha256)
 
     def _refuse(self, error: RstpmEdgeError) -> None:
         self._counts["refused"] += 1
@@ -106,13 +116,22 @@ def open_reload(
     drift: DriftWatch | None,
     audit_log: "AuditLog | None",
     facts: Callable[[], Mapping[str, Any]],
+    followed: "Followed | None" = None,
+    follow: bool = False,
 ) -> Reload | None:
-    """What was asked for, until the end of `stack`; `before` is what `model_state` said before the model was loaded."""
-    if not options.reload:
+    """What was asked for, until the end of `stack`; `before` is what `model_state` said before the model was loaded.
+
+    followed: the product whose live version is taken, in the place of the file; follow: whether without being asked to.
+    """
+    if not options.reload and not follow:
         return None
     hangups = stack.enter_context(Hangups())
-    watch = stack.enter_context(ModelWatch(lambda: detector.prepare(options.model), _files(options), before))
-    return Reload(detector, watch, hangups, options, drift=drift, audit_log=audit_log, facts=facts)
+    load: Callable[[], LoadedModel | None] = partial(detector.prepare, options.model)
+    if followed is not None:
+        load = partial(followed.load, detector)
+    files = _files(options) if followed is None else followed.files
+    watch = stack.enter_context(ModelWatch(load, files, before))
+    return Reload(detector, watch, hangups, options, drift=drift, audit_log=audit_log, facts=facts, followed=followed)
 
 
 def model_state(options: "InferOptions") -> State:

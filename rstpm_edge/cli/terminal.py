@@ -67,7 +67,7 @@ def as_typed(sentence: str) -> str:
     options = {
         parameter.name: max(parameter.opts, key=len)
         for _, command in sorted(commands.items(), key=lambda named: named[0] == own)  # of a name, the last one counts
-        for parameter in command.params
+        for parameter in parameters(command)
         if isinstance(parameter, click.Option)
     }
 
@@ -79,6 +79,12 @@ def as_typed(sentence: str) -> str:
         return option if value is None else f"{option}{'=' if field else ' '}{value}"
 
     return _ARGUMENT.sub(typed, sentence)
+
+
+def parameters(command: click.Command) -> list[click.Parameter]:
+    """Those of a command, and of the commands below it."""
+    below = command.commands.values() if isinstance(command, click.Group) else ()
+    return [*command.params, *(parameter for one in below for parameter in parameters(one))]
 
 
 def discard_stdout() -> None:

@@ -4,22 +4,26 @@ Never an image, a name of one, or a secret. `hash_chain` has the format, `chain_
 """
 
 import contextlib
-import fcntl
 import json
 import os
-import pwd
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
-from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rstpm_edge import __version__
 from rstpm_edge.errors import OutputError, UsageError
-from rstpm_edge.outputs.hash_chain import FIRST, TORN, files_of, is_torn, last_link, last_of, link, next_aside
+from rstpm_edge.outputs.chain_writer import (
+    ChainEnd,
+    ForeignLineError,
+    append,
+    chain_end,
+    locked,
+    open_for_appending,
+    who,
+)
+from rstpm_edge.outputs.hash_chain import last_of, next_aside
 from rstpm_edge.printable import one_line, without_passwords
 
 INTERVAL = 600.0  # seconds between two entries of counts
@@ -57,7 +61,7 @@ class AuditLog:
         try:
             self._file = self._open()
             try:
-                self._number, self._previous, self._torn = self._resume()
+                self._end = self._resume()
             except BaseException:
                 os.close(self._file)  # or the lock would be held to the end of the process
                 raise
@@ -72,7 +76,7 @@ class AuditLog:
 
     def refuse(self, facts: Mapping[str, Any], why: object) -> None:
         """Say that nothing does, and why."""
-        self._append("refused", self._who() | dict(facts) | _error(why))
+        self._append("refused", who() | dict(facts) | _error(why))
 
     def swap(self, facts: Mapping[str, Any]) -> None:
         """Say that another model judges from now on, and what was counted up to here."""
@@ -80,7 +84,7 @@ class AuditLog:
 
     def refuse_swap(self, facts: Mapping[str, Any], why: object) -> None:
         """Say that another model was not taken: `facts` are of the one that goes on judging."""
-        self._append("swap refused", self._who() | dict(facts) | _error(why))
+        self._append("swap refused", who() | dict(facts) | _error(why))
 
     def roll_back(self, facts: Mapping[str, Any], why: object) -> None:
         """Say that the model before judges again."""
@@ -96,6 +100,10 @@ class AuditLog:
     def tell_drift(self, fields: Mapping[str, Any]) -> None:
         """Say what is known of drift from now on."""
         self._append("drift", fields)
+
+    def tell_shadow(self, fields: Mapping[str, Any]) -> None:
+        """Say how a version in shadow compared with the one that judges."""
+        self._append("shadow", fields)
 
     def __enter__(self) -> "AuditLog":
         return self
@@ -120,7 +128,7 @@ class AuditLog:
 
     def _judging(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """The fields that say what judges from now on, and what is other than it was, if it was ever said."""
-        said = self._who() | dict(facts)
+        said = who() | dict(facts)
         before: Mapping[str, Any] = {}
         with contextlib.suppress(OSError):  # what cannot be read now is told when it is written to
             before = last_of(self._path, "start", "swap", "rolled back")
@@ -130,24 +138,10 @@ class AuditLog:
         }
         return said | ({"changed": changed} if before else {})
 
-    def _who(self) -> dict[str, Any]:
-        uid = os.getuid()
-        try:
-            user = pwd.getpwuid(uid).pw_name
-        except KeyError:  # as in a container
-            user = str(uid)
-        return {"version": __version__, "user": user, "host": os.uname().nodename, "pid": os.getpid()}
-
     def _append(self, event: str, fields: Mapping[str, Any]) -> None:
         try:
             self._stay()
-            start = b"" if self._torn is None else b"\n"
-            if self._torn:
-                torn = b"\n".join(self._torn)
-                self._write(TORN, {"bytes": len(torn), "sha256": sha256(torn).hexdigest()}, start)
-                start = b""
-            self._write(event, fields, start)
-            self._torn = None
+            self._end = append(self._file, self._end, event, fields)
         except (OSError, UsageError) as error:
             self.lost += 1
             why = f": {error.strerror or error}." if isinstance(error, OSError) else f". {error}"
@@ -168,59 +162,33 @@ class AuditLog:
             there = os.path.samestat(os.fstat(self._file), os.stat(self._path))
         except FileNotFoundError:
             there = False
-        if there and os.fstat(self._file).st_size >= self._largest and self._torn is None:
+        if there and os.fstat(self._file).st_size >= self._largest and self._end.torn is None:
             os.rename(self._path, next_aside(self._path))  # who dies here leaves it to the next one to go on
             there = False
         if not there:
             older, self._file = self._file, self._open()
             os.close(older)
         if self._in_trouble or (not there and os.fstat(self._file).st_size):
-            self._number, self._previous, self._torn = self._resume()
-
-    def _write(self, event: str, fields: Mapping[str, Any], start: bytes = b"") -> None:
-        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        line, digest = link(self._number + 1, self._previous, {"time": now, "event": event, **fields})
-        size = os.fstat(self._file).st_size
-        if os.write(self._file, start + line) < len(start + line):
-            with contextlib.suppress(OSError):  # on a file that can only be appended to, the next entry tells of it
-                os.ftruncate(self._file, size)
-            raise OSError(None, "the disk is full")
-        os.fsync(self._file)
-        self._number, self._previous = self._number + 1, digest
+            self._end = self._resume()
 
     def _open(self) -> int:
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
-        file = os.open(self._path, flags, 0o644)
+        file = open_for_appending(self._path)
         try:
-            if not self._path.is_file():
-                raise OSError(None, "it is no file")
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(file)
-            raise UsageError(
-                f"Another process writes the audit log {self._path}: give each a file of its own."
-            ) from error
+            if not locked(file):
+                raise UsageError(f"Another process writes the audit log {self._path}: give each a file of its own.")
         except BaseException:
             os.close(file)
             raise
         return file
 
-    def _resume(self) -> tuple[int, str, list[bytes] | None]:
-        """Number and hash of the last entry, and the lines after it, if any, that were cut off."""
-        torn: list[bytes] | None = None
-        for path in reversed(files_of(self._path)):
-            found, after = last_link(path)
-            cut = path == self._path and after[-1:] != [b""] and all(map(is_torn, after))
-            if after != [b""] and not cut:
-                raise UsageError(
-                    f"{path} holds something else than an audit log, or was changed: look at it with "
-                    "`rstpm-edge audit-log`, and give another name."
-                )
-            if after != [b""]:
-                torn = after
-            if found is not None:
-                return found.number, found.hash, torn
-        return 0, FIRST, torn
+    def _resume(self) -> ChainEnd:
+        try:
+            return chain_end(self._path)
+        except ForeignLineError as error:
+            raise UsageError(
+                f"{error.path} holds something else than an audit log, or was changed: look at it with "
+                "`rstpm-edge audit-log`, and give another name."
+            ) from error
 
 
 def _error(why: object) -> dict[str, str]:

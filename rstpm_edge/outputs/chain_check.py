@@ -1,6 +1,6 @@
-"""Whether the lines of an audit log are those that were written, all of them, in their order."""
+"""Whether the lines of a chain, such as an audit log, are those that were written, all of them, in their order."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -10,7 +10,7 @@ from rstpm_edge.outputs.hash_chain import FIRST, TORN, Link, files_of, is_torn, 
 from rstpm_edge.printable import one_line
 
 MOST = 100  # sentences about one log
-WITHIN_RUN = ("start", "counts", "drift", "swap", "swap refused", "rolled back")  # after these, a run goes on
+WITHIN_RUN = ("start", "counts", "drift", "shadow", "swap", "swap refused", "rolled back")  # after these, a run goes on
 
 
 @dataclass
@@ -42,10 +42,13 @@ class _Place:
     whole: bool  # it ends in a line break
 
 
-def check_chain(path: Path, looked_for: str | None = None) -> Checked:
+def check_chain(
+    path: Path, looked_for: str | None = None, *, each: Callable[[Link], None] = lambda entry: None
+) -> Checked:
     """Read the log at `path`, with the files that were set aside, and compare what hangs together.
 
-    `looked_for` is the hash of an entry, kept elsewhere, that must be among them.
+    `looked_for` is the hash of an entry, kept elsewhere, that must be among them. `each` is called with all entries, in
+    their order.
 
     Raises UsageError where there is no such file, or nothing in it; OutputError where it cannot be read.
     """
@@ -62,6 +65,7 @@ def check_chain(path: Path, looked_for: str | None = None) -> Checked:
                 continue
             changed = _explain(checked, odd, place.link)
             _follow(checked, before, place, place.link, changed)
+            each(place.link)
             before, odd = place.link, []
             checked.found = checked.found or before.hash == looked_for
     except OSError as error:

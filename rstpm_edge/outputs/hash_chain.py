@@ -73,9 +73,14 @@ def next_aside(path: Path) -> Path:
 
 
 def lines_of(path: Path) -> Iterator[tuple[bytes, bool]]:
-    """The lines of a file, and whether each ends in a line break; one that is too long comes in pieces."""
+    """The lines of a file, and whether each ends in a line break; one that is too long comes in pieces.
+
+    What is written meanwhile is left out: the rest of a line that has been read to its end so far is no line.
+    """
     with open(path, "rb") as file:
-        while line := file.readline(LONGEST + 1):
+        left = os.fstat(file.fileno()).st_size
+        while line := file.readline(min(LONGEST + 1, left)):
+            left -= len(line)
             yield line.removesuffix(b"\n"), line.endswith(b"\n")
 
 

@@ -15,7 +15,7 @@ from workplace import command_line
 
 from rstpm_edge import Detector
 from rstpm_edge.cli.main import main
-from rstpm_edge.cli.terminal import as_typed
+from rstpm_edge.cli.terminal import as_typed, parameters
 from rstpm_edge.errors import UsageError
 
 ARGUMENT = re.compile(r"`(preset\.)?([a-z][a-z0-9_]*)(?:=[^`]*)?`")
@@ -65,7 +65,7 @@ def test_every_argument_that_the_library_names_is_an_option() -> None:
     options = {
         parameter.name
         for command in main.commands.values()
-        for parameter in command.params
+        for parameter in parameters(command)
         if isinstance(parameter, click.Option)
     }
     named = [found for path in library() for sentence in texts(path) for found in ARGUMENT.findall(sentence)]

@@ -24,7 +24,7 @@ from rstpm_edge.cli.main import main
 from rstpm_edge.errors import RstpmEdgeError
 
 # What runs for real, of some cases: it ends soon, takes no torch, and reaches no camera, broker or network.
-RUN = ("info", "audit-log", "sign", "keygen", "infer", "roi")
+RUN = ("info", "audit-log", "sign", "keygen", "infer", "roi", "registry")
 NEVER = {"--watch", "--mqtt", "--on-anomaly", "--engine-cache", "--serve", "--provider"}
 EXIT_CODES = {0, 1, 2, 3, 4, 5}
 FILES = (
@@ -142,11 +142,13 @@ def _folder() -> Path:
 def command_lines(draw: st.DrawFn) -> tuple[str, list[str]]:
     """A command, and words after it: its own options for the most part."""
     name = draw(st.sampled_from(sorted(main.commands)))
-    command = main.commands[name]
+    command, words = main.commands[name], []
+    if isinstance(command, click.Group):
+        words = [draw(st.sampled_from(sorted(command.commands)))]
+        command = command.commands[words[0]]
     options = sorted(option for one in command.params if isinstance(one, click.Option) for option in one.opts)
     any_text = st.text(st.characters(exclude_characters="\0"), max_size=12)
     value = st.one_of(st.sampled_from(FILES), st.sampled_from(WORDS), any_text)
-    words: list[str] = []
     for _ in range(draw(st.integers(0, 5))):
         kind = draw(st.integers(0, 5))
         option = draw(st.sampled_from(options))

@@ -1,4 +1,6 @@
-"""What else is read that nobody vouches for: signatures, keys, goldens, audit logs, drift states, masks."""
+"""What else is read that nobody vouches for: signatures, keys, goldens, audit logs, drift states, masks,
+the log of a registry.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ import math
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from encoded import encode, photo
@@ -27,6 +30,8 @@ from rstpm_edge.outputs.audit_log import AuditLog
 from rstpm_edge.outputs.chain_check import check_chain
 from rstpm_edge.outputs.drift_file import load_drift, save_drift
 from rstpm_edge.outputs.hash_chain import FIRST, last_of
+from rstpm_edge.registry.product import Calibrated, ModelFacts
+from rstpm_edge.registry.product_log import read_log
 
 CALIBRATION = Calibration(0.1, tuple(i / 8 for i in range(1, 20)))
 DIGEST = "0" * 64
@@ -167,6 +172,30 @@ def _check_audit_log(content: bytes) -> None:
         assert again.entries >= 2
 
 
+def _registry_log(choices: Choices) -> None:
+    """Entries that hang together, of which some say what no log says."""
+    path = _folder() / "registry.jsonl"
+    facts = ModelFacts(DIGEST, DIGEST, None, 10, "edge", "fp32", 64, 96, "0.1.0", Calibrated(0.05, 2.0, 1.0, 20))
+    entries: list[dict[str, Any]] = [
+        {"event": "added", "version": 1, "model": facts.to_json(), "user": "u", "host": "h", "time": "t", "note": "n"},
+        {"event": "promoted", "version": 1, "to": "live"},
+        {"event": "noted", "version": 1, "evaluation": {"both": {"image_auroc": 0.9}}},
+        {"event": "rolled back", "version": 1},
+    ]
+    content, previous = b"", FIRST
+    for number in range(1, choices.whole(2, 5)):
+        inner = choices.odd_json(entries[number - 1]).strip().removeprefix("{").removesuffix("}")
+        body = f'{{"entry":{number},{inner},"previous":"{previous}"}}'.encode("utf-8", "surrogatepass")
+        previous = sha256(body).hexdigest()
+        content += body[:-1] + f',"hash":"{previous}"}}\n'.encode()
+    path.write_bytes(content[: len(content) - choices.one_of((0, 0, 1, 9))])
+    try:
+        product = read_log(path, "bracket").product
+        assert product.live is None or product.live in product.versions
+    except ModelError as error:
+        check_sentence(error)
+
+
 def _drift(choices: Choices) -> None:
     _check_drift(choices.odd_json(json.loads(_drift_document())).encode("utf-8", "surrogatepass"), choices)
 
@@ -210,6 +239,7 @@ def _mask(choices: Choices) -> None:
 READERS = (
     *(_signature, _signature_text, _keys, _goldens, _goldens_text),
     *(_audit_log, _audit_log_text, _drift, _drift_text, _mask),
+    _registry_log,
 )
 
 

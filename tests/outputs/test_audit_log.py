@@ -19,7 +19,7 @@ import pytest
 from rstpm_edge.errors import OutputError, UsageError
 from rstpm_edge.outputs.audit_log import INTERVAL, AuditLog
 from rstpm_edge.outputs.chain_check import check_chain
-from rstpm_edge.outputs.hash_chain import files_of
+from rstpm_edge.outputs.hash_chain import Link, files_of
 
 GOOD, BAD, INVALID = ({"verdict": verdict} for verdict in ("normal", "anomalous", "invalid"))
 UNREAD = {"verdict": "failed", "error": "it is damaged"}
@@ -433,3 +433,20 @@ def test_a_hostile_log_is_read_in_pieces(tmp_path: Path) -> None:
     found = check_chain(path)
     assert found.entries == 0
     assert 0 < len(found.faults) <= 100
+
+
+def test_a_line_that_is_written_while_it_is_read(path: Path) -> None:
+    """The first half of it is there when the file is read, and all of it a moment later."""
+    whole = path.read_bytes()
+    cut = len(whole) - 30
+    path.write_bytes(whole[:cut])
+
+    def on_it_goes(link: Link) -> None:
+        if link.number == 1:
+            with open(path, "ab") as file:
+                file.write(whole[cut:])
+
+    checked = check_chain(path, each=on_it_goes)
+    assert (checked.entries, checked.faults) == (5, [])
+    assert "was cut off" in checked.notes[-1]
+    assert check_chain(path).entries == 6

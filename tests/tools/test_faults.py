@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 from checkout import ROOT
 from fault_commands import Outcome, one_sentence
+from fault_registry import check_registry
 from fault_station import Station
 
 from rstpm_edge.outputs.journal import Journal
+from rstpm_edge.registry.registry import Registry, make_registry
 from rstpm_edge.sources.file_state import FileState, WatchedFile
 
 
@@ -137,11 +140,48 @@ def test_a_moment_of_it(tmp_path: Path) -> None:
         "--files",
         "30",
         "--only",
-        "watch,log",
+        "watch,log,registry",
         "--keep",
         tmp_path / "f",
     ]
     run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
     assert run.returncode == 0, run.stderr
     rows = [line.split(" | ") for line in run.stdout.splitlines()[2:]]
-    assert [(row[1], row[3]) for row in rows] == [("3", "0 |"), ("3", "0 |")]
+    assert [(row[1], row[3]) for row in rows] == [("3", "0 |")] * 3
+
+
+def _forget_entries(registry: Registry, acknowledged: set[str]) -> None:
+    log = registry.log_file("bracket")
+    log.write_bytes(log.read_bytes().splitlines(keepends=True)[0])
+
+
+def _spoil_model(registry: Registry, acknowledged: set[str]) -> None:
+    next(registry.folder.glob("models/*/model.onnx")).write_bytes(b"half")
+
+
+def _change_line(registry: Registry, acknowledged: set[str]) -> None:
+    log = registry.log_file("bracket")
+    log.write_bytes(log.read_bytes().replace(b'"to":"live"', b'"to":"Live"'))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (None, None),
+        (_forget_entries, "1 entries that were acknowledged are missing"),
+        (_spoil_model, "is damaged"),
+        (_change_line, "was changed, or is none of this log"),
+        (lambda registry, acknowledged: registry.log_file("bracket").unlink(), "the log is gone"),
+        (lambda registry, acknowledged: shutil.rmtree(registry.folder), "the registry is gone"),
+    ],
+)
+def test_what_is_wrong_with_a_registry_is_found(tmp_path: Path, model: Path, spoil: Any, sentence: str | None) -> None:
+    registry = make_registry(tmp_path / "registry")
+    registry.add("bracket", model)
+    registry.promote("bracket", 1, "live")
+    acknowledged = {registry.product("bracket").hash}
+    if spoil is not None:
+        spoil(registry, acknowledged)
+    outcome = Outcome("a fault", "everything")
+    check_registry(registry.folder, acknowledged, outcome)
+    assert any(sentence in failure for failure in outcome.failures) if sentence else outcome.failures == []
