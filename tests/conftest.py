@@ -33,6 +33,7 @@ BEYOND_RUNTIME = {
     "rstpm_edge.training",
     "rstpm_edge.station",
     "station_server",  # of the helpers
+    "asyncua",
     "torch",
     "torchvision",
     "timm",

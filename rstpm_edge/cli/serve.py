@@ -78,6 +78,14 @@ STUCK = 60.0  # seconds without a sign of life of a line, after which systemd he
     "--waiting", type=click.IntRange(0, 10_000), default=16, show_default=True, metavar="N",
     help="Let so many more wait; further ones get 503 at once."
 )  # fmt: skip
+@click.option(
+    "--opcua",
+    metavar="URL",
+    help="Be an OPC UA server for a PLC, too: opc.tcp://127.0.0.1:4840. Needs the packages of the extra [opcua]; where "
+    "other machines reach it, tokens (as passwords) and a certificate.",
+)
+@click.option("--opcua-certificate", type=FILE, metavar="FILE", help="Its own certificate (PEM or DER) …")
+@click.option("--opcua-key", type=FILE, metavar="FILE", help="… and this key.")
 @public_key_option
 @click.option("--verify", is_flag=True, help="First judge the goldens of each model, and refuse it where they differ.")
 @click.option("--explain", is_flag=True, help="Say where each score comes from.")
@@ -140,6 +148,7 @@ def _serve(options: ServeOptions) -> None:
         interrupts = stack.enter_context(Interrupts())
         products = stack.enter_context(_products(options))
         station = stack.enter_context(_station(options, products, access))
+        _serve_opcua(options, station, stack)
         app = make_app(station, hosts=options.allowed_host)
         tls = None
         if options.tls_certificate is not None and options.tls_key is not None:
@@ -164,6 +173,24 @@ def _serve(options: ServeOptions) -> None:
             run_server(station, app, listener, tls=tls, ready=ready, tick=tick)
         finally:
             service.stopping()
+
+
+def _serve_opcua(options: ServeOptions, station: "Station", stack: contextlib.ExitStack) -> None:
+    """Raises UsageError for an address that cannot be, and where the packages are missing."""
+    if options.opcua is None:
+        return
+    try:
+        from rstpm_edge.station.opcua.security import parse_endpoint
+        from rstpm_edge.station.opcua.server import OpcUa
+    except ImportError as error:
+        raise UsageError(
+            f"--opcua needs the packages of its extra ({error.name or error} is missing): "
+            "pip install '.[serve,opcua]' in the checkout, or pip install 'FILE.whl[serve,opcua]' with the wheel's "
+            "name."
+        ) from error
+    endpoint = parse_endpoint(options.opcua, station.access, options.opcua_certificate, options.opcua_key)
+    server = stack.enter_context(OpcUa(station, endpoint))
+    say_note(f"OPC UA on {server.url}")
 
 
 def _products(options: ServeOptions) -> "Products":

@@ -36,6 +36,9 @@ class ServeOptions:
     max_pixels: int  # megapixels
     workers: int | None
     waiting: int
+    opcua: str | None
+    opcua_certificate: Path | None
+    opcua_key: Path | None
     public_key: Path | None
     verify: bool
     explain: bool
@@ -58,6 +61,8 @@ def check_together(options: ServeOptions) -> None:
     """Raises UsageError for options that do not go together."""
     if (options.tls_certificate is None) != (options.tls_key is None):
         raise UsageError("--tls-certificate and --tls-key go together.")
+    if options.opcua is None and (options.opcua_certificate or options.opcua_key):
+        raise UsageError("--opcua-certificate and --opcua-key go with --opcua.")
     if not options.sources:
         for name, value in {
             "--watch": options.watch or None,
