@@ -14,6 +14,7 @@ from rstpm_edge.errors import ImageError, RstpmEdgeError, UsageError
 from rstpm_edge.printable import one_line, without_passwords
 from rstpm_edge.station.gate import Overloaded
 from rstpm_edge.station.products import UnknownProduct
+from rstpm_edge.unexpected import sentence
 
 RETRY_AFTER = 1  # seconds
 
@@ -73,6 +74,9 @@ def handle_errors(app: FastAPI) -> None:
     def gone(request: Request, error: Any) -> Response:
         return problem(400, "The request ended too early.")
 
+    def fault(request: Request, error: Any) -> Response:
+        return problem(500, sentence(error))  # the guard reports it
+
     for kind, handler in {
         Refusal: refusal,
         Overloaded: overloaded,
@@ -80,5 +84,6 @@ def handle_errors(app: FastAPI) -> None:
         HTTPException: http,
         RequestValidationError: invalid,
         ClientDisconnect: gone,
+        Exception: fault,
     }.items():
         app.add_exception_handler(kind, handler)

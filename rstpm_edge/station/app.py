@@ -12,9 +12,20 @@ from rstpm_edge.station.routes.events import events_router
 from rstpm_edge.station.routes.health import health_router
 from rstpm_edge.station.routes.inspect import inspect_router
 from rstpm_edge.station.routes.metrics import metrics_router
+from rstpm_edge.station.routes.open_inference import open_inference_router, repository_router
+from rstpm_edge.station.routes.session import session_router
 from rstpm_edge.station.station import Station
 
-ROUTERS = (health_router, inspect_router, events_router, control_router, metrics_router)
+ROUTERS = (
+    health_router,
+    inspect_router,
+    open_inference_router,
+    repository_router,
+    events_router,
+    control_router,
+    session_router,
+    metrics_router,
+)
 
 
 def make_app(station: Station, *, hosts: Iterable[str] = (), routers: Iterable[APIRouter] = ()) -> Guard:

@@ -42,15 +42,16 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun = False
+        begun = ended = False
 
         async def guarded(message: Any) -> None:
-            nonlocal begun
+            nonlocal begun, ended
             if message["type"] == "http.response.start":
                 begun = True
                 headers = list(message.get("headers", ()))
                 there = {name.lower() for name, _ in headers}
                 message = {**message, "headers": headers + [one for one in HEADERS if one[0] not in there]}
+            ended = message["type"] == "http.response.body" and not message.get("more_body", False)
             await send(message)
 
         refusal = self._refusal(scope)
@@ -62,9 +63,10 @@ class Guard:
         except Exception as error:  # a fault of ours: one request has failed, and the station goes on
             said = sentence(error)
             self._report(said)
-            if begun:
+            if begun and not ended:
                 raise _Broken from None  # the client sees that the answer ends too early
-            await problem(500, said)(scope, receive, guarded)
+            if not begun:
+                await problem(500, said)(scope, receive, guarded)
 
     def _refusal(self, scope: Scope) -> str | None:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}

@@ -3,6 +3,7 @@
 import asyncio
 import struct
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from numpy.typing import NDArray
@@ -16,9 +17,8 @@ from rstpm_edge.sources.frames import Failure, Frame
 from rstpm_edge.station.event import Inspection
 from rstpm_edge.station.product import Product
 from rstpm_edge.station.station import Station
-from rstpm_edge.station.uploads import Upload
 
-REQUEST = "request"  # the origin of what was sent
+REQUEST = "request"  # the origin of what was sent, and its name where it has none
 
 
 async def find_product(station: Station, name: str | None, version: str | None) -> Product:
@@ -31,31 +31,31 @@ async def find_product(station: Station, name: str | None, version: str | None) 
     return found.result() if found.done() else await asyncio.shield(asyncio.wrap_future(found))
 
 
-def judge_upload(
-    station: Station, product: Product, upload: Upload, *, upload_seconds: float, accepted: float
+def judge_sent(
+    station: Station, product: Product, image: NDArray[Any] | bytes, name: str, seconds: Mapping[str, float]
 ) -> Inspection:
-    """Decode an image file, judge and publish it. `accepted` is when it had arrived, by time.perf_counter.
+    """Judge an image and publish that: an array (H, W, C), BGR, BGRA or grey, or what an image file holds.
 
-    An image that cannot be read or judged has no result. Raises ModelError and UsageError, which are none of its
-    faults.
+    `seconds` is what was spent on it so far. An image that cannot be read or judged has no result. Raises ModelError
+    and UsageError, which are no fault of the image.
     """
     start = time.perf_counter()
-    seconds = {"upload": upload_seconds, "queue": start - accepted}
-    name = upload.name or "request"
+    result = None
     try:
-        image = decode(upload.content, name, station.limits.pixels)
+        pixels = decode(image, name, station.limits.pixels) if isinstance(image, bytes) else image
         decoded = time.perf_counter()
-        frame = Frame(name, image, "", (decoded - start) * 1000)
-        result = product.detector(image)
+        result = product.detector(pixels)
     except InvalidImageError as error:
-        failure = Failure(name, f"Cannot judge {name}: {error}", invalid_reason=str(error))
-        return _published(station, product, upload, failure_fields(failure), seconds=seconds)
+        fields = failure_fields(Failure(name, f"Cannot judge {name}: {error}", invalid_reason=str(error)))
     except ImageError as error:
-        return _published(station, product, upload, failure_fields(Failure(name, str(error))), seconds=seconds)
-    judged = time.perf_counter()
-    seconds |= {"decode": decoded - start, "judge": judged - decoded}
-    fields = verdict_fields(frame, result, (judged - start) * 1000)
-    return _published(station, product, upload, fields, result, seconds)
+        fields = failure_fields(Failure(name, str(error)))
+    else:
+        judged = time.perf_counter()
+        seconds = {**seconds, "decode": decoded - start, "judge": judged - decoded}
+        frame = Frame(name, pixels, "", (decoded - start) * 1000)
+        fields = verdict_fields(frame, result, (judged - start) * 1000)
+    of = product.name
+    return station.feed.publish(Inspection(time.time(), REQUEST, of.name, of.version, fields, result, image, seconds))
 
 
 def decode(content: bytes, name: str, pixels: int) -> NDArray[Any]:
@@ -67,17 +67,3 @@ def decode(content: bytes, name: str, pixels: int) -> NDArray[Any]:
     if width * height > pixels:
         raise ImageError(f"Cannot read {name}: it measures {width}×{height} pixels, and this station takes {pixels:,}.")
     return decode_stored(content, name)
-
-
-def _published(
-    station: Station,
-    product: Product,
-    upload: Upload,
-    fields: Any,
-    result: Any = None,
-    seconds: Any = None,
-) -> Inspection:
-    name = product.name
-    return station.feed.publish(
-        Inspection(time.time(), REQUEST, name.name, name.version, fields, result, upload.content, seconds or {})
-    )

@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 
 from rstpm_edge.errors import UsageError
+from rstpm_edge.station.protocol import Http
 from rstpm_edge.station.station import Station
 
 GRACE = 10  # seconds for answers that are under way when the server stops
@@ -62,6 +63,7 @@ def run_server(
     """
     config = uvicorn.Config(
         app,
+        http=Http,
         log_config=None,
         log_level="critical",  # what goes wrong is answered, and told once
         access_log=False,

@@ -10,7 +10,7 @@ from rstpm_edge.image.preprocess import to_rgb
 from rstpm_edge.outputs.overlay import encode_overlay
 from rstpm_edge.station.answers import Refusal, json_answer
 from rstpm_edge.station.event import Inspection
-from rstpm_edge.station.judging import decode, find_product, judge_upload
+from rstpm_edge.station.judging import REQUEST, decode, find_product, judge_sent
 from rstpm_edge.station.permission import needs
 from rstpm_edge.station.product import Product
 from rstpm_edge.station.station import Station
@@ -119,7 +119,8 @@ def inspect_router(station: Station) -> APIRouter:
 
 
 def _judge(station: Station, product: Product, upload: Upload, upload_seconds: float, accepted: float) -> Inspection:
-    return judge_upload(station, product, upload, upload_seconds=upload_seconds, accepted=accepted)
+    seconds = {"upload": upload_seconds, "queue": time.perf_counter() - accepted}
+    return judge_sent(station, product, upload.content, upload.name or REQUEST, seconds)
 
 
 def _answer(
