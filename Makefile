@@ -110,7 +110,7 @@ test-aravis: install
 	$(BIN)/python -m pytest -m aravis tests/sources/aravis
 
 test-systemd: install
-	$(BIN)/python -m pytest -m systemd tests/examples/test_examples.py
+	$(BIN)/python -m pytest -m systemd tests/examples
 
 wheels:
 	@$(PYTHON) tools/check_python.py
