@@ -121,7 +121,7 @@ class Products:
             product = self._loaded.get(name)
             if product is not None and product.pinned:
                 raise UsageError(f"A line judges with {name}: select another product for it first.")
-            return self._loaded.pop(name, None) is not None
+            return product is not None and self._forget(product) is product
 
     def outcomes(self) -> Counter[str]:
         """What happened so far: loaded, let go, failed; taken, refused, rolled back of files that changed."""
