@@ -15,6 +15,7 @@ from rstpm_edge.cli.options import (
     size_change_option,
 )
 from rstpm_edge.cli.parameter_types import EVERY, FILE, RATE
+from rstpm_edge.cli.reaction_options import reaction_options
 from rstpm_edge.errors import UsageError
 
 
@@ -71,9 +72,6 @@ from rstpm_edge.errors import UsageError
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, and nothing else.")
 @click.option(
-    "--csv", "csv_file", type=FILE, metavar="FILE", help="Append a row of each verdict to this table, as it comes."
-)
-@click.option(
     "--save-overlay", type=FILE, metavar="FOLDER", help="Write a picture of each verdict there, as NAME.overlay.png."
 )
 @click.option(
@@ -91,18 +89,7 @@ from rstpm_edge.errors import UsageError
     "npy: float32.",
 )
 @click.option("--rejects-only", is_flag=True, help="Write pictures and maps of anomalous and invalid images only.")
-@click.option(
-    "--on-anomaly",
-    metavar="COMMAND",
-    help="Run it for each anomalous image, with {path}, {score}, {p_value}, {threshold} and {json} replaced and the "
-    "JSON on standard input; without a shell.",
-)
-@click.option(
-    "--on-anomaly-timeout", type=click.FloatRange(min=0.1), default=10.0, show_default=True, metavar="SECONDS"
-)
-@click.option(
-    "--on-anomaly-unjudged", is_flag=True, help="Run it for an INVALID or failed image, too; {json} says why."
-)
+@reaction_options
 @click.option(
     "--journal",
     type=FILE,
@@ -142,9 +129,6 @@ from rstpm_edge.errors import UsageError
     metavar="FILE",
     help="With --drift: keep what is known there, and go on with it after a restart.",
 )
-@click.option("--mqtt", metavar="URL", help="Publish verdicts: mqtt://user@host:1883/topic, or mqtts://… for TLS.")
-@click.option("--mqtt-password-file", type=FILE, metavar="FILE", help="Or set the variable RSTPM_EDGE_MQTT_PASSWORD.")
-@click.option("--mqtt-ca", type=FILE, metavar="FILE", help="Trust these certificates, not the system's.")
 @session_options
 @click.pass_context
 def infer(ctx: click.Context, /, **options: Any) -> None:

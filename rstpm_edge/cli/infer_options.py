@@ -10,6 +10,7 @@ from rstpm_edge.cli.options import JudgedMask, JudgedRoi
 from rstpm_edge.errors import UsageError
 
 if TYPE_CHECKING:
+    from rstpm_edge.cli.serve_options import ServeOptions
     from rstpm_edge.engine.providers import Provider
     from rstpm_edge.sources.frames import Every
 
@@ -91,6 +92,11 @@ def check_together(options: InferOptions) -> None:
         raise UsageError("--shadow-share and --shadow-log go with --shadow only.")
     if options.drift is None and options.drift_state is not None:
         raise UsageError("--drift-state goes with --drift RATE only.")
+    check_reactions(options)
+
+
+def check_reactions(options: "InferOptions | ServeOptions") -> None:
+    """Raises UsageError for options of what follows verdicts that do not go together."""
     if options.on_anomaly is None and options.on_anomaly_unjudged:
         raise UsageError("--on-anomaly-unjudged goes with --on-anomaly COMMAND only.")
     if options.mqtt is None and (options.mqtt_password_file or options.mqtt_ca):

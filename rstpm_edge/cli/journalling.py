@@ -11,10 +11,13 @@ from rstpm_edge.errors import UsageError
 if TYPE_CHECKING:
     from rstpm_edge.cli.infer_options import InferOptions
     from rstpm_edge.cli.infer_source import InspectionPlan
+    from rstpm_edge.cli.serve_options import ServeOptions
     from rstpm_edge.outputs.journal import Journal
 
 
-def open_journal(options: "InferOptions", plan: "InspectionPlan", stack: contextlib.ExitStack) -> "Journal | None":
+def open_journal(
+    options: "InferOptions | ServeOptions", plan: "InspectionPlan", stack: contextlib.ExitStack
+) -> "Journal | None":
     """The journal that was asked for, until the end of `stack`. Raises UsageError and OutputError."""
     path = options.journal
     if path is None:

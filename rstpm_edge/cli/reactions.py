@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rstpm_edge.cli.infer_options import InferOptions
     from rstpm_edge.cli.infer_source import InspectionPlan
     from rstpm_edge.cli.inspection import Reaction
+    from rstpm_edge.cli.serve_options import ServeOptions
     from rstpm_edge.outputs.audit_log import AuditLog
     from rstpm_edge.outputs.command import OnAnomaly
     from rstpm_edge.outputs.csv_file import CsvFile
@@ -69,7 +70,10 @@ class Reactions:
 
 
 def open_reactions(
-    options: "InferOptions", plan: "InspectionPlan", stack: contextlib.ExitStack, audit_log: "AuditLog | None" = None
+    options: "InferOptions | ServeOptions",
+    plan: "InspectionPlan",
+    stack: contextlib.ExitStack,
+    audit_log: "AuditLog | None" = None,
 ) -> Reactions:
     """They last until the end of `stack`. Raises UsageError and OutputError."""
     command = mqtt = table = None

@@ -2,8 +2,6 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +14,7 @@ from rstpm_edge.cli.options import (
     size_change_option,
 )
 from rstpm_edge.cli.parameter_types import EVERY, FILE, RATE
+from rstpm_edge.cli.reaction_options import reaction_options
 from rstpm_edge.cli.serve_options import TOKENS, ServeOptions, access_of, check_together
 from rstpm_edge.cli.signals import Interrupts
 from rstpm_edge.cli.systemd import Service
@@ -24,12 +23,9 @@ from rstpm_edge.errors import UsageError
 from rstpm_edge.unexpected import raise_from_threads
 
 if TYPE_CHECKING:
-    from rstpm_edge.detector import Detector
-    from rstpm_edge.station.feed import Feed
-    from rstpm_edge.station.line import Line
-    from rstpm_edge.station.products import Products
     from rstpm_edge.station.station import Station
 
+SOMETHING_UNWRITTEN = 5  # as of `infer`
 STUCK = 60.0  # seconds without a sign of life of a line, after which systemd hears no more of us
 
 
@@ -111,6 +107,20 @@ STUCK = 60.0  # seconds without a sign of life of a line, after which systemd he
     help="Tell when the scene of the SOURCE changes, or more photos are anomalous. A false alarm in a run has at most "
     "this probability, as 1%.",
 )
+@click.option(
+    "--journal",
+    type=FILE,
+    metavar="FILE",
+    help="With --watch: keep each verdict there first, and after a restart judge each file that has none; "
+    "`rstpm-edge journal` prints them.",
+)
+@click.option(
+    "--journal-days",
+    type=click.FloatRange(min=0, min_open=True, max=36_500),
+    metavar="DAYS",
+    help="Forget verdicts that are older; their files stay known.  [default: keep all]",
+)
+@reaction_options
 @session_options
 @click.pass_context
 def serve(ctx: click.Context, /, **options: Any) -> None:
@@ -119,7 +129,8 @@ def serve(ctx: click.Context, /, **options: Any) -> None:
     Needs the packages of the extra [serve]. Nobody but this machine reaches it, unless you give --host and --tokens.
     SIGTERM and SIGINT end it with 0, once what is under way is answered.
 
-    Exit code: 0 stopped; 2 wrong use, such as a port that another program has; 70 an error of rstpm-edge itself.
+    Exit code: 0 stopped; 2 wrong use, such as a port that another program has; 5 the table or journal could not be
+    written; 70 an error of rstpm-edge itself.
 
     \b
     Examples:
@@ -128,12 +139,14 @@ def serve(ctx: click.Context, /, **options: Any) -> None:
       rstpm-edge serve camera:0 --models models/ --product bracket --drift 1%
       rstpm-edge serve --host 0.0.0.0 --tokens tokens.txt --tls-certificate c.pem --tls-key k.pem
     """
-    _serve(ServeOptions(**options))
+    ctx.exit(_serve(ServeOptions(**options)))
 
 
-def _serve(options: ServeOptions) -> None:
+def _serve(options: ServeOptions) -> int:
+    """The exit code."""
     check_together(options)
     try:
+        from rstpm_edge.cli.serve_parts import open_products, open_station, open_watched
         from rstpm_edge.station.app import make_app
         from rstpm_edge.station.serve import Tls, listen, run_server
     except ImportError as error:
@@ -146,8 +159,9 @@ def _serve(options: ServeOptions) -> None:
         listener = listen(options.host, options.port)  # before models are loaded: a port in use is told at once
         stack.callback(listener.close)
         interrupts = stack.enter_context(Interrupts())
-        products = stack.enter_context(_products(options))
-        station = stack.enter_context(_station(options, products, access))
+        watched = open_watched(options, stack)
+        products = stack.enter_context(open_products(options))
+        station = stack.enter_context(open_station(options, products, access, watched))
         _serve_opcua(options, station, stack)
         app = make_app(station, hosts=options.allowed_host)
         tls = None
@@ -173,6 +187,9 @@ def _serve(options: ServeOptions) -> None:
             run_server(station, app, listener, tls=tls, ready=ready, tick=tick)
         finally:
             service.stopping()
+    for note in () if watched is None else watched.notes():
+        say_note(f"{note}.")
+    return SOMETHING_UNWRITTEN if watched is not None and watched.unwritten else 0
 
 
 def _serve_opcua(options: ServeOptions, station: "Station", stack: contextlib.ExitStack) -> None:
@@ -191,86 +208,3 @@ def _serve_opcua(options: ServeOptions, station: "Station", stack: contextlib.Ex
     endpoint = parse_endpoint(options.opcua, station.access, options.opcua_certificate, options.opcua_key)
     server = stack.enter_context(OpcUa(station, endpoint))
     say_note(f"OPC UA on {server.url}")
-
-
-def _products(options: ServeOptions) -> "Products":
-    """Raises UsageError and what `Detector` does for the model that is served at first."""
-    from rstpm_edge.image.mask import load_mask
-    from rstpm_edge.model.keys import load_public_key
-    from rstpm_edge.station.products import Products
-    from rstpm_edge.station.shelf import Shelf
-
-    mask = load_mask(options.mask) if isinstance(options.mask, Path) else options.mask
-    key = None if options.public_key is None else load_public_key(options.public_key)
-
-    def open_detector(path: Path) -> "Detector":
-        from rstpm_edge.detector import Detector
-
-        return Detector(
-            path,
-            providers=options.providers,
-            threads=options.threads,
-            polite=options.polite,
-            engine_cache=options.engine_cache,
-            threshold=options.threshold,
-            alpha=options.alpha,
-            roi=options.roi,
-            mask=mask,
-            allow_size_change=options.allow_size_change,
-            notify=lambda sentence: say_note(f"{path.name}: {sentence}"),
-            public_key=key,
-            verify=options.verify,
-            explain=options.explain,
-        )
-
-    shelf = Shelf(options.models) if options.models is not None else Shelf(file=options.model)
-    max_memory = None if options.max_memory is None else options.max_memory * 1_000_000
-    products = Products(shelf, open_detector, max_memory=max_memory, report=say_note)
-    try:
-        if options.models is None:  # one that cannot be loaded is told at the start
-            products.get(products.resolve())
-    except BaseException:
-        products.close()
-        raise
-    return products
-
-
-def _station(options: ServeOptions, products: "Products", access: Any) -> "Station":
-    from rstpm_edge.station.settings import Limits
-    from rstpm_edge.station.station import make_station
-
-    limits = Limits(
-        body=options.max_body * 1_000_000,
-        workers=options.workers or Limits.workers,
-        waiting=options.waiting,
-        pixels=options.max_pixels * 1_000_000,
-    )
-    return make_station(products, limits=limits, access=access, report=say_note, lines=_lines_of(options, products))
-
-
-def _lines_of(options: ServeOptions, products: "Products") -> "Callable[[Feed], Sequence[Line]]":
-    """The line of the SOURCE, if there is one. Raises UsageError for one that cannot be."""
-    if not options.sources:
-        return lambda feed: ()
-    from rstpm_edge.cli.drift_watch import first_state
-    from rstpm_edge.cli.infer_source import plan_sources
-    from rstpm_edge.station.line import Line
-
-    plan = plan_sources(options.sources, every=options.every, watch=options.watch, settle=options.settle, leave_out=())
-    first_drift = None if options.drift is None else (lambda bundle: first_state(options, bundle))
-
-    def lines(feed: "Feed") -> "list[Line]":
-        return [
-            Line(
-                "line",
-                plan.name,
-                lambda report: plan.open(report, say_note, None),
-                products,
-                products.resolve(options.product),
-                feed,
-                first_drift=first_drift,
-                report=say_note,
-            )
-        ]
-
-    return lines

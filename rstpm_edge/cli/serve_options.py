@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rstpm_edge.cli.infer_options import check_reactions
 from rstpm_edge.cli.options import JudgedMask, JudgedRoi
 from rstpm_edge.errors import UsageError
 
@@ -51,6 +52,15 @@ class ServeOptions:
     watch: bool
     settle: float | None  # seconds
     drift: float | None
+    journal: Path | None
+    journal_days: float | None
+    csv_file: Path | None
+    on_anomaly: str | None
+    on_anomaly_timeout: float  # seconds
+    on_anomaly_unjudged: bool
+    mqtt: str | None
+    mqtt_password_file: Path | None
+    mqtt_ca: Path | None
     providers: "list[Provider] | None"
     engine_cache: Path | None
     threads: int | None
@@ -70,9 +80,14 @@ def check_together(options: ServeOptions) -> None:
             "--drift": options.drift,
             "--settle": options.settle,
             "--product": options.product,
+            "--journal": options.journal,
+            "--csv": options.csv_file,
+            "--on-anomaly": options.on_anomaly,
+            "--mqtt": options.mqtt,
         }.items():
             if value is not None:
                 raise UsageError(f"{name} is for a SOURCE whose images are judged.")
+    check_reactions(options)
 
 
 def access_of(options: ServeOptions) -> "Access":

@@ -59,7 +59,8 @@ def open_database(path: Path) -> sqlite3.Connection:
     """
     with _one_sentence(path, "write"):
         _check_start(path)
-        database = sqlite3.connect(path, timeout=BUSY, isolation_level=None)
+        # Opened in one thread, and written in that of a line: one after the other.
+        database = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
         try:
             if not _is_journal(path, database):
                 database.executescript(

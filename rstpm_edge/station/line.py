@@ -1,5 +1,6 @@
 """A line: images come from a source, one after the other, and each gets a verdict."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from rstpm_edge.errors import ImageError, InvalidImageError, ModelError, RstpmEd
 from rstpm_edge.model.metadata import Bundle
 from rstpm_edge.outputs.verdict_json import failure_fields, verdict_fields
 from rstpm_edge.result import Result
+from rstpm_edge.sources.file_state import WatchedFile
 from rstpm_edge.sources.frames import Failure, Frame, Source, SourceReport
 from rstpm_edge.station.event import Inspection
 from rstpm_edge.station.feed import Feed
@@ -21,6 +23,8 @@ from rstpm_edge.station.products import Products
 
 OpenSource: TypeAlias = Callable[[SourceReport], Source]
 FirstDrift: TypeAlias = Callable[[Bundle], DriftState]
+# In the block, whoever is told hears of a verdict that the journal has.
+Journalled: TypeAlias = Callable[[WatchedFile, Mapping[str, Any], str], contextlib.AbstractContextManager[None]]
 Condition: TypeAlias = Literal["starting", "running", "paused", "no source", "ended", "stopped"]
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds before a source that cannot be opened is tried again; doubled each time
@@ -58,8 +62,9 @@ class Line:
     model must be one that can be loaded. reactions: called with the fields of each verdict before it is published, as
     those of `infer`. first_drift: the state of a test for drift (`rstpm_edge.drift`) before the first image of a model;
     None makes no test.
-    keep_photos: whether what is published holds the photo.
-    report: gets sentences for people.
+    tell_drift: gets what is known of drift, at the start and when that changes. tell_source: gets False when the source
+    is lost, and True when it is back. journal: `Journal.entry` of that of a watched folder. keep_photos: whether
+    what is published holds the photo. report: gets sentences for people.
 
     Raises what `Products.pin` and `first_drift` do.
     """
@@ -75,19 +80,22 @@ class Line:
         *,
         reactions: Sequence[Callable[[Mapping[str, Any]], None]] = (),
         first_drift: FirstDrift | None = None,
+        tell_drift: Callable[[Mapping[str, Any]], None] = lambda fields: None,
         keep_photos: bool = True,
+        journal: Journalled | None = None,
         report: Callable[[str], None] = lambda sentence: None,
         tell_source: Callable[[bool], None] = lambda there: None,
     ) -> None:
         self.name = name
         self._source_name, self._open, self._products, self._feed = source, open_source, products, feed
         self._reactions, self._begin_drift, self._keep_photos = tuple(reactions), first_drift, keep_photos
-        self._report, self._tell_source = report, tell_source
+        self._report, self._tell_source, self._tell_drift = report, tell_source, tell_drift
+        self._journal = journal
         self._product = products.pin(product)
         self._drift = self._first_drift(self._product)
         self._drift_model = self._product.detector.sha256
         self._select = threading.Lock()
-        self._there = False
+        self._there: bool | None = None  # not known yet
         self._condition: Condition = "starting"
         self._problem: str | None = None
         self._paused = False
@@ -96,6 +104,7 @@ class Line:
         self._wake = threading.Event()
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name=f"line {name}", daemon=True)
+        self._told_drift(self._drift)
 
     @property
     def state(self) -> LineState:
@@ -144,6 +153,7 @@ class Line:
                 raise
             before, self._product = self._product, new
             self._drift, self._drift_model = drift, new.detector.sha256
+            self._told_drift(drift)
             self._products.unpin(before)
 
     def stop(self, timeout: float = 15.0) -> None:
@@ -189,7 +199,7 @@ class Line:
             if isinstance(item, Frame):
                 self._judge(item)
             elif isinstance(item, Failure):
-                self._publish(failure_fields(item), self._product)
+                self._publish(failure_fields(item), self._product, item.file)
             while self._paused and not self._stopped:
                 self._beat = time.monotonic()
                 self._wake.wait(TICK)
@@ -203,18 +213,22 @@ class Line:
         try:
             result = product.detector(frame.image)
         except InvalidImageError as error:
-            message = f"Cannot judge {frame.source}: {error}"
-            failure = Failure(frame.source, message, frame.number, frame.file, str(error))
-            self._publish(failure_fields(failure), product, frame)
+            failure = self._failure(frame, error, str(error))
+            self._publish(failure_fields(failure), product, frame.file, frame)
             return
         except (ImageError, ModelError, UsageError) as error:
-            message = f"Cannot judge {frame.source}: {error}"
-            self._publish(failure_fields(Failure(frame.source, message, frame.number, frame.file)), product, frame)
+            # A fault of the model, the device or an option is no verdict on the file: it has one after a restart.
+            file = frame.file if isinstance(error, ImageError) else None
+            self._publish(failure_fields(self._failure(frame, error)), product, file, frame)
             return
         judged = time.perf_counter() - start
         drift = self._update_drift(product, result)
         fields = verdict_fields(frame, result, frame.read_ms + judged * 1000, drift)
-        self._publish(fields, product, frame, result, {"read": frame.read_ms / 1000, "judge": judged})
+        self._publish(fields, product, frame.file, frame, result, {"read": frame.read_ms / 1000, "judge": judged})
+
+    def _failure(self, frame: Frame, error: RstpmEdgeError, invalid_reason: str | None = None) -> Failure:
+        message = f"Cannot judge {frame.source}: {error}"
+        return Failure(frame.source, message, frame.number, invalid_reason=invalid_reason)
 
     def _update_drift(self, product: Product, result: Result) -> str | None:
         state = self._drift
@@ -224,36 +238,45 @@ class Line:
             state = self._first_drift(product)
             assert state is not None
             self._drift_model = result.model_sha256 or ""
+            self._told_drift(state)
         if result.verdict != "invalid":
             before, state = state.drift, state.update(result.p_value)
             if state.drift != before:
                 self._report(f"Drift of {self.name}, after {state.images} images: {state.drift}.")
+                self._told_drift(state)
         self._drift = state
         return state.drift
+
+    def _told_drift(self, state: DriftState | None) -> None:
+        if state is not None:
+            fields = ("drift", "alarm_at", "images", "false_alarm_rate")
+            self._tell_drift({name: getattr(state, name) for name in fields})
 
     def _publish(
         self,
         fields: Mapping[str, Any],
         product: Product,
+        file: WatchedFile | None,
         frame: Frame | None = None,
         result: Result | None = None,
         seconds: Mapping[str, float] | None = None,
     ) -> None:
         self._images += 1
-        for react in self._reactions:  # before anything else: the part moves on
-            react(fields)
         photo = frame.image if frame is not None and self._keep_photos else None
         name = product.name
-        self._feed.publish(
-            Inspection(time.time(), self.name, name.name, name.version, fields, result, photo, seconds or {})
-        )
+        inspection = Inspection(time.time(), self.name, name.name, name.version, fields, result, photo, seconds or {})
+        sha256 = fields.get("model_sha256", product.detector.sha256)
+        with contextlib.nullcontext() if self._journal is None or file is None else self._journal(file, fields, sha256):
+            for react in self._reactions:  # before anything else: the part moves on
+                react(fields)
+            self._feed.publish(inspection)
 
     def _told(self, sentence: str, there: bool) -> None:
         self._report(sentence)
         self._found(there, None if there else sentence)
 
     def _found(self, there: bool, problem: str | None) -> None:
-        if there != self._there:
+        if there != self._there and not (there and self._there is None):  # one that is there at first is no news
             self._tell_source(there)
         self._there, self._problem = there, problem
 

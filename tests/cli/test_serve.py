@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from bundles import ModelFactory
 from mjpeg_server import MjpegServer
+from mqtt_broker import Broker
 from notify_socket import NotifySocket
 from numpy.typing import NDArray
 from waiting import until
@@ -104,6 +105,43 @@ def test_products_and_their_selection(tmp_path: Path, model_factory: ModelFactor
         assert finish(process)[0] == 0
 
 
+def test_a_journal_and_what_follows_a_verdict(
+    model: Path, tmp_path: Path, good: NDArray[np.uint8], bad: NDArray[np.uint8]
+) -> None:
+    folder = tmp_path / "incoming"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "before.png"), good)  # while nothing ran
+    journal, table = tmp_path / "station.journal", tmp_path / "verdicts.csv"
+    with Broker() as broker:
+        arguments: list[object] = [folder, "--watch", "--model", model, "--journal", journal, "--csv", table]
+        arguments += ["--on-anomaly", f"cp {{path}} {tmp_path}/rejected.png", "--drift", "1%"]
+        arguments += ["--mqtt", f"mqtt://127.0.0.1:{broker.port}/station4"]
+        with served(*arguments) as (process, address):
+            until(lambda: ask(f"{address}/v1/station")["lines"][0]["images"] == 1)
+            cv2.imwrite(str(tmp_path / "part.png"), bad)
+            (tmp_path / "part.png").rename(folder / "part.png")
+            until((tmp_path / "rejected.png").exists)
+            until(lambda: ask(f"{address}/v1/station")["lines"][0]["images"] == 2)
+            ask(f"{address}/v1/inspect", encoded(bad))  # a request is no part of the line
+            process.send_signal(signal.SIGTERM)
+            assert finish(process)[0] == 0
+        with served(*arguments) as (process, address):  # all of them were judged
+            cv2.imwrite(str(tmp_path / "part.png"), good)
+            (tmp_path / "part.png").rename(folder / "third.png")
+            until(lambda: ask(f"{address}/v1/station")["lines"][0]["images"] == 1)
+            process.send_signal(signal.SIGTERM)
+            assert finish(process)[0] == 0
+        told = [json.loads(payload) for payload in broker.payloads("station4/verdict")]
+        names = [Path(fields["path"]).name for fields in told]
+        assert names == ["before.png", "part.png", "third.png"]
+        assert [fields["drift"] for fields in told] == ["stable"] * 3
+        assert [json.loads(one)["images"] for one in broker.payloads("station4/drift")] == [0, 0]
+        assert broker.payloads("station4/status") == ["online", "offline"] * 2
+    kept = command_line("journal", journal, "--json")
+    assert [json.loads(line)["verdict"] for line in kept.stdout.splitlines()] == ["normal", "anomalous", "normal"]
+    assert len(table.read_text().splitlines()) == 4
+
+
 def ask_json(url: str, document: object) -> Any:
     request = urllib.request.Request(url, json.dumps(document).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=30) as answer:
@@ -171,6 +209,9 @@ def test_what_is_asked_when_the_end_comes_is_answered(model: Path, good: NDArray
         (["--tokens", "missing"], "Cannot read the tokens in missing: No such file or directory."),
         (["--watch"], "--watch is for a SOURCE whose images are judged."),
         (["--product", "nut"], "--product is for a SOURCE whose images are judged."),
+        (["--journal", "x"], "--journal is for a SOURCE whose images are judged."),
+        (["incoming", "--mqtt-ca", "x"], "--mqtt-password-file and --mqtt-ca go with --mqtt URL only."),
+        (["camera:0", "--journal", "x"], "--journal goes with --watch only"),
         (["--models", "missing"], "There is no folder missing with models."),
         (["--model", "missing.onnx"], "missing.onnx"),
         (["camera:0", "camera:1"], "A camera or stream must be the only source"),
