@@ -9,9 +9,10 @@ only as one of n + 1 cells, those between the held-out scores, and each image jo
 next one falls into a cell that holds c images with a probability of (1 + c) / (n + 1 + all images). That is exact, for
 any n and any run where no two scores are equal, and bets are made against it. Nothing is drawn at random.
 
-Two capitals tell what changed. Images in the highest cells, which the model's own threshold calls anomalous, are bet on
+Capitals tell what changed. Images in the highest cells, which the model's own threshold calls anomalous, are bet on
 by how often they come: more defects. The others are bet on by their ranks among themselves, which no defect that is
-found moves: another scene.
+found moves: another scene. So is what changes the brightness of images, among those of the held-out ones, where these
+are known: another light may move no score, until it is too late. Each has its share of the false-alarm rate.
 """
 
 import math
@@ -24,6 +25,8 @@ from rstpm_edge.errors import UsageError
 
 Drift: TypeAlias = Literal["stable", "more defects", "scene changed"]
 STATES: tuple[Drift, ...] = ("stable", "more defects", "scene changed")
+Cause: TypeAlias = Literal["scores", "light"]
+CAUSES: tuple[Cause, ...] = ("scores", "light")
 
 # docs/experiments.md, drift
 SLOPES = (-0.9, -0.45, 0.45, 0.9)  # of bets 1 + slope · (2p − 1): scores are higher, or lower, than they were
@@ -44,7 +47,9 @@ class DriftState:
     scene, defects: natural logarithms of what is not bet yet, and of what is on each bet; of 1 in all at the start.
     waited: anomalous and normal images since the share of anomalous ones gave an alarm; None before that.
     drift: what is known. alarm_at: the number of the image, from 1, after which it was known; None while it is
-        "stable".
+        "stable". cause: what told that the scene changed; None where it is not told.
+    light_counts: images by cell of their brightness, as `counts`; empty where it is not watched. light: what is on
+        bets on it.
     """
 
     false_alarm_rate: float
@@ -55,38 +60,48 @@ class DriftState:
     waited: tuple[int, int] | None = None
     drift: Drift = "stable"
     alarm_at: int | None = None
+    cause: Cause | None = None
+    light_counts: tuple[int, ...] = ()
+    light: tuple[float, ...] = (0.0, *(-math.inf for _ in SLOPES))
 
     @property
     def images(self) -> int:
         """How many were taken."""
         return sum(self.counts)
 
-    def update(self, p_value: float) -> "DriftState":
-        """The state after one more image, of the p-value that `Result` has for it.
+    def update(self, p_value: float, light_p_value: float | None = None) -> "DriftState":
+        """The state after one more image, of the p-values that `Result` has for it. Without the second, nothing is said
+        of its light.
 
         "stable" may become "more defects", and both may become "scene changed", which stays.
 
         Raises UsageError for a p-value that no image has by so many held-out ones.
         """
-        cell = self._cell(p_value)
+        cell = _cell(p_value, self.counts)
         counts, tail = self.counts, self.tail
         found, normal = tail + sum(counts[:tail]), len(counts) - tail + sum(counts[tail:])
         share = found / (found + normal)  # the probability that the next one is anomalous
         anomalous, scene = cell < tail, self.scene
         defects = _bet(self.defects, self.images, [_gain(odds, share, anomalous) for odds in ODDS])
         if not anomalous:
-            # In the middle of what the cell may have, since these bets are straight: nothing but the mean counts.
-            p = (cell - tail + sum(counts[tail:cell]) + (1 + counts[cell]) / 2) / normal
-            scene = _bet(scene, sum(counts[tail:]), [1 + slope * (2 * p - 1) for slope in SLOPES])
-        counts = (*counts[:cell], counts[cell] + 1, *counts[cell + 1 :])
-        return replace(self, counts=counts, scene=scene, defects=defects)._decided(anomalous)
+            scene = _bet_on_rank(scene, counts[tail:], cell - tail)
+        light, light_counts = self.light, self.light_counts
+        if light_counts and light_p_value is not None:
+            of_light = _cell(light_p_value, light_counts)
+            light, light_counts = _bet_on_rank(light, light_counts, of_light), _counted(light_counts, of_light)
+        counts = _counted(counts, cell)
+        after = replace(self, counts=counts, scene=scene, defects=defects, light=light, light_counts=light_counts)
+        return after._decided(anomalous)
 
     def _decided(self, anomalous: bool) -> "DriftState":
         if self.drift == "scene changed":
             return self
-        limit = math.log(2 / self.false_alarm_rate)  # half of the rate for each of the two
+        # Each of the two, or three, has its share of the rate.
+        limit = math.log((3 if self.light_counts else 2) / self.false_alarm_rate)
         if _log_sum(self.scene) >= limit:
-            return replace(self, drift="scene changed", alarm_at=self.images)
+            return replace(self, drift="scene changed", alarm_at=self.images, cause="scores")
+        if _log_sum(self.light) >= limit:
+            return replace(self, drift="scene changed", alarm_at=self.images, cause="light")
         if self.drift == "more defects":
             return self
         if self.waited is None:
@@ -97,24 +112,38 @@ class DriftState:
         # Where hardly an image is normal, there are none left that could look as before.
         scene = waited[0] >= NEARLY_ALL or _log_sum(self.scene) >= math.log(FOLD)
         drift: Drift = "scene changed" if scene else "more defects"
-        return replace(self, waited=waited, drift=drift, alarm_at=self.images)
-
-    def _cell(self, p_value: float) -> int:
-        cells = len(self.counts)
-        if not 0 < p_value <= 1 or abs(p_value * cells - round(p_value * cells)) > 1e-6:
-            raise UsageError(f"A p-value by {cells - 1} held-out images is a multiple of 1/{cells}, not {p_value:g}.")
-        return round(p_value * cells) - 1
+        return replace(self, waited=waited, drift=drift, alarm_at=self.images, cause="scores" if scene else None)
 
 
-def begin(calibration: Calibration, false_alarm_rate: float) -> DriftState:
+def begin(calibration: Calibration, false_alarm_rate: float, *, light: int = 0) -> DriftState:
     """The state before the first image, for images that are judged by this calibration.
 
-    false_alarm_rate: above 0, below 1. Raises UsageError.
+    false_alarm_rate: above 0, below 1. light: by how many held-out images `Result.light_p_value` is found, those of
+    `Validity.light`; with 0, light is not watched. Raises UsageError.
     """
     if not 0 < false_alarm_rate < 1:
         raise UsageError(f"A false-alarm rate lies between 0 and 1, but this is {false_alarm_rate:g}.")
     n = len(calibration.scores)
-    return DriftState(false_alarm_rate, n + 1 - conformal_rank(n, calibration.alpha), (0,) * (n + 1))
+    tail = n + 1 - conformal_rank(n, calibration.alpha)
+    return DriftState(false_alarm_rate, tail, (0,) * (n + 1), light_counts=(0,) * (light + 1) if light else ())
+
+
+def _cell(p_value: float, counts: tuple[int, ...]) -> int:
+    cells = len(counts)
+    if not 0 < p_value <= 1 or abs(p_value * cells - round(p_value * cells)) > 1e-6:
+        raise UsageError(f"A p-value by {cells - 1} held-out images is a multiple of 1/{cells}, not {p_value:g}.")
+    return round(p_value * cells) - 1
+
+
+def _counted(counts: tuple[int, ...], cell: int) -> tuple[int, ...]:
+    return (*counts[:cell], counts[cell] + 1, *counts[cell + 1 :])
+
+
+def _bet_on_rank(capital: tuple[float, ...], counts: tuple[int, ...], cell: int) -> tuple[float, ...]:
+    """What bets on the rank of an image in this cell make of a capital, before it is counted."""
+    # In the middle of what the cell may have, since these bets are straight: nothing but the mean counts.
+    p = (cell + sum(counts[:cell]) + (1 + counts[cell]) / 2) / (len(counts) + sum(counts))
+    return _bet(capital, sum(counts), [1 + slope * (2 * p - 1) for slope in SLOPES])
 
 
 def _gain(odds: float, share: float, anomalous: bool) -> float:

@@ -124,7 +124,7 @@ class Pipeline:
         if not batch.grids:
             return []
         outputs = self.session.run(batch.pixels)
-        return self.postprocessor.results(
+        results = self.postprocessor.results(
             outputs,
             batch.grids,
             batch.ignored,
@@ -132,6 +132,9 @@ class Pipeline:
             invalid=batch.invalid,
             model_sha256=self.session.sha256,
         )
+        if batch.light is None:
+            return results
+        return [replace(one, light_p_value=light) for one, light in zip(results, batch.light, strict=True)]
 
 
 def open_pipeline(model: str | os.PathLike[str], options: InferenceOptions) -> Pipeline:

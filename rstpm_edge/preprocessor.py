@@ -1,8 +1,8 @@
 """From an image to what a model takes: the first of the three steps that every image goes through."""
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
@@ -38,13 +38,14 @@ class InputBatch:
 
     `pixels` are (N, H, W, 3) uint8 RGB. `grids` say how each lies on its photo, `ignored` which of its cells (H, W)
     have no part in the score; None for none. `invalid` says why one cannot be judged, by how it was taken, None for
-    those that can; it is None where images are compared with nothing.
+    those that can; it is None where images are compared with nothing. `light` are `Validity.light_p_value` of them.
     """
 
     pixels: NDArray[np.uint8]
     grids: tuple[Grid, ...]
     ignored: tuple[NDArray[np.bool_] | None, ...]
     invalid: tuple[str | None, ...] | None = None
+    light: tuple[float | None, ...] | None = None
 
 
 class Preprocessor:
@@ -114,12 +115,10 @@ class Preprocessor:
             if len(grids) == len(pixels):
                 pixels = np.concatenate([pixels, np.empty_like(pixels)])
             grids.append(self.prepare(photo, pixels[len(grids)])[1])
-        return InputBatch(
-            pixels[: len(grids)], tuple(grids), tuple(map(self.ignored, grids)), self._invalid(pixels, grids)
-        )
-
-    def _invalid(self, pixels: NDArray[np.uint8], grids: Sequence[Grid]) -> tuple[str | None, ...] | None:
+        batch = InputBatch(pixels[: len(grids)], tuple(grids), tuple(map(self.ignored, grids)))
         if self._validity is None:
-            return None
-        rows = zip(pixels, grids, strict=False)  # there may be room for more
-        return tuple(self._validity.reason(row[grid.placement.window]) for row, grid in rows)
+            return batch
+        looks = [self._validity.look(row[grid.placement.window]) for row, grid in zip(batch.pixels, grids, strict=True)]
+        return replace(
+            batch, invalid=tuple(one.reason for one in looks), light=tuple(one.light_p_value for one in looks)
+        )

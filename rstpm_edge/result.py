@@ -81,6 +81,7 @@ class Result:
     `rate_with_confidence` is None also where the held-out sessions of the model differ (`train --sessions`).
     `p_value`, in (0, 1], says how often a good image scores this high: (1 + how many calibration images do)
     / (n + 1).
+    `light_p_value`, in (0, 1], says how often a good image is at least as bright; None where the model does not know.
     `position` (x, y) is the image pixel where the map is highest. `regions`, parts of the map above the threshold, are
     sorted by peak, highest first; an anomalous image whose map stays below it has the region around its highest value.
     `roi` (x, y, width, height) is the part of the image that was judged: all of it unless the detector has a ROI.
@@ -104,6 +105,7 @@ class Result:
     model_sha256: str | None = None
     explanation: Explanation | None = None
     invalid_reason: str | None = None
+    light_p_value: float | None = None
 
     @property
     def verdict(self) -> Verdict:

@@ -1,5 +1,7 @@
 """Whether an image can be judged at all, by how it was taken: why it is INVALID, or nothing."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,13 @@ MOSTLY = 0.5  # of the pixels: what is smaller may be a defect
 IN_COLOUR_LEARNED = 3 * GREY  # a mean chroma above it is that of photos in colour
 
 
+class Look(NamedTuple):
+    """Why an image is INVALID, None where nothing speaks against it; and `Validity.light_p_value` of it."""
+
+    reason: str | None
+    light_p_value: float | None
+
+
 class ValidityCheck:
     """Compares images, as the model sees them, with limits that were learned from good photos.
 
@@ -21,11 +30,11 @@ class ValidityCheck:
     def __init__(self, validity: Validity, profile: InputProfile | None) -> None:
         self._limits, self._profile = validity, profile
 
-    def reason(self, image: NDArray[np.uint8]) -> str | None:
-        """Why an image (H, W, 3) RGB, a model's input without its padding, is INVALID; None where nothing speaks
-        against it."""
+    def look(self, image: NDArray[np.uint8]) -> Look:
+        """What is said of an image (H, W, 3) RGB, a model's input without its padding."""
         found = measure_exposure_and_focus(image)
-        return self._of_exposure(found) or self._of_focus(found) or self._of_colours(image)
+        reason = self._of_exposure(found) or self._of_focus(found) or self._of_colours(image)
+        return Look(reason, self._limits.light_p_value(found.brightness))
 
     def _of_exposure(self, found: ExposureAndFocus) -> str | None:
         low, high = self._limits.brightness

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from limits import make_validity
 from numpy.typing import NDArray
 
 from rstpm_edge.calibration import Calibration, calibrate
@@ -101,6 +103,56 @@ def test_an_alarm_stays_when_all_is_as_before() -> None:
     assert state.alarm_at <= 140
 
 
+def with_light(
+    then: Scores, light: Scores, *, before: int = 0, held_out: int = 94, rate: float = 0.01, seed: int = 0
+) -> DriftState:
+    """The state after good images, whose scores and brightness are normally distributed, and some of others."""
+    rng = np.random.default_rng(seed)
+    calibration, levels = calibrate(rng.standard_normal(held_out)), np.sort(rng.standard_normal(held_out))
+    validity = make_validity()
+    validity = dataclasses.replace(validity, light=tuple(100 + 10 * levels))
+    state = begin(calibration, rate, light=held_out)
+    scores = np.concatenate([rng.standard_normal(before), then])
+    for score, level in zip(scores, np.concatenate([rng.standard_normal(before), light]), strict=True):
+        state = state.update(calibration.p_value(float(score)), validity.light_p_value(100 + 10 * float(level)))
+    return state
+
+
+@pytest.mark.parametrize("before", [0, 200])
+@pytest.mark.parametrize("by", [-2.0, 2.0])
+def test_another_light_that_moves_no_score(before: int, by: float) -> None:
+    state = with_light(normal(50), normal(50, by, seed=2), before=before)
+    assert (state.drift, state.cause) == ("scene changed", "light")
+    assert before < (state.alarm_at or 0) <= before + 50
+    assert with_light(normal(50, -2.0), normal(50, seed=2), before=before).cause == "scores"
+
+
+def test_more_defects_under_the_same_light_are_no_other_scene() -> None:
+    state = with_light(with_defects(150, 0.3), normal(150, seed=2), before=200)
+    assert (state.drift, state.cause) == ("more defects", None)
+
+
+@pytest.mark.parametrize("held_out", [30, 94])
+def test_runs_under_the_same_light_are_seldom_alarmed(held_out: int) -> None:
+    """Scores and light together have the promised rate: at 10 %, 12 or more of 60 would have a probability of 1 %."""
+    runs = [
+        with_light(normal(300, seed=seed + 100), normal(300, seed=seed + 500), held_out=held_out, rate=0.1, seed=seed)
+        for seed in range(60)
+    ]
+    assert sum(run.drift != "stable" for run in runs) < 12
+
+
+def test_without_light_all_is_as_it_was() -> None:
+    """A model that knows of none, and an image of which none is known."""
+    plain = after_good(100, normal(20))
+    assert (plain.light_counts, plain.cause) == ((), None)
+    state = begin(calibrate([1.0, 2.0]), 0.01, light=3)
+    assert state.update(1.0).light_counts == (0, 0, 0, 0)
+    assert state.update(1.0, 0.5).light_counts == (0, 1, 0, 0)
+    with pytest.raises(UsageError, match=r"A p-value by 3 held-out images is a multiple of 1/4, not 0\.3"):
+        state.update(1.0, 0.3)
+
+
 @given(
     counts=st.lists(st.integers(0, 40), min_size=4, max_size=12),
     alpha=st.sampled_from([0.25, 0.4]),
@@ -110,20 +162,19 @@ def test_no_bet_gains_on_average(counts: list[int], alpha: float) -> None:
     """Whatever came before, the capital that is expected after the next image is the one there is: so Ville's bound."""
     n = len(counts) - 1
     calibration = Calibration(alpha, tuple(float(i) for i in range(n)))
-    state = begin(calibration, 0.001)
+    state = begin(calibration, 0.001, light=n)
     for cell, count in enumerate(counts):
         for _ in range(count):
-            state = state.update((1 + cell) / (n + 1))
+            state = state.update((1 + cell) / (n + 1), (1 + cell) / (n + 1))
 
     def capital(of: DriftState, name: str) -> float:
         return math.fsum(math.exp(one) for one in getattr(of, name))
 
     chances = [(1 + count) / (n + 1 + state.images) for count in state.counts]
     assert math.fsum(chances) == pytest.approx(1)
-    for name in ("scene", "defects"):
-        expected = math.fsum(
-            chance * capital(state.update((1 + cell) / (n + 1)), name) for cell, chance in enumerate(chances)
-        )
+    for name in ("scene", "defects", "light"):
+        after = (state.update((1 + cell) / (n + 1), (1 + cell) / (n + 1)) for cell in range(n + 1))
+        expected = math.fsum(chance * capital(one, name) for chance, one in zip(chances, after, strict=True))
         assert expected == pytest.approx(capital(state, name), rel=1e-9)
 
 

@@ -20,7 +20,7 @@ from rstpm_edge.validity_check import ValidityCheck
 
 
 def reason(image: Image, **profile: Any) -> str:
-    return ValidityCheck(make_validity(), make_profile(**profile)).reason(image) or ""
+    return ValidityCheck(make_validity(), make_profile(**profile)).look(image).reason or ""
 
 
 def painted(level: int, share: float) -> Image:
@@ -76,7 +76,7 @@ def test_photos_in_colour() -> None:
     assert reason(tinted(20, 0, -20), **usual) == ""
     assert reason(tinted(-20, 0, 20), **usual) == "of the wrong channel order: red and blue look exchanged"
     assert reason(good_photo(), **usual) == "grey, where the model learned from photos in colour"
-    assert ValidityCheck(make_validity(), None).reason(tinted(30, 0, 0)) is None
+    assert ValidityCheck(make_validity(), None).look(tinted(30, 0, 0)).reason is None
 
 
 def test_figures_of_a_photo() -> None:

@@ -109,7 +109,8 @@ def rows(data: Path, others: Sequence[Path], model: RSTPM) -> Iterator[tuple[str
     """Each kind of photo, and how often it had which reason; "" for none."""
     files = good_images(data)
     size = choose_size(sampled_sizes(files, None), 32)
-    inputs, _, _, profile, limits = load_learned(files, size, "stretch")
+    photos = load_learned(files, size, "stretch")
+    inputs, profile, limits = photos.inputs, photos.profile, photos.limits
     held_out, learned = split(len(inputs), 0.2, 0, ())
     print(f"{data.name}: {len(learned)} photos learned from, {len(held_out)} held out, input {size}", file=sys.stderr)
     standardize(model, list(inputs[learned]))
@@ -122,7 +123,7 @@ def rows(data: Path, others: Sequence[Path], model: RSTPM) -> Iterator[tuple[str
 
     def count(images: Sequence[Image]) -> Counter[str]:
         novel = novelty.reasons(embeddings(model, images))
-        why = [check.reason(image) or one or "" for image, one in zip(images, novel, strict=True)]
+        why = [check.look(image).reason or one or "" for image, one in zip(images, novel, strict=True)]
         return Counter(one.split(":")[0].split(",")[0].split(" every")[0] for one in why)
 
     good = [prepared(path) for path in images_in(data / "test" / "good")]
@@ -151,7 +152,7 @@ def colour_rows(data: Path) -> Iterator[tuple[str, Counter[str]]]:
     check = ValidityCheck(counter.limits(), counter.profile(8))
 
     def count(images: Sequence[Image]) -> Counter[str]:
-        return Counter((check.reason(image) or "").split(":")[0] for image in images)
+        return Counter((check.look(image).reason or "").split(":")[0] for image in images)
 
     test = data / "test"
     good = [tinted(path) for path in images_in(test / "good")]

@@ -34,6 +34,13 @@ _TO_DO: Mapping[Drift, str] = {
 }
 
 
+_LIGHT = "the scene changed, since photos are brighter, or darker, than they were, though they score as they did"
+
+
+def _what(state: DriftState) -> str:
+    return _LIGHT if state.cause == "light" else _WHAT[state.drift]
+
+
 class DriftWatch:
     """Takes p-values; `tell` gets what is known of drift, at the start and whenever it changes.
 
@@ -59,22 +66,22 @@ class DriftWatch:
         self._in_trouble = False
         if keep is not None and state.drift != "stable":
             say_note(
-                f"Drift: {keep[0]} says since image {state.alarm_at}: {_WHAT[state.drift]}. Remove that file when the "
+                f"Drift: {keep[0]} says since image {state.alarm_at}: {_what(state)}. Remove that file when the "
                 "cause is, to begin anew."
             )
         tell(self._fields())
 
-    def take(self, p_value: float | None) -> Drift:
+    def take(self, p_value: float | None, light_p_value: float | None = None) -> Drift:
         """What is known of drift with one more image; None for one that says nothing of the parts."""
         self._untried = False
         if p_value is None:
             return self._state.drift
-        before, self._state = self._state, self._state.update(p_value)
+        before, self._state = self._state, self._state.update(p_value, light_p_value)
         state = self._state
         if state.drift != before.drift:
             chance = percent(state.false_alarm_rate)
             say_note(
-                f"Drift, after {counted(state.images, 'image')}: {_WHAT[state.drift]}. {_TO_DO[state.drift]}. (A false "
+                f"Drift, after {counted(state.images, 'image')}: {_what(state)}. {_TO_DO[state.drift]}. (A false "
                 f"alarm has a probability of at most {chance} in a whole run.)"
             )
             self._tell(self._fields())
@@ -89,7 +96,7 @@ class DriftWatch:
         self._untried = True
         say_note(
             f"Drift: begins anew with the new model. With the one before, after "
-            f"{counted(self._state.images, 'image')}: {_WHAT[self._state.drift]}."
+            f"{counted(self._state.images, 'image')}: {_what(self._state)}."
         )
         self._go_on(state, None if self._keep is None else (self._keep[0], model_sha256))
 
@@ -124,6 +131,7 @@ class DriftWatch:
         state = self._state
         return {
             "drift": state.drift,
+            "cause": state.cause,
             "alarm_at": state.alarm_at,
             "images": state.images,
             "false_alarm_rate": state.false_alarm_rate,
@@ -183,4 +191,4 @@ def first_state(options: "InferOptions | ServeOptions", info: "Bundle") -> Drift
             "--drift compares with held-out photos, which were judged without a mask and with the model's own ROI: "
             "give --mask full and no --roi, or leave --drift out."
         )
-    return begin(info.calibration, options.drift)
+    return begin(info.calibration, options.drift, light=0 if info.validity is None else len(info.validity.light))

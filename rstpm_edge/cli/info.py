@@ -285,11 +285,10 @@ def _score(score_fusion: dict[str, Any] | None) -> str:
     if score_fusion is None:
         return "the highest value of the anomaly map"
     coarse, weight = score_fusion["coarse"], score_fusion["map_weight"]
-    has_angles = coarse is not None and len(coarse["weights"]) == 4
-    parts = [f"the highest value of the fused score maps, of {'errors' if has_angles else 'angles'}"]
+    parts = [f"the highest value of the fused score maps, of {score_fusion['kind']}"]
     if coarse is not None:
         parts.append("the highest cell of the coarsest level, of residuals")
-        parts += ["the highest one, of angles"] if has_angles else []
+        parts += ["the highest one, of angles"] if len(coarse["weights"]) == 4 else []
     if weight:
         parts.append(f"{weight:.4g} of the highest value of the anomaly map")
     return " + ".join(parts)

@@ -51,8 +51,9 @@ class Inspection:
     map could not be written. `reading_seconds`, `judging_seconds` and `writing_seconds` are what each took: getting and
     decoding an image, the model with all around it, and pictures and maps of `written` images.
 
-    `drift` takes each p-value, None of an invalid image, and gives what is known of drift after it. `journal` has the
-    verdict of a file in a watched folder before anybody is told of it. `shadow` is offered each image that was judged.
+    `drift` takes both p-values of an image, None of an invalid one, and gives what is known of drift after it.
+    `journal` has the verdict of a file in a watched folder before anybody is told of it. `shadow` is offered each image
+    that was judged.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Inspection:
         output: Output,
         reactions: Sequence[Reaction] = (),
         of_parts: Sequence[Reaction] = (),
-        drift: Callable[[float | None], str] | None = None,
+        drift: Callable[[float | None, float | None], str] | None = None,
         journal: "Journal | None" = None,
         shadow: "Shadow | None" = None,
     ) -> None:
@@ -136,7 +137,7 @@ class Inspection:
         self.counts[result.verdict] += 1
         # An invalid image says nothing of the parts.
         p_value = None if result.verdict == "invalid" else result.p_value
-        drift = None if self._drift is None else self._drift(p_value)
+        drift = None if self._drift is None else self._drift(p_value, result.light_p_value)
         fields = verdict_fields(frame, result, milliseconds, drift)
         with self._journalled(frame.file, fields):
             for react in (*self._of_parts, *self._reactions):  # before anything is written: the part moves on

@@ -26,12 +26,13 @@ GOLDENS_KEY, GOLDENS_CHECKSUM_KEY = "rstpm_edge_goldens", "rstpm_edge_crc32_gold
 RECALIBRATIONS_KEY, RECALIBRATIONS_CHECKSUM_KEY = "rstpm_edge_recalibrations", "rstpm_edge_crc32_recalibrations"
 # Of the document, and the first release that reads it. Any new key raises both: readers refuse what they do not know,
 # since a key that one of them skips may be the one that decides (a ROI, a mask, a segmentation head).
-SCHEMA_VERSION, NEEDS = 3, "0.1.0"
+SCHEMA_VERSION, NEEDS = 4, "0.1.0"
 
 EMBEDDING = "embedding"  # the name of the output that says what an image is like as a whole
 
 FusionMode = Literal["normalized", "paper"]
 Precision = Literal["fp32", "fp16", "int8"]
+ScoreMapKind = Literal["errors", "angles"]
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ class ScoreFusion:
 
     score = max(B) + max(C) + max(D) + map_weight · max(A) + bias. A is the anomaly map; B is fused by `fusion` from six
     score maps (`Bundle.score_map_names`); C and D are the cells of the coarsest level, of residuals and of angles, as
-    `coarse` puts them together, 0 without it. The scales of B, C and D and `bias` put the score into the unit of A: on
+    `coarse` puts them together, 0 without it. `kind` says what the score maps hold: squared residuals, `errors`, or, in
+    files from before these, `angles`. The scales of B, C and D and `bias` put the score into the unit of A: on
     held-out good images, scores and maxima of A have the same median and the same threshold. `fusion` has no head. Only
     files from before have a `map_weight`.
     """
@@ -97,6 +99,7 @@ class ScoreFusion:
     bias: float
     coarse: CoarseCells | None = None
     map_weight: float = 0.0
+    kind: ScoreMapKind = "errors"
 
 
 @dataclass(frozen=True)
@@ -158,13 +161,11 @@ class Bundle:
 
     @property
     def score_map_names(self) -> tuple[str, ...]:
-        """Names of the six score maps, which `score_fusion` fuses: stpm_8_error … recon_32_error; none without it.
-
-        In files from before it took the angles of the coarsest level alone, they are those of all angles.
-        """
+        """Names of the six score maps, which `score_fusion` fuses: stpm_8_error … recon_32_error, or, of its older
+        kind, stpm_8_angle …; none without it."""
         if self.score_fusion is None:
             return ()
-        return score_map_names(self.strides) if self.angle_map_names else angle_names(self.strides)
+        return score_map_names(self.strides) if self.score_fusion.kind == "errors" else angle_names(self.strides)
 
     @property
     def angle_map_names(self) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from rstpm_edge.model.metadata import (
     HeadMap,
     Precision,
     ScoreFusion,
+    ScoreMapKind,
     Teacher,
 )
 from rstpm_edge.model.validity import parse_validity
@@ -36,6 +37,7 @@ SMOOTHING = (0.01, 64.0)  # pixels; 0 is none
 MOST_SIDE = 8192  # of the model's input: twice what is trained
 MOST_PIXELS = 1 << 23  # a side of a photo
 MOST_SCORES = 1_000_000
+WITH_VALIDITY, WITH_KIND = 3, 4  # the first schemas that say what is INVALID, and what score maps hold
 
 
 def check_version(document: str) -> int:
@@ -61,7 +63,7 @@ def parse_bundle(document: str) -> Bundle:
         loaded = read.load(document)
         if version == 1:
             loaded = metadata_v1.upgraded(loaded)
-        return _bundle(loaded, () if version == SCHEMA_VERSION else ("validity",))
+        return _bundle(loaded, () if version >= WITH_VALIDITY else ("validity",), version)
     except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError, UsageError) as error:
         raise _damaged(error) from error
 
@@ -75,7 +77,7 @@ def head_gain(fusion: Fusion, head: HeadMap) -> float:
     return head.weight / head.std * fusion.std[0] / fusion.weights[0]
 
 
-def _bundle(loaded: Any, absent: Sequence[str]) -> Bundle:
+def _bundle(loaded: Any, absent: Sequence[str], version: int) -> Bundle:
     """From a document of today's schema, or of one from before the fields `absent`."""
     names = [one.name for one in dataclass_fields(Bundle) if one.name not in absent]
     found = read.fields(loaded, "it", names, ("needs",))
@@ -102,7 +104,7 @@ def _bundle(loaded: Any, absent: Sequence[str]) -> Bundle:
         roi=None if found["roi"] is None else _roi(found["roi"]),
         precision=read.choice(found["precision"], "the precision", get_args(Precision)),
         precision_change=precision_change,
-        score_fusion=None if scores is None else _score_fusion(scores, fusion, height, width),
+        score_fusion=None if scores is None else _score_fusion(scores, fusion, height, width, version >= WITH_KIND),
         profile=None if found["profile"] is None else parse_profile(found["profile"]),
         mask=None if found["mask"] is None else parse_mask(found["mask"]),
         saturation_free=found["saturation_free"],
@@ -186,9 +188,10 @@ def _head(value: Any) -> HeadMap:
     return head
 
 
-def _score_fusion(value: Any, of_map: Fusion, height: int, width: int) -> ScoreFusion:
+def _score_fusion(value: Any, of_map: Fusion, height: int, width: int, has_kind: bool) -> ScoreFusion:
     # Files from before the coarsest cells were part of the score have nothing of them, or one weight for all of them.
-    found = read.fields(value, "the score fusion", ("fusion", "map_weight", "bias"), ("coarse", "coarse_weight"))
+    required = ("fusion", "map_weight", "bias", *(("kind",) if has_kind else ()))
+    found = read.fields(value, "the score fusion", required, ("coarse", "coarse_weight"))
     fusion = _fusion(found["fusion"], max(height, width))
     if fusion.head is not None:
         raise ValueError("the score maps' fusion has a head")
@@ -196,13 +199,23 @@ def _score_fusion(value: Any, of_map: Fusion, height: int, width: int) -> ScoreF
     weight = read.number(found.get("coarse_weight", 0.0), "the coarsest cells' weight in the score", 0, LARGEST_MEAN)
     if coarse is not None and weight:
         raise ValueError("the coarsest cells have a part in the score twice")
+    cells = coarsest_of_map(of_map, weight) if coarse is None else _coarse(coarse)
+    kind = read.choice(found["kind"], "the kind of score maps", get_args(ScoreMapKind)) if has_kind else kind_of(cells)
+    if kind == "angles" and cells is not None and cells.has_angles:
+        raise ValueError("the angles of the coarsest level have a part in the score twice")
     return ScoreFusion(
         fusion,
         bias=read.number(found["bias"], "the score's bias", -LARGEST_MEAN, LARGEST_MEAN),
-        coarse=coarsest_of_map(of_map, weight) if coarse is None else _coarse(coarse),
+        coarse=cells,
+        kind=kind,
         # With a negative weight, what a mask ignores could raise the score.
         map_weight=read.number(found["map_weight"], "the anomaly map's weight in the score", 0, LARGEST_MEAN),
     )
+
+
+def kind_of(coarse: CoarseCells | None) -> ScoreMapKind:
+    """What the score maps hold where that is not said: with them, angles became a part of `coarse`."""
+    return "errors" if coarse is not None and coarse.has_angles else "angles"
 
 
 def coarsest_of_map(fusion: Fusion, weight: float) -> CoarseCells | None:

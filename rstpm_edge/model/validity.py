@@ -3,7 +3,9 @@
 import base64
 import binascii
 import zlib
+from bisect import bisect_left
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from rstpm_edge import document as read
 
 MOST_PHOTOS, MOST_CHANNELS = 1024, 8192  # of a reference
+MOST_LIGHT = 1_000_000
 _MOST_TEXT = 1 << 23
 
 
@@ -55,7 +58,8 @@ class Validity:
     """Limits of an image of the model's input, in the figures of `ExposureAndFocus`: beyond one, it is INVALID.
 
     `brightness` has the least and the highest; `contrast` and `detail` must not be lower, `white` and `black` not
-    higher. `novelty` is None where images are not compared as a whole.
+    higher. `novelty` is None where images are not compared as a whole. `light` are the brightnesses, ascending, of the
+    held-out photos: no limit, but what a run of images is compared with (`drift`). None are known of files from before.
     """
 
     brightness: tuple[float, float]
@@ -64,14 +68,31 @@ class Validity:
     white: float
     black: float
     novelty: Novelty | None = None
+    light: tuple[float, ...] = ()
+
+    def light_p_value(self, brightness: float) -> float | None:
+        """How often a good image is at least as bright, in (0, 1]: (1 + how many held-out ones are) / (n + 1).
+
+        None where nothing is known of them.
+        """
+        if not self.light:
+            return None
+        return (1 + len(self.light) - bisect_left(self.light, brightness)) / (len(self.light) + 1)
 
 
 def parse_validity(value: Any) -> Validity:
     """What `dataclasses.asdict` made of it, and JSON of that. Raises ValueError."""
-    found = read.fields(value, "the validity", ("brightness", "contrast", "detail", "white", "black", "novelty"))
+    required = ("brightness", "contrast", "detail", "white", "black", "novelty")
+    found = read.fields(value, "the validity", required, ("light",))
     low, high = read.numbers(found["brightness"], "the brightness's limits", 2, 0, 256)
     if low > high:
         raise ValueError("the brightness's limits are not in order")
+    light = found.get("light", [])
+    if not isinstance(light, list) or len(light) > MOST_LIGHT:
+        raise ValueError(f"the held-out photos' brightnesses are no list of up to {MOST_LIGHT} numbers")
+    levels = tuple(read.number(one, "a held-out photo's brightness", 0, 256) for one in light)
+    if any(before > after for before, after in pairwise(levels)):
+        raise ValueError("the held-out photos' brightnesses are not ascending")
     return Validity(
         brightness=(low, high),
         contrast=read.number(found["contrast"], "the contrast's limit", 0, 256),
@@ -79,6 +100,7 @@ def parse_validity(value: Any) -> Validity:
         white=read.number(found["white"], "the limit of white", 0, 1),
         black=read.number(found["black"], "the limit of black", 0, 1),
         novelty=None if found["novelty"] is None else parse_novelty(found["novelty"]),
+        light=levels,
     )
 
 

@@ -8,13 +8,15 @@ from typing import Any
 
 from rstpm_edge.atomic_files import write_json
 from rstpm_edge.document import NewerError, choice, fields, load, number, schema_version, whole
-from rstpm_edge.drift import STATES, DriftState
+from rstpm_edge.drift import CAUSES, SLOPES, STATES, DriftState
 from rstpm_edge.errors import UsageError
 from rstpm_edge.model.small_file import read_small
 
-SCHEMA, NEEDS = 1, "0.1"
+SCHEMA, NEEDS = 2, "0.1"
 LARGEST = 4_000_000  # bytes: a state of 100,000 held-out photos has two
+_CAPITALS = ("scene", "defects", "light")
 _MOST = 10**12  # images, of which there are thirty a second in a thousand years; a share of more rounds to 1
+_OF_LIGHT = ("cause", "light_counts", "light")  # which schema 1 does not know
 _KEYS = ("schema_version", "needs", "model_sha256", *(field.name for field in dataclasses.fields(DriftState)))
 
 
@@ -23,8 +25,7 @@ def save_drift(path: Path, state: DriftState, model_sha256: str) -> None:
     known = {
         **dataclasses.asdict(state),
         # JSON has no infinity: nothing is on a bet yet.
-        "scene": [None if one == -math.inf else one for one in state.scene],
-        "defects": [None if one == -math.inf else one for one in state.defects],
+        **{name: [None if one == -math.inf else one for one in getattr(state, name)] for name in _CAPITALS},
     }
     write_json(path, {"schema_version": SCHEMA, "needs": NEEDS, "model_sha256": model_sha256, **known})
 
@@ -43,8 +44,13 @@ def load_drift(path: Path, first: DriftState, model_sha256: str) -> DriftState:
         raise UsageError(f"Cannot read the drift state {path}: {error.strerror or error}.") from error
     try:
         known = load(content.decode())
-        schema_version(known, SCHEMA)
-        known = fields(known, "the state", _KEYS)
+        of_before = schema_version(known, SCHEMA) == 1
+        known = fields(known, "the state", [key for key in _KEYS if not (of_before and key in _OF_LIGHT)])
+        if of_before:
+            cause = "scores" if known["drift"] == "scene changed" else None
+            known = {**known, "cause": cause, "light_counts": [], "light": [0.0, *(None for _ in SLOPES)]}
+        if known["light_counts"] == []:  # begun without light, its promise has no room for a third bet
+            first = dataclasses.replace(first, light_counts=())
         if known["model_sha256"] != model_sha256:
             raise UsageError(f"The drift state {path} is of another model: {instead}.")
         rate = number(known["false_alarm_rate"], "false_alarm_rate", 0, 1)
@@ -68,10 +74,13 @@ def _state(known: Any, first: DriftState) -> DriftState:
     alarm_at = known["alarm_at"]
     if (alarm_at is None) != (drift == "stable"):
         raise ValueError("alarm_at and drift do not fit")
+    cause = None if known["cause"] is None else choice(known["cause"], "cause", CAUSES)
+    if (cause is None) != (drift != "scene changed"):
+        raise ValueError("cause and drift do not fit")
     if whole(known["tail"], "tail", 1, len(first.counts)) != first.tail:
         raise ValueError("tail is that of another calibration")
-    counts = tuple(whole(one, "a count", 0, _MOST) for one in _list(known["counts"], "counts", len(first.counts)))
-    whole(sum(counts), "the sum of the counts", 0, _MOST)
+    counts = _counts(known["counts"], "counts", len(first.counts))
+    light_counts = _counts(known["light_counts"], "light_counts", len(first.light_counts))
     waited = None if known["waited"] is None else _list(known["waited"], "waited", 2)
     return dataclasses.replace(
         first,
@@ -81,7 +90,16 @@ def _state(known: Any, first: DriftState) -> DriftState:
         waited=None if waited is None else (whole(waited[0], "waited", 0, _MOST), whole(waited[1], "waited", 0, _MOST)),
         drift=drift,
         alarm_at=None if alarm_at is None else whole(alarm_at, "alarm_at", 1, _MOST),
+        cause=cause,
+        light_counts=light_counts,
+        light=_capital(known["light"], "light", len(first.light)),
     )
+
+
+def _counts(value: Any, name: str, count: int) -> tuple[int, ...]:
+    counts = tuple(whole(one, "a count", 0, _MOST) for one in _list(value, name, count))
+    whole(sum(counts), "the sum of the counts", 0, _MOST)
+    return counts
 
 
 def _list(value: Any, name: str, count: int) -> list[Any]:

@@ -240,16 +240,17 @@ class Line:
             self._drift_model = result.model_sha256 or ""
             self._told_drift(state)
         if result.verdict != "invalid":
-            before, state = state.drift, state.update(result.p_value)
+            before, state = state.drift, state.update(result.p_value, result.light_p_value)
             if state.drift != before:
-                self._report(f"Drift of {self.name}, after {state.images} images: {state.drift}.")
+                by = " (light)" if state.cause == "light" else ""
+                self._report(f"Drift of {self.name}, after {state.images} images: {state.drift}{by}.")
                 self._told_drift(state)
         self._drift = state
         return state.drift
 
     def _told_drift(self, state: DriftState | None) -> None:
         if state is not None:
-            fields = ("drift", "alarm_at", "images", "false_alarm_rate")
+            fields = ("drift", "cause", "alarm_at", "images", "false_alarm_rate")
             self._tell_drift({name: getattr(state, name) for name in fields})
 
     def _publish(

@@ -28,7 +28,7 @@ def _documents() -> tuple[dict[str, object], ...]:
     told = {"sessions": 3, "held_out": 2, "whole": True, "left_out": 0.1, "worst": 0.2, "promised": 0.05}
     training = {"sessions": {**told, "p_value": 0.01, "unseen": None}}
     training |= {"synthetic_defects": {"count": 9, "rates": [{"alpha": 0.01, "found": 0.5}]}}
-    stored = [(DATA / name).read_text() for name in ("metadata_v1.json", "metadata_v2.json")]
+    stored = [(DATA / name).read_text() for name in [f"metadata_v{version}.json" for version in (1, 2, 3, 4)]]
     texts = [BUNDLE.to_json(), make_bundle().to_json(), make_bundle(training=training).to_json(), *stored]
     return tuple(json.loads(text) for text in texts)
 

@@ -26,6 +26,7 @@ VALIDITY = Validity(
         limit=1.5,
         vectors="eNpjsGDYw2DCwMBgx7ALAAvwAiE=",  # [[0.5, -1, 0.25], [0, 1.5, -0.75]]
     ),
+    light=(99.75, 100.5, 101.0),
 )
 DATA = ROOT / "tests" / "data"
 PROFILE = InputProfile(
@@ -39,7 +40,8 @@ PROFILE = InputProfile(
     (0.5, 0.25, 0.125, 1.0),
     (2, 3, 70, 50),
 )
-# What metadata_v3.json says. metadata_v2.json, and metadata_v1.json when it was written, say the same without validity.
+# What metadata_v4.json says. metadata_v3.json says the same without light, and does not say what score maps hold;
+# metadata_v2.json, and metadata_v1.json when it was written, nor without validity.
 BUNDLE = Bundle(
     preset="edge",
     height=64,
@@ -79,6 +81,7 @@ BUNDLE = Bundle(
         ),
         map_weight=0.125,
         bias=7.5,
+        kind="angles",
     ),
     profile=PROFILE,
     mask=StoredMask(60, 80, "eNpjYKA9+D8KRhwAAHef8hw="),

@@ -18,13 +18,13 @@ from rstpm_edge.errors import OutputError, UsageError
 from rstpm_edge.outputs.drift_file import load_drift, save_drift
 
 MODEL = "5" * 64
-FIRST = begin(calibrate(np.random.default_rng(0).standard_normal(30)), 0.01)
+FIRST = begin(calibrate(np.random.default_rng(0).standard_normal(30)), 0.01, light=20)
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A state of one image."""
-    save_drift(tmp_path / "drift.json", FIRST.update(1 / 31), MODEL)
+    save_drift(tmp_path / "drift.json", FIRST.update(1 / 31, 1 / 21), MODEL)
     return tmp_path / "drift.json"
 
 
@@ -38,21 +38,42 @@ def test_a_restart_changes_nothing(tmp_path_factory: pytest.TempPathFactory, cel
     path = tmp_path_factory.mktemp("restart") / "drift.json"
     straight = restarted = FIRST
     for number, cell in enumerate(cells):
-        straight = straight.update(cell / 31)
+        straight = straight.update(cell / 31, min(cell, 21) / 21)
         if number == cut:
             save_drift(path, restarted, MODEL)
             restarted = load_drift(path, FIRST, MODEL)
             assert restarted is not straight
-        restarted = restarted.update(cell / 31)
+        restarted = restarted.update(cell / 31, min(cell, 21) / 21)
     assert restarted == straight
 
 
-def test_an_alarm_is_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("p_value", "light", "cause"), [(12 / 31, 1 / 21, "light"), (12 / 31, 10 / 21, "scores")])
+def test_an_alarm_is_kept(tmp_path: Path, p_value: float, light: float, cause: str) -> None:
     state = FIRST
     while state.drift == "stable":
-        state = state.update(1 / 31)
+        state = state.update(p_value if cause == "light" else 31 / 31, light)
+        if cause == "light":
+            state = state.update((31 - state.images % 29) / 31, light) if state.drift == "stable" else state
+    assert state.cause == cause
     save_drift(tmp_path / "drift.json", state, MODEL)
     assert load_drift(tmp_path / "drift.json", FIRST, MODEL) == state
+
+
+def test_one_from_before_light_was_watched(path: Path) -> None:
+    """It goes on as it began: its promise had no room for a third bet."""
+    known = json.loads(path.read_text())
+    of_before = {name: value for name, value in known.items() if name not in ("cause", "light_counts", "light")}
+    path.write_text(json.dumps(of_before | {"schema_version": 1}))
+    state = load_drift(path, FIRST, MODEL)
+    assert (state.images, state.light_counts, state.cause) == (1, (), None)
+    assert state.update(1.0, 1 / 21).light_counts == ()
+    save_drift(path, state, MODEL)
+    assert load_drift(path, FIRST, MODEL) == state
+    path.write_text(json.dumps(of_before | {"schema_version": 1, "drift": "scene changed", "alarm_at": 1}))
+    assert load_drift(path, FIRST, MODEL).cause == "scores"
+    path.write_text(json.dumps(of_before | {"schema_version": 1, "light": [0]}))
+    with pytest.raises(UsageError, match="unknown field 'light'"):
+        load_drift(path, FIRST, MODEL)
 
 
 def test_of_another_model_or_rate(path: Path) -> None:
@@ -73,6 +94,9 @@ CHANGES: dict[str, Any] = {
     "waited": [[1], [1, 2, 3], [-1, 0], "no"],
     "drift": ["fine", None, 1, "scene changed"],
     "alarm_at": [3, "3"],
+    "cause": ["light", "scores", 1],
+    "light_counts": [[0] * 20, [-1] + [0] * 20, None],
+    "light": [[], [0.0] * 4, None],
 }
 
 

@@ -27,6 +27,7 @@ from ..data.images import some_of
 from ..data.run_files import recorded_files
 from ..data.sessions import session_names
 from ..learning.map_calibration import BATCH, calibrate_maps
+from ..learning.novelty import with_held_out
 from ..learning.painted_defects import painted_count, painted_scores
 from ..learning.recalibration import load_steps, one_at_a_time, save_again
 from ..learning.run_folder import RunConfig, Summary, load_config, load_summary
@@ -177,6 +178,11 @@ def _calibrate_again(held: HeldOut, names: Sequence[str], sessions: str | None, 
     if set(defective) != set(before.defective) or not painted:
         tell = _stage(report, "synthetic defects", painted_count(len(photos)))
         painted = painted_scores(held.model, photos, found, progress=tell)
+    novelty, of_learned = held.as_trained.novelty, held.as_trained.novelty_of_learned
+    embedding = held.outputs.rows(kept).embedding
+    if novelty is not None and of_learned is not None and embedding is not None:
+        # A defect over half of a photo must not decide how unlike good ones another may be.
+        novelty = with_held_out(replace(novelty, limit=of_learned), embedding)
     summary = replace(
         held.as_trained,
         fusion=found.fusion,
@@ -187,6 +193,7 @@ def _calibrate_again(held: HeldOut, names: Sequence[str], sessions: str | None, 
         defective=defective,
         sessions=rates,
         session_rule=rule,
+        novelty=novelty,
     )
     save_again(held.run, summary)
     return summary

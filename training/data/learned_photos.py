@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,22 @@ from .images import load_inputs
 from .photo_limits import limits_of
 
 NEAR = 0.8  # of the highest value of a range: a set that comes so far up uses it
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedPhotos:
+    """Photos brought to the model's input, and what they are like.
+
+    `inputs` are (N, H, W, 3) uint8 RGB, `paths` and `brightness` (grey levels) have N each. `problems` are sentences on
+    files that could not be read. `limits` say beyond what another photo is not like these; without novelty and light.
+    """
+
+    inputs: NDArray[np.uint8]
+    paths: list[Path]
+    problems: list[str]
+    profile: InputProfile
+    limits: Validity
+    brightness: NDArray[np.float64]
 
 
 class PhotoCounter:
@@ -72,6 +89,10 @@ class PhotoCounter:
             roi=roi,
         )
 
+    def brightness(self) -> NDArray[np.float64]:
+        """Of each photo, in grey levels."""
+        return np.array([photo.brightness for photo in self._taken])
+
     def limits(self) -> Validity:
         """Beyond what another photo is not like them."""
         return limits_of(self._taken)
@@ -88,9 +109,8 @@ def load_learned(
     allow_size_change: bool = False,
     warn: Callable[[str], None] = lambda sentence: None,
     progress: Callable[[int], None] = lambda done: None,
-) -> tuple[NDArray[np.uint8], list[Path], list[str], InputProfile, Validity]:
-    """`load_inputs`, what the photos are like, and beyond what another is not. `bits` of None are found from the photos
-    themselves.
+) -> LearnedPhotos:
+    """`load_inputs`, and what the photos are like. `bits` of None are found from the photos themselves.
 
     Raises DatasetError as `load_inputs` does, for photos of several sizes that one ROI is to be taken from, unless that
     is allowed, and for values beyond `bits`. `warn` gets sentences about photos that differ in shape or depth,
@@ -129,7 +149,8 @@ def load_learned(
         raise DatasetError(f"{about} Give photos of one size, or `allow_size_change`.")
     if about:
         warn(about)
-    return inputs, kept, problems, counter.profile(bits or found, roi), counter.limits()
+    profile = counter.profile(bits or found, roi)
+    return LearnedPhotos(inputs, kept, problems, profile, counter.limits(), counter.brightness())
 
 
 def _about_bits(bits: int) -> str:

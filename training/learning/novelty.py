@@ -36,23 +36,29 @@ def embed(model: RSTPM, cache: FeatureCache) -> NDArray[np.float32]:
 
 
 def learn_novelty(learned: NDArray[np.float32], photos: int, held_out: NDArray[np.float32]) -> Novelty:
-    """The reference and the limit that good photos ask for.
+    """The reference and the limit that good photos ask for: those of `novelty_of_learned`, and `held_out` ones (n, C),
+    at least one."""
+    return with_held_out(novelty_of_learned(learned, photos), held_out)
+
+
+def novelty_of_learned(learned: NDArray[np.float32], photos: int) -> Novelty:
+    """The reference, and the limit that the photos which were learned from ask for alone.
 
     learned: embeddings (N, C), those of the `photos` first and then of copies of all of them, in the same order, as in
-        a `FeatureCache`. held_out: (n, C), at least one.
+        a `FeatureCache`.
     """
     rounded = learned.astype(np.float16).astype(np.float32)  # as they are kept
     chosen = spread_out(rounded, MOST)
     good, of_photo = rounded[chosen], chosen % photos
-    distances = [nearest(held_out, good)]
+    farthest = 0.0
     for photo in range(photos):
         elsewhere = good[of_photo != photo]  # a photo is not like itself, nor like its copies
         if len(elsewhere):
-            distances.append(nearest(rounded[photo : photo + 1], elsewhere))
+            farthest = max(farthest, float(nearest(rounded[photo : photo + 1], elsewhere).max()))
     return Novelty(
         photos=len(good),
         channels=good.shape[1],
-        limit=max(LEAST, FARTHER * float(np.concatenate(distances).max())),
+        limit=max(LEAST, FARTHER * farthest),
         vectors=pack_vectors(good),
     )
 

@@ -1,7 +1,7 @@
 """The photos of a new training: read, brought to the model's input, and some of them held out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,7 @@ def choose_photos(
 
     `names` are those of the files that tell sessions. Raises DatasetError, and UsageError for too few for `alpha`.
     """
-    inputs, paths, problems, profile, limits = load_learned(
+    found = load_learned(
         files,
         size,
         options.resize,
@@ -50,7 +50,8 @@ def choose_photos(
         warn=lambda sentence: job.warn("photos", sentence),
         progress=job.stage("reading", len(files)),
     )
-    for problem in problems:
+    inputs, paths = found.inputs, found.paths
+    for problem in found.problems:
         job.warn("skipped", problem)
     copies = find_duplicates([fingerprint(image) for image in inputs], inputs)
     whole = None
@@ -63,4 +64,5 @@ def choose_photos(
     if options.alpha is not None:
         conformal_threshold((0.0,) * len(held_out), options.alpha)  # too few images: say so before the work
     aside = np.setdiff1d(np.arange(len(paths)), [*held_out, *learned])
-    return ChosenPhotos(paths, inputs, learned, held_out, aside, profile, limits)
+    light = tuple(sorted(round(float(one), 4) for one in found.brightness[held_out]))
+    return ChosenPhotos(paths, inputs, learned, held_out, aside, found.profile, replace(found.limits, light=light))

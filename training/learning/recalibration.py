@@ -22,7 +22,17 @@ from .run_folder import Summary
 FILE = "calibration.json"
 LOCK = "calibration.lock"
 # Of a summary, what is found again.
-AGAIN = ("fusion", "calibration", "highest", "score_fusion", "painted", "defective", "sessions", "session_rule")
+AGAIN = (
+    "fusion",
+    "calibration",
+    "highest",
+    "score_fusion",
+    "painted",
+    "defective",
+    "sessions",
+    "session_rule",
+    "novelty",
+)
 
 
 @dataclass(frozen=True)

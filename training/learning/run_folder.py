@@ -28,7 +28,7 @@ from rstpm_edge.image.input_profile import InputProfile, parse_profile
 from rstpm_edge.image.placement import ResizePolicy
 from rstpm_edge.image.roi import Roi, check_roi
 from rstpm_edge.model.metadata import CoarseCells, Fusion, HeadMap, ScoreFusion
-from rstpm_edge.model.read_metadata import coarsest_of_map
+from rstpm_edge.model.read_metadata import coarsest_of_map, kind_of
 from rstpm_edge.model.session_rates import SessionRates, session_rates
 from rstpm_edge.model.validity import Novelty, Validity, parse_novelty, parse_validity
 from rstpm_edge.printable import quoted
@@ -88,7 +88,8 @@ class Summary:
     `painted` are the scores, ascending, of synthetic defects (`painted_defects`); none in runs from before. `defective`
     names held-out images that a person has confirmed to show a defect: the calibration is without them. `sessions` says
     what holds from one session to the next, by the rule `session_rule`; None where nobody said which there are.
-    `novelty` says how unlike good photos another may be as a whole; None in runs from before.
+    `novelty` says how unlike good photos another may be as a whole, and `novelty_of_learned` which limit the photos
+    that were learned from ask for alone; None in runs from before.
     """
 
     epochs: int
@@ -104,6 +105,7 @@ class Summary:
     sessions: SessionRates | None = None
     session_rule: str | None = None
     novelty: Novelty | None = None
+    novelty_of_learned: float | None = None
 
 
 @dataclass(frozen=True)
@@ -230,6 +232,9 @@ def load_summary(folder: Path, *, as_trained: bool = False) -> Summary:
             sessions=session_rates(fields),
             session_rule=fields.get("session_rule"),
             novelty=None if fields.get("novelty") is None else parse_novelty(fields["novelty"]),
+            novelty_of_learned=None
+            if fields.get("novelty_of_learned") is None
+            else float(fields["novelty_of_learned"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         mend = CALIBRATE_AGAIN if path == again else "train again"
@@ -308,7 +313,8 @@ def _score_fusion(fields: Mapping[str, Any], of_map: Fusion) -> ScoreFusion:
         cells: CoarseCells | None = CoarseCells(**{name: tuple(map(float, row)) for name, row in coarse.items()})
     else:
         cells = coarsest_of_map(of_map, weight)
-    return ScoreFusion(_fusion(fields["fusion"]), fields["bias"], cells, fields["map_weight"])
+    kind = fields.get("kind") or kind_of(cells)  # which runs from before do not say
+    return ScoreFusion(_fusion(fields["fusion"]), fields["bias"], cells, fields["map_weight"], kind)
 
 
 def _fusion(fields: Mapping[str, Any]) -> Fusion:

@@ -29,7 +29,7 @@ from .head_training import train_segmentation_head
 from .job import Job, start
 from .machine import Machine, enough_memory, tune
 from .map_calibration import calibrate_model
-from .novelty import embed, learn_novelty
+from .novelty import embed, novelty_of_learned, with_held_out
 from .options import TrainingOptions, check_options, check_size, size_unit
 from .painted_defects import painted_count, painted_scores
 from .photo_choice import ChosenPhotos, choose_photos
@@ -260,9 +260,10 @@ def _calibrate(
     names = [photo.name for photo in config.holdout]
     named = zip(names, found.scores, strict=True)
     rule = config.sessions
-    novelty = None
+    novelty = of_learned = None
     if embeddings is not None and found.embedding is not None:
-        novelty = learn_novelty(embeddings, len(config.train), found.embedding)
+        of_learned = novelty_of_learned(embeddings, len(config.train))
+        novelty = with_held_out(of_learned, found.embedding)
     return Summary(
         epochs=len(losses),
         minutes=job.budget.minutes,
@@ -276,4 +277,5 @@ def _calibrate(
         sessions=None if rule is None else rates_of_run(config, rule, names, found.scores, found.calibration),
         session_rule=rule,
         novelty=novelty,
+        novelty_of_learned=None if of_learned is None else of_learned.limit,
     )

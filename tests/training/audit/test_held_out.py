@@ -19,7 +19,8 @@ from rstpm_edge import Detector
 from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import TrainingError
 from rstpm_edge.training.audit import held_out
-from rstpm_edge.training.audit.held_out import HeldOut, calibrate_again, draw_held_out, look
+from rstpm_edge.training.audit.held_out import HeldOut, calibrate_again, draw_held_out, look, take_back
+from rstpm_edge.training.learning.novelty import with_held_out
 from rstpm_edge.training.learning.recalibration import load_steps, save_again
 from rstpm_edge.training.learning.run_folder import load_config, load_summary, save_config
 
@@ -134,6 +135,31 @@ def test_photos_that_have_moved_are_found(run: Path, tmp_path: Path) -> None:
 
 
 # What is dropped, and what is not
+
+
+def test_a_defect_does_not_decide_what_is_invalid(held: HeldOut) -> None:
+    """The limit of novelty is found again, as if the photo had never been held out."""
+    as_trained, embedding = held.as_trained, held.outputs.embedding
+    assert as_trained.novelty is not None
+    assert as_trained.novelty_of_learned is not None
+    assert embedding is not None
+    row = [photo.name for photo in held.config.holdout].index(held.candidates[0].name)
+    far = embedding.copy()
+    far[row] += 5.0
+    # As if the training had seen it so.
+    as_trained = replace(
+        as_trained, novelty=with_held_out(replace(as_trained.novelty, limit=as_trained.novelty_of_learned), far)
+    )
+    held = replace(held, as_trained=as_trained, outputs=replace(held.outputs, embedding=far))
+    found = calibrate_again(held, [held.candidates[0].name])
+    assert as_trained.novelty is not None
+    assert found.novelty is not None
+    assert found.novelty.limit < 0.5 * as_trained.novelty.limit
+    assert found.novelty.vectors == as_trained.novelty.vectors
+    assert load_summary(held.run).novelty == found.novelty
+    take_back(held.run)
+    before = replace(held, as_trained=replace(as_trained, novelty_of_learned=None))  # a run that does not say it
+    assert calibrate_again(before, [held.candidates[1].name]).novelty == as_trained.novelty
 
 
 def test_one_more_is_dropped_beside_those_before(held: HeldOut) -> None:

@@ -28,7 +28,8 @@ def write_set(folder: Path, photos: list[NDArray[Any]]) -> list[Path]:
 def learned(paths: list[Path], **options: Any) -> tuple[InputProfile, NDArray[np.uint8], list[str]]:
     told: list[str] = []
     resize = options.pop("resize", "stretch")
-    inputs, _, _, found, _ = load_learned(paths, (32, 32), resize, warn=told.append, **options)
+    learned = load_learned(paths, (32, 32), resize, warn=told.append, **options)
+    inputs, found = learned.inputs, learned.profile
     return found, inputs, told
 
 

@@ -89,6 +89,7 @@ def test_what_it_learned_tells_what_is_invalid(workplace: Workplace, parts: Path
     novelty = load_summary(workplace.run).novelty
     limits = load_config(workplace.run).limits
     assert limits is not None
+    assert len(limits.light) == len(load_config(workplace.run).holdout)
     assert novelty is not None
     assert detector.info.validity == dataclasses.replace(limits, novelty=novelty)
     photos = [path for path in parts.rglob("*.png") if "ground_truth" not in path.parts]

@@ -82,6 +82,7 @@ SUMMARY = Summary(
         Fusion("normalized", (0.0, 0.1, -0.1, 0.0, 0.2, 0.1), (1.0, 1.5, 2.0, 1.0, 1.25, 1.0), WEIGHTS, 4.0),
         map_weight=0.125,
         bias=7.5,
+        kind="angles",
     ),
 )
 
