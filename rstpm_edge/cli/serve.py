@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -17,13 +17,11 @@ from rstpm_edge.cli.parameter_types import EVERY, FILE, RATE
 from rstpm_edge.cli.reaction_options import reaction_options
 from rstpm_edge.cli.serve_options import TOKENS, ServeOptions, access_of, check_together
 from rstpm_edge.cli.signals import Interrupts
+from rstpm_edge.cli.station_file import plan_station
 from rstpm_edge.cli.systemd import Service
 from rstpm_edge.cli.terminal import say_note
 from rstpm_edge.errors import UsageError
 from rstpm_edge.unexpected import raise_from_threads
-
-if TYPE_CHECKING:
-    from rstpm_edge.station.station import Station
 
 SOMETHING_UNWRITTEN = 5  # as of `infer`
 STUCK = 60.0  # seconds without a sign of life of a line, after which systemd hears no more of us
@@ -126,6 +124,8 @@ STUCK = 60.0  # seconds without a sign of life of a line, after which systemd he
 def serve(ctx: click.Context, /, **options: Any) -> None:
     """Serve an HTTP API: images in, verdicts out; and judge what SOURCE gives: a camera, stream or folder, as `infer`.
 
+    SOURCE may also be a file STATION.toml with a section for each of several cameras (docs/plant.md).
+
     Needs the packages of the extra [serve]. Nobody but this machine reaches it, unless you give --host and --tokens.
     SIGTERM and SIGINT end it with 0, once what is under way is answered.
 
@@ -146,8 +146,10 @@ def _serve(options: ServeOptions) -> int:
     """The exit code."""
     check_together(options)
     try:
-        from rstpm_edge.cli.serve_parts import open_products, open_station, open_watched
+        from rstpm_edge.cli.serve_opcua import serve_opcua
+        from rstpm_edge.cli.serve_parts import open_station, open_watched
         from rstpm_edge.station.app import make_app
+        from rstpm_edge.station.routes.parts import parts_router
         from rstpm_edge.station.serve import Tls, listen, run_server
     except ImportError as error:
         raise UsageError(
@@ -155,15 +157,17 @@ def _serve(options: ServeOptions) -> int:
             "pip install '.[serve]' in the checkout, or pip install 'FILE.whl[serve]' with the wheel's name."
         ) from error
     access = access_of(options)
+    plan = plan_station(options)
     with contextlib.ExitStack() as stack:
         listener = listen(options.host, options.port)  # before models are loaded: a port in use is told at once
         stack.callback(listener.close)
         interrupts = stack.enter_context(Interrupts())
-        watched = open_watched(options, stack)
-        products = stack.enter_context(open_products(options))
-        station = stack.enter_context(open_station(options, products, access, watched))
-        _serve_opcua(options, station, stack)
-        app = make_app(station, hosts=options.allowed_host)
+        watched = open_watched(plan, stack)
+        opened = open_station(plan, access, watched, stack)
+        station = opened.station
+        serve_opcua(options, station, opened.parts, stack)
+        routers = [] if opened.parts is None else [parts_router(station.access, opened.parts)]
+        app = make_app(station, hosts=options.allowed_host, routers=routers)
         tls = None
         if options.tls_certificate is not None and options.tls_key is not None:
             tls = Tls(options.tls_certificate, options.tls_key)
@@ -190,21 +194,3 @@ def _serve(options: ServeOptions) -> int:
     for note in () if watched is None else watched.notes():
         say_note(f"{note}.")
     return SOMETHING_UNWRITTEN if watched is not None and watched.unwritten else 0
-
-
-def _serve_opcua(options: ServeOptions, station: "Station", stack: contextlib.ExitStack) -> None:
-    """Raises UsageError for an address that cannot be, and where the packages are missing."""
-    if options.opcua is None:
-        return
-    try:
-        from rstpm_edge.station.opcua.security import parse_endpoint
-        from rstpm_edge.station.opcua.server import OpcUa
-    except ImportError as error:
-        raise UsageError(
-            f"--opcua needs the packages of its extra ({error.name or error} is missing): "
-            "pip install '.[serve,opcua]' in the checkout, or pip install 'FILE.whl[serve,opcua]' with the wheel's "
-            "name."
-        ) from error
-    endpoint = parse_endpoint(options.opcua, station.access, options.opcua_certificate, options.opcua_key)
-    server = stack.enter_context(OpcUa(station, endpoint))
-    say_note(f"OPC UA on {server.url}")

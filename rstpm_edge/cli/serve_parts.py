@@ -1,25 +1,31 @@
 """What `rstpm-edge serve` puts together: products, lines and what follows their verdicts, the station."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rstpm_edge.cli.common import check_no_picture
 from rstpm_edge.cli.drift_watch import first_state
 from rstpm_edge.cli.infer_source import InspectionPlan, plan_sources
+from rstpm_edge.cli.inspection import Reaction
 from rstpm_edge.cli.journalling import open_journal
 from rstpm_edge.cli.reactions import Reactions, open_reactions
 from rstpm_edge.cli.serve_options import ServeOptions
+from rstpm_edge.cli.station_file import Camera, StationPlan
 from rstpm_edge.cli.terminal import counted, say_note
 from rstpm_edge.detector import Detector
+from rstpm_edge.errors import UsageError
 from rstpm_edge.image.mask import load_mask
 from rstpm_edge.model.keys import load_public_key
 from rstpm_edge.outputs.journal import Journal
 from rstpm_edge.station.access import Access
 from rstpm_edge.station.feed import Feed
 from rstpm_edge.station.line import Line
+from rstpm_edge.station.part_feed import PartFeed
 from rstpm_edge.station.products import Products
 from rstpm_edge.station.settings import Limits
 from rstpm_edge.station.shelf import Shelf
@@ -63,9 +69,9 @@ def open_products(options: ServeOptions) -> Products:
 
 @dataclass(frozen=True, eq=False)
 class Watched:
-    """What the SOURCE is, and what follows each of its verdicts."""
+    """What the cameras are, and what follows each verdict of theirs, or of a part that several see."""
 
-    plan: InspectionPlan
+    cameras: Sequence[tuple[Camera, InspectionPlan]]
     reactions: Reactions
     journal: Journal | None
 
@@ -74,57 +80,150 @@ class Watched:
         """Rows of the table, and verdicts of the journal, that could not be written."""
         return self.reactions.unwritten + (0 if self.journal is None else self.journal.lost)
 
+    @property
+    def to_verdicts(self) -> list[Reaction]:
+        """What each verdict is told to."""
+        return [*self.reactions.to_parts, *self.reactions.to_all]
+
     def notes(self) -> list[str]:
         """What went wrong, for the end."""
         lost = 0 if self.journal is None else self.journal.lost
         return [*self.reactions.notes(), *([f"{counted(lost, 'verdict')} not in the journal"] if lost else [])]
 
 
-def open_watched(options: ServeOptions, stack: contextlib.ExitStack) -> Watched | None:
-    """The SOURCE that was typed, if any. What follows its verdicts lasts until the end of `stack`.
+def open_watched(plan: StationPlan, stack: contextlib.ExitStack) -> Watched | None:
+    """The sources that were typed, if any. What follows their verdicts lasts until the end of `stack`.
 
     Raises UsageError and OutputError.
     """
-    if not options.sources:
+    if not plan.cameras:
         return None
-    check_no_picture("--csv", options.csv_file)
-    plan = plan_sources(options.sources, every=options.every, watch=options.watch, settle=options.settle, leave_out=())
-    journal = open_journal(options, plan, stack)
-    return Watched(plan, open_reactions(options, plan, stack), journal)
+    check_no_picture("--csv", plan.options.csv_file)
+    cameras = [(camera, _source_of(camera)) for camera in plan.cameras]
+    plans = [source for _, source in cameras]
+    journal = open_journal(plan.options, plans[0], stack) if len(plans) == 1 else None
+    # What waits for nobody where one source does not.
+    never_ending = next((source for source in plans if not source.has_end), plans[0])
+    return Watched(cameras, open_reactions(plan.options, never_ending, stack), journal)
 
 
-def open_station(options: ServeOptions, products: Products, access: Access, watched: Watched | None) -> Station:
-    """Raises UsageError and what `Detector` does for the model of a line."""
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A station, and what joins the verdicts of cameras that see one part, where there are such."""
+
+    station: Station
+    parts: PartFeed | None
+
+
+def open_station(plan: StationPlan, access: Access, watched: Watched | None, stack: contextlib.ExitStack) -> Opened:
+    """Open it until the end of `stack`; nothing is judged before `Station.start`.
+
+    Raises UsageError and what `Detector` does for the model of a line.
+    """
+    options = plan.options
     limits = Limits(
         body=options.max_body * 1_000_000,
         workers=options.workers or Limits.workers,
         waiting=options.waiting,
         pixels=options.max_pixels * 1_000_000,
     )
-    lines = (lambda feed: ()) if watched is None else _line_of(options, products, watched)
-    return make_station(products, limits=limits, access=access, report=say_note, lines=lines)
-
-
-def _line_of(options: ServeOptions, products: Products, watched: Watched) -> Callable[[Feed], Sequence[Line]]:
-    plan, reactions, journal = watched.plan, watched.reactions, watched.journal
-    first_drift = None if options.drift is None else partial(first_state, options)
+    products = stack.enter_context(open_products(options))
+    joined: list[PartFeed] = []
 
     def lines(feed: Feed) -> list[Line]:
-        return [
-            Line(
-                "line",
-                plan.name,
-                lambda report: plan.open(report, say_note, journal),
-                products,
-                products.resolve(options.product),
-                feed,
-                reactions=[*reactions.to_parts, *reactions.to_all],
-                first_drift=first_drift,
-                tell_drift=reactions.tell_drift,
-                tell_source=reactions.tell_source,
-                journal=None if journal is None else journal.entry,
-                report=say_note,
-            )
-        ]
+        if watched is None:
+            return []
+        if plan.part is not None:
+            joined.append(PartFeed(feed, plan.part, reactions=watched.to_verdicts, report=say_note))
+        sources = Sources(watched.reactions.tell_source)
+        made = []
+        for camera, source in watched.cameras:
+            own = stack.enter_context(open_products(camera.options)) if camera.own else products
+            made.append(_line_of(camera, source, own, feed, watched, sources, joined))
+        return made
 
-    return lines
+    station = stack.enter_context(make_station(products, limits=limits, access=access, report=say_note, lines=lines))
+    for parts in joined:
+        stack.enter_context(parts)
+    return Opened(station, joined[0] if joined else None)
+
+
+class Sources:
+    """Tells `tell` whether all sources are there; each line is called from a thread of its own."""
+
+    def __init__(self, tell: Callable[[bool], None]) -> None:
+        self._tell, self._lock = tell, threading.Lock()
+        self._lost: set[str] = set()
+
+    def tell(self, name: str, there: bool) -> None:
+        """The line of this name has lost its source, or has it."""
+        with self._lock:
+            before = not self._lost
+            (self._lost.discard if there else self._lost.add)(name)
+            if (not self._lost) != before:
+                self._tell(not self._lost)
+
+
+def _source_of(camera: Camera) -> InspectionPlan:
+    """Raises UsageError for one that cannot be; of a file of cameras, with its place there."""
+    options = camera.options
+    with _told_with(camera):
+        return plan_sources(
+            options.sources, every=options.every, watch=options.watch, settle=options.settle, leave_out=()
+        )
+
+
+def _line_of(
+    camera: Camera,
+    source: InspectionPlan,
+    products: Products,
+    feed: Feed,
+    watched: Watched,
+    sources: Sources,
+    joined: Sequence[PartFeed],
+) -> Line:
+    options, reactions, journal = camera.options, watched.reactions, watched.journal
+    views = [parts for parts in joined if camera.name in parts.rule.views]
+
+    def tell_source(there: bool) -> None:
+        sources.tell(camera.name, there)
+        for parts in views:
+            parts.tell_source(camera.name, there)
+
+    def tell_drift(fields: Mapping[str, Any]) -> None:
+        reactions.tell_drift({**fields, "line": camera.name} if camera.place else fields)
+
+    def report(sentence: str) -> None:
+        say_note(f"{camera.name}: {sentence}" if camera.place else sentence)
+
+    with _told_with(camera):
+        return Line(
+            camera.name,
+            source.name,
+            lambda told: source.open(told, say_note, journal),
+            products,
+            products.resolve(*_product(options.product)),
+            feed,
+            reactions=[] if views else watched.to_verdicts,  # of a view nobody acts: its part is told
+            first_drift=None if options.drift is None else partial(first_state, options),
+            tell_drift=tell_drift,
+            tell_source=tell_source,
+            journal=None if journal is None else journal.entry,
+            report=report,
+        )
+
+
+@contextlib.contextmanager
+def _told_with(camera: Camera) -> Iterator[None]:
+    try:
+        yield
+    except UsageError as error:
+        if camera.place:
+            raise UsageError(f"{camera.place}: {error}") from error
+        raise
+
+
+def _product(typed: str | None) -> tuple[str | None, str | None]:
+    """Name and version of "bracket" or "bracket 3"."""
+    name, _, version = (typed or "").partition(" ")
+    return name or None, version or None

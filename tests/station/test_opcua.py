@@ -30,10 +30,14 @@ from rstpm_edge import Detector
 from rstpm_edge.errors import SourceError, UsageError
 from rstpm_edge.sources.frames import Failure, Frame, Item
 from rstpm_edge.station.access import Access, read_tokens
+from rstpm_edge.station.event import Inspection
+from rstpm_edge.station.feed import Feed
 from rstpm_edge.station.line import Line
 from rstpm_edge.station.opcua.nodes import NAMESPACE
 from rstpm_edge.station.opcua.security import Endpoint, parse_endpoint
 from rstpm_edge.station.opcua.server import OpcUa
+from rstpm_edge.station.part_feed import PartFeed
+from rstpm_edge.station.parts import PartRule
 from rstpm_edge.station.product import ProductName
 from rstpm_edge.station.products import Products
 from rstpm_edge.station.shelf import Shelf
@@ -98,9 +102,10 @@ class Plc:
 
     client: Client
     namespace: int
+    of: str = "line"
 
     def node(self, path: str) -> Any:
-        return self.client.get_node(ua.NodeId(f"line/{path}", self.namespace))
+        return self.client.get_node(ua.NodeId(f"{self.of}/{path}", self.namespace))
 
     async def read(self, path: str) -> Any:
         """The value; None where there is none, which `status` tells more of."""
@@ -389,6 +394,29 @@ def test_nobody_writes_values_or_adds_nodes(served: Served) -> None:
                 await plc.client.nodes.objects.add_object(plc.namespace, "ours")
 
     asyncio.run(plc())
+
+
+def test_parts_that_several_cameras_see(products: Products) -> None:
+    async def plc(url: str, feed: Feed) -> None:
+        async with Client(url, timeout=20) as client:
+            plc = Plc(client, await client.get_namespace_index(NAMESPACE), "part")
+            feed.publish(Inspection(time.time(), "top", "first", "1", {"verdict": "invalid", "path": "x", "frame": 0}))
+            feed.publish(Inspection(time.time(), "side", "first", "1", {"verdict": "failed", "path": "y", "frame": 0}))
+            await plc.becomes("Counts/Failed", 1)
+            assert await plc.read(f"{RESULT}/PartId") == "part 1"
+            assert await plc.read(f"{RESULT}/IsGood") is False
+            parts.tell_source("side", False)
+            await plc.becomes("Problem", parts.apart)
+            assert await client.get_node(ua.NodeId("part", plc.namespace)).call_method(plc.node("Realign").nodeid) == 0
+            await plc.becomes("Problem", "")
+            assert parts.apart is None
+
+    with (
+        make_station(products) as station,
+        PartFeed(station.feed, PartRule("part", ("top", "side"), by="count")) as parts,
+        OpcUa(station, Endpoint("127.0.0.1", 0), parts) as server,
+    ):
+        asyncio.run(plc(server.url, station.feed))
 
 
 # Who may

@@ -10,6 +10,7 @@ from asyncua import ua
 from rstpm_edge.errors import RstpmEdgeError
 from rstpm_edge.station.line import Line
 from rstpm_edge.station.opcua.nodes import CONTINUOUS, READY, Method, states_of
+from rstpm_edge.station.part_feed import PartFeed
 from rstpm_edge.station.products import Products, UnknownProduct
 
 Changed: TypeAlias = Callable[[], Awaitable[None]]
@@ -83,6 +84,17 @@ class Steering:
         except RstpmEdgeError:  # told by the station: a file that is damaged, or has no signature
             return ua.StatusCode(Code.BadResourceUnavailable)
         return None
+
+
+def methods_of(parts: PartFeed) -> tuple[Method, ...]:
+    """Those of parts that several cameras see."""
+
+    async def realign() -> Answer:
+        parts.realign()
+        return [ua.Variant(0, _Int32)]
+
+    what = "The line is empty: the next picture of each camera is of one part."
+    return (Method("Realign", (), (_ERROR,), _checked((), realign), what),)
 
 
 def _checked(kinds: tuple[ua.VariantType, ...], call: Callable[..., Awaitable[Answer]]) -> Callable[..., Any]:

@@ -43,6 +43,9 @@ STATE: Mapping[str, ua.VariantType] = {
     "Counts/DroppedFrames": _Type.UInt32,
     "Counts/DamagedFrames": _Type.UInt32,
 }
+COUNTS = {path: kind for path, kind in STATE.items() if path.startswith("Counts/") and "Frames" not in path}
+# Of parts that several cameras see.
+PARTS: Mapping[str, ua.VariantType] = {"Problem": _Type.String, **COUNTS}
 # In the order in which they are written: whoever is told of a new ResultId may read the others.
 RESULT: Mapping[str, ua.VariantType] = {
     f"{_RESULT}/IsPartial": _Type.Boolean,
@@ -87,10 +90,10 @@ class LineNodes:
         self._written: dict[str, tuple[Any, ua.StatusCode | None]] = {}
 
     async def make(self, parent: Any, methods: tuple[Method, ...], *, judges: bool = True) -> None:
-        """Add them. `judges`: it has a state, not results alone."""
+        """Add them. `judges`: it is a line, and no parts that several see."""
         root = await parent.add_object(self._id(""), self._named(self.name))
         made = {"": root}
-        variables = {**(STATE if judges else {}), **RESULT}
+        variables = {**(STATE if judges else PARTS), **RESULT}
         for path, kind in variables.items():
             place = await self._place(made, path)
             value = [] if path.endswith("/Recipes") else _empty(kind)
@@ -138,6 +141,13 @@ class LineNodes:
             f"{_AUTOMATIC}/CurrentState", ua.LocalizedText(name, "en"), _Type.LocalizedText, status=status
         )
         await self._write(f"{_AUTOMATIC}/CurrentState/Number", number, _Type.UInt32, status=status)
+
+    async def show_parts(self, problem: str | None, counts: Mapping[str, int]) -> None:
+        """Tell how many parts there were, and why they cannot be judged, if they cannot."""
+        await self._write("Problem", problem or "", _Type.String)
+        for verdict, number in counts.items():
+            path = f"Counts/{verdict.capitalize()}"
+            await self._write(path, number, PARTS[path])
 
     async def show_result(self, inspection: Inspection, job: str) -> None:
         """Tell of a verdict; the number of the result comes last."""

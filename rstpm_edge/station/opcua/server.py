@@ -5,7 +5,6 @@ import contextlib
 import logging
 import socket
 import threading
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,9 +16,10 @@ from cryptography import x509
 
 from rstpm_edge import __version__
 from rstpm_edge.errors import UsageError
-from rstpm_edge.station.opcua.methods import Steering
+from rstpm_edge.station.opcua.methods import Steering, methods_of
 from rstpm_edge.station.opcua.nodes import NAMESPACE, LineNodes
 from rstpm_edge.station.opcua.security import Endpoint, Rules, Users
+from rstpm_edge.station.part_feed import PartFeed
 from rstpm_edge.station.station import Station
 
 REFRESH = 0.1  # seconds between two looks at what the lines do; verdicts come at once
@@ -29,10 +29,10 @@ URI = "urn:rstpm-edge"
 
 
 class OpcUa:
-    """Serves what `station` does from `start` to `close`. `parts` are origins of verdicts that are of no line alone."""
+    """Serves what `station` does from `start` to `close`; and the verdicts of parts that several cameras see."""
 
-    def __init__(self, station: Station, endpoint: Endpoint, parts: Sequence[str] = ()) -> None:
-        self._station, self._endpoint, self._parts = station, endpoint, tuple(parts)
+    def __init__(self, station: Station, endpoint: Endpoint, parts: PartFeed | None = None) -> None:
+        self._station, self._endpoint, self._parts = station, endpoint, parts
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
         self._stopped = False
@@ -137,9 +137,10 @@ class OpcUa:
             steering = self._steering[line.name] = Steering(line, self._station.products, self._show)
             nodes = self._nodes[line.name] = LineNodes(server, namespace, line.name)
             await nodes.make(systems, steering.methods)
-        for part in self._parts:
-            nodes = self._nodes[part] = LineNodes(server, namespace, part)
-            await nodes.make(systems, (), judges=False)
+        if self._parts is not None:
+            name = self._parts.rule.name
+            nodes = self._nodes[name] = LineNodes(server, namespace, name)
+            await nodes.make(systems, methods_of(self._parts), judges=False)
         await self._show()
 
     async def _started(self, server: Server) -> None:
@@ -171,6 +172,9 @@ class OpcUa:
         for line in self._station.lines:
             job = self._steering[line.name].job
             await self._nodes[line.name].show_state(line.state, job, recipes, counts.total(origin=line.name))
+        if self._parts is not None:
+            name = self._parts.rule.name
+            await self._nodes[name].show_parts(self._parts.apart, counts.total(origin=name))
 
 
 async def _load(server: Server, certificate: Path, key: Path) -> str | None:
