@@ -396,6 +396,24 @@ def test_nobody_writes_values_or_adds_nodes(served: Served) -> None:
     asyncio.run(plc())
 
 
+def test_what_is_no_opc_ua_harms_nobody(served: Served) -> None:
+    async def plc() -> None:
+        async with served.client() as plc:
+            await plc.becomes("VisionStateMachine/CurrentState", "Operational")
+            await asyncio.sleep(0.3)
+            await plc.becomes("Source", "a camera")
+
+    host, port = served.url.removeprefix("opc.tcp://").split(":")
+    pieces = (b"GET / HTTP/1.1\r\n\r\n", b"HEL", b"HELF\xff\xff\xff\xff" + bytes(100), b"MSGF\x08\0\0\0", bytes(5000))
+    sockets = [socket.create_connection((host, int(port))) for _ in pieces]
+    for one, piece in zip(sockets, pieces, strict=True):
+        one.sendall(piece)
+    asyncio.run(plc())  # while they are open, and have said half of something
+    for one in sockets:
+        one.close()
+    asyncio.run(plc())
+
+
 def test_parts_that_several_cameras_see(products: Products) -> None:
     async def plc(url: str, feed: Feed) -> None:
         async with Client(url, timeout=20) as client:

@@ -14,7 +14,9 @@ from rstpm_edge.sources.aravis.binding import Aravis, AravisError, load_aravis
 from rstpm_edge.sources.aravis.pixels import FORMATS, to_array
 from rstpm_edge.sources.aravis.settings import FREE, PREFIX, SOFTWARE, AravisSettings, parse_settings
 
-BUFFERS = 8
+MOST_BUFFERS, FEWEST_BUFFERS = 8, 3
+ROOM = 1 << 29  # bytes of all buffers, where that is enough for the fewest
+MOST_BYTES = 1 << 30  # of a frame
 POLL = 0.2  # seconds in one call for a frame
 SILENCE = 5.0  # seconds without a frame, beside exposure and rate, after which a camera that should give one is lost
 NO_WHOLE = 30.0  # seconds of incomplete frames, after which the stream is opened anew
@@ -127,8 +129,10 @@ class AravisCapture:
     def _start(self) -> None:
         call = self._aravis.call
         payload = call("arv_camera_get_payload", self._camera)
+        if not 0 < payload <= MOST_BYTES:
+            raise SourceError(f"The camera {self._name} sends frames of {payload} bytes, not of 1 to {MOST_BYTES}.")
         self._stream = call("arv_camera_create_stream", self._camera, None, None)
-        for _ in range(BUFFERS):
+        for _ in range(min(max(ROOM // payload, FEWEST_BUFFERS), MOST_BUFFERS)):
             call("arv_stream_push_buffer", self._stream, call("arv_buffer_new_allocate", payload))
         call("arv_camera_start_acquisition", self._camera)
         self._last = self._whole = self._asked = time.monotonic()

@@ -162,6 +162,16 @@ def test_a_format_that_is_not_known(opened: Any, monkeypatch: pytest.MonkeyPatch
         opened([])
 
 
+@pytest.mark.parametrize("payload", [0, (1 << 30) + 1])
+def test_frames_of_an_impossible_size(opened: Any, monkeypatch: pytest.MonkeyPatch, payload: int) -> None:
+    call = MadeUp.call
+    monkeypatch.setattr(
+        MadeUp, "call", lambda self, name, *rest: payload if name.endswith("payload") else call(self, name, *rest)
+    )
+    with pytest.raises(SourceError, match=rf"sends frames of {payload} bytes, not of 1 to 1073741824\.$"):
+        opened([])
+
+
 # In a live source
 
 
