@@ -5,11 +5,13 @@ import time
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from rstpm_edge.cli.options import (
     judged_part_options,
     model_option,
     public_key_option,
+    registry_option,
     session_options,
     size_change_option,
 )
@@ -23,6 +25,7 @@ from rstpm_edge.cli.terminal import say_note
 from rstpm_edge.errors import UsageError
 from rstpm_edge.unexpected import raise_from_threads
 
+COMMANDLINE, DEFAULT = ParameterSource.COMMANDLINE, ParameterSource.DEFAULT
 SOMETHING_UNWRITTEN = 5  # as of `infer`
 STUCK = 60.0  # seconds without a sign of life of a line, after which systemd hears no more of us
 
@@ -36,7 +39,8 @@ STUCK = 60.0  # seconds without a sign of life of a line, after which systemd he
     metavar="FOLDER",
     help="Serve each NAME.onnx and NAME/VERSION.onnx in this folder, in the place of --model.",
 )
-@click.option("--product", metavar="NAME", help="Which product of --models the SOURCE shows at first.")
+@registry_option
+@click.option("--product", metavar="NAME", help="Which product of --models or --registry the SOURCE shows at first.")
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Listen on this address.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
 @click.option(
@@ -139,6 +143,11 @@ def serve(ctx: click.Context, /, **options: Any) -> None:
       rstpm-edge serve camera:0 --models models/ --product bracket --drift 1%
       rstpm-edge serve --host 0.0.0.0 --tokens tokens.txt --tls-certificate c.pem --tls-key k.pem
     """
+    given = [name for name in ("model", "models", "registry") if ctx.get_parameter_source(name) == COMMANDLINE]
+    if len(given) > 1:
+        raise UsageError(f"Give one of --model, --models and --registry, not --{' and --'.join(given)}.")
+    if given != ["registry"] and (given or ctx.get_parameter_source("model") != DEFAULT):
+        options["registry"] = None  # of the environment
     ctx.exit(_serve(ServeOptions(**options)))
 
 

@@ -25,6 +25,7 @@ class ServeOptions:
     sources: tuple[str, ...]
     model: Path
     models: Path | None
+    registry: Path | None
     product: str | None
     host: str
     port: int

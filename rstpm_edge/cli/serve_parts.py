@@ -27,8 +27,9 @@ from rstpm_edge.station.feed import Feed
 from rstpm_edge.station.line import Line
 from rstpm_edge.station.part_feed import PartFeed
 from rstpm_edge.station.products import Products
+from rstpm_edge.station.registry_shelf import RegistryShelf
 from rstpm_edge.station.settings import Limits
-from rstpm_edge.station.shelf import Shelf
+from rstpm_edge.station.shelf import FolderShelf, Shelf
 from rstpm_edge.station.station import Station, make_station
 
 
@@ -55,11 +56,17 @@ def open_products(options: ServeOptions) -> Products:
             explain=options.explain,
         )
 
-    shelf = Shelf(options.models) if options.models is not None else Shelf(file=options.model)
+    shelf: Shelf
+    if options.models is not None:
+        shelf = FolderShelf(options.models)
+    elif options.registry is not None:
+        shelf = RegistryShelf(options.registry)
+    else:
+        shelf = FolderShelf(file=options.model)
     max_memory = None if options.max_memory is None else options.max_memory * 1_000_000
     products = Products(shelf, open_detector, max_memory=max_memory, report=say_note)
     try:
-        if options.models is None:  # one that cannot be loaded is told at the start
+        if options.models is None and options.registry is None:  # one that cannot be loaded is told at the start
             products.get(products.resolve())
     except BaseException:
         products.close()

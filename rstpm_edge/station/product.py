@@ -16,6 +16,7 @@ from rstpm_edge.model_watch import Change, state_of
 from rstpm_edge.unexpected import sentence
 
 OpenDetector: TypeAlias = Callable[[Path], Detector]
+Check: TypeAlias = Callable[[Path, str], None]
 
 
 @dataclass(frozen=True)
@@ -32,34 +33,44 @@ class ProductName:
 class Product:
     """`detector` judges for as long as anybody has it, also when the station has let go of it.
 
+    `check` gets the path and SHA-256 of each file that was loaded, and raises ModelError for one that may not judge.
     `memory` is what loading it took, in bytes. `used` is when it was asked for last, by time.monotonic.
     `pinned` is how many lines judge with it: it is then never let go.
     """
 
-    def __init__(self, name: ProductName, path: Path, open_detector: OpenDetector) -> None:
-        """Loads the file, and runs it once. Raises what `Detector` does."""
+    def __init__(self, name: ProductName, path: Path, open_detector: OpenDetector, check: Check) -> None:
+        """Loads the file, and runs it once. Raises what `Detector` and `check` do."""
         self.name, self.path = name, path
-        files = [path, signature_file(path)]
-        before, resident = state_of(files), memory_of_process()
+        before, resident = state_of(self._files), memory_of_process()
         self.detector = open_detector(path)
+        check(path, self.detector.sha256)
         self.detector.warmup()
         self.memory = max(memory_of_process() - resident, os.path.getsize(path))
         self.used = time.monotonic()
         self.pinned = 0
         self.outcomes: Counter[str] = Counter()  # of changed files: taken, refused, rolled back
-        self._files = files
+        self._check = check
         self._change = Change(before, time.monotonic())
         self._lock = threading.Lock()
 
-    def look(self, report: Callable[[str], None]) -> None:
-        """Take the file anew where it, or its signature, has changed; one that is refused changes nothing.
+    @property
+    def _files(self) -> list[Path]:
+        return [self.path, signature_file(self.path)]
 
-        `report` gets a sentence on what came of it.
+    def look(self, path: Path, report: Callable[[str], None]) -> None:
+        """Take the file anew where it, or its signature, has changed, or another file where that has its place by now.
+
+        One that is refused changes nothing. `report` gets a sentence on what came of it.
         """
-        if not self._change.settled(state_of(self._files), time.monotonic()):
+        is_another = path != self.path
+        if is_another:
+            self.path = path
+            self._change = Change(state_of(self._files), time.monotonic())
+        elif not self._change.settled(state_of(self._files), time.monotonic()):
             return
-        self._change.take()
-        if self._files[0].exists():
+        else:
+            self._change.take()
+        if path.exists():
             self.take(report)
 
     def take(self, report: Callable[[str], None]) -> RstpmEdgeError | None:
@@ -72,7 +83,9 @@ class Product:
         with self._lock:
             before = self.detector.sha256
             try:
-                taken = self.detector.swap(self.detector.prepare(self.path), on_rollback=roll_back)
+                new = self.detector.prepare(self.path)
+                self._check(self.path, new.sha256)
+                taken = self.detector.swap(new, on_rollback=roll_back)
             except RstpmEdgeError as error:
                 refused = error
             except Exception as error:  # a fault of ours, or no memory: no reason to stop judging

@@ -147,7 +147,7 @@ class Products:
             path = self._catalogue.get(name.name, {}).get(name.version)
             if path is None:
                 raise UnknownProduct(f"There is no {name} any more.")
-            product = Product(name, path, self._open)
+            product = Product(name, path, self._open, self._shelf.check)
         except RstpmEdgeError:
             self.counts["failed"] += 1
             with self._lock:
@@ -187,9 +187,9 @@ class Products:
         while not self._stopped.wait(POLL):
             self._catalogue = self._shelf.catalogue()
             for product in self.loaded():
-                there = product.name.version in self._catalogue.get(product.name.name, {})
-                if there or product.pinned:
-                    product.look(self._report)
+                path = self._catalogue.get(product.name.name, {}).get(product.name.version)
+                if path is not None or product.pinned:
+                    product.look(path or product.path, self._report)
                     continue
                 with self._lock:
                     if self._loaded.get(product.name) is product and not product.pinned:

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from rstpm_edge.errors import UsageError
 
@@ -14,7 +14,17 @@ ONLY = "1"  # the version of a product that has one file
 Catalogue: TypeAlias = Mapping[str, Mapping[str, Path]]
 
 
-class Shelf:
+class Shelf(Protocol):
+    """Where a station has its models from."""
+
+    def catalogue(self) -> Catalogue:
+        """What is there now: of each product its versions, the newest at the end, and the file of each."""
+
+    def check(self, path: Path, sha256: str) -> None:
+        """Raises ModelError where a file that was loaded is not the one that should lie there."""
+
+
+class FolderShelf:
     """Names the files of models: of each product its versions, in natural order, and the path of each.
 
     A folder's NAME.onnx is the version 1 of NAME, and NAME/VERSION.onnx is another one. Files and folders of other
@@ -49,6 +59,9 @@ class Shelf:
             elif (model := _model(entry)) is not None:
                 found.setdefault(model.stem, {}).setdefault(ONLY, model)
         return {name: dict(sorted(found[name].items(), key=_age)) for name in sorted(found)}
+
+    def check(self, path: Path, sha256: str) -> None:
+        """Whatever lies there is the model."""
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import re
 import signal
 import socket
 import ssl
 import sys
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ from mjpeg_server import MjpegServer
 from mqtt_broker import Broker
 from notify_socket import NotifySocket
 from numpy.typing import NDArray
+from serve_process import ask, served
 from waiting import until
 from watcher import encoded
 from workplace import command_line, finish, running
@@ -29,24 +27,6 @@ from workplace import command_line, finish, running
 pytestmark = pytest.mark.extra
 
 TOKEN = "manage-0123456789"
-
-
-@contextlib.contextmanager
-def served(*arguments: object, **keywords: Any) -> Iterator[tuple[Any, str]]:
-    """The process and its address, once it answers."""
-    with running("serve", "--port", 0, *arguments, **keywords) as process:
-        for line in process.stderr:
-            if found := re.match(r"Serving on (https?://\S+)", line):
-                break
-            assert not line.startswith("Error")
-        assert found
-        yield process, found[1]
-
-
-def ask(url: str, body: bytes | None = None, token: str = "", context: ssl.SSLContext | None = None) -> Any:
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=30, context=context) as answer:
-        return json.loads(answer.read())
 
 
 def test_a_watched_folder_and_requests(

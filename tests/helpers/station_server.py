@@ -19,7 +19,7 @@ from rstpm_edge.station.line import Line
 from rstpm_edge.station.products import Products
 from rstpm_edge.station.serve import listen, run_server
 from rstpm_edge.station.settings import Limits
-from rstpm_edge.station.shelf import Shelf
+from rstpm_edge.station.shelf import FolderShelf
 from rstpm_edge.station.station import Station, make_station
 
 
@@ -89,7 +89,7 @@ def serving(
 ) -> Iterator[Client]:
     """A station of a model, or of a folder of models; it ends with the block."""
     said: list[str] = []
-    shelf = Shelf(models) if models.is_dir() else Shelf(file=models)
+    shelf = FolderShelf(models) if models.is_dir() else FolderShelf(file=models)
     listener = listen("127.0.0.1", 0)
     stop, ready = threading.Event(), threading.Event()
     with (

@@ -23,7 +23,7 @@ from rstpm_edge.station.feed import Feed
 from rstpm_edge.station.line import Line
 from rstpm_edge.station.product import ProductName
 from rstpm_edge.station.products import Products
-from rstpm_edge.station.shelf import Shelf
+from rstpm_edge.station.shelf import FolderShelf
 
 
 class Images:
@@ -48,7 +48,7 @@ def products(tmp_path: Path, model_factory: ModelFactory) -> Iterator[Products]:
     (tmp_path / "models").mkdir()
     model_factory("models/first.onnx")
     model_factory("models/second.onnx", preset="other")
-    with Products(Shelf(tmp_path / "models"), lambda path: Detector(path, threads=1)) as products:
+    with Products(FolderShelf(tmp_path / "models"), lambda path: Detector(path, threads=1)) as products:
         yield products
 
 

@@ -40,7 +40,7 @@ from rstpm_edge.station.part_feed import PartFeed
 from rstpm_edge.station.parts import PartRule
 from rstpm_edge.station.product import ProductName
 from rstpm_edge.station.products import Products
-from rstpm_edge.station.shelf import Shelf
+from rstpm_edge.station.shelf import FolderShelf
 from rstpm_edge.station.station import Station, make_station
 
 pytestmark = pytest.mark.extra
@@ -132,7 +132,7 @@ def products(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Products]:
     write_model(folder / "first.onnx", make_bundle())
     write_model(folder / "second.onnx", make_bundle(preset="other"))
     (folder / "damaged.onnx").write_bytes(b"nothing")
-    with Products(Shelf(folder), lambda path: Detector(path, threads=1)) as products:
+    with Products(FolderShelf(folder), lambda path: Detector(path, threads=1)) as products:
         yield products
 
 

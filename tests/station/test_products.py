@@ -24,7 +24,7 @@ from rstpm_edge.station import product as product_module
 from rstpm_edge.station import products as products_module
 from rstpm_edge.station.product import ProductName
 from rstpm_edge.station.products import Products, UnknownProduct
-from rstpm_edge.station.shelf import Shelf
+from rstpm_edge.station.shelf import FolderShelf
 
 pytestmark = pytest.mark.extra
 
@@ -57,19 +57,19 @@ def test_what_is_on_the_shelf(folder: Path) -> None:
     (folder / "empty").mkdir()
     (folder / "folder.onnx").mkdir()
     (folder / "bolt.onnx").write_text("")
-    catalogue = Shelf(folder).catalogue()
+    catalogue = FolderShelf(folder).catalogue()
     assert {name: list(versions) for name, versions in catalogue.items()} == {"bolt": ["1", "9", "10"], "nut": ["1"]}
     (folder / "bolt" / "1.onnx").write_text("")  # in the place of bolt.onnx
-    assert Shelf(folder).catalogue()["bolt"]["1"] == folder / "bolt" / "1.onnx"
-    assert Shelf(file=folder / "nut.onnx").catalogue() == {"nut": {"1": folder / "nut.onnx"}}
+    assert FolderShelf(folder).catalogue()["bolt"]["1"] == folder / "bolt" / "1.onnx"
+    assert FolderShelf(file=folder / "nut.onnx").catalogue() == {"nut": {"1": folder / "nut.onnx"}}
     with pytest.raises(UsageError, match="There is no folder"):
-        Shelf(folder / "missing")
+        FolderShelf(folder / "missing")
     with pytest.raises(UsageError, match="cannot stand in an address"):
-        Shelf(file=Path("a b.onnx"))
+        FolderShelf(file=Path("a b.onnx"))
 
 
 def test_names(folder: Path) -> None:
-    with Products(Shelf(folder), open_one) as products:
+    with Products(FolderShelf(folder), open_one) as products:
         assert products.resolve("bolt") == NEW
         assert products.resolve("bolt", "9") == OLD
         with pytest.raises(UnknownProduct, match="Say which product: there are bolt, nut"):
@@ -101,7 +101,7 @@ class Counted:
 
 def test_a_product_is_loaded_once_whoever_asks(folder: Path) -> None:
     counted = Counted()
-    with Products(Shelf(folder), counted) as products:
+    with Products(FolderShelf(folder), counted) as products:
         counted.let.clear()
         futures = [products.find(NUT) for _ in range(5)]
         counted.let.set()
@@ -130,7 +130,7 @@ def test_loading_one_product_holds_up_no_other(folder: Path, good: NDArray[np.ui
 def test_the_least_recently_used_one_is_let_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     size = max(path.stat().st_size for path in folder.rglob("*.onnx"))
     monkeypatch.setattr(product_module, "memory_of_process", lambda: 0)  # so it is the file's size that counts
-    with Products(Shelf(folder), open_one, max_memory=2 * size) as products:
+    with Products(FolderShelf(folder), open_one, max_memory=2 * size) as products:
         held = products.get(OLD)
         products.get(NUT)
         products.get(OLD)
@@ -144,7 +144,7 @@ def test_the_least_recently_used_one_is_let_go(folder: Path, monkeypatch: pytest
 
 
 def test_what_a_line_judges_with_stays(folder: Path) -> None:
-    with Products(Shelf(folder), open_one, max_memory=1) as products:
+    with Products(FolderShelf(folder), open_one, max_memory=1) as products:
         pinned = products.pin(OLD)
         products.get(NUT)
         products.get(NEW)
@@ -204,7 +204,7 @@ def test_a_changed_file_is_taken_and_one_that_is_wrong_is_refused(
 
 
 def test_a_file_that_is_gone_is_a_product_that_is_gone(folder: Path) -> None:
-    with Products(Shelf(folder), open_one) as products:
+    with Products(FolderShelf(folder), open_one) as products:
         products.get(NUT)
         products.pin(OLD)
         (folder / "nut.onnx").unlink()
@@ -220,7 +220,7 @@ def test_what_the_loader_did_not_expect_is_told(folder: Path) -> None:
     def faulty(path: Path) -> Detector:
         raise MemoryError
 
-    with Products(Shelf(folder), faulty) as products:
+    with Products(FolderShelf(folder), faulty) as products:
         for _ in range(2):  # it is tried again
             with pytest.raises(ModelError, match="Memory or open files ran out"):
                 products.get(NUT)
@@ -230,7 +230,7 @@ def test_what_the_loader_did_not_expect_is_told(folder: Path) -> None:
 def test_the_end_comes_while_a_product_is_loaded(folder: Path) -> None:
     counted = Counted()
     counted.let.clear()
-    products = Products(Shelf(folder), counted)
+    products = Products(FolderShelf(folder), counted)
     first: Future[Any] = products.find(NUT)
     until(lambda: counted.waits == 1)
     second = products.find(OLD)
