@@ -7,6 +7,7 @@
 #   make test-aravis           the tests that need Aravis' fake camera (apt install aravis-tools)
 #   make test-systemd          the test that has systemd check the example of a service
 #   make test-slow             tests that train and export a model of every data set's layout and of the paper; minutes
+#   make docs                  the documentation as a site that needs no network, in build/site
 #   make fuzz MINUTES=10       hostile input for whatever reads any (docs/reliability.md)
 #
 # And for releases, on a machine that can fetch from PyPI (CONTRIBUTING.md says more):
@@ -29,7 +30,7 @@ FORMATTED := $(CXX_FILES) $(wildcard csrc/tests/*.[ch] csrc/tests/*.cpp examples
 
 .PHONY: demo test install lint types format-check format pytest build clean
 .PHONY: test-slow test-browser test-fused test-mqtt test-aravis test-systemd sanitize sanitize-python fuzz
-.PHONY: wheels wheels-check test-arm
+.PHONY: wheels wheels-check test-arm docs
 
 demo: install
 	$(BIN)/rstpm-edge demo $(if $(DATA),--data '$(DATA)')
@@ -111,6 +112,10 @@ test-aravis: install
 
 test-systemd: install
 	$(BIN)/python -m pytest -m systemd tests/examples
+
+# The documentation as a site, in build/site: warnings are errors, links and anchors are checked.
+docs: install
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=$(CURDIR) $(BIN)/mkdocs build --quiet
 
 wheels:
 	@$(PYTHON) tools/check_python.py

@@ -69,7 +69,8 @@ def _command(context: click.Context) -> Iterator[str]:
     yield "| option | meaning |"
     yield "|---|---|"
     for names, meaning in records:
-        cells = (f"`{names}`", " ".join(meaning.split()))
+        meaning = re.sub(r"\[([^]]*<=?x[^]]*)\]", r"\\[\1\\]", " ".join(meaning.split()))  # no link
+        cells = (f"`{names}`", meaning)
         yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
