@@ -18,6 +18,7 @@ from rstpm_edge.cli.calibrate import calibrate
 from rstpm_edge.cli.demo import demo
 from rstpm_edge.cli.evaluate import evaluate
 from rstpm_edge.cli.export import export
+from rstpm_edge.cli.history import history
 from rstpm_edge.cli.infer import infer
 from rstpm_edge.cli.info import info
 from rstpm_edge.cli.journal import journal
@@ -153,6 +154,7 @@ for command in (
     infer,
     serve,
     journal,
+    history,
     evaluate,
     msa,
     verify,

@@ -122,6 +122,24 @@ STUCK = 60.0  # seconds without a sign of life of a line, after which systemd he
     metavar="DAYS",
     help="Forget verdicts that are older; their files stay known.  [default: keep all]",
 )
+@click.option(
+    "--history",
+    type=FILE,
+    metavar="FOLDER",
+    help="Keep verdicts, pictures, and what people say of them there; `rstpm-edge history` makes tables of it.",
+)
+@click.option(
+    "--history-days",
+    type=click.FloatRange(min=0, min_open=True, max=36_500),
+    metavar="DAYS",
+    help="Forget what is older.  [default: keep all verdicts]",
+)
+@click.option(
+    "--history-size",
+    type=click.IntRange(1, 100_000_000),
+    metavar="MB",
+    help="Of pictures: the oldest ones go first. Verdicts stay.  [default: 10000]",
+)
 @reaction_options
 @session_options
 @click.pass_context
@@ -133,8 +151,8 @@ def serve(ctx: click.Context, /, **options: Any) -> None:
     Needs the packages of the extra [serve]. Nobody but this machine reaches it, unless you give --host and --tokens.
     SIGTERM and SIGINT end it with 0, once what is under way is answered.
 
-    Exit code: 0 stopped; 2 wrong use, such as a port that another program has; 5 the table or journal could not be
-    written; 70 an error of rstpm-edge itself.
+    Exit code: 0 stopped; 2 wrong use, such as a port that another program has; 5 the table, journal or history could
+    not be written; 70 an error of rstpm-edge itself.
 
     \b
     Examples:
@@ -155,9 +173,11 @@ def _serve(options: ServeOptions) -> int:
     """The exit code."""
     check_together(options)
     try:
+        from rstpm_edge.cli.serve_history import is_masked, open_history
         from rstpm_edge.cli.serve_opcua import serve_opcua
         from rstpm_edge.cli.serve_parts import open_station, open_watched
         from rstpm_edge.station.app import make_app
+        from rstpm_edge.station.routes.page import page_routers
         from rstpm_edge.station.routes.parts import parts_router
         from rstpm_edge.station.serve import Tls, listen, run_server
     except ImportError as error:
@@ -171,11 +191,16 @@ def _serve(options: ServeOptions) -> int:
         listener = listen(options.host, options.port)  # before models are loaded: a port in use is told at once
         stack.callback(listener.close)
         interrupts = stack.enter_context(Interrupts())
+        history = open_history(plan.options, lambda: station.products, stack)
         watched = open_watched(plan, stack)
         opened = open_station(plan, access, watched, stack)
         station = opened.station
         serve_opcua(options, station, opened.parts, stack)
-        routers = [] if opened.parts is None else [parts_router(station.access, opened.parts)]
+        if history is not None:
+            station.feed.tap(history.add)
+        routers = page_routers(station, history, masked=is_masked(plan))
+        if opened.parts is not None:
+            routers.append(parts_router(station.access, opened.parts))
         app = make_app(station, hosts=options.allowed_host, routers=routers)
         tls = None
         if options.tls_certificate is not None and options.tls_key is not None:
@@ -202,4 +227,5 @@ def _serve(options: ServeOptions) -> int:
             service.stopping()
     for note in () if watched is None else watched.notes():
         say_note(f"{note}.")
-    return SOMETHING_UNWRITTEN if watched is not None and watched.unwritten else 0
+    unwritten = (watched is not None and watched.unwritten) or (history is not None and history.lost)
+    return SOMETHING_UNWRITTEN if unwritten else 0

@@ -53,6 +53,9 @@ class ServeOptions:
     watch: bool
     settle: float | None  # seconds
     drift: float | None
+    history: Path | None
+    history_days: float | None
+    history_size: int | None  # MB
     journal: Path | None
     journal_days: float | None
     csv_file: Path | None
@@ -74,6 +77,8 @@ def check_together(options: ServeOptions) -> None:
         raise UsageError("--tls-certificate and --tls-key go together.")
     if options.opcua is None and (options.opcua_certificate or options.opcua_key):
         raise UsageError("--opcua-certificate and --opcua-key go with --opcua.")
+    if options.history is None and (options.history_days is not None or options.history_size is not None):
+        raise UsageError("--history-days and --history-size go with --history FOLDER.")
     if not options.sources:
         for name, value in {
             "--watch": options.watch or None,

@@ -4,7 +4,7 @@ import contextlib
 import csv
 import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -34,7 +34,7 @@ class CsvFile:
         self._path = path
         self._report = report
         self._in_trouble = False
-        header = _row(COLUMNS)
+        header = csv_row(COLUMNS)
         try:
             start = _start_of(path, len(header))
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
@@ -54,7 +54,7 @@ class CsvFile:
         values = {**fields, "path": image_name(fields), "error": error}
         if "regions" in fields:
             values["regions"] = len(fields["regions"])
-        self._append(_row([_cell(values.get(column, "")) for column in COLUMNS]))
+        self._append(csv_row([values.get(column, "") for column in COLUMNS]))
 
     def __enter__(self) -> "CsvFile":
         return self
@@ -84,16 +84,19 @@ class CsvFile:
             self._in_trouble = False
 
 
+def csv_row(values: Sequence[Any]) -> bytes:
+    """A line of a table; a text that a spreadsheet would compute gets a ' before it, and None is an empty cell."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(map(_cell, values))
+    return text.getvalue().encode("utf-8")
+
+
 def _cell(value: Any) -> str:
+    if value is None:
+        return ""
     if not isinstance(value, str):
         return str(value)
     return "'" + one_line(value) if value.startswith(FORMULA) else one_line(value)
-
-
-def _row(cells: "list[str] | tuple[str, ...]") -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue().encode("utf-8")
 
 
 def _start_of(path: Path, length: int) -> bytes | None:

@@ -1,7 +1,6 @@
 """What was judged in a watched folder, kept across restarts: one verdict for each file, whatever ends the process."""
 
 import contextlib
-import fcntl
 import json
 import os
 import sqlite3
@@ -12,8 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rstpm_edge.errors import OutputError, UsageError
-from rstpm_edge.outputs.journal_database import CUT_OFF, TOLD, UNTOLD, check_start, open_database, signed, why
+from rstpm_edge.errors import OutputError
+from rstpm_edge.outputs.journal_database import CUT_OFF, JOURNAL, TOLD, UNTOLD, signed
+from rstpm_edge.outputs.own_database import changing, why
 from rstpm_edge.sources.file_state import WatchedFile
 
 WAITING = 10_000  # entries that are held in memory while the journal cannot be written; some 10 MB
@@ -70,13 +70,13 @@ class Journal:
         self._in_trouble = False
         self._forget_at = now()
         self._begun: tuple[bytes, int, int] | None = None  # what this process has begun with last
-        check_start(path)  # no lock is left beside somebody else's file
+        JOURNAL.check_start(path)  # no lock is left beside somebody else's file
         with contextlib.ExitStack() as stack:
-            stack.callback(os.close, _lock(path))
-            self._database = stack.enter_context(contextlib.closing(open_database(path)))
+            stack.callback(os.close, JOURNAL.lock(path))
+            self._database = stack.enter_context(contextlib.closing(JOURNAL.open(path)))
             try:
                 self._inode = os.stat(path).st_ino
-                with self._changing(synced=True):
+                with changing(self._database, synced=True):
                     self.untold = self._database.execute(
                         "UPDATE verdict SET told = ? WHERE told = ?", (CUT_OFF, UNTOLD)
                     ).rowcount
@@ -113,7 +113,10 @@ class Journal:
         if self._begun != key:  # else it could not be read a moment ago
             died = int(self._trial[3]) if self._trial is not None and self._trial[:3] == key else 0
             self._begun, self._trial = key, (*key, died + 1)
-            with contextlib.suppress(sqlite3.Error), self._changing(synced=False):  # the next entry says what is wrong
+            with (
+                contextlib.suppress(sqlite3.Error),
+                changing(self._database, synced=False),
+            ):  # the next entry says what is wrong
                 self._database.execute("DELETE FROM trial")
                 self._database.execute("INSERT INTO trial VALUES (?, ?, ?, ?)", self._trial)
         return int(self._trial[3]) - 1
@@ -131,7 +134,7 @@ class Journal:
         if entry.number is not None:
             self._unmarked.append(entry.number)
             with contextlib.suppress(sqlite3.Error):  # then with the next entry
-                with self._changing(synced=False):
+                with changing(self._database, synced=False):
                     self._mark()
                 self._unmarked.clear()
 
@@ -144,7 +147,7 @@ class Journal:
         if self._waiting:
             self._write()
         if kind is None:
-            with contextlib.suppress(sqlite3.Error), self._changing(synced=False):
+            with contextlib.suppress(sqlite3.Error), changing(self._database, synced=False):
                 self._database.execute("DELETE FROM trial")
         with contextlib.suppress(sqlite3.Error):  # what could not be written has been told
             self._opened.close()
@@ -154,7 +157,7 @@ class Journal:
         written = list(self._waiting)
         try:
             self._stay()
-            with self._changing(synced=True):
+            with changing(self._database, synced=True):
                 self._mark()
                 numbers = [self._insert(entry) for entry in written]
                 self._forget()
@@ -214,19 +217,6 @@ class Journal:
         if forgotten < FORGET_MOST:
             self._forget_at = self._now() + FORGET_EACH
 
-    @contextlib.contextmanager
-    def _changing(self, *, synced: bool) -> Iterator[None]:
-        """A transaction; one that is not synced may be lost to a power cut."""
-        self._database.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._database.execute("COMMIT")
-        except BaseException:
-            if self._database.in_transaction:  # SQLite has taken some failures back already
-                self._database.execute("ROLLBACK")
-            raise
-
     def _stay(self) -> None:
         """Raises OSError where the file is not at its place any more, and what is written would be lost."""
         try:
@@ -240,23 +230,3 @@ class Journal:
         if not self._in_trouble:
             self._report(sentence)
         self._in_trouble = True
-
-
-def _lock(path: Path) -> int:
-    """A descriptor that holds the lock of the journal at `path`. Raises UsageError and OutputError."""
-    # Of a file of its own: SQLite has locks on the journal, which go when any other descriptor of it is closed.
-    try:
-        lock = os.open(f"{path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-    except OSError as error:
-        raise OutputError(f"Cannot write the journal {path}: {error.strerror or error}.") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(lock)
-        raise UsageError(
-            f"Another process keeps the journal {path}: give each watched folder, and each model, one of its own."
-        ) from error
-    except OSError as error:
-        os.close(lock)
-        raise OutputError(f"Cannot write the journal {path}: its file system has no locks ({why(error)}).") from error
-    return lock

@@ -1,7 +1,7 @@
 """What a station tells of one image that it judged, or could not."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -19,7 +19,8 @@ class Inspection:
     image that failed "verdict" and "error".
 
     `result` is None where there is no score, and `photo` where nothing is known of it: an array (H, W, 3) BGR, uint8 or
-    uint16, or what the image file held. Whoever keeps inspections for long leaves both out: `light`.
+    uint16, or what the image file held. Whoever keeps inspections for long leaves both out: `light`, which keeps
+    the `size` of the photo.
     `seconds` is what each stage took, by its name.
     """
 
@@ -32,6 +33,7 @@ class Inspection:
     photo: NDArray[Any] | bytes | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     id: int = 0
+    size: tuple[int, int] | None = None
 
     @property
     def verdict(self) -> str:
@@ -42,6 +44,18 @@ class Inspection:
     def p_value(self) -> float | None:
         """That of a part; None of an image that says nothing of one."""
         return float(self.fields["p_value"]) if self.verdict in ("normal", "anomalous") else None
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """(width, height) of the photo, where it was judged."""
+        if self.result is None:
+            return self.size
+        height, width = self.result.image_size
+        return width, height
+
+    def light(self) -> "Inspection":
+        """The same without photo and result, to be kept for long."""
+        return replace(self, photo=None, result=None, size=self.image_size)
 
     @property
     def document(self) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import threading
 from collections import OrderedDict
-from dataclasses import replace
 
 from rstpm_edge.station.event import Inspection
 
@@ -54,7 +53,7 @@ class Recent:
     def _lighten(self) -> None:
         number, size = self._heavy.popitem(last=False)
         self._sum -= size
-        self._kept[number] = replace(self._kept[number], photo=None, result=None)
+        self._kept[number] = self._kept[number].light()
 
 
 def _size(inspection: Inspection) -> int:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastapi import APIRouter
+
 from rstpm_edge import Detector
 from rstpm_edge.station.access import Access
 from rstpm_edge.station.app import make_app
@@ -86,6 +88,7 @@ def serving(
     max_memory: int | None = None,
     lines: Callable[[Feed, Products], Sequence[Line]] = lambda feed, products: (),
     open_detector: Callable[[Path], Detector] = lambda path: Detector(path, threads=1),
+    routers: Callable[[Station], Sequence[APIRouter]] = lambda station: (),
 ) -> Iterator[Client]:
     """A station of a model, or of a folder of models; it ends with the block."""
     said: list[str] = []
@@ -99,7 +102,7 @@ def serving(
             products, limits=limits, access=access, report=said.append, lines=lambda feed: lines(feed, products)
         ) as station,
     ):
-        app = make_app(station, hosts=hosts)
+        app = make_app(station, hosts=hosts, routers=routers(station))
         station.start()
         port = listener.getsockname()[1]
         thread = threading.Thread(

@@ -21,7 +21,7 @@ from forked import in_child
 
 from rstpm_edge.errors import OutputError, UsageError
 from rstpm_edge.outputs.journal import Journal
-from rstpm_edge.outputs.journal_database import open_database, read_entries
+from rstpm_edge.outputs.journal_database import JOURNAL, read_entries
 from rstpm_edge.sources.file_state import FileState, WatchedFile
 
 MODEL = "a" * 64
@@ -213,7 +213,7 @@ def _other_program(path: Path) -> None:
 
 
 def _newer(path: Path) -> None:
-    database = open_database(path)
+    database = JOURNAL.open(path)
     database.execute("PRAGMA user_version = 99")
     database.close()
 

@@ -1,0 +1,127 @@
+"""The threshold moved by what a station has judged: no photo is judged again, since its score is known."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from rstpm_edge.detector import Detector
+from rstpm_edge.errors import UsageError
+from rstpm_edge.image.duplicates import find_alike, fine_detail, fingerprint
+from rstpm_edge.recalibration.confirmed_photos import ConfirmedPhotos, is_held_out
+from rstpm_edge.recalibration.moved_threshold import MovedThreshold, move_threshold
+from rstpm_edge.recalibration.recalibrated_file import write_recalibrated
+from rstpm_edge.station.history.history import History
+from rstpm_edge.station.history.parts import Part
+from rstpm_edge.station.history.pictures import SMALL, Pictures
+
+MOST = 2000  # parts, the newest ones of a model
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The parts of a stretch of production, by what became of them.
+
+    `passed` were not rejected, `wrong` were and are good, as a person said. Both count. `defects` are rejects that a
+    person confirmed, and defects that a person found among those that passed. `undecided` are rejects that nobody has
+    looked at. `others` do not count: INVALID or failed, without pictures, or with a threshold that was set by hand.
+    """
+
+    passed: int
+    wrong: int
+    defects: int
+    undecided: int
+    others: int
+    good: tuple[Part, ...]
+
+
+def stretch_of(history: History, model_sha256: str, most: int = MOST) -> Stretch:
+    """The newest parts that a model judged."""
+    history.flush(2.0)
+    kinds: Counter[str] = Counter()
+    good = []
+    for part in history.parts.of_model(model_sha256, most):
+        kind = _kind(part)
+        kinds[kind] += 1
+        if kind in ("passed", "wrong"):
+            good.append(part)
+    return Stretch(kinds["passed"], kinds["wrong"], kinds["defects"], kinds["undecided"], kinds["others"], tuple(good))
+
+
+def recalibrated(
+    history: History,
+    detector: Detector,
+    *,
+    only_new: bool = False,
+    alpha: float | None = None,
+    person: str | None = None,
+) -> MovedThreshold:
+    """The calibration that the good parts of the newest stretch ask for; nothing is written.
+
+    Good are those that passed, unless a person found a defect, and rejects that a person called good. All rejects must
+    be decided: those alone that somebody complained of are no sample. Parts that look the same count once.
+
+    Raises UsageError where some are not, where the station judges otherwise than the model was calibrated, and as
+    `move_threshold` does.
+    """
+    bundle = detector.info
+    if bundle.mask is not None:
+        raise UsageError(
+            "Scores with a mask are others than the model was calibrated on: use `rstpm-edge recalibrate`."
+        )
+    stretch = stretch_of(history, detector.sha256)
+    if stretch.undecided:
+        raise UsageError(
+            f"Rejects that nobody has decided: {stretch.undecided}. Say of each whether it is a defect or a good part: "
+            "without them, the good parts are no fair sample."
+        )
+    if not stretch.good:
+        raise UsageError("There is no good part yet that this model judged, and whose picture is kept.")
+    parts, copies = _once(history.pictures, stretch.good)
+    known = [is_held_out(bundle.calibration, _score(part)) for part in parts]
+    scores = tuple(_score(part) for part, seen in zip(parts, known, strict=True) if not seen)
+    confirmed = ConfirmedPhotos(len(stretch.good), scores, copies, sum(known))
+    return move_threshold(bundle, detector.sha256, confirmed, only_new=only_new, alpha=alpha, user=person)
+
+
+def keep_model(history: History, model: Path, moved: MovedThreshold) -> Path:
+    """Write the new model file into the history's folder, named for the model and the time.
+
+    Raises as `write_recalibrated` does.
+    """
+    folder = history.folder / "models"
+    folder.mkdir(exist_ok=True)
+    time = moved.step.time.partition("+")[0].replace(":", "-")
+    return write_recalibrated(model, moved, folder / f"{model.stem}.{time}.onnx").path
+
+
+def _kind(part: Part) -> str:
+    if part.verdict not in ("normal", "anomalous") or not part.has_pictures or part.fields.get("alpha") is None:
+        return "others"
+    if part.verdict == "normal":
+        return "defects" if part.standing == "defect" else "passed"
+    if part.standing is None:
+        return "undecided"
+    return "wrong" if part.standing == "good" else "defects"
+
+
+def _score(part: Part) -> float:
+    assert part.score is not None  # normal and anomalous ones have one
+    return part.score
+
+
+def _once(pictures: Pictures, parts: Sequence[Part]) -> tuple[list[Part], int]:
+    """One of each group that looks the same, the oldest one, and how many others there were."""
+    seen = []
+    for part in parts:
+        content = pictures.read(part.id, SMALL)
+        bgr = None if content is None else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        if bgr is not None:
+            image = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+            seen.append((part, fingerprint(image), fine_detail(image)))
+    copies = find_alike([one[1] for one in seen], [one[2] for one in seen])
+    repeated = {row for group in copies for row in group.rows[1:]}
+    return [one[0] for row, one in enumerate(seen) if row not in repeated], len(repeated)

@@ -1,0 +1,294 @@
+// The page of a station: it starts here.
+import { $, make, toast } from "./dom.js";
+import { get, logIn, onLogin, post } from "./api.js";
+import { firstLanguage, setLanguage, word } from "./words.js";
+import { recall, remember } from "./prefs.js";
+import { redrawVerdict, showVerdict } from "./verdict.js";
+import { nextRegion, redrawStage, setOpacity, showPart, shownPart, startStage, toggleHeat } from "./stage.js";
+import { addPoint, onPick, restyleChart, setCalibration, setPoints, startChart } from "./chart.js";
+import { addPart, markSelected, nextFilter, onSelect, redrawStrip, setDecision, setParts, stripParts } from "./strip.js";
+import { isPaused, lineShown, redrawPanels, showCalibration, showOffline, showStation } from "./panels.js";
+import { drawDecision, press, startDecisions } from "./decisions.js";
+import { startRecalibrate } from "./recalibrate.js";
+
+const STATE_EACH = 2000; // ms between two looks at the station
+const SHOW_EACH = 150; // ms between two live images: a faster line shows the newest of them
+
+let origin = null; // the line that is shown; null for all
+let selected = null; // the part that is looked at; null for the live one
+let newest = null;
+let lastShown = 0;
+let waiting = 0;
+let judgedBy = null; // SHA-256 of the model that the calibration is of
+
+// ----- what comes
+
+function partOf(document) {
+  const { path, frame } = document;
+  return {
+    id: document.id, judged: document.judged, origin: document.origin, product: document.product, version: document.version,
+    name: frame === undefined ? path : `${path} #${frame}`, verdict: document.verdict, score: document.score ?? null, p_value: document.p_value ?? null,
+    threshold: document.threshold ?? null, pictures: document.verdict !== "failed", decision: null, notes: [], fields: document,
+    reason: document.invalid_reason || document.error || null,
+  };
+}
+
+function take(part) {
+  if (origin && part.origin !== origin) return;
+  newest = part;
+  showVerdict(part);
+  addPoint(part);
+  addPart(part);
+  if (selected === null) showLive();
+  if (part.fields.model_sha256 && part.fields.model_sha256 !== judgedBy) loadCalibration();
+}
+
+function showLive() {
+  const rest = SHOW_EACH - (performance.now() - lastShown);
+  if (rest > 0) {
+    if (!waiting) waiting = setTimeout(() => { waiting = 0; if (selected === null) showLive(); }, rest);
+    return;
+  }
+  lastShown = performance.now();
+  if (!newest) return;
+  showPart(newest, { isLive: true });
+  drawDecision();
+  if (newest.verdict === "anomalous" && !newest.size) complete(newest);
+}
+
+// Boxes of regions are in the photo's pixels, of which the page has a smaller copy: the station says how large it was.
+async function complete(part) {
+  try {
+    const found = await get(`/v1/inspections/${part.id}`);
+    Object.assign(part, { size: found.image_size, notes: found.notes, decision: found.decision });
+    if (shownPart() === part) {
+      redrawStage(selected === null);
+      drawDecision();
+    }
+  } catch { /* it is not kept any more */ }
+}
+
+async function select(id) {
+  if (id === null) {
+    selected = null;
+    markSelected(null);
+    showLive();
+    return;
+  }
+  selected = id;
+  markSelected(id);
+  try {
+    const found = await get(`/v1/inspections/${id}`);
+    if (selected !== id) return;
+    found.reason = found.fields.invalid_reason || found.fields.error || null;
+    found.size = found.image_size;
+    showPart(found, { isLive: false });
+    drawDecision();
+  } catch (error) {
+    toast(error.message);
+  }
+}
+
+function step(by) {
+  const parts = stripParts();
+  const at = parts.findIndex((part) => part.id === (selected ?? newest?.id));
+  const next = parts[Math.min(Math.max(at + by, 0), parts.length - 1)];
+  if (next) select(next.id);
+}
+
+// ----- the station
+
+async function loadParts() {
+  const { inspections: parts } = await get(`/v1/inspections?most=300${origin ? `&origin=${encodeURIComponent(origin)}` : ""}`);
+  setParts(parts);
+  setPoints([...parts].reverse());
+  if (!parts.length) {
+    newest = null;
+    showVerdict(null);
+    return;
+  }
+  if (newest && newest.id > parts[0].id) return; // one came meanwhile
+  const found = await get(`/v1/inspections/${parts[0].id}`);
+  found.reason = found.fields.invalid_reason || found.fields.error || null;
+  found.size = found.image_size;
+  newest = found;
+  showVerdict(newest);
+  if (selected === null) showLive();
+}
+
+async function loadCalibration() {
+  const line = lineShown(origin);
+  const which = line ? `?product=${encodeURIComponent(line.product)}&version=${encodeURIComponent(line.version)}` : newest ? `?product=${encodeURIComponent(newest.product)}&version=${encodeURIComponent(newest.version)}` : "";
+  try {
+    const found = await get(`/v1/calibration${which}`);
+    judgedBy = found.model_sha256;
+    showCalibration(found);
+    setCalibration(found);
+  } catch { /* several products and no line: the first part says which */ }
+}
+
+async function loadStation() {
+  try {
+    showStation(await get("/v1/station"), origin);
+  } catch {
+    showOffline();
+  }
+}
+
+function listen() {
+  const events = new EventSource("/v1/events");
+  let broken = false;
+  events.addEventListener("verdict", (event) => take(partOf(JSON.parse(event.data))));
+  events.addEventListener("open", () => { if (broken) { broken = false; loadParts(); loadStation(); } });
+  events.addEventListener("error", () => {
+    broken = true;
+    showOffline();
+    if (events.readyState === EventSource.CLOSED) setTimeout(listen, 2000); // refused, not cut off: it does not try again
+  });
+}
+
+// ----- what people do
+
+async function togglePause() {
+  try {
+    const what = isPaused(origin) ? "resume" : "pause";
+    const names = origin ? [origin] : [...$("origin").options].map((one) => one.value).filter((name) => name && name !== "request");
+    for (const name of names) await post(`/v1/station/${what}?line=${encodeURIComponent(name)}`);
+    await loadStation();
+  } catch (error) {
+    toast(error.message);
+  }
+}
+
+async function newShift() {
+  try {
+    await post("/v1/station/shift");
+    toast(word("newShiftDone"));
+    await loadStation();
+  } catch (error) {
+    toast(error.message);
+  }
+}
+
+async function chooseProduct(value) {
+  const [product, version] = value.split(" ");
+  const line = lineShown(origin);
+  try {
+    await post(`/v1/station/product?line=${encodeURIComponent(line.line)}`, { product, version });
+    await loadStation();
+    await loadCalibration();
+  } catch (error) {
+    toast(error.message);
+  }
+}
+
+function setTheme(dark) {
+  document.documentElement.dataset.theme = dark ? "dark" : "light";
+  $("theme").setAttribute("aria-pressed", String(dark));
+  restyleChart();
+}
+
+function chooseTheme() {
+  const dark = document.documentElement.dataset.theme !== "dark";
+  remember("dark", dark);
+  setTheme(dark);
+}
+
+function chooseLanguage(name) {
+  setLanguage(name);
+  $("language").value = document.documentElement.lang;
+  redrawVerdict();
+  redrawStage(selected === null);
+  redrawStrip();
+  redrawPanels(origin);
+  drawDecision();
+  restyleChart();
+  drawKeys();
+}
+
+const KEYS = [
+  ["p", "k_pause", () => $("pause").hidden || togglePause()],
+  ["a", "k_acknowledge", () => press("acknowledge")],
+  ["g", "k_good", () => press("was-good")],
+  ["d", "k_defect", () => press("missed")],
+  ["ArrowLeft", "k_newer", () => step(-1)],
+  ["ArrowRight", "k_older", () => step(1)],
+  ["l", "k_live", () => select(null)],
+  ["h", "k_heat", toggleHeat],
+  ["-", "k_less", () => setOpacity(Math.max(Number($("opacity").value) - 10, 0))],
+  ["+", "k_more", () => setOpacity(Math.min(Number($("opacity").value) + 10, 100))],
+  ["r", "k_region", nextRegion],
+  ["f", "k_filter", nextFilter],
+  ["m", "k_dark", chooseTheme],
+  ["?", "k_help", () => $("help-dialog").showModal()],
+];
+const NAMES = { ArrowLeft: "←", ArrowRight: "→" };
+
+function drawKeys() {
+  $("keys").replaceChildren(...KEYS.map(([key, name]) => make("div", {}, make("dt", {}, word(name)), make("dd", {}, make("kbd", {}, NAMES[key] || key.toUpperCase())))));
+}
+
+function onKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || !recall("keys", true) || document.querySelector("dialog[open]")) return;
+  if (/^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName)) return;
+  const found = KEYS.find(([key]) => key === event.key || key === event.key.toLowerCase());
+  if (!found) return;
+  event.preventDefault();
+  found[2]();
+}
+
+let loggingIn = null;
+function askForToken() {
+  loggingIn ??= new Promise((resolve) => {
+    const dialog = $("login-dialog");
+    const open = () => { dialog.returnValue = ""; $("token").value = ""; if (!dialog.open) dialog.showModal(); };
+    const closed = async () => {
+      if (dialog.returnValue === "login" && await logIn($("token").value)) {
+        dialog.removeEventListener("close", closed);
+        loggingIn = null;
+        $("login-problem").hidden = true;
+        resolve();
+        return;
+      }
+      $("login-problem").textContent = word("badToken");
+      $("login-problem").hidden = dialog.returnValue !== "login";
+      open();
+    };
+    dialog.addEventListener("close", closed);
+    open();
+  });
+  return loggingIn;
+}
+
+async function start() {
+  onLogin(askForToken);
+  const stored = recall("dark", null);
+  setTheme(stored ?? matchMedia("(prefers-color-scheme: dark)").matches);
+  startStage();
+  startChart();
+  chooseLanguage(recall("language", firstLanguage()));
+  showVerdict(null);
+  startDecisions(shownPart, (part) => setDecision(part.id, part.decision));
+  startRecalibrate(() => { loadCalibration(); loadStation(); });
+  onSelect(select);
+  onPick(select);
+  $("live").addEventListener("click", () => select(null));
+  $("pause").addEventListener("click", togglePause);
+  $("theme").addEventListener("click", chooseTheme);
+  $("help-open").addEventListener("click", () => $("help-dialog").showModal());
+  $("new-shift").addEventListener("click", newShift);
+  $("language").addEventListener("change", (event) => { remember("language", event.target.value); chooseLanguage(event.target.value); });
+  $("products").addEventListener("change", (event) => chooseProduct(event.target.value));
+  $("origin").addEventListener("change", async (event) => { origin = event.target.value || null; newest = null; select(null); await loadParts(); await loadStation(); await loadCalibration(); });
+  $("keys-on").checked = recall("keys", true);
+  $("keys-on").addEventListener("change", (event) => remember("keys", event.target.checked));
+  for (const button of document.querySelectorAll("[data-close]")) button.addEventListener("click", () => button.closest("dialog").close());
+  document.addEventListener("keydown", onKey);
+  await loadStation();
+  listen();
+  await Promise.all([loadParts(), loadCalibration()]).catch((error) => toast(error.message));
+  setInterval(loadStation, STATE_EACH);
+  document.body.dataset.ready = "";
+}
+
+start();

@@ -1,0 +1,61 @@
+// The dialog that moves the threshold by parts that people have confirmed.
+import { $, pairs, toast } from "./dom.js";
+import { get, post } from "./api.js";
+import { count, number, percent, word } from "./words.js";
+import { recall, remember } from "./prefs.js";
+
+let named = null;
+let done = () => {};
+
+export function startRecalibrate(onDone) {
+  done = onDone;
+  $("recalibrate-open").addEventListener("click", open);
+  for (const choice of document.querySelectorAll('input[name="only"]')) choice.addEventListener("change", look);
+  $("recalibrate-dialog").addEventListener("close", () => { if ($("recalibrate-dialog").returnValue === "do") write(); });
+}
+
+const onlyNew = () => document.querySelector('input[name="only"]:checked').value === "1";
+
+async function open() {
+  $("recalibrate-person").value = recall("person", "");
+  $("recalibrate-dialog").returnValue = "";
+  $("recalibrate-dialog").showModal();
+  await look();
+}
+
+async function look() {
+  $("recalibrate-do").disabled = true;
+  try {
+    named = await get(`/v1/recalibration?only_new=${onlyNew()}`);
+  } catch (error) {
+    named = { parts: {}, problem: error.message.includes("--history") ? word("noHistory") : error.message, moved: null };
+  }
+  const { parts, problem, moved } = named;
+  pairs($("stretch"), Object.entries(parts).map(([name, value]) => [word(`s_${name}`), count(value)]));
+  const said = parts.undecided ? word("mustDecide", { n: count(parts.undecided) }) : problem;
+  $("recalibrate-problem").textContent = said || "";
+  $("recalibrate-problem").hidden = !problem;
+  $("moved").hidden = !moved;
+  $("recalibrate-do").disabled = !moved;
+  if (!moved) return;
+  const rate = (value) => (value === null ? "–" : percent(value));
+  pairs($("moved"), [
+    [word("thresholdMoves"), `${number(moved.threshold_before)} → ${number(moved.threshold)}`],
+    [word("calibratedOn"), `${count(moved.images_before)} → ${word("photos", { n: count(moved.images) })}`],
+    [word("ratesMove"), `${rate(moved.rate_with_confidence_before)} → ${rate(moved.rate_with_confidence)}`],
+    [word("rejectsMove"), `${count(moved.rejected_before)} → ${count(moved.rejected)}`],
+  ]);
+}
+
+async function write() {
+  const person = $("recalibrate-person").value.trim();
+  remember("person", person);
+  try {
+    const { product, version } = named;
+    const made = await post("/v1/recalibration", { product, version, only_new: onlyNew(), take: $("take").checked, person: person || null });
+    toast(`${word("recalibrated", { file: made.file })}${made.taken ? ` ${word("taken", { threshold: number(made.moved.threshold) })}` : ""}`);
+    done();
+  } catch (error) {
+    toast(error.message);
+  }
+}

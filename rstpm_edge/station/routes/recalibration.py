@@ -1,0 +1,169 @@
+"""The threshold of a model, what it promises, and how the parts that a person has confirmed move it."""
+
+import threading
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from rstpm_edge.atomic_files import write_bytes
+from rstpm_edge.detector import Detector
+from rstpm_edge.errors import RstpmEdgeError, UsageError
+from rstpm_edge.model.session_rates import rate_with_confidence, session_rates
+from rstpm_edge.recalibration.moved_threshold import MovedThreshold
+from rstpm_edge.station.answers import Refusal, json_answer
+from rstpm_edge.station.history.history import History
+from rstpm_edge.station.history.notes import MOST_PERSON
+from rstpm_edge.station.history.recalibrating import keep_model, recalibrated, stretch_of
+from rstpm_edge.station.permission import needs
+from rstpm_edge.station.product import Product
+from rstpm_edge.station.routes.inspect import ERRORS
+from rstpm_edge.station.station import Station
+
+BAND = (0.05, 0.95)  # p-values between which nine of ten good parts lie
+
+ProductQuery = Annotated[
+    str | None, Query(max_length=100, description="Of which product; the only one, or the line's.")
+]
+VersionQuery = Annotated[str | None, Query(max_length=100)]
+OnlyNewQuery = Annotated[bool, Query(description="Without the photos that it was calibrated on before.")]
+
+
+class NewCalibration(BaseModel):
+    """What to calibrate on, and who decided it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    product: str | None = Field(None, max_length=100)
+    version: str | None = Field(None, max_length=100)
+    only_new: bool = False
+    take: bool = Field(False, description="Judge with it from now on; otherwise it is only written.")
+    person: str | None = Field(None, max_length=MOST_PERSON)
+
+
+def recalibration_router(station: Station, history: History | None, *, masked: bool = False) -> APIRouter:
+    """The routes of this subject. `masked`: the station has a mask of its own."""
+    router = APIRouter(tags=["recalibration"], responses=ERRORS)
+    reads = [Depends(needs(station.access, "inspect"))]
+    steers = [Depends(needs(station.access, "manage"))]
+    one_at_a_time = threading.Lock()
+
+    def found(product: str | None, version: str | None) -> Product:
+        if product is None and len(station.lines) == 1:
+            return station.products.get(station.lines[0].state.product)
+        return station.products.get(station.products.resolve(product, version))
+
+    def kept() -> History:
+        if history is None:
+            raise Refusal(409, "This station keeps no history: start it with `rstpm-edge serve --history FOLDER`.")
+        if masked:
+            raise UsageError(
+                "Scores with a mask are others than the model was calibrated on: use `rstpm-edge recalibrate`."
+            )
+        return history
+
+    @router.get("/v1/calibration", dependencies=reads, response_class=Response)
+    def calibration(product: ProductQuery = None, version: VersionQuery = None) -> Response:
+        """The threshold that is used, what it promises, and the scores between which good parts lie."""
+        judging = found(product, version)
+        return json_answer({**_named(judging), **calibration_document(judging.detector)})
+
+    @router.get("/v1/recalibration", dependencies=reads, response_class=Response)
+    def proposal(
+        product: ProductQuery = None, version: VersionQuery = None, only_new: OnlyNewQuery = False
+    ) -> Response:
+        """What the parts that this model judged would move; `problem` says why not. Nothing is written."""
+        judging, held = found(product, version), kept()
+        stretch = stretch_of(held, judging.detector.sha256)
+        names = ("passed", "wrong", "defects", "undecided", "others")
+        answer: dict[str, Any] = {**_named(judging), "parts": {name: getattr(stretch, name) for name in names}}
+        try:
+            moved = recalibrated(held, judging.detector, only_new=only_new)
+        except UsageError as error:
+            return json_answer({**answer, "problem": _for_the_page(error), "moved": None})
+        return json_answer({**answer, "problem": None, "moved": moved_document(moved)})
+
+    @router.post("/v1/recalibration", dependencies=steers, response_class=Response)
+    def recalibrate(new: NewCalibration) -> Response:
+        """Write the model with its new threshold into the history's folder; with `take`, judge with it."""
+        judging, held = found(new.product, new.version), kept()
+        if not one_at_a_time.acquire(blocking=False):
+            raise Refusal(409, "A recalibration is under way.")
+        try:
+            moved = recalibrated(held, judging.detector, only_new=new.only_new, person=new.person or None)
+            written = keep_model(held, judging.path, moved)
+            if new.take:
+                _take(station, judging, written.read_bytes())
+        except UsageError as error:
+            raise UsageError(_for_the_page(error)) from error
+        finally:
+            one_at_a_time.release()
+        return json_answer({**_named(judging), "moved": moved_document(moved), "file": str(written), "taken": new.take})
+
+    return router
+
+
+def calibration_document(detector: Detector) -> dict[str, Any]:
+    """What GET /v1/calibration says of a model.
+
+    `band` are the scores of BAND's p-values; `alpha` is None of a threshold that was set by hand.
+    """
+    bundle, threshold = detector.info, detector.threshold
+    calibration = bundle.calibration
+    scores = calibration.scores
+    by_hand = threshold not in (calibration.threshold, *calibration.thresholds.values())
+    alpha = None if by_hand else next(a for a, value in _rates(calibration) if value == threshold)
+    sessions = session_rates(bundle.training)
+    return {
+        "threshold": threshold,
+        "alpha": alpha,
+        "rate_with_confidence": None if alpha is None else rate_with_confidence(calibration, sessions, alpha),
+        "typical_score": calibration.median,
+        "images": len(scores),
+        "band": [scores[min(int(share * len(scores)), len(scores) - 1)] for share in BAND],
+        "model_sha256": detector.sha256,
+    }
+
+
+def _rates(calibration: Any) -> list[tuple[float, float]]:
+    return [(calibration.alpha, calibration.threshold), *calibration.thresholds.items()]
+
+
+def moved_document(moved: MovedThreshold) -> dict[str, Any]:
+    """What came of a recalibration, or would."""
+    step = moved.step
+    return {
+        "threshold": moved.after.threshold,
+        "threshold_before": step.before.threshold,
+        "alpha": moved.after.alpha,
+        "rate_with_confidence": moved.rate,
+        "rate_with_confidence_before": moved.rate_before,
+        "images": len(moved.after.scores),
+        "images_before": len(step.scores),
+        "added": len(step.added),
+        "copies": step.copies,
+        "known": step.known,
+        "rejected_before": moved.rejected,
+        "rejected": moved.still_rejected,
+    }
+
+
+def _take(station: Station, product: Product, content: bytes) -> None:
+    """Put the new file in the model's place; where it is refused, the one before comes back."""
+    before = product.path.read_bytes()
+    write_bytes(product.path, content)
+    refused: RstpmEdgeError | None = product.take(station.report)
+    if refused is not None:
+        write_bytes(product.path, before)
+        product.take(station.report)
+        raise UsageError(f"The new model was written, but not taken: {refused}")
+
+
+def _named(product: Product) -> dict[str, str]:
+    return {"product": product.name.name, "version": product.name.version}
+
+
+def _for_the_page(error: UsageError) -> str:
+    """What the library says, in the words of this interface."""
+    return str(error).replace("`only_new`", "the new parts alone")

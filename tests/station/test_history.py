@@ -1,0 +1,255 @@
+"""What a station keeps: through kills and full disks, for as long as it shall, and what people say of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from checkout import ROOT
+from confirmed import patterned
+from judged import START, failed, inspect, inspect_all, rgb
+from numpy.typing import NDArray
+from waiting import until
+
+from rstpm_edge import Detector
+from rstpm_edge.errors import OutputError, UsageError
+from rstpm_edge.outputs.journal import Journal
+from rstpm_edge.station.history.corrections import Corrections
+from rstpm_edge.station.history.history import MAKE_ROOM, History, Retention
+from rstpm_edge.station.history.parts import PartReader
+from rstpm_edge.station.history.pictures import MAP, MAP_THRESHOLD, PHOTO, SMALL, Pictures
+
+Image = NDArray[np.uint8]
+
+
+def opened(folder: Path, **options: Any) -> History:
+    return History(folder, rgb=rgb, **options)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "pictures").rglob("*") if path.is_file())
+
+
+def test_verdicts_and_pictures_come_back(tmp_path: Path, detector: Detector, good: Image, bad: Image) -> None:
+    with opened(tmp_path / "kept") as history:
+        for inspection in (inspect(detector, good, 0), inspect(detector, bad, 1), failed(2)):
+            history.add(inspection)
+        assert history.flush(30)
+        third, second, first = history.parts.last()
+        assert [one.verdict for one in (first, second, third)] == ["normal", "anomalous", "failed"]
+        assert (first.id, first.judged, first.model_sha256) == (START, START, detector.sha256)
+        assert (second.width, second.height, second.name) == (160, 120, "in/1.png")
+        assert second.score == detector(bad).score
+        assert second.fields["regions"][0]["box"] == list(detector(bad).regions[0].box)
+        assert [one.has_pictures for one in (first, second, third)] == [True, True, False]
+        assert third.fields["error"] == "Cannot read in/2.png."
+        photo = cv2.imdecode(np.frombuffer(history.pictures.read(second.id, PHOTO) or b"", np.uint8), cv2.IMREAD_COLOR)
+        assert photo is not None
+        assert np.abs(photo.astype(int) - bad).mean() < 2
+        heat = cv2.imdecode(np.frombuffer(history.pictures.read(second.id, MAP) or b"", np.uint8), 0)
+        assert heat is not None
+        assert heat.shape == (120, 160)
+        assert heat[45, 100] > MAP_THRESHOLD > 2 * heat[100, 20]
+        small = cv2.imdecode(np.frombuffer(history.pictures.read(second.id, SMALL) or b"", np.uint8), 1)
+        assert small is not None
+        assert small.shape == (120, 160, 3)
+        assert [one.id for one in history.parts.last(verdict="anomalous")] == [second.id]
+        assert [one.id for one in history.parts.last(1, before=second.id)] == [first.id]
+        assert history.parts.last(origin="another") == []
+    with PartReader(tmp_path / "kept") as reader:
+        assert [one.id for one in reader.all()] == [first.id, second.id, third.id]
+
+
+def test_one_process_keeps_it_and_another_database_is_refused(tmp_path: Path) -> None:
+    with opened(tmp_path / "kept"), pytest.raises(UsageError, match="Another process keeps the history"):
+        opened(tmp_path / "kept")
+    (tmp_path / "other").mkdir()
+    with Journal(tmp_path / "other" / "history.sqlite", report=print):
+        pass
+    with pytest.raises(UsageError, match="holds something else than the history of a station"):
+        opened(tmp_path / "other")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError):
+        opened(tmp_path / "file")
+    with pytest.raises(UsageError, match="There is no history"):
+        PartReader(tmp_path / "nothing")
+
+
+KEEP = """
+import sys
+from checkout import ROOT
+from confirmed import patterned
+from judged import inspect, rgb
+from pathlib import Path
+from rstpm_edge import Detector
+from rstpm_edge.station.history.history import History
+
+folder, model, start = sys.argv[1:]
+detector = Detector(model, threads=1)
+history = History(Path(folder), rgb=rgb)
+for number in range(100_000):
+    history.add(inspect(detector, patterned(3, number), int(start) + number))
+    if number % 4 == 3:
+        history.flush(30)
+        print(history.parts.last(1)[0].id, flush=True)
+"""
+
+
+def test_kills_leave_what_was_written_and_nothing_half(tmp_path: Path, model: Path) -> None:
+    """A process that is killed at some moment, and started again."""
+    folder, told = tmp_path / "kept", set[int]()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "helpers")])}
+    for turn in range(4):
+        command = [sys.executable, "-c", KEEP, str(folder), str(model), str(100_000 * turn)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+            assert process.stdout is not None
+            for _ in range(turn + 1):
+                told.add(int(process.stdout.readline()))
+            time.sleep(0.007 * turn)  # into what follows
+            process.kill()
+        with opened(folder) as history:
+            kept = {one.id: one for one in history.parts.all()}
+            assert told <= set(kept)  # whoever was told of it finds it
+            there = set(history.pictures.parts())
+            assert there == {part for part, one in kept.items() if one.has_pictures}
+            for part in there:
+                assert all(history.pictures.read(part, ending) for ending in (PHOTO, SMALL, MAP))
+
+
+def test_the_oldest_pictures_go_first_and_verdicts_never(tmp_path: Path, detector: Detector) -> None:
+    photos = [patterned(3, seed) for seed in range(120)]
+    with opened(tmp_path / "kept", retention=Retention(bytes=200_000)) as history:
+        for inspection in inspect_all(detector, photos):
+            history.add(inspection)
+            history.flush(30)
+        kept = list(history.parts.all())
+        assert len(kept) == 120
+        assert [one.has_pictures for one in kept] == sorted(one.has_pictures for one in kept)
+        assert not kept[0].has_pictures
+        assert kept[-1].has_pictures
+        assert (
+            sum(path.stat().st_size for path in (tmp_path / "kept" / "pictures").rglob("*") if path.is_file()) < 210_000
+        )
+
+
+def test_what_is_older_than_the_days_goes(tmp_path: Path, detector: Detector, good: Image) -> None:
+    clock = [START / 1000]
+    with opened(tmp_path / "kept", retention=Retention(days=2)) as history:
+        history.add(inspect(detector, good, 0))
+        assert history.flush(30)
+    clock[0] += 3 * 86400
+    with opened(tmp_path / "kept", retention=Retention(days=2), clock=lambda: clock[0]) as history:
+        history.add(inspect(detector, good, 3 * 86_400_000))
+        assert history.flush(30)
+        assert [one.id for one in history.parts.all()] == [START + 3 * 86_400_000]
+    assert len(files(tmp_path / "kept")) == 3
+
+
+def test_a_full_disk_takes_old_pictures_for_new_ones(
+    tmp_path: Path, detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that has room for the pictures of 40 parts."""
+    write = Pictures.write
+
+    def full(self: Pictures, part: int, *arguments: Any) -> int:
+        if len(set(self.parts())) >= 40:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(self, part, *arguments)
+
+    monkeypatch.setattr(Pictures, "write", full)
+    said: list[str] = []
+    with opened(tmp_path / "kept", report=said.append) as history:
+        for inspection in inspect_all(detector, [patterned(3, seed) for seed in range(100)]):
+            history.add(inspection)
+            history.flush(30)
+        kept = list(history.parts.all())
+    assert said == []
+    assert len(kept) == 100
+    with_pictures = [one.id - START for one in kept if one.has_pictures]
+    assert with_pictures == list(range(100 - len(with_pictures), 100))
+    assert 40 - MAKE_ROOM <= len(with_pictures) <= 40
+
+
+def test_verdicts_wait_while_the_database_cannot_be_written(tmp_path: Path, detector: Detector) -> None:
+    said: list[str] = []
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with opened(tmp_path / "kept", report=said.append) as history:
+        history.add(failed(0))
+        assert history.flush(30)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "kept" / "history.sqlite-wal").stat().st_size, hard))
+            for number in (1, 2):
+                history.add(failed(number))
+            until(lambda: bool(said))
+            assert not history.flush(0)
+            assert said[0].startswith("Cannot write the history")
+            assert said[0].endswith("Judging goes on.")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        history.add(inspect(detector, patterned(3, 0), 3))
+        assert history.flush(30)
+        assert said[1:] == [f"The history {tmp_path / 'kept'} can be written again."]
+        assert [one.id - START for one in history.parts.all()] == [0, 1, 2, 3]
+        assert history.lost == 0
+
+
+def test_notes_and_what_holds(tmp_path: Path, detector: Detector, good: Image, bad: Image) -> None:
+    with opened(tmp_path / "kept") as history:
+        history.add(inspect(detector, good, 0))
+        history.add(inspect(detector, bad, 1))
+        passed, reject = START, START + 1
+        history.note(reject, "acknowledged", person="Ada")
+        history.note(reject, "comment", comment="a scratch")
+        part = history.parts.get(reject)
+        assert part is not None
+        assert (part.standing, part.notes[0].person, part.notes[1].comment) == ("acknowledged", "Ada", "a scratch")
+        history.note(reject, "withdrawn")
+        part = history.parts.get(reject)
+        assert part is not None
+        assert part.standing is None
+        for number, kind, said in (
+            (passed, "acknowledged", "not rejected"),
+            (passed, "good", "not rejected"),
+            (reject, "defect", "not passed as good"),
+            (reject, "comment", "empty"),
+            (reject, "nonsense", "A note is one of"),
+            (START + 9, "good", "no part"),
+        ):
+            with pytest.raises(UsageError, match=said):
+                history.note(number, kind)
+        with pytest.raises(UsageError, match="at most 2000"):
+            history.note(reject, "comment", comment="a" * 2001)
+
+
+def test_what_was_wrong_is_kept_for_the_next_training(
+    tmp_path: Path, detector: Detector, good: Image, bad: Image
+) -> None:
+    file = tmp_path / "in" / "part.png"
+    file.parent.mkdir()
+    cv2.imwrite(str(file), bad)
+    with opened(tmp_path / "kept") as history:
+        corrections = Corrections(history)
+        history.add(inspect(detector, bad, 0, path=str(file), taken=file.stat().st_mtime))
+        history.add(inspect(detector, good, 1))
+        assert corrections.note(START, "good", person="Ada", comment="=1+1")[1]
+        assert corrections.note(START + 1, "defect", comment="a hair")[1]
+        kept = corrections.folder
+        assert (kept / "good" / f"{START}.png").read_bytes() == file.read_bytes()  # the file itself: nothing is lost
+        assert (kept / "defective" / f"{START + 1}.jpg").exists()  # of a camera's frame, what was kept
+        rows = (kept / "comments.csv").read_text().splitlines()
+        assert rows[1].startswith(f"good/{START}.png,good,{START},")
+        assert rows[1].endswith(",'=1+1")  # no formula
+        assert corrections.note(START, "acknowledged")[1] is False
+        assert list((kept / "good").iterdir()) == []
+        file.write_bytes(b"another part now")
+        assert corrections.note(START, "good")[1]
+        assert [path.name for path in (kept / "good").iterdir()] == [f"{START}.jpg"]

@@ -1,0 +1,96 @@
+"""The threshold moved by what a station has judged, and tables of it."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import pytest
+from confirmed import patterned
+from judged import START, failed, inspect, inspect_all, rgb
+
+from rstpm_edge import Detector
+from rstpm_edge.calibration import calibrate
+from rstpm_edge.errors import UsageError
+from rstpm_edge.model.model_file import opened as opened_model
+from rstpm_edge.recalibration.recalibrated_file import recalibrations_of
+from rstpm_edge.station.history.export import COLUMNS, write_csv, write_parquet
+from rstpm_edge.station.history.history import History
+from rstpm_edge.station.history.recalibrating import keep_model, recalibrated, stretch_of
+
+DISTANCES = [3, 5, 7, 9, 11, 13, 14, 15, 17, 18, 19, 20, 21, 22, 23]  # the last two are rejects: 1.03 and 1.08
+
+
+def fill(history: History, detector: Detector) -> None:
+    for inspection in inspect_all(detector, [patterned(one, seed) for seed, one in enumerate(DISTANCES)]):
+        history.add(inspection)
+    history.add(failed(50))
+    assert history.flush(30)
+
+
+def test_good_parts_move_it_once_all_rejects_are_decided(tmp_path: Path, detector: Detector, model: Path) -> None:
+    with History(tmp_path / "kept", rgb=rgb) as history:
+        fill(history, detector)
+        history.add(inspect(detector, patterned(40, 90), 60))  # a defect
+        history.add(inspect(detector, patterned(5, 1), 61))  # a part that was photographed twice
+        with pytest.raises(UsageError, match="Rejects that nobody has decided: 3"):
+            recalibrated(history, detector)
+        for reject in (START + 13, START + 14):
+            history.note(reject, "good")
+        history.note(START + 60, "acknowledged")
+        stretch = stretch_of(history, detector.sha256)
+        assert (stretch.passed, stretch.wrong, stretch.defects, stretch.undecided, stretch.others) == (14, 2, 1, 0, 0)
+        moved = recalibrated(history, detector, person="Ada")
+        scores = [6 * one / 128 for one in DISTANCES]
+        assert moved.after.scores == pytest.approx(calibrate([*detector.info.calibration.scores, *scores], 0.01).scores)
+        assert (moved.step.copies, moved.step.user, moved.rejected) == (1, "Ada", 2)
+        history.note(START + 3, "defect")  # one that passed
+        assert len(recalibrated(history, detector).step.added) == 14
+        written = keep_model(history, model, moved)
+        assert Detector(written, threads=1).threshold == moved.after.threshold
+        with opened_model(written) as file:
+            assert recalibrations_of(file) == (moved.step,)
+
+
+def test_what_says_nothing_of_the_model_does_not_count(tmp_path: Path, detector: Detector, model: Path) -> None:
+    with History(tmp_path / "kept", rgb=rgb) as history:
+        with pytest.raises(UsageError, match="There is no good part yet"):
+            recalibrated(history, detector)
+        by_hand = Detector(model, threads=1, threshold=0.5)
+        history.add(inspect(by_hand, patterned(3, 0), 0))
+        without = dataclasses.replace(inspect(detector, patterned(5, 1), 1), photo=None)
+        history.add(without)
+        assert history.flush(30)
+        stretch = stretch_of(history, detector.sha256)
+        assert (stretch.others, stretch.passed, stretch.good) == (2, 0, ())
+        assert stretch_of(history, "0" * 64).others == 0
+
+
+def test_tables(tmp_path: Path, detector: Detector) -> None:
+    with History(tmp_path / "kept", rgb=rgb) as history:
+        fill(history, detector)
+        history.note(START + 13, "good", person="Ada", comment="=cmd()")
+        history.note(START + 14, "good")
+        history.note(START + 14, "withdrawn")
+        assert write_csv(history.parts.all(), tmp_path / "parts.csv") == 16
+        with open(tmp_path / "parts.csv", encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert list(rows[0]) == list(COLUMNS)
+        assert rows[0]["judged"] == "2026-09-21T14:13:20.000+00:00"
+        assert float(rows[0]["score"]) == detector(patterned(3, 0)).score
+        assert (rows[13]["decision"], rows[13]["person"], rows[13]["comment"]) == ("good", "Ada", "'=cmd()")
+        assert (rows[14]["decision"], rows[14]["regions"]) == ("", "1")
+        assert (rows[15]["verdict"], rows[15]["score"], rows[15]["reason"]) == ("failed", "", "Cannot read in/50.png.")
+
+
+def test_parquet(tmp_path: Path, detector: Detector) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    with History(tmp_path / "kept", rgb=rgb) as history:
+        fill(history, detector)
+        history.note(START + 13, "good", person="Ada")
+        assert write_parquet(history.parts.all(), tmp_path / "parts.parquet") == 16
+    rows = parquet.read_table(tmp_path / "parts.parquet").to_pylist()
+    assert list(rows[0]) == list(COLUMNS)
+    assert rows[0]["judged"].timestamp() * 1000 == START
+    assert (rows[13]["decision"], rows[13]["person"], rows[15]["score"]) == ("good", "Ada", None)
