@@ -162,8 +162,9 @@ def _say_calibrated(held: "HeldOut", found: "Summary") -> None:
     if after.alpha > held.as_trained.calibration.alpha:
         say(f"The {len(after.scores)} photos that are left allow no smaller rate.")
     say_sessions(found)
-    if found.painted and held.summary.painted:
-        say(f"Of synthetic defects in held-out photos it finds {_painted(found)}; before, {_painted(held.summary)}.")
+    if found.synthetic_scores and held.summary.synthetic_scores:
+        share, share_before = _share_found(found), _share_found(held.summary)
+        say(f"Of synthetic defects in held-out photos it finds {share}; before, {share_before}.")
     run = quoted(held.run)
     say(f"Next: rstpm-edge export {run}. To take it back: rstpm-edge calibrate {run} --reset")
 
@@ -173,10 +174,10 @@ def _among(held: "HeldOut", found: "Summary") -> str:
     return counted(max(1, round(share * len(held.config.train))), "photo")
 
 
-def _painted(summary: "Summary") -> str:
-    from rstpm_edge.training.learning.painted_defects import share_found
+def _share_found(summary: "Summary") -> str:
+    from rstpm_edge.training.learning.synthetic_scores import share_found
 
-    return f"{share_found(summary.painted, summary.calibration.threshold):.0%}"
+    return f"{share_found(summary.synthetic_scores, summary.calibration.threshold):.0%}"
 
 
 def _say_reset(run: Path, changed: bool, summary: "Summary") -> None:

@@ -211,11 +211,11 @@ def say_sessions(summary: "Summary") -> None:
 def _say_other_rates(summary: "Summary") -> None:
     """A table of what other rates would do, where the held-out images allow a usual one."""
     with training_packages():
-        from rstpm_edge.training.learning.painted_defects import share_found
-    calibration, painted = summary.calibration, summary.painted
+        from rstpm_edge.training.learning.synthetic_scores import share_found
+    calibration, synthetic = summary.calibration, summary.synthetic_scores
     thresholds = calibration.thresholds
     limits = [rate_with_confidence(calibration, summary.sessions, alpha) for alpha in thresholds]
-    finds = {alpha: share_found(painted, threshold) for alpha, threshold in thresholds.items()} if painted else {}
+    finds = {alpha: share_found(synthetic, threshold) for alpha, threshold in thresholds.items()} if synthetic else {}
     if len(thresholds) > 1:
         header = f"{'RATE':>8}{'threshold':>12}{f'{CONFIDENCE:.0%} confidence':>21}"
         rows = [
@@ -230,7 +230,7 @@ def _say_other_rates(summary: "Summary") -> None:
     if finds:
         share = "Their share" if len(thresholds) > 1 else f"It finds {finds[calibration.alpha]:.0%} of them, which"
         say(
-            f"{len(painted)} synthetic defects were painted into held-out photos. {share} compares rates and models; "
+            f"{len(synthetic)} synthetic defects were painted into held-out photos. {share} compares rates and models; "
             "real defects are others: `rstpm-edge evaluate` measures on photos of them."
         )
 

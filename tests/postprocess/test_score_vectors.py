@@ -1,4 +1,4 @@
-"""Every implementation of the score, held to the same committed numbers; the C library is in test_c_library.py."""
+"""Every implementation of the score, held to the same committed numbers; the C library is in test_c_scores.py."""
 
 from __future__ import annotations
 

@@ -28,10 +28,10 @@ from ..data.run_files import recorded_files
 from ..data.sessions import session_names
 from ..learning.map_calibration import BATCH, calibrate_maps
 from ..learning.novelty import with_held_out
-from ..learning.painted_defects import painted_count, painted_scores
 from ..learning.recalibration import load_steps, one_at_a_time, save_again
 from ..learning.run_folder import RunConfig, Summary, load_config, load_summary
 from ..learning.session_calibration import rates_of_run
+from ..learning.synthetic_scores import synthetic_count, synthetic_scores
 from ..learning.trained_model import load_model, teachers_changed
 from ..model.rstpm import RSTPM
 from .sheet import CELLS, Cell, coloured, draw_cells, panel
@@ -174,10 +174,10 @@ def _calibrate_again(held: HeldOut, names: Sequence[str], sessions: str | None, 
     found = calibrate_maps(held.outputs.rows(kept), config.preset, config.size, alpha)
     rates = None if rule is None else rates_of_run(config, rule, left, found.scores, found.calibration)
     named = sorted(zip(left, found.scores, strict=True), key=lambda pair: -pair[1])
-    painted, photos = before.painted, held.photos[kept]
-    if set(defective) != set(before.defective) or not painted:
-        tell = _stage(report, "synthetic defects", painted_count(len(photos)))
-        painted = painted_scores(held.model, photos, found, progress=tell)
+    synthetic, photos = before.synthetic_scores, held.photos[kept]
+    if set(defective) != set(before.defective) or not synthetic:
+        tell = _stage(report, "synthetic defects", synthetic_count(len(photos)))
+        synthetic = synthetic_scores(held.model, photos, found, progress=tell)
     novelty, of_learned = held.as_trained.novelty, held.as_trained.novelty_of_learned
     embedding = held.outputs.rows(kept).embedding
     if novelty is not None and of_learned is not None and embedding is not None:
@@ -189,7 +189,7 @@ def _calibrate_again(held: HeldOut, names: Sequence[str], sessions: str | None, 
         score_fusion=found.score_fusion,
         calibration=found.calibration,
         highest=tuple(named[: len(held.as_trained.highest)]),
-        painted=painted,
+        synthetic_scores=synthetic,
         defective=defective,
         sessions=rates,
         session_rule=rule,

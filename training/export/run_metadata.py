@@ -19,9 +19,9 @@ from rstpm_edge.model.validity import Validity
 
 from ..learning.convergence import unfinished
 from ..learning.novelty import with_held_out
-from ..learning.painted_defects import painted_summary
 from ..learning.run_folder import RunConfig, Summary
 from ..learning.session_calibration import rates_of_run
+from ..learning.synthetic_scores import synthetic_summary
 from ..quantization.reduced_precision import ReducedModel
 
 
@@ -46,7 +46,7 @@ def bundle_of(config: RunConfig, summary: Summary, teachers: tuple[Teacher, Teac
             "seed": config.seed,
             "loss": {"stpm": round(final[0], 4), "recon": round(final[1], 4)},
             **({} if reason is None else {"not_converged": reason}),
-            **painted_summary(summary.painted, summary.calibration),
+            **synthetic_summary(summary.synthetic_scores, summary.calibration),
             **({"dropped_as_defective": list(summary.defective)} if summary.defective else {}),
             **_sessions(summary.sessions),
         },
@@ -88,7 +88,7 @@ def reduced_bundle(
         calibration=behaviour.calibration,
         training={
             **bundle.training,
-            **painted_summary(sorted(behaviour.spoiled.tolist()), behaviour.calibration),
+            **synthetic_summary(sorted(behaviour.spoiled.tolist()), behaviour.calibration),
             **_sessions(rates),
         },
         validity=_widened(bundle.validity, reduced.embedding),

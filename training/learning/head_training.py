@@ -53,7 +53,7 @@ def train_segmentation_head(
     was_training = model.training
     model.eval()
     good = _good_inputs(model, cache, count // 4, device)
-    painted, masks = _painted_inputs(
+    painted, masks = _synthetic_inputs(
         model, cache.images[: cache.photos], count, device, lambda done: progress(done, total)
     )
     scales = [max(float(level.float().square().mean().sqrt()), 1e-6) for level in good.residuals]
@@ -81,7 +81,7 @@ def measure_head_training(
     if model.head is None:
         return 0.0, 0.0, 0
     area, start = _area(some), time.monotonic()
-    painted, masks = _painted_inputs(model, some, len(some), device, lambda done: None)
+    painted, masks = _synthetic_inputs(model, some, len(some), device, lambda done: None)
     each = (time.monotonic() - start) / len(some)
     learner = _Learner(SegmentationHead([level.shape[1] for level in painted.residuals]), [1.0] * 6).to(device)
     times = [start]
@@ -121,7 +121,7 @@ def _good_inputs(model: RSTPM, cache: FeatureCache, most: int, device: torch.dev
     return _joined([_inputs(model, cache.batch(model, rows[start : start + AT_ONCE], device)) for start in starts])
 
 
-def _painted_inputs(
+def _synthetic_inputs(
     model: RSTPM, images: NDArray[np.uint8], count: int, device: torch.device, progress: Callable[[int], None]
 ) -> tuple[HeadInputs, Tensor]:
     """`count` images with a defect each, and its mask at the finest level, (count, 1, h, w)."""

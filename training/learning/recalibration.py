@@ -27,7 +27,7 @@ AGAIN = (
     "calibration",
     "highest",
     "score_fusion",
-    "painted",
+    "synthetic_scores",
     "defective",
     "sessions",
     "session_rule",

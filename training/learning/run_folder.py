@@ -85,11 +85,11 @@ class Summary:
     """What a finished training found.
 
     `teacher_sha256` guards an export against other weights. `highest` names the images that set the threshold.
-    `painted` are the scores, ascending, of synthetic defects (`painted_defects`); none in runs from before. `defective`
-    names held-out images that a person has confirmed to show a defect: the calibration is without them. `sessions` says
-    what holds from one session to the next, by the rule `session_rule`; None where nobody said which there are.
-    `novelty` says how unlike good photos another may be as a whole, and `novelty_of_learned` which limit the photos
-    that were learned from ask for alone; None in runs from before.
+    `synthetic_scores` are those, ascending, of synthetic defects; none in runs from before. `defective` names held-out
+    images that a person has confirmed to show a defect: the calibration is without them. `sessions` says what holds
+    from one session to the next, by the rule `session_rule`; None where nobody said which there are. `novelty` says how
+    unlike good photos another may be as a whole, and `novelty_of_learned` which limit the photos that were learned from
+    ask for alone; None in runs from before.
     """
 
     epochs: int
@@ -100,7 +100,7 @@ class Summary:
     teacher_sha256: tuple[str, str]
     highest: tuple[tuple[str, float], ...] = ()  # of the held-out images: name and score, highest first
     score_fusion: ScoreFusion | None = None
-    painted: tuple[float, ...] = ()
+    synthetic_scores: tuple[float, ...] = ()
     defective: tuple[str, ...] = ()
     sessions: SessionRates | None = None
     session_rule: str | None = None
@@ -211,8 +211,7 @@ def load_summary(folder: Path, *, as_trained: bool = False) -> Summary:
         path, f"The run {folder} has not finished; go on with `rstpm-edge train --resume {quoted(folder)}`"
     )
     try:
-        if schema_version(fields, folder) == 1:
-            fields = current_summary(fields)
+        fields = current_summary(fields, schema_version(fields, folder))
         if again.exists() and not as_trained:
             path = again
             fields |= _calibrated_again(again)
@@ -227,7 +226,7 @@ def load_summary(folder: Path, *, as_trained: bool = False) -> Summary:
             teacher_sha256=(fields["teacher_sha256"][0], fields["teacher_sha256"][1]),
             highest=tuple((str(name), float(score)) for name, score in fields.get("highest", ())),
             score_fusion=scores and _score_fusion(scores, fusion),
-            painted=tuple(map(float, fields.get("painted", ()))),
+            synthetic_scores=tuple(map(float, fields.get("synthetic_scores", ()))),
             defective=tuple(map(str, fields.get("defective", ()))),
             sessions=session_rates(fields),
             session_rule=fields.get("session_rule"),
@@ -244,8 +243,7 @@ def load_summary(folder: Path, *, as_trained: bool = False) -> Summary:
 def _calibrated_again(path: Path) -> dict[str, Any]:
     """The fields of the summary that another calibration has; none where it was taken back."""
     fields = read_json(path, f"{path} is gone", CALIBRATE_AGAIN)
-    schema_version(fields, path.parent)
-    return dict(fields["summary"] or {})
+    return current_summary(fields["summary"] or {}, max(2, schema_version(fields, path.parent)))
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:

@@ -14,10 +14,10 @@ from .augmentation import versions
 from .head_training import STEPS, measure_head_training
 from .job import Job
 from .machine import SMALLER, enough_memory
-from .painted_defects import painted_count
 from .residual_normalization import IMAGES
 from .run_folder import RunConfig
 from .student_training import optimizer_of
+from .synthetic_scores import synthetic_count
 from .time_budget import Expected
 
 PROBE = 8  # images that go through each stage
@@ -78,7 +78,7 @@ def measure_stages(fabric: Fabric, model: RSTPM, photos: NDArray[np.uint8], imag
         epoch=len(photos) * step,
         residuals=SOLVING * min(len(photos), IMAGES) * look if model.preset.distance == "normalized-residual" else 0.0,
         segmentation=count * painted + STEPS * of_step,
-        calibration=(FUSING * held_out + PAINTING * painted_count(held_out)) * (both + look),
+        calibration=(FUSING * held_out + PAINTING * synthetic_count(held_out)) * (both + look),
     )
     found: Expected = fabric.broadcast(expected)
     return found

@@ -31,7 +31,6 @@ from .machine import Machine, enough_memory, tune
 from .map_calibration import calibrate_model
 from .novelty import embed, novelty_of_learned, with_held_out
 from .options import TrainingOptions, check_options, check_size, size_unit
-from .painted_defects import painted_count, painted_scores
 from .photo_choice import ChosenPhotos, choose_photos
 from .residual_normalization import fit_residual_normalization
 from .run_folder import (
@@ -49,6 +48,7 @@ from .run_folder import (
 from .session_calibration import rates_of_run
 from .stage_times import plan_again, plan_stages
 from .student_training import train_students
+from .synthetic_scores import synthetic_count, synthetic_scores
 from .time_budget import Budget
 
 NAMED = 5  # held-out images whose scores the summary names
@@ -254,9 +254,9 @@ def _calibrate(
 
     `embeddings` are those of `embed`, of the photos that were learned from.
     """
-    tell = job.stage("calibration", len(held_out) + painted_count(len(held_out)))
+    tell = job.stage("calibration", len(held_out) + synthetic_count(len(held_out)))
     found = calibrate_model(model, held_out, config.alpha, progress=tell)
-    painted = painted_scores(model, held_out, found, progress=lambda done: tell(len(held_out) + done))
+    synthetic = synthetic_scores(model, held_out, found, progress=lambda done: tell(len(held_out) + done))
     names = [photo.name for photo in config.holdout]
     named = zip(names, found.scores, strict=True)
     rule = config.sessions
@@ -273,7 +273,7 @@ def _calibrate(
         teacher_sha256=(model.teacher1.record.sha256, model.teacher2.record.sha256),
         highest=tuple(sorted(named, key=lambda pair: -pair[1])[:NAMED]),
         score_fusion=found.score_fusion,
-        painted=painted,
+        synthetic_scores=synthetic,
         sessions=None if rule is None else rates_of_run(config, rule, names, found.scores, found.calibration),
         session_rule=rule,
         novelty=novelty,

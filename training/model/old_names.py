@@ -14,6 +14,7 @@ PRESET_FIELDS = {
 }
 SHIFT_AND_ROTATION = ("shift_augmentation", "rotation_augmentation")  # pixels; true or false
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+SUMMARY_FIELDS = {"painted": "synthetic_scores"}
 RUN_FIELDS = {"turned": "rotation_aspect"}
 DISTANCES = {"surprise": "normalized-residual"}
 NO_HEAD = ("none", "")
@@ -79,9 +80,11 @@ def _with_augmentation(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {**found, "augmentation": value}
 
 
-def current_summary(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a run's summary by today's names."""
-    found = dict(fields)
+def current_summary(fields: Mapping[str, Any], schema: int = 1) -> dict[str, Any]:
+    """The fields of a run's summary of this schema, or of those that another calibration has, by today's names."""
+    found = {SUMMARY_FIELDS.get(name, name): value for name, value in fields.items()}
+    if schema > 1:
+        return found
     scores = found.pop("evidence", None)  # left out in runs from before there were score maps
     renamed = scores and {SCORE_FUSION_KEYS.get(name, name): value for name, value in scores.items()}
     return {**found, "score_fusion": renamed}

@@ -18,6 +18,7 @@ from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import TrainingError, UsageError
 from rstpm_edge.model.metadata import Fusion, HeadMap, ScoreFusion
 from rstpm_edge.training.data.run_files import RecordedFile
+from rstpm_edge.training.learning.recalibration import save_again
 from rstpm_edge.training.learning.run_folder import (
     Checkpoint,
     RunConfig,
@@ -134,6 +135,20 @@ def test_a_summary_from_before_score_maps(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text(json.dumps(fields))
     plain = replace(SUMMARY, score_fusion=None, highest=(), fusion=replace(SUMMARY.fusion, head=None))
     assert load_summary(tmp_path) == plain
+
+
+def test_scores_of_synthetic_defects_by_their_name_of_before(tmp_path: Path) -> None:
+    """In a summary, and in another calibration of it."""
+    summary = replace(SUMMARY, synthetic_scores=(1.5, 2.5))
+    save_summary(tmp_path, summary)
+    again = replace(summary, synthetic_scores=(3.5,), defective=("b.png",))
+    save_again(tmp_path, again)
+    for name in ("summary.json", "calibration.json"):
+        text = (tmp_path / name).read_text()
+        assert text.count('"synthetic_scores"') == 1
+        (tmp_path / name).write_text(text.replace('"synthetic_scores"', '"painted"'))
+    assert load_summary(tmp_path, as_trained=True) == summary
+    assert load_summary(tmp_path) == again
 
 
 def newer(path: Path, **changes: Any) -> None:

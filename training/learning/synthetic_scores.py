@@ -23,13 +23,13 @@ from .map_calibration import BATCH, MapCalibration
 LEAST = 100  # of them, so that a share is known to within ten points; they take less time than an epoch
 
 
-def painted_count(photos: int) -> int:
+def synthetic_count(photos: int) -> int:
     """How many are painted into so many held-out photos: 100, or a few more, so that all kinds are as many."""
     images, rounds = _layout(photos)
     return images * rounds * len(KINDS)
 
 
-def painted_scores(
+def synthetic_scores(
     model: RSTPM,
     photos: NDArray[np.uint8],
     found: MapCalibration,
@@ -42,10 +42,10 @@ def painted_scores(
     """
     images, rounds = _layout(len(photos))
     chosen = [photos[i * len(photos) // images] for i in range(images)]
-    painted = spoiled(chosen, per_image=rounds * len(KINDS))
+    spoiled_photos = spoiled(chosen, per_image=rounds * len(KINDS))
     model.eval()
     scorer, scores = None, []
-    while batch := list(islice(painted, BATCH)):
+    while batch := list(islice(spoiled_photos, BATCH)):
         outputs = model.outputs(np.stack(batch))
         if scorer is None:
             size = (photos.shape[1], photos.shape[2])
@@ -60,7 +60,7 @@ def share_found(scores: Sequence[float], threshold: float) -> float:
     return 1 - bisect_right(scores, threshold) / len(scores)
 
 
-def painted_summary(scores: Sequence[float], calibration: Calibration) -> Mapping[str, Any]:
+def synthetic_summary(scores: Sequence[float], calibration: Calibration) -> Mapping[str, Any]:
     """What a model file keeps of it: nothing without scores, else their number and the share found at each rate."""
     if not scores:
         return {}

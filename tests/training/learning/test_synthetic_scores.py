@@ -1,4 +1,4 @@
-"""How many painted defects a model finds."""
+"""How many synthetic defects a model finds."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rstpm_edge.calibration import Calibration
 from rstpm_edge.model.outputs import ByPair, ModelOutputs
 from rstpm_edge.model.training_summary import synthetic_defects
 from rstpm_edge.training.learning.map_calibration import calibrate_model
-from rstpm_edge.training.learning.painted_defects import (
+from rstpm_edge.training.learning.synthetic_scores import (
     LEAST,
-    painted_count,
-    painted_scores,
-    painted_summary,
     share_found,
+    synthetic_count,
+    synthetic_scores,
+    synthetic_summary,
 )
 from rstpm_edge.training.model.rstpm import RSTPM
 
@@ -57,8 +57,8 @@ def photos() -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize("photos", [1, 3, 10, 20, 25, 26, 94, 1000])
 def test_about_a_hundred_are_painted_of_each_kind_as_many(photos: int) -> None:
-    assert LEAST <= painted_count(photos) < 1.2 * LEAST
-    assert painted_count(photos) % 4 == 0
+    assert LEAST <= synthetic_count(photos) < 1.2 * LEAST
+    assert synthetic_count(photos) % 4 == 0
 
 
 def test_a_model_that_sees_finds_most_and_a_blind_one_none(photos: NDArray[np.uint8]) -> None:
@@ -66,11 +66,11 @@ def test_a_model_that_sees_finds_most_and_a_blind_one_none(photos: NDArray[np.ui
         found = calibrate_model(cast(RSTPM, model), photos, None)
         told: list[int] = []
         model.shown.clear()
-        scores = painted_scores(cast(RSTPM, model), photos, found, progress=told.append)
-        assert len(scores) == len(model.shown) == told[-1] == painted_count(len(photos))
+        scores = synthetic_scores(cast(RSTPM, model), photos, found, progress=told.append)
+        assert len(scores) == len(model.shown) == told[-1] == synthetic_count(len(photos))
         assert list(scores) == sorted(scores)
         assert least <= share_found(scores, found.calibration.threshold) <= most
-        assert scores == painted_scores(cast(RSTPM, model), photos, found)  # the same defects each time
+        assert scores == synthetic_scores(cast(RSTPM, model), photos, found)  # the same defects each time
 
 
 def test_a_share_counts_what_lies_above() -> None:
@@ -79,12 +79,12 @@ def test_a_share_counts_what_lies_above() -> None:
 
 def test_a_model_file_keeps_the_share_of_each_rate() -> None:
     calibration = Calibration(0.05, tuple(range(99)))
-    kept = painted_summary((10.0, 88.5, 95.0, 97.5), calibration)
+    kept = synthetic_summary((10.0, 88.5, 95.0, 97.5), calibration)
     told = synthetic_defects({"epochs": 3, **kept})
     assert told
     assert told.count == 4
     assert told.found == {0.01: 0.0, 0.02: 0.25, 0.05: 0.5, 0.1: 0.5, 0.2: 0.75}
-    assert painted_summary((), calibration) == {}
+    assert synthetic_summary((), calibration) == {}
 
 
 @pytest.mark.parametrize(
