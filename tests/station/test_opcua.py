@@ -275,6 +275,38 @@ def test_subscriptions_are_told_of_each_verdict(served: Served, good: NDArray[An
     asyncio.run(plc())
 
 
+def test_results_are_events_too(served: Served, bad: NDArray[Any]) -> None:
+    class Told:
+        def __init__(self) -> None:
+            self.events: list[Any] = []
+
+        async def event_notification(self, event: Any) -> None:
+            self.events.append(event)
+
+    async def plc() -> None:
+        async with served.client() as plc:
+            told = Told()
+            subscription = await plc.client.create_subscription(5, told)
+            line = plc.client.get_node(ua.NodeId("line", plc.namespace))
+            types = plc.client.nodes.base_event_type
+            kind = await types.get_child(f"{plc.namespace}:ResultReadyEventType")
+            await subscription.subscribe_events(line, kind)
+            served.images.give(bad, "part 11")
+            end = time.monotonic() + 20
+            while not told.events:
+                assert time.monotonic() < end
+                await asyncio.sleep(0.01)
+            (event,) = told.events
+            (known,) = served.station.recent.last(1)
+            assert (event.PartId, event.Verdict, event.IsGood) == ("part 11", "anomalous", False)
+            assert event.ResultId == str(known.id)
+            assert json.loads(event.ResultContent)["score"] == known.fields["score"]
+            assert event.Severity == 500
+            assert event.Message.Text == "part 11: anomalous"
+
+    asyncio.run(plc())
+
+
 @pytest.mark.parametrize("way", ["polled", "told"])
 def test_a_verdict_arrives_within_50_milliseconds(served: Served, good: NDArray[Any], way: str) -> None:
     """From the moment at which the line publishes it; half of 60 as a bound that a busy machine keeps."""

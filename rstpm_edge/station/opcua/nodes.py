@@ -86,6 +86,7 @@ class LineNodes:
 
     def __init__(self, server: Server, namespace: int, name: str) -> None:
         self.name = name
+        self.root = ua.NodeId(name, namespace)
         self._server, self._namespace = server, namespace
         self._written: dict[str, tuple[Any, ua.StatusCode | None]] = {}
 
@@ -149,32 +150,12 @@ class LineNodes:
             path = f"Counts/{verdict.capitalize()}"
             await self._write(path, number, PARTS[path])
 
-    async def show_result(self, inspection: Inspection, job: str) -> None:
-        """Tell of a verdict; the number of the result comes last."""
-        fields = inspection.fields
-        taken = datetime.fromtimestamp(inspection.time, timezone.utc)
-        values = {
-            "IsPartial": False,
-            "IsSimulated": False,
-            "ResultState": FAILED if inspection.verdict == "failed" else COMPLETED,
-            "PartId": str(fields.get("path", "")),
-            "JobId": job,
-            "ExternalRecipeId": inspection.product,
-            "CreationTime": taken,
-            "Score": fields.get("score"),
-            "Threshold": fields.get("threshold"),
-            "PValue": inspection.fields.get("p_value"),
-            "Regions": len(fields.get("regions", ())),
-            "Reason": str(fields.get("invalid_reason") or fields.get("error") or ""),
-            "Verdict": inspection.verdict,
-            "IsGood": inspection.verdict == "normal",
-            "ResultContent": json.dumps(inspection.document, ensure_ascii=False),
-            "ResultId": str(inspection.id),
-        }
+    async def show_result(self, values: Mapping[str, Any]) -> None:
+        """Tell of a result, as `result_values` gives it; its number comes last."""
         for path, kind in RESULT.items():
             value = values[path.rpartition("/")[2]]
             status = _NO_VALUE if value is None else None
-            await self._write(path, value, kind, taken, status=status, always=True)
+            await self._write(path, value, kind, values["CreationTime"], status=status, always=True)
 
     async def _place(self, made: dict[str, Any], path: str) -> Any:
         """The object that holds `path`; those on the way are added."""
@@ -207,6 +188,29 @@ class LineNodes:
 
     def _named(self, name: str) -> ua.QualifiedName:
         return ua.QualifiedName(name, self._namespace)
+
+
+def result_values(inspection: Inspection, job: str) -> dict[str, Any]:
+    """What is told of a verdict, by the names of the variables; None for what it has not."""
+    fields = inspection.fields
+    return {
+        "IsPartial": False,
+        "IsSimulated": False,
+        "ResultState": FAILED if inspection.verdict == "failed" else COMPLETED,
+        "PartId": str(fields.get("path", "")),
+        "JobId": job,
+        "ExternalRecipeId": inspection.product,
+        "CreationTime": datetime.fromtimestamp(inspection.time, timezone.utc),
+        "Score": fields.get("score"),
+        "Threshold": fields.get("threshold"),
+        "PValue": fields.get("p_value"),
+        "Regions": len(fields.get("regions", ())),
+        "Reason": str(fields.get("invalid_reason") or fields.get("error") or ""),
+        "Verdict": inspection.verdict,
+        "IsGood": inspection.verdict == "normal",
+        "ResultContent": json.dumps(inspection.document, ensure_ascii=False),
+        "ResultId": str(inspection.id),
+    }
 
 
 def states_of(state: LineState) -> tuple[tuple[str, int], tuple[str, int] | None]:

@@ -16,8 +16,10 @@ from cryptography import x509
 
 from rstpm_edge import __version__
 from rstpm_edge.errors import UsageError
+from rstpm_edge.station.event import Inspection
+from rstpm_edge.station.opcua.events import ResultReady
 from rstpm_edge.station.opcua.methods import Steering, methods_of
-from rstpm_edge.station.opcua.nodes import NAMESPACE, LineNodes
+from rstpm_edge.station.opcua.nodes import NAMESPACE, LineNodes, result_values
 from rstpm_edge.station.opcua.security import Endpoint, Rules, Users
 from rstpm_edge.station.part_feed import PartFeed
 from rstpm_edge.station.station import Station
@@ -91,7 +93,7 @@ class OpcUa:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         server = await self._made()
-        await self._fill(server)
+        ready = await self._fill(server)
         await self._started(server)
         try:
             with self._station.feed.subscribe("opcua", room=ROOM, wake=self._waken) as verdicts:
@@ -99,10 +101,8 @@ class OpcUa:
                 while not self._stopped:
                     self._wake.clear()
                     for inspection in verdicts.pending():
-                        nodes = self._nodes.get(inspection.origin)
-                        if nodes is not None:
-                            steering = self._steering.get(inspection.origin)
-                            await nodes.show_result(inspection, steering.job if steering else "")
+                        if inspection.origin in self._nodes:
+                            await self._tell(inspection, ready)
                     await self._show()
                     with contextlib.suppress(asyncio.TimeoutError):
                         await asyncio.wait_for(self._wake.wait(), REFRESH)
@@ -128,7 +128,7 @@ class OpcUa:
         server.set_identity_tokens(users.identities)
         return server
 
-    async def _fill(self, server: Server) -> None:
+    async def _fill(self, server: Server) -> ResultReady:
         namespace = await server.register_namespace(NAMESPACE)
         systems = await server.nodes.objects.add_object(
             ua.NodeId("VisionSystems", namespace), ua.QualifiedName("VisionSystems", namespace)
@@ -141,7 +141,11 @@ class OpcUa:
             name = self._parts.rule.name
             nodes = self._nodes[name] = LineNodes(server, namespace, name)
             await nodes.make(systems, methods_of(self._parts), judges=False)
+        ready = await ResultReady.make(server, namespace)
+        for nodes in self._nodes.values():
+            await ready.add(nodes.name, nodes.root)
         await self._show()
+        return ready
 
     async def _started(self, server: Server) -> None:
         try:
@@ -151,6 +155,12 @@ class OpcUa:
         assert server.bserver is not None
         listening: Any = server.bserver._server
         self._port = listening.sockets[0].getsockname()[1]
+
+    async def _tell(self, inspection: Inspection, ready: ResultReady) -> None:
+        name = inspection.origin
+        values = result_values(inspection, self._steering[name].job if name in self._steering else "")
+        await self._nodes[name].show_result(values)
+        await ready.fire(name, values)
 
     def _try_port(self) -> None:
         """Raises UsageError where it cannot be had: before the seconds that OPC UA's own nodes take."""
