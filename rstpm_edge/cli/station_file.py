@@ -95,7 +95,7 @@ class _File:
             raise self.bad("model", "goes without models: one of them")
         for key in ("models", "model"):
             if key in self._content:
-                place: Any = {key: self._path.parent / self._text("", self._content, key)}
+                place: Any = {key: self._path.parent / self._text("", self._content, key), "registry": None}
                 options = replace(options, **place)
         cameras = self._content.get("camera")
         if not isinstance(cameras, dict) or not cameras:

@@ -7,6 +7,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import click
 import cv2
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from waiting import until
 from workplace import command_line
 
+from rstpm_edge.cli.main import main
 from rstpm_edge.cli.serve import serve
 from rstpm_edge.cli.serve_options import ServeOptions
 from rstpm_edge.cli.serve_parts import Sources, open_station, open_watched
@@ -31,7 +33,8 @@ pytestmark = pytest.mark.extra
 
 def plan_of(path: Path, text: str, *arguments: str) -> StationPlan:
     path.write_text(text)
-    return plan_station(ServeOptions(**serve.make_context("serve", [str(path), *arguments]).params))
+    parent = click.Context(main, **main.context_settings)
+    return plan_station(ServeOptions(**serve.make_context("serve", [str(path), *arguments], parent).params))
 
 
 @pytest.fixture
@@ -69,9 +72,11 @@ def test_cameras_and_what_each_may_have(file: Path) -> None:
         """,
         "--port",
         "0",
+        "--registry",
+        "elsewhere",
     )
     top, side, watched = plan.cameras
-    assert plan.options.models == file.parent / "models"
+    assert (plan.options.models, plan.options.registry) == (file.parent / "models", None)
     assert (top.name, top.options.sources, top.options.product) == (
         "top",
         ("aravis:10.0.0.7,trigger=Line1",),

@@ -30,9 +30,7 @@ class ResultReady:
     @classmethod
     async def make(cls, server: Server, namespace: int) -> "ResultReady":
         """Add the type of the event to the address space."""
-        kind = await server.create_custom_event_type(
-            namespace, TYPE, ua.ObjectIds.BaseEventType, list(FIELDS.items())
-        )
+        kind = await server.create_custom_event_type(namespace, TYPE, ua.ObjectIds.BaseEventType, list(FIELDS.items()))
         return cls(server, kind)
 
     async def add(self, name: str, node: ua.NodeId) -> None:
