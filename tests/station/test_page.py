@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -94,6 +95,11 @@ def press(page: Chrome, *keys: str) -> None:
     ActionChains(page).send_keys(*keys).perform()
 
 
+def crowded() -> float:
+    """How many times longer all takes here, since other programs want the processor, too; 1 on a machine of our own."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 def drop_and_see(page: Chrome, station: StationProcess, name: str, photo: Image) -> None:
     """Drop a photo, and wait until the page tells its verdict and shows it."""
     station.drop(name, photo)
@@ -120,8 +126,8 @@ def test_photos_dropped_into_the_folder_appear_with_their_verdicts(page: Chrome,
                 "normal" if kind == "good" else "anomalous"
             )
     since_verdict = [shown - judged for judged, shown in page.execute_script("return seen")]
-    assert min(since_file) < 1, since_file
-    assert min(since_verdict) < 200, since_verdict
+    assert min(since_file) < 1 * crowded(), since_file
+    assert min(since_verdict) < 200 * crowded(), since_verdict
     until(lambda: "bad4.png" in text(page, "stage-part"))
     until(
         lambda: (
@@ -148,7 +154,7 @@ def test_it_opens_within_a_second(page: Chrome, station: StationProcess) -> None
         taken.append(
             page.execute_script("return performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd")
         )
-    assert min(taken) < 1000, taken
+    assert min(taken) < 1000 * crowded(), taken
 
 
 def test_it_asks_nobody_else(page: Chrome, station: StationProcess) -> None:
@@ -368,31 +374,44 @@ def test_keys_are_listed_and_can_be_switched_off(page: Chrome, station: StationP
     assert page.execute_script("return document.documentElement.dataset.theme") == theme
 
 
-def test_recalibrate(page: Chrome, station: StationProcess, tmp_path: Path) -> None:
-    """The station has judged this module's parts: all rejects are decided here, and the threshold follows."""
-    for number, distance in enumerate((5, 7, 9, 11, 13, 15, 17, 19)):
-        drop_and_see(page, station, f"part{number}.png", patterned(distance, 100 + number, 96))
-    click(page, "#recalibrate-open")
-    until(lambda: not is_hidden(page, "recalibrate-problem"))
-    assert "Rejects that nobody has decided" in text(page, "recalibrate-problem")
-    assert page.execute_script("return document.getElementById('recalibrate-do').disabled")
-    click(page, "#recalibrate-dialog [data-close]")
-    click(page, "#filter [data-filter=undecided]")
-    left = "return document.querySelectorAll('#strip button').length"
-    while page.execute_script(left):
-        before = page.execute_script(left)
-        click(page, "#strip button")
-        until(lambda: not is_hidden(page, "acknowledge"))
-        press(page, "a")
-        until(lambda before=before: page.execute_script(left) == before - 1)  # type: ignore[misc]
-    click(page, "#recalibrate-open")
-    until(lambda: not is_hidden(page, "moved"))
-    assert "→" in text(page, "moved")
-    click(page, "#recalibrate-do")
-    until(lambda: "Written:" in text(page, "toast"))
-    (written,) = (station.history / "models").glob("*.onnx")
-    threshold = Detector(written, threads=1).threshold
-    until(lambda: f"{threshold:.4g}" in text(page, "model-facts"))
+def test_recalibrate(browser: Chrome, tmp_path: Path) -> None:
+    """All rejects of a station of its own are decided, and the threshold follows."""
+    model = write_model(tmp_path / "bracket.onnx", make_bundle())
+    with station_process(tmp_path / "line", model) as station:
+        browser.set_window_size(1400, 1000)
+        browser.get(station.address)
+        browser.execute_script("localStorage.clear()")
+        ready(browser)
+        for number, distance in enumerate((5, 7, 9, 11, 13, 15, 17, 19)):
+            drop_and_see(browser, station, f"part{number}.png", patterned(distance, 100 + number))
+        drop_and_see(browser, station, "defect.png", BAD)
+        drop_and_see(browser, station, "odd.png", patterned(23, 200))
+        click(browser, "#recalibrate-open")
+        until(lambda: not is_hidden(browser, "recalibrate-problem"))
+        assert "Rejects that nobody has decided: 2." in text(browser, "recalibrate-problem")
+        assert browser.execute_script("return document.getElementById('recalibrate-do').disabled")
+        click(browser, "#recalibrate-dialog [data-close]")
+        click(browser, "#was-good")
+        click(browser, "#note-save")
+        until(lambda: text(browser, "decision") == "Was good")
+        press(browser, "f", "f")  # what nobody has decided
+        until(lambda: browser.execute_script("return document.querySelectorAll('#strip button').length") == 1)
+        click(browser, "#strip button")
+        until(lambda: "defect.png" in text(browser, "stage-part"))
+        press(browser, "a")
+        until(lambda: text(browser, "decision") == "Acknowledged")
+        click(browser, "#recalibrate-open")
+        until(lambda: not is_hidden(browser, "moved"))
+        assert "0.99 → 1.078" in text(browser, "moved")
+        click(browser, "#recalibrate-do")
+        until(lambda: "Written:" in text(browser, "toast"))
+        (written,) = (station.history / "models").glob("*.onnx")
+        assert Detector(written, threads=1).threshold == pytest.approx(6 * 23 / 128)
+        until(lambda: "1.078" in text(browser, "model-facts"))
+        press(browser, "l")
+        drop_and_see(browser, station, "again.png", patterned(22, 300))
+        assert text(browser, "word") == "GOOD"
+        browser.get("about:blank")
 
 
 def overflow(page: Chrome) -> list[str]:
