@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar, get_args
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,13 +49,9 @@ class ByPair(Generic[T]):
         return replace(self, recon=blank.recon) if pair == "stpm" else replace(self, stpm=blank.stpm)
 
 
-class ByKind(NamedTuple, Generic[T]):
-    """A value for each of a model's outputs; None where the model has none of a kind."""
-
-    anomaly_maps: ByPair[T]
-    score_maps: ByPair[T] | None
-    angle_maps: tuple[T, T] | None
-    head_map: T | None
+# A value for each of a model's outputs: anomaly maps, score maps, angle maps and the head's map; None where the model
+# has none of a kind. No NamedTuple, which cannot be generic before Python 3.11.
+ByKind: TypeAlias = tuple[ByPair[T], ByPair[T] | None, tuple[T, T] | None, T | None]
 
 
 def by_kind(names: Sequence[str], values: Sequence[T]) -> ByKind[T]:
@@ -71,9 +67,7 @@ def by_kind(names: Sequence[str], values: Sequence[T]) -> ByKind[T]:
     if angle_maps:
         first, second = angle_maps
         angles = first, second
-    return ByKind(
-        ByPair.of(anomaly_maps), ByPair.of(score_maps) if score_maps else None, angles, next(iter(head_map), None)
-    )
+    return ByPair.of(anomaly_maps), ByPair.of(score_maps) if score_maps else None, angles, next(iter(head_map), None)
 
 
 _kinds = lru_cache(maxsize=16)(output_kinds)  # asked at every image
