@@ -89,7 +89,7 @@ def train(ctx: click.Context, /, **options: Any) -> None:
       rstpm-edge train photos/good --max-minutes 10 --size 256x512
       rstpm-edge train photos/good --budget-ms 40
       rstpm-edge train photos/good --sessions 'strip([0-9]+)_'
-      rstpm-edge train photos/good --set attention=false --set smoothing_sigma=2
+      rstpm-edge train photos/good --set attention=false --set smoothing_sigma=4
       rstpm-edge train --resume runs/2026-01-31_12-00-00
     """
     chosen = TrainOptions(**options)

@@ -47,7 +47,7 @@ RUN = ROOT / "tests" / "data" / "run_v1"
 # What its files said when they were written.
 CONFIG = RunConfig(
     data="photos",
-    preset=replace(EDGE, augmentation="rotate"),
+    preset=replace(EDGE, augmentation="rotate", smoothing_sigma=4.0),
     height=64,
     width=96,
     resize="stretch",
