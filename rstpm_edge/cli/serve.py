@@ -197,6 +197,7 @@ def _serve(options: ServeOptions) -> int:
         station = opened.station
         serve_opcua(options, station, opened.parts, stack)
         if history is not None:
+            station.feed.go_on_from(history.newest())
             station.feed.tap(history.add)
         routers = page_routers(station, history, masked=is_masked(plan))
         if opened.parts is not None:

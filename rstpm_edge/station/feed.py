@@ -111,6 +111,11 @@ class Feed:
         with self._lock:
             self._taps.append(tap)
 
+    def go_on_from(self, number: int) -> None:
+        """Number what comes higher than this, also where the clock was set back since that was given."""
+        with self._lock:
+            self._last = max(self._last, number)
+
     def publish(self, inspection: Inspection) -> Inspection:
         """Give it its number, and hand it out; gives what was handed out."""
         with self._lock:

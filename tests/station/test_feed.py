@@ -33,6 +33,9 @@ def test_numbers_grow_across_restarts_and_where_the_clock_goes_back() -> None:
     feed = Feed(now=lambda: next(times))
     assert [feed.publish(inspection()).id for _ in range(3)] == [100_000, 100_001, 100_002]
     assert Feed(now=lambda: 101.0).publish(inspection()).id == 101_000
+    after = Feed(now=lambda: 50.0)  # a machine that begins with a clock of the past
+    after.go_on_from(101_000)
+    assert after.publish(inspection()).id == 101_001
 
 
 def test_taps_see_all_in_the_order_of_numbers() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import resource
@@ -23,7 +24,9 @@ from waiting import until
 from rstpm_edge import Detector
 from rstpm_edge.errors import OutputError, UsageError
 from rstpm_edge.outputs.journal import Journal
+from rstpm_edge.station.history import history as history_module
 from rstpm_edge.station.history.corrections import Corrections
+from rstpm_edge.station.history.export import row_of
 from rstpm_edge.station.history.history import MAKE_ROOM, History, Retention
 from rstpm_edge.station.history.parts import PartReader
 from rstpm_edge.station.history.pictures import MAP, MAP_THRESHOLD, PHOTO, SMALL, Pictures
@@ -200,6 +203,37 @@ def test_verdicts_wait_while_the_database_cannot_be_written(tmp_path: Path, dete
         assert said[1:] == [f"The history {tmp_path / 'kept'} can be written again."]
         assert [one.id - START for one in history.parts.all()] == [0, 1, 2, 3]
         assert history.lost == 0
+
+
+def test_a_name_that_is_no_text_is_kept_as_it_may_be_printed(tmp_path: Path, detector: Detector, good: Image) -> None:
+    name = os.fsdecode(b"in/\xff.png")
+    with opened(tmp_path / "kept") as history:
+        assert history.newest() == 0
+        history.add(inspect(detector, good, 0, path=name))
+        history.add(dataclasses.replace(failed(1), fields={**failed(1).fields, "error": f"Cannot read {name}."}))
+        assert history.flush(30)
+        first, second = history.parts.all()
+        assert (first.name, first.fields["path"]) == ("in/\\xff.png", name)
+        assert row_of(second)["reason"] == "Cannot read in/\\xff.png."
+        assert history.newest() == START + 1
+
+
+def test_photos_of_verdicts_that_were_lost_leave_room_for_others(
+    tmp_path: Path, detector: Detector, good: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history_module, "WAITING", 3)
+    monkeypatch.setattr(history_module, "AT_ONCE", 1)
+    with opened(tmp_path / "kept", report=lambda said: None) as history:
+        with history._writing:  # as a disk that takes nothing
+            for number in range(60):
+                history.add(inspect(detector, good, number))
+            assert history.lost > 50
+        assert history.flush(30)
+        history.add(inspect(detector, good, 90))
+        assert history.flush(30)
+        part = history.parts.get(START + 90)
+        assert part is not None
+        assert part.has_pictures
 
 
 def test_notes_and_what_holds(tmp_path: Path, detector: Detector, good: Image, bad: Image) -> None:

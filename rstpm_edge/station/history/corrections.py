@@ -6,7 +6,6 @@ corrections/comments.csv  who said so, when, and why
 """
 
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,18 +55,14 @@ class Corrections:
     def _keep(self, part: Part, name: str) -> Path | None:
         """Where the photo is now: the file itself where that is still the one that was judged, or a JPEG of it."""
         folder = make_folder(self.folder / name)
-        original = _original(part)
-        try:
-            if original is not None:
-                kept = folder / f"{part.id}{original.suffix.lower()}"
-                shutil.copyfile(original, kept)
-                return kept
+        found = _original(part)
+        if found is None:
             content = self.history.pictures.read(part.id, PHOTO)
-        except OSError as error:
-            raise OutputError(f"Cannot keep the photo in {folder}: {error.strerror or error}.") from error
-        if content is None:
-            return None
-        kept = folder / f"{part.id}.jpg"
+            if content is None:
+                return None
+            found = ".jpg", content
+        ending, content = found
+        kept = folder / f"{part.id}{ending}"
         write_bytes(kept, content)
         return kept
 
@@ -97,9 +92,13 @@ class Corrections:
             raise OutputError(f"Cannot write {path}: {error.strerror or error}.") from error
 
 
-def _original(part: Part) -> Path | None:
-    """The file that was judged, where it is still there with the time stamp that it had then."""
+def _original(part: Part) -> tuple[str, bytes] | None:
+    """Ending and content of the file that was judged, where it is still there with the time stamp that it had then."""
     taken, path = part.fields.get("time"), Path(part.fields["path"])
     if taken is None or "frame" in part.fields or not is_image_name(path.name) or not path.is_file():
         return None
-    return path if utc_time(os.stat(path).st_mtime) == taken else None
+    try:
+        content = path.read_bytes()
+        return (path.suffix.lower(), content) if utc_time(os.stat(path).st_mtime) == taken else None
+    except OSError:  # somebody has moved it, or may read it alone
+        return None

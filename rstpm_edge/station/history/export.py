@@ -8,6 +8,7 @@ from typing import Any
 from rstpm_edge.atomic_files import replacing
 from rstpm_edge.errors import UsageError
 from rstpm_edge.outputs.csv_file import csv_row
+from rstpm_edge.printable import one_line
 from rstpm_edge.sources.frames import utc_time
 from rstpm_edge.station.history.parts import Part
 
@@ -42,6 +43,7 @@ def row_of(part: Part) -> dict[str, Any]:
     last = decisions[-1] if decisions and part.standing is not None else None
     comments = [note.comment for note in part.notes if note.comment]
     regions = part.fields.get("regions")
+    reason = part.fields.get("invalid_reason") or part.fields.get("error")
     return {
         "id": part.id,
         "judged": part.judged,
@@ -56,7 +58,7 @@ def row_of(part: Part) -> dict[str, Any]:
         "threshold": part.threshold,
         "alpha": part.fields.get("alpha"),
         "regions": None if regions is None else len(regions),
-        "reason": part.fields.get("invalid_reason") or part.fields.get("error"),
+        "reason": None if reason is None else one_line(reason),  # it may name a file whose name is no text
         "decision": part.standing,
         "decided": None if last is None else last.made,
         "person": None if last is None else last.person,

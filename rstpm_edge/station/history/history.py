@@ -21,6 +21,7 @@ from rstpm_edge.atomic_files import make_folder
 from rstpm_edge.errors import UsageError
 from rstpm_edge.outputs.own_database import changing, why
 from rstpm_edge.outputs.verdict_json import image_name
+from rstpm_edge.printable import one_line
 from rstpm_edge.station.event import Inspection
 from rstpm_edge.station.history.database import FILE, HISTORY
 from rstpm_edge.station.history.notes import Note, check_note
@@ -93,6 +94,12 @@ class History:
             self._thread.start()
             self._opened = stack.pop_all()
 
+    def newest(self) -> int:
+        """The highest id that was kept so far; 0 where there is none."""
+        with self._writing, HISTORY.one_sentence(self._path, "read"):
+            (part,) = self._database.execute("SELECT coalesce(max(id), 0) FROM part").fetchone()
+        return int(part)
+
     def add(self, inspection: Inspection) -> None:
         """Keep a verdict: a tap of the feed."""
         with self._ready:
@@ -103,6 +110,7 @@ class History:
                     self._photos_waiting += 1
             self._queue.append(inspection)
             if len(self._queue) > WAITING:
+                self._photos_waiting -= self._queue[AT_ONCE].photo is not None
                 del self._queue[AT_ONCE]  # the oldest one that is not being written
                 self.lost += 1
             self._idle.clear()
@@ -230,7 +238,7 @@ class History:
                 inspection.product,
                 inspection.version,
                 number,
-                image_name(fields),
+                one_line(image_name(fields)),  # the bytes of a file's name need not be text
                 inspection.verdict,
                 *(fields.get(name) for name in ("score", "p_value", "threshold")),
                 *(inspection.image_size or (None, None)),
