@@ -196,16 +196,23 @@ class Line:
     def _take_all(self, source: Source) -> None:
         for item in source:
             self._beat = time.monotonic()
+            if self._paused and isinstance(item, Frame) and item.dropped is not None:
+                item = None  # of a camera: what it shows is over once the line goes on
+            elif item is not None:  # a file that came in the moment of the pause waits; a stop lets it be judged
+                self._wait_while_paused()
             if isinstance(item, Frame):
                 self._judge(item)
             elif isinstance(item, Failure):
                 self._publish(failure_fields(item), self._product, item.file)
-            while self._paused and not self._stopped:
-                self._beat = time.monotonic()
-                self._wake.wait(TICK)
-                self._wake.clear()
+            self._wait_while_paused()
             if self._stopped:
                 return
+
+    def _wait_while_paused(self) -> None:
+        while self._paused and not self._stopped:
+            self._beat = time.monotonic()
+            self._wake.wait(TICK)
+            self._wake.clear()
 
     def _judge(self, frame: Frame) -> None:
         product, start = self._product, time.perf_counter()

@@ -119,6 +119,39 @@ def test_a_line_that_is_paused_takes_nothing(products: Products, good: NDArray[n
         assert subscription.get(20) is not None
 
 
+def test_an_image_that_comes_in_the_moment_of_a_pause(products: Products, good: NDArray[np.uint8]) -> None:
+    """A file waits, since it is given only once; a camera's frame shows what is over by then."""
+    feed = Feed()
+    lines: list[Line] = []
+
+    class Moment(Images):
+        def __iter__(self) -> Iterator[Item]:
+            yield None
+            lines[0].pause()
+            yield Frame("camera", good, "", 1.0, number=1, dropped=0, damaged=0)
+            lines[0].pause()
+            yield Frame("2.png", good, "2.png", 1.0)
+            yield None
+
+    source = Moment(ends=True)
+    with feed.subscribe("test") as subscription:
+        lines.append(Line("line", "a source", lambda report: source, products, ProductName("first", "1"), feed))
+        lines[0].start()
+        try:
+            until(lambda: lines[0].state.condition == "paused")
+            lines[0].resume()
+            until(lambda: lines[0].state.condition == "paused")
+            assert subscription.get(0.5) is None
+            lines[0].resume()
+            found = subscription.get(20)
+            assert found is not None
+            assert found.fields["path"] == "2.png"
+            until(lambda: lines[0].state.condition == "ended")
+            assert lines[0].state.images == 1
+        finally:
+            lines[0].stop()
+
+
 def test_another_product(products: Products, good: NDArray[np.uint8]) -> None:
     feed = Feed()
     source = Images(frame(good))
