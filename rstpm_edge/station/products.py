@@ -54,6 +54,11 @@ class Products:
         """What there is, loaded or not."""
         return self._catalogue
 
+    @property
+    def may_exchange(self) -> bool:
+        """Whether the station may put another model into the place of a file."""
+        return self._shelf.may_exchange
+
     def loaded(self) -> list[Product]:
         """What is in memory, the one that was used last at the end."""
         with self._lock:

@@ -18,6 +18,8 @@ class RegistryShelf:
     and ModelError for a newer one.
     """
 
+    may_exchange = False
+
     def __init__(self, folder: Path) -> None:
         self._registry = open_registry(folder)
         self._known: dict[str, tuple[State, Path | None]] = {}  # by product: its log's state, and the live file

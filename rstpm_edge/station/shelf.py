@@ -15,7 +15,13 @@ Catalogue: TypeAlias = Mapping[str, Mapping[str, Path]]
 
 
 class Shelf(Protocol):
-    """Where a station has its models from."""
+    """Where a station has its models from.
+
+    `may_exchange` says whether the station may put another model into the place of a file: others have those of a
+    registry, too.
+    """
+
+    may_exchange: bool
 
     def catalogue(self) -> Catalogue:
         """What is there now: of each product its versions, the newest at the end, and the file of each."""
@@ -30,6 +36,8 @@ class FolderShelf:
     A folder's NAME.onnx is the version 1 of NAME, and NAME/VERSION.onnx is another one. Files and folders of other
     names are none.
     """
+
+    may_exchange = True
 
     def __init__(self, folder: Path | None = None, file: Path | None = None) -> None:
         """Give a folder, or the one model of a station.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +94,31 @@ def test_a_log_that_is_damaged_changes_nothing(registry: Registry) -> None:
     log.write_text("no log")
     assert shelf.catalogue() == before
     assert RegistryShelf(registry.folder).catalogue() == {}
+
+
+def test_a_recalibration_leaves_the_files_of_a_registry(
+    registry: Registry, tmp_path: Path, good: NDArray[np.uint8]
+) -> None:
+    file = registry.model_file(registry.live("bolt").model)
+    before, stamp = file.read_bytes(), file.stat().st_mtime_ns
+    with served("--registry", registry.folder, "--history", tmp_path / "kept") as (_, address):
+        ask(f"{address}/v1/inspect?product=bolt", encoded(good))
+        asked = urllib.request.Request(
+            f"{address}/v1/recalibration",
+            json.dumps({"product": "bolt", "take": True}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(asked, timeout=30)
+        with refused.value as answer:
+            assert answer.code == 400
+            assert "`rstpm-edge registry add bolt FILE`" in json.load(answer)["error"]
+        asked.data = json.dumps({"product": "bolt"}).encode()
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            written = json.load(answer)
+        assert not written["taken"]
+        assert Path(written["file"]).exists()
+    assert (file.read_bytes(), file.stat().st_mtime_ns) == (before, stamp)
 
 
 def test_the_command(registry: Registry, good: NDArray[np.uint8]) -> None:

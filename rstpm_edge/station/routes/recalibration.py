@@ -88,6 +88,11 @@ def recalibration_router(station: Station, history: History | None, *, masked: b
     def recalibrate(new: NewCalibration) -> Response:
         """Write the model with its new threshold into the history's folder; with `take`, judge with it."""
         judging, held = found(new.product, new.version), kept()
+        if new.take and not station.products.may_exchange:
+            raise UsageError(
+                "The files of a registry stay as they are: write the model without taking it, then `rstpm-edge "
+                f"registry add {judging.name.name} FILE`, and promote that version."
+            )
         if not one_at_a_time.acquire(blocking=False):
             raise Refusal(409, "A recalibration is under way.")
         try:
