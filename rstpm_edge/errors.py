@@ -12,6 +12,7 @@ RstpmEdgeError
 ├── WeightsError          teacher weights that are missing or do not match
 ├── TrainingError         training that cannot start, go on, or has diverged
 ├── ExportError           an export whose self-check failed
+├── FleetError            a Ray cluster that cannot be started, or has failed
 └── OutputError           a result that could not be written
 
 Each message is one sentence or two: what is wrong, and what to do.
@@ -64,6 +65,10 @@ class TrainingError(RstpmEdgeError):
 
 class ExportError(RstpmEdgeError):
     """An export that was refused, since its self-check failed."""
+
+
+class FleetError(RstpmEdgeError):
+    """A Ray cluster that cannot be started, or that the work cannot go on with."""
 
 
 class OutputError(RstpmEdgeError):

@@ -32,7 +32,11 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 BEYOND_RUNTIME = {
     "rstpm_edge.training",
     "rstpm_edge.station",
+    "rstpm_edge.fleet_score",
     "station_server",  # of the helpers
+    "fsspec",
+    "pyarrow",
+    "ray",
     "asyncua",
     "torch",
     "torchvision",

@@ -18,6 +18,7 @@ from rstpm_edge.cli.calibrate import calibrate
 from rstpm_edge.cli.demo import demo
 from rstpm_edge.cli.evaluate import evaluate
 from rstpm_edge.cli.export import export
+from rstpm_edge.cli.fleet import fleet
 from rstpm_edge.cli.history import history
 from rstpm_edge.cli.infer import infer
 from rstpm_edge.cli.info import info
@@ -160,6 +161,7 @@ for command in (
     verify,
     bench,
     benchmark,
+    fleet,
     info,
     roi,
     demo,

@@ -1,0 +1,18 @@
+"""`rstpm-edge fleet`: many products, or many photos, on more than one processor or machine."""
+
+import click
+
+from rstpm_edge.cli.fleet_score import score
+
+
+@click.group()
+def fleet() -> None:
+    """Work on many products or photos at once, by Ray, on this machine or a cluster.
+
+    \b
+    Example:
+      rstpm-edge fleet score photos --model model.onnx --out scores
+    """
+
+
+fleet.add_command(score)

@@ -1,0 +1,1 @@
+"""Scoring an archive of photos on many processors or machines, by Ray Data."""
