@@ -25,6 +25,7 @@ def history(folder: Path, csv_file: Path | None, parquet_file: Path | None) -> N
       rstpm-edge history /var/lib/rstpm-edge/history --parquet parts.parquet
     """
     from rstpm_edge.sources.frames import utc_time
+    from rstpm_edge.station.history.database import database_of
     from rstpm_edge.station.history.export import write_csv, write_parquet
     from rstpm_edge.station.history.parts import PartReader
 
@@ -32,6 +33,9 @@ def history(folder: Path, csv_file: Path | None, parquet_file: Path | None) -> N
     check_no_picture("--parquet", parquet_file)
     if csv_file is not None and parquet_file is not None and csv_file == parquet_file:
         raise UsageError("--csv and --parquet name one file: give each a name of its own.")
+    for option, file in (("--csv", csv_file), ("--parquet", parquet_file)):
+        if file is not None and file.resolve() == database_of(folder).resolve():
+            raise UsageError(f"{option} {file} is the history itself: give another name.")
     with PartReader(folder) as reader:
         for file, write in ((csv_file, write_csv), (parquet_file, write_parquet)):
             if file is not None:

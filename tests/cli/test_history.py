@@ -38,7 +38,9 @@ def test_the_command(run: Any, tmp_path: Path, detector: Detector, monkeypatch: 
         ((tmp_path / "nothing",), "There is no history"),
         ((tmp_path / "kept", "--csv", tmp_path / "parts.png"), "does not write a picture"),
         ((tmp_path / "kept", "--csv", "a", "--parquet", "a"), "name one file"),
+        ((tmp_path / "kept", "--csv", tmp_path / "kept" / "history.sqlite"), "is the history itself"),
     ):
         refused = run("history", *arguments)
         assert refused.exit_code == 2
         assert said in refused.stderr
+    assert run("history", tmp_path / "kept").exit_code == 0
