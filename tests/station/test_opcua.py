@@ -275,6 +275,42 @@ def test_subscriptions_are_told_of_each_verdict(served: Served, good: NDArray[An
     asyncio.run(plc())
 
 
+def test_a_name_that_is_no_text(served: Served, bad: NDArray[Any], good: NDArray[Any]) -> None:
+    """Bytes of a file's name that are no UTF-8 are told escaped, and subscriptions go on."""
+
+    class Told:
+        def __init__(self) -> None:
+            self.parts: list[str] = []
+
+        async def datachange_notification(self, node: Any, value: Any, data: Any) -> None:
+            self.parts.append(value)
+
+        async def event_notification(self, event: Any) -> None:
+            self.parts.append(event.PartId)
+
+    async def plc() -> None:
+        async with served.client() as plc:
+            told, events = Told(), Told()
+            subscription = await plc.client.create_subscription(5, told)
+            await subscription.subscribe_data_change(plc.node(f"{RESULT}/PartId"), queuesize=100)
+            of_events = await plc.client.create_subscription(5, events)
+            line = plc.client.get_node(ua.NodeId("line", plc.namespace))
+            kind = await plc.client.nodes.base_event_type.get_child(f"{plc.namespace}:ResultReadyEventType")
+            await of_events.subscribe_events(line, kind)
+            served.images.give(bad, "in/\udcff.png")
+            await plc.becomes(f"{RESULT}/PartId", "in/\\xff.png")
+            assert json.loads(await plc.read(f"{RESULT}/ResultContent"))["path"] == "in/\udcff.png"
+            served.images.give(good, "in/ü.png")
+            await plc.becomes(f"{RESULT}/PartId", "in/ü.png")
+            assert "in/ü.png" in await plc.read(f"{RESULT}/ResultContent")
+            end = time.monotonic() + 20
+            while told.parts[-2:] != events.parts or events.parts != ["in/\\xff.png", "in/ü.png"]:
+                assert time.monotonic() < end, (told.parts, events.parts)
+                await asyncio.sleep(0.01)
+
+    asyncio.run(plc())
+
+
 def test_results_are_events_too(served: Served, bad: NDArray[Any]) -> None:
     class Told:
         def __init__(self) -> None:

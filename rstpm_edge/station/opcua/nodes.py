@@ -9,6 +9,7 @@ from typing import Any
 
 from asyncua import Server, ua
 
+from rstpm_edge.printable import one_line
 from rstpm_edge.station.event import Inspection
 from rstpm_edge.station.line import LineState
 
@@ -193,11 +194,12 @@ class LineNodes:
 def result_values(inspection: Inspection, job: str) -> dict[str, Any]:
     """What is told of a verdict, by the names of the variables; None for what it has not."""
     fields = inspection.fields
+    content = json.dumps(inspection.document, ensure_ascii=False)
     return {
         "IsPartial": False,
         "IsSimulated": False,
         "ResultState": FAILED if inspection.verdict == "failed" else COMPLETED,
-        "PartId": str(fields.get("path", "")),
+        "PartId": one_line(fields.get("path", "")),  # a name may have bytes that are no text
         "JobId": job,
         "ExternalRecipeId": inspection.product,
         "CreationTime": datetime.fromtimestamp(inspection.time, timezone.utc),
@@ -205,10 +207,10 @@ def result_values(inspection: Inspection, job: str) -> dict[str, Any]:
         "Threshold": fields.get("threshold"),
         "PValue": fields.get("p_value"),
         "Regions": len(fields.get("regions", ())),
-        "Reason": str(fields.get("invalid_reason") or fields.get("error") or ""),
+        "Reason": one_line(fields.get("invalid_reason") or fields.get("error") or ""),
         "Verdict": inspection.verdict,
         "IsGood": inspection.verdict == "normal",
-        "ResultContent": json.dumps(inspection.document, ensure_ascii=False),
+        "ResultContent": content.encode(errors="backslashreplace").decode(),  # which is JSON's own escape, too
         "ResultId": str(inspection.id),
     }
 
