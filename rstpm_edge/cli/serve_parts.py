@@ -152,6 +152,7 @@ def open_station(plan: StationPlan, access: Access, watched: Watched | None, sta
     station = stack.enter_context(make_station(products, limits=limits, access=access, report=say_note, lines=lines))
     for parts in joined:
         stack.enter_context(parts)
+        stack.callback(station.stop_lines)  # before: what they still judge has its part, too
     return Opened(station, joined[0] if joined else None)
 
 

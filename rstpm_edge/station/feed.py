@@ -19,8 +19,10 @@ class Subscription:
     Where the reader is slower than the line, the oldest ones are dropped and counted: what is new matters more.
     """
 
-    def __init__(self, feed: "Feed", name: str, room: int, wake: Callable[[], None] | None) -> None:
-        self.name = name
+    def __init__(
+        self, feed: "Feed", name: str, room: int, wake: Callable[[], None] | None, lasting: bool = False
+    ) -> None:
+        self.name, self.lasting = name, lasting
         self.dropped = 0
         self._feed = feed
         self._wake = wake
@@ -128,12 +130,15 @@ class Feed:
                     self._dropped[subscription.name] += 1
         return numbered
 
-    def subscribe(self, name: str, *, room: int = 100, wake: Callable[[], None] | None = None) -> Subscription:
+    def subscribe(
+        self, name: str, *, room: int = 100, wake: Callable[[], None] | None = None, lasting: bool = False
+    ) -> Subscription:
         """Read from now on; at most `room` of them wait. `wake` is called, from another thread, when one has come.
 
         `name` is for the count of what was dropped; several readers may share one.
+        One that is `lasting` goes on after `end_readers`: something of the station itself.
         """
-        subscription = Subscription(self, name, room, wake)
+        subscription = Subscription(self, name, room, wake, lasting)
         with self._lock:
             if self._closed:
                 subscription.end()
@@ -150,8 +155,16 @@ class Feed:
 
     def close(self) -> None:
         """Nothing will come any more: wakes whoever waits."""
+        self._end(lambda subscription: True)
+
+    def end_readers(self) -> None:
+        """The station is about to stop: nothing will come for those who read, but for the lasting ones."""
+        self._end(lambda subscription: not subscription.lasting)
+
+    def _end(self, whom: Callable[[Subscription], bool]) -> None:
         with self._lock:
             self._closed = True
-            ended, self._subscriptions = self._subscriptions, []
+            ended = [one for one in self._subscriptions if whom(one)]
+            self._subscriptions = [one for one in self._subscriptions if not whom(one)]
         for subscription in ended:
             subscription.end()

@@ -31,7 +31,7 @@ class PartFeed:
         self.rule = rule
         self._feed, self._reactions, self._report = feed, tuple(reactions), report
         self._joiner, self._lock = Joiner(rule), threading.Lock()
-        self._subscription = feed.subscribe("parts", room=ROOM)
+        self._subscription = feed.subscribe("parts", room=ROOM, lasting=True)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="parts", daemon=True)
 
@@ -62,9 +62,11 @@ class PartFeed:
         self._thread.start()
 
     def close(self) -> None:
-        """End; parts that are not whole are told."""
+        """End, once the lines have; parts that are not whole are told."""
         self._stopped.set()
         self._thread.join(10)
+        for view in self._subscription.pending():
+            self._take(view)
         self._subscription.close()
         with self._lock:
             done = self._joiner.close("The station was stopped.")

@@ -121,5 +121,5 @@ class _Server(uvicorn.Server):
             self.error, stop = error, True
         if stop:
             self.should_exit = True
-            self._station.feed.close()  # readers of verdicts would never end
+            self._station.feed.end_readers()  # who of verdicts would never end
         return await super().on_tick(counter)

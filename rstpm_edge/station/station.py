@@ -46,10 +46,14 @@ class Station:
         for line in self.lines:
             line.start()
 
-    def close(self) -> None:
-        """End all of it: what is under way is finished, and whoever reads verdicts is told that none will come."""
+    def stop_lines(self) -> None:
+        """Let all lines end after the image under way."""
         for line in self.lines:
             line.stop()
+
+    def close(self) -> None:
+        """End all of it: what is under way is finished, and whoever reads verdicts is told that none will come."""
+        self.stop_lines()
         self.feed.close()
         self.gate.close()
         self.products.close()

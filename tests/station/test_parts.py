@@ -218,6 +218,17 @@ def test_the_feed_gets_one_verdict_for_the_part() -> None:
     assert last.fields["error"] == "Cannot judge part 2: The station was stopped."
 
 
+def test_what_lines_judge_while_the_station_stops_has_its_part() -> None:
+    feed, told = Feed(), list[Any]()
+    with PartFeed(feed, PartRule("part", VIEWS), reactions=[told.append]):
+        with feed.subscribe("test") as reader:
+            feed.end_readers()
+            assert reader.closed
+        feed.publish(view("top", at=1.0))
+        feed.publish(view("side", "anomalous", at=1.0, score=2.0))
+    assert [fields["verdict"] for fields in told] == ["anomalous"]
+
+
 def test_the_feed_tells_when_views_have_come_apart() -> None:
     feed, said = Feed(), list[str]()
     with PartFeed(feed, PartRule("part", VIEWS, by="count"), report=said.append) as parts:
