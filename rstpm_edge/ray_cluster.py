@@ -8,6 +8,7 @@ import importlib
 import logging
 import os
 import shutil
+import socket
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ _QUIET = {
 }
 # Ray's name for what makes a node that it starts keep to the loopback address, on Linux too.
 _LOOPBACK_ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+ANSWERS_WITHIN = 10.0  # seconds
 ATTEMPTS = 3
 _STORE = 256 << 20  # bytes of shared memory: what is passed around is rows and one model file, never photos
 
@@ -60,11 +62,12 @@ def cluster(address: str | None, processors: int) -> Iterator[Any]:
     Raises UsageError where Ray is missing or nothing answers at `address`, FleetError where none can be started.
     """
     ray = import_ray(address)
+    if address is not None:
+        _check_address(address)
     if ray.is_initialized():
         yield ray
         return
     quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    folder = None
     with contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
@@ -110,6 +113,20 @@ def _silence(logger: logging.Logger) -> None:
     logger.handlers.clear()
     logger.addHandler(logging.NullHandler())
     logger.propagate = False
+
+
+def _check_address(address: str) -> None:
+    """Raises UsageError at once where nothing answers: Ray itself asks for minutes."""
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise UsageError(f"`address` is host:port of a Ray cluster, or auto, not {address!r}.")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWERS_WITHIN).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"There is no Ray cluster to use at {address}: {reason}.") from error
 
 
 def _start(ray: Any, **options: Any) -> None:

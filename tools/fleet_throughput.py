@@ -8,6 +8,7 @@ models when its time begins.
 """
 
 import argparse
+import contextlib
 import multiprocessing
 import statistics
 import tempfile
@@ -16,6 +17,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from rstpm_edge import Detector
+from rstpm_edge.errors import ImageError
 from rstpm_edge.fleet_score.score import ScorePlan, score_archive
 from rstpm_edge.image.listing import find_images
 from rstpm_edge.pipeline import InferenceOptions
@@ -23,11 +25,12 @@ from rstpm_edge.progress import Progress
 
 
 def loop(model: str, files: list[str], ready: Barrier) -> None:
-    detector = Detector(model, threads=1, polite=True)
+    detector = Detector(model, threads=1, polite=True, allow_size_change=True, notify=lambda sentence: None)
     detector.warmup()
     ready.wait()
     for file in files:
-        detector(file)
+        with contextlib.suppress(ImageError):  # which has a row, too
+            detector(file)
     ready.wait()
 
 
@@ -58,7 +61,9 @@ def fleet_rates(model: Path, photos: Path, workers: int, batch: int) -> tuple[fl
 
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as out:
-        plan = ScorePlan(str(photos), model, Path(out), InferenceOptions(), workers=workers, batch=batch)
+        plan = ScorePlan(
+            str(photos), model, Path(out), InferenceOptions(allow_size_change=True), workers=workers, batch=batch
+        )
         scored = score_archive(plan, workers, report=report)
     seconds = time.perf_counter() - started
     (first, before), (last, done) = told[0], told[-1]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,17 +14,19 @@ from typing import Any
 
 import cv2
 import fleet_judges
+import moto.server as moto_server
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 import ray_workers
+import s3fs
 from bundles import make_bundle, write_model
 from waiting import until
 
 from rstpm_edge import Detector
-from rstpm_edge.errors import ModelError
+from rstpm_edge.errors import ModelError, UsageError
 from rstpm_edge.fleet_score import rounds
 from rstpm_edge.fleet_score.score import Scored, ScorePlan, score_archive
 from rstpm_edge.pipeline import InferenceOptions
@@ -171,6 +175,42 @@ def test_a_command_that_is_killed_goes_on(model_file: Path, archive: Path, tmp_p
     assert len(rows(tmp_path / "out")) == 25
 
 
+@pytest.mark.slow
+def test_a_cluster_that_there_is(ray: Any, model_file: Path, archive: Path, tmp_path: Path) -> None:
+    address = ray.get_runtime_context().gcs_address
+    command = [sys.executable, "-m", "rstpm_edge", "fleet", "score", archive, "--model", model_file]
+    done = subprocess.run(
+        [*command, "--out", tmp_path / "out", "--address", address, "--json"], capture_output=True, text=True
+    )
+    assert done.returncode == 3, done.stderr  # one cannot be read
+    assert json.loads(done.stdout)["counts"] == {"normal": 19, "anomalous": 5, "failed": 1}
+    assert ray.cluster_resources()["CPU"] == 2  # it is there still
+
+
+@pytest.mark.slow
+def test_an_object_store(model_file: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        login = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests", "AWS_DEFAULT_REGION": "us-east-1"}
+        for name, value in {**login, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}.items():
+            monkeypatch.setenv(name, value)
+        store = s3fs.S3FileSystem()
+        store.mkdir("line4")
+        store.put(str(archive), "line4/photos", recursive=True)
+        command = [sys.executable, "-m", "rstpm_edge", "fleet", "score", "s3://line4/photos", "--model", model_file]
+        for before in (0, 25):
+            done = subprocess.run([*command, "--out", tmp_path / "out", "--json"], capture_output=True, text=True)
+            assert done.returncode == 3, done.stderr
+            said = json.loads(done.stdout)
+            assert said["counts"] == {"normal": 19, "anomalous": 5, "failed": 1}
+            assert said["done_before"] == before
+        assert rows(tmp_path / "out")["5.png"]["path"] == "s3://line4/photos/5.png"
+    finally:
+        server.stop()
+
+
 def test_it_reports_to_nobody_and_listens_on_the_loopback_alone(ray: Any) -> None:
     from ray._common.usage.usage_lib import usage_stats_enabled
 
@@ -183,6 +223,19 @@ def test_a_model_that_cannot_be_loaded(tmp_path: Path, archive: Path) -> None:
     with pytest.raises(ModelError):
         score(archive, tmp_path / "no.onnx", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("127.0.0.1:1", "There is no Ray cluster to use at 127.0.0.1:1: Connection refused."),
+        ("here", "`address` is host:port of a Ray cluster, or auto, not 'here'."),
+        ("here:99999999", "There is no Ray cluster to use at here:99999999"),
+    ],
+)
+def test_an_address_where_nothing_answers(address: str, sentence: str) -> None:
+    with pytest.raises(UsageError, match=f"^{re.escape(sentence)}"), cluster(address, 1):
+        pass
 
 
 def test_without_ray(monkeypatch: pytest.MonkeyPatch, archive: Path, model_file: Path, tmp_path: Path) -> None:
