@@ -352,7 +352,7 @@ def test_pictures_and_maps_follow_no_links(model: Path, photos: Path, tmp_path: 
     (tmp_path / "elsewhere").mkdir()
     (out / "sub").symlink_to(tmp_path / "elsewhere")
     result = command_line("infer", photos, "--model", model, option, out)
-    assert result.exit_code == 2
+    assert result.exit_code == 5
     assert result.stderr == (
         f"Error: Cannot write {written[-1]}: the folder sub on the way is a link, which may lead out of {out}; "
         "remove it.\n"

@@ -9,6 +9,7 @@ import rstpm_edge
 hiddenimports = [*rstpm_edge._LAZY.values(), "rstpm_edge._native", "onnxruntime"]
 hiddenimports += [name for name in ("openvino", "paho.mqtt.client") if find_spec(name.partition(".")[0])]
 FOLDER = Path(rstpm_edge.__file__).parent
-datas = [(str(FOLDER / room / "*.html"), f"rstpm_edge/{room}") for room in ("msa", "outputs")]
+PAGES = {"msa": ("*.html",), "outputs": ("*.html",), "station/page": ("*.html", "*.css", "*.js", "*.svg", "*.txt")}
+datas = [(str(FOLDER / room / kind), f"rstpm_edge/{room}") for room, kinds in PAGES.items() for kind in kinds]
 # Training needs torch and more; a program that judges does not.
 excludedimports = ["rstpm_edge.training"]

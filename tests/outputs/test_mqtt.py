@@ -81,7 +81,13 @@ def test_drift_is_a_state_for_whoever_comes_later(run: Any, broker: Broker, phot
     result = run(photos, "--json", "--drift", "1%", "--mqtt", url(broker))
     assert result.exit_code == 1
     (told,) = broker.payloads("line/4/drift")
-    assert json.loads(told) == {"drift": "stable", "alarm_at": None, "images": 0, "false_alarm_rate": 0.01}
+    assert json.loads(told) == {
+        "drift": "stable",
+        "cause": None,
+        "alarm_at": None,
+        "images": 0,
+        "false_alarm_rate": 0.01,
+    }
     assert broker.retained.keys() == {"line/4/status", "line/4/drift"}
     assert [json.loads(one)["drift"] for one in broker.payloads("line/4/verdict")] == ["stable"] * 3
 
