@@ -1,5 +1,6 @@
 """What was typed after `rstpm-edge infer`, and which options need another one."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -74,16 +75,15 @@ def check_together(options: InferOptions) -> None:
         )
     if options.audit_log is None and options.audit_log_size is not None:
         raise UsageError("--audit-log-size goes with --audit-log FILE only.")
-    written = {
-        "--audit-log": options.audit_log,
-        "--csv": options.csv_file,
-        "--drift-state": options.drift_state,
-        "--journal": options.journal,
-        "--shadow-log": options.shadow_log,
-    }
-    for (one, path), (other, another) in combinations(written.items(), 2):
-        if path is not None and another is not None and real(path) == real(another):
-            raise UsageError(f"{one} and {other} must be different files.")
+    check_different(
+        {
+            "--audit-log": options.audit_log,
+            "--csv": options.csv_file,
+            "--drift-state": options.drift_state,
+            "--journal": options.journal,
+            "--shadow-log": options.shadow_log,
+        }
+    )
     if options.product is not None and options.registry is None:
         raise UsageError("--product goes with --registry FOLDER, or the variable RSTPM_EDGE_REGISTRY.")
     if options.product is None and options.shadow:
@@ -93,6 +93,13 @@ def check_together(options: InferOptions) -> None:
     if options.drift is None and options.drift_state is not None:
         raise UsageError("--drift-state goes with --drift RATE only.")
     check_reactions(options)
+
+
+def check_different(written: Mapping[str, Path | None]) -> None:
+    """Raises UsageError where two of these options name one file."""
+    for (one, path), (other, another) in combinations(written.items(), 2):
+        if path is not None and another is not None and real(path) == real(another):
+            raise UsageError(f"{one} and {other} must be different files.")
 
 
 def check_reactions(options: "InferOptions | ServeOptions") -> None:

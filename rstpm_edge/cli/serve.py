@@ -21,7 +21,7 @@ from rstpm_edge.cli.serve_options import TOKENS, ServeOptions, access_of, check_
 from rstpm_edge.cli.signals import Interrupts
 from rstpm_edge.cli.station_file import plan_station
 from rstpm_edge.cli.systemd import Service
-from rstpm_edge.cli.terminal import say_note
+from rstpm_edge.cli.terminal import counted, say_note
 from rstpm_edge.errors import UsageError
 from rstpm_edge.unexpected import raise_from_threads
 
@@ -110,6 +110,12 @@ STUCK = 60.0  # seconds without a sign of life of a line, after which systemd he
     "this probability, as 1%.",
 )
 @click.option(
+    "--drift-state",
+    type=FILE,
+    metavar="FILE",
+    help="With --drift: keep what is known there, and go on with it after a restart.",
+)
+@click.option(
     "--journal",
     type=FILE,
     metavar="FILE",
@@ -121,6 +127,19 @@ STUCK = 60.0  # seconds without a sign of life of a line, after which systemd he
     type=click.FloatRange(min=0, min_open=True, max=36_500),
     metavar="DAYS",
     help="Forget verdicts that are older; their files stay known.  [default: keep all]",
+)
+@click.option(
+    "--audit-log",
+    type=FILE,
+    metavar="FILE",
+    help="Append to this log which models judge, who steers the station, and how many of what it judged; "
+    "`rstpm-edge audit-log` finds what is changed in it.",
+)
+@click.option(
+    "--audit-log-size",
+    type=click.IntRange(1, 10_000),
+    metavar="MB",
+    help="Set the log aside when it is so large, as FILE.000001 and so on.  [default: 10]",
 )
 @click.option(
     "--history",
@@ -151,8 +170,8 @@ def serve(ctx: click.Context, /, **options: Any) -> None:
     Needs the packages of the extra [serve]. Nobody but this machine reaches it, unless you give --host and --tokens.
     SIGTERM and SIGINT end it with 0, once what is under way is answered.
 
-    Exit code: 0 stopped; 2 wrong use, such as a port that another program has; 5 the table, journal or history could
-    not be written; 70 an error of rstpm-edge itself.
+    Exit code: 0 stopped; 2 wrong use, such as a port that another program has; 5 the table, journal, history or audit
+    log could not be written; 70 an error of rstpm-edge itself.
 
     \b
     Examples:
@@ -173,6 +192,7 @@ def _serve(options: ServeOptions) -> int:
     """The exit code."""
     check_together(options)
     try:
+        from rstpm_edge.cli.serve_audit import open_audit
         from rstpm_edge.cli.serve_history import is_masked, open_history
         from rstpm_edge.cli.serve_opcua import serve_opcua
         from rstpm_edge.cli.serve_parts import open_station, open_watched
@@ -193,15 +213,18 @@ def _serve(options: ServeOptions) -> int:
         interrupts = stack.enter_context(Interrupts())
         history = open_history(plan.options, lambda: station.products, stack)
         watched = open_watched(plan, stack)
-        opened = open_station(plan, access, watched, stack)
+        audit = open_audit(plan, access, stack)  # before models: one that is refused stands in it, too
+        opened = open_station(plan, access, watched, audit, stack)
         station = opened.station
         serve_opcua(options, station, opened.parts, stack)
         if history is not None:
             station.feed.go_on_from(history.newest())
             station.feed.tap(history.add)
+        if audit is not None:
+            station.feed.tap(audit.add)
         routers = page_routers(station, history, masked=is_masked(plan))
         if opened.parts is not None:
-            routers.append(parts_router(station.access, opened.parts))
+            routers.append(parts_router(station, opened.parts))
         app = make_app(station, hosts=options.allowed_host, routers=routers)
         tls = None
         if options.tls_certificate is not None and options.tls_key is not None:
@@ -226,7 +249,15 @@ def _serve(options: ServeOptions) -> int:
             run_server(station, app, listener, tls=tls, ready=ready, tick=tick)
         finally:
             service.stopping()
+        if audit is not None and interrupts.received:
+            audit.log.ending = f"signal {interrupts.received}"
     for note in () if watched is None else watched.notes():
         say_note(f"{note}.")
-    unwritten = (watched is not None and watched.unwritten) or (history is not None and history.lost)
+    if audit is not None and audit.log.lost:
+        say_note(f"{counted(audit.log.lost, 'audit log entry')} not written.")
+    unwritten = (
+        (watched is not None and watched.unwritten)
+        or (history is not None and history.lost)
+        or (audit is not None and audit.log.lost)
+    )
     return SOMETHING_UNWRITTEN if unwritten else 0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rstpm_edge.cli.infer_options import check_reactions
+from rstpm_edge.cli.infer_options import check_different, check_reactions
 from rstpm_edge.cli.options import JudgedMask, JudgedRoi
 from rstpm_edge.errors import UsageError
 
@@ -53,11 +53,14 @@ class ServeOptions:
     watch: bool
     settle: float | None  # seconds
     drift: float | None
+    drift_state: Path | None
     history: Path | None
     history_days: float | None
     history_size: int | None  # MB
     journal: Path | None
     journal_days: float | None
+    audit_log: Path | None
+    audit_log_size: int | None  # MB
     csv_file: Path | None
     on_anomaly: str | None
     on_anomaly_timeout: float  # seconds
@@ -77,6 +80,18 @@ def check_together(options: ServeOptions) -> None:
         raise UsageError("--tls-certificate and --tls-key go together.")
     if options.opcua is None and (options.opcua_certificate or options.opcua_key):
         raise UsageError("--opcua-certificate and --opcua-key go with --opcua.")
+    if options.audit_log is None and options.audit_log_size is not None:
+        raise UsageError("--audit-log-size goes with --audit-log FILE only.")
+    check_different(
+        {
+            "--audit-log": options.audit_log,
+            "--csv": options.csv_file,
+            "--drift-state": options.drift_state,
+            "--journal": options.journal,
+        }
+    )
+    if options.drift is None and options.drift_state is not None:
+        raise UsageError("--drift-state goes with --drift RATE only.")
     if options.history is None and (options.history_days is not None or options.history_size is not None):
         raise UsageError("--history-days and --history-size go with --history FOLDER.")
     if not options.sources:
@@ -84,6 +99,7 @@ def check_together(options: ServeOptions) -> None:
             "--watch": options.watch or None,
             "--every": options.every,
             "--drift": options.drift,
+            "--drift-state": options.drift_state,
             "--settle": options.settle,
             "--product": options.product,
             "--journal": options.journal,

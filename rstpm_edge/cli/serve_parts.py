@@ -3,7 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from rstpm_edge.cli.infer_source import InspectionPlan, plan_sources
 from rstpm_edge.cli.inspection import Reaction
 from rstpm_edge.cli.journalling import open_journal
 from rstpm_edge.cli.reactions import Reactions, open_reactions
+from rstpm_edge.cli.serve_audit import record_of, shown
 from rstpm_edge.cli.serve_options import ServeOptions
 from rstpm_edge.cli.station_file import Camera, StationPlan
 from rstpm_edge.cli.terminal import counted, say_note
@@ -23,6 +24,8 @@ from rstpm_edge.image.mask import load_mask
 from rstpm_edge.model.keys import load_public_key
 from rstpm_edge.outputs.journal import Journal
 from rstpm_edge.station.access import Access
+from rstpm_edge.station.audit import StationAudit
+from rstpm_edge.station.drift_file import DriftFile
 from rstpm_edge.station.feed import Feed
 from rstpm_edge.station.line import Line
 from rstpm_edge.station.part_feed import PartFeed
@@ -33,7 +36,7 @@ from rstpm_edge.station.shelf import FolderShelf, Shelf
 from rstpm_edge.station.station import Station, make_station
 
 
-def open_products(options: ServeOptions) -> Products:
+def open_products(options: ServeOptions, audit: StationAudit | None = None) -> Products:
     """Raises UsageError, and what `Detector` does for the only model of a station."""
     mask = load_mask(options.mask) if isinstance(options.mask, Path) else options.mask
     key = None if options.public_key is None else load_public_key(options.public_key)
@@ -64,7 +67,9 @@ def open_products(options: ServeOptions) -> Products:
     else:
         shelf = FolderShelf(file=options.model)
     max_memory = None if options.max_memory is None else options.max_memory * 1_000_000
-    products = Products(shelf, open_detector, max_memory=max_memory, report=say_note)
+    products = Products(
+        shelf, open_detector, max_memory=max_memory, report=say_note, record=record_of(audit, options, mask, key)
+    )
     try:
         if options.models is None and options.registry is None:  # one that cannot be loaded is told at the start
             products.get(products.resolve())
@@ -81,11 +86,19 @@ class Watched:
     cameras: Sequence[tuple[Camera, InspectionPlan]]
     reactions: Reactions
     journal: Journal | None
+    drift_files: list[DriftFile] = field(default_factory=list)
 
     @property
     def unwritten(self) -> int:
-        """Rows of the table, and verdicts of the journal, that could not be written."""
-        return self.reactions.unwritten + (0 if self.journal is None else self.journal.lost)
+        """Rows of the table, verdicts of the journal, and states of drift, that could not be written."""
+        lost = sum(file.lost for file in self.drift_files)
+        return self.reactions.unwritten + (0 if self.journal is None else self.journal.lost) + lost
+
+    def keep_drift(self, path: Path, report: Callable[[str], None]) -> DriftFile:
+        """The file of a camera."""
+        check_no_picture("--drift-state", path)
+        self.drift_files.append(DriftFile(path, report=report))
+        return self.drift_files[-1]
 
     @property
     def to_verdicts(self) -> list[Reaction]:
@@ -95,7 +108,12 @@ class Watched:
     def notes(self) -> list[str]:
         """What went wrong, for the end."""
         lost = 0 if self.journal is None else self.journal.lost
-        return [*self.reactions.notes(), *([f"{counted(lost, 'verdict')} not in the journal"] if lost else [])]
+        states = sum(file.lost for file in self.drift_files)
+        return [
+            *self.reactions.notes(),
+            *([f"{counted(lost, 'verdict')} not in the journal"] if lost else []),
+            *([f"{counted(states, 'state')} of drift not written"] if states else []),
+        ]
 
 
 def open_watched(plan: StationPlan, stack: contextlib.ExitStack) -> Watched | None:
@@ -122,7 +140,13 @@ class Opened:
     parts: PartFeed | None
 
 
-def open_station(plan: StationPlan, access: Access, watched: Watched | None, stack: contextlib.ExitStack) -> Opened:
+def open_station(
+    plan: StationPlan,
+    access: Access,
+    watched: Watched | None,
+    audit: StationAudit | None,
+    stack: contextlib.ExitStack,
+) -> Opened:
     """Open it until the end of `stack`; nothing is judged before `Station.start`.
 
     Raises UsageError and what `Detector` does for the model of a line.
@@ -134,7 +158,7 @@ def open_station(plan: StationPlan, access: Access, watched: Watched | None, sta
         waiting=options.waiting,
         pixels=options.max_pixels * 1_000_000,
     )
-    products = stack.enter_context(open_products(options))
+    products = stack.enter_context(open_products(options, audit))
     joined: list[PartFeed] = []
 
     def lines(feed: Feed) -> list[Line]:
@@ -145,11 +169,17 @@ def open_station(plan: StationPlan, access: Access, watched: Watched | None, sta
         sources = Sources(watched.reactions.tell_source)
         made = []
         for camera, source in watched.cameras:
-            own = stack.enter_context(open_products(camera.options)) if camera.own else products
-            made.append(_line_of(camera, source, own, feed, watched, sources, joined))
+            own = stack.enter_context(open_products(camera.options, audit)) if camera.own else products
+            made.append(_line_of(camera, source, own, feed, watched, audit, sources, joined))
         return made
 
-    station = stack.enter_context(make_station(products, limits=limits, access=access, report=say_note, lines=lines))
+    def record(event: str, fields: Mapping[str, Any]) -> None:
+        if audit is not None:
+            audit.log.record(event, shown(fields))
+
+    station = stack.enter_context(
+        make_station(products, limits=limits, access=access, report=say_note, record=record, lines=lines)
+    )
     for parts in joined:
         stack.enter_context(parts)
         stack.callback(station.stop_lines)  # before: what they still judge has its part, too
@@ -187,6 +217,7 @@ def _line_of(
     products: Products,
     feed: Feed,
     watched: Watched,
+    audit: StationAudit | None,
     sources: Sources,
     joined: Sequence[PartFeed],
 ) -> Line:
@@ -200,6 +231,8 @@ def _line_of(
 
     def tell_drift(fields: Mapping[str, Any]) -> None:
         reactions.tell_drift({**fields, "line": camera.name} if camera.place else fields)
+        if audit is not None and fields["drift"] != "stable":
+            audit.log.tell_drift({"line": camera.name, **fields})
 
     def report(sentence: str) -> None:
         say_note(f"{camera.name}: {sentence}" if camera.place else sentence)
@@ -214,6 +247,7 @@ def _line_of(
             feed,
             reactions=[] if views else watched.to_verdicts,  # of a view nobody acts: its part is told
             first_drift=None if options.drift is None else partial(first_state, options),
+            drift_file=None if options.drift_state is None else watched.keep_drift(options.drift_state, report),
             tell_drift=tell_drift,
             tell_source=tell_source,
             journal=None if journal is None else journal.entry,

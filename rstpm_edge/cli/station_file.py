@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rstpm_edge.cli.common import real
 from rstpm_edge.cli.parameter_types import EVERY, RATE, ROI_OR_FULL
 from rstpm_edge.cli.serve_options import ServeOptions
 from rstpm_edge.errors import UsageError
@@ -63,11 +64,12 @@ def read_station_file(options: ServeOptions) -> StationPlan:
 
     Raises UsageError, with the line and the key, where something in it cannot be.
     """
-    for name in ("product", "every", "watch", "settle", "drift", "journal"):
+    for name in ("product", "every", "watch", "settle", "drift", "drift_state", "journal"):
         if getattr(options, name) not in (None, False):
             if name == "journal":
                 raise UsageError("--journal is for one watched folder, not for a file of several cameras.")
-            raise UsageError(f"--{name} belongs into a section of {options.sources[0]}, one for each camera.")
+            typed = name.replace("_", "-")
+            raise UsageError(f"--{typed} belongs into a section of {options.sources[0]}, one for each camera.")
     file = _File(Path(options.sources[0]))
     return file.plan(options)
 
@@ -87,6 +89,7 @@ class _File:
         except tomllib.TOMLDecodeError as error:
             raise UsageError(f"{path} is no TOML: {error}.") from error
         self._lines = _places(text)
+        self._drift_states = set[Path]()
 
     def plan(self, options: ServeOptions) -> StationPlan:
         known = {"models", "model", "camera", "part"}
@@ -121,7 +124,7 @@ class _File:
         if not NAME.fullmatch(name) or name in TAKEN:
             raise self.bad(table, "needs another name: letters, digits, _ and -, at most 40, and not request")
         known = {"source", "product", "roi", "mask", "threshold", "alpha", "allow_size_change"}
-        self._check_keys(table, values, known | {"every", "watch", "settle", "drift"})
+        self._check_keys(table, values, known | {"every", "watch", "settle", "drift", "drift_state"})
         if "source" not in values:
             raise self.bad(table, "has no source")
         watch = self._flag(table, values, "watch")
@@ -130,6 +133,7 @@ class _File:
             "product": self._text(table, values, "product") if "product" in values else None,
             "every": self._typed(table, values, "every", EVERY),
             "drift": self._typed(table, values, "drift", RATE),
+            "drift_state": self._drift_state(table, values),
             "settle": self._number(table, values, "settle"),
             "watch": watch,
         }
@@ -149,6 +153,18 @@ class _File:
         if "allow_size_change" in values:
             own["allow_size_change"] = self._flag(table, values, "allow_size_change")
         return Camera(name, replace(options, **changes, **own), bool(own), self._place(table))
+
+    def _drift_state(self, table: str, values: Mapping[str, Any]) -> Path | None:
+        """A path below the folder of the file, which no other camera has."""
+        if "drift_state" not in values:
+            return None
+        if "drift" not in values:
+            raise self.bad(f"{table}.drift_state", "goes with drift only")
+        path = self._path.parent / self._text(table, values, "drift_state")
+        if real(path) in self._drift_states:
+            raise self.bad(f"{table}.drift_state", "is that of another camera: give each a file of its own")
+        self._drift_states.add(real(path))
+        return path
 
     def _source(self, table: str, values: Mapping[str, Any], watch: bool) -> str:
         """As it is typed; a path is below the folder of the file."""

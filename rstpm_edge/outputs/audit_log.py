@@ -6,6 +6,7 @@ Never an image, a name of one, or a secret. `hash_chain` has the format, `chain_
 import contextlib
 import json
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -31,7 +32,7 @@ LARGEST = 10_000_000  # bytes of a file, after which it is set aside
 
 
 class AuditLog:
-    """Appends entries to `path`; `tell` counts what `verdict_fields` and `failure_fields` give.
+    """Appends entries to `path`; `tell` counts what `verdict_fields` and `failure_fields` give. Any thread may call it.
 
     Each entry is one write, and synced: a process that is killed, and a machine that goes down, leave whole lines, or a
     last one that was cut off, which the next entry says. One process writes a log at a time.
@@ -55,7 +56,9 @@ class AuditLog:
         self.lost = 0
         self.ending = "done"  # what the last entry is to say
         self._path, self._report, self._largest, self._now = path, report, largest, now
+        self._lock = threading.RLock()
         self._counts: Counter[str] = Counter()
+        self._origins: dict[str, Counter[str]] = {}
         self._in_trouble = self._started = False
         self._told = now()
         try:
@@ -91,11 +94,26 @@ class AuditLog:
         self._append("rolled back", self._judging(facts) | self._counted() | _error(why))
 
     def tell(self, fields: Mapping[str, Any]) -> None:
-        """Count a verdict or a failure."""
-        self._counts[fields["verdict"]] += 1
+        """Count a verdict or a failure, and write an entry of counts where it is time for one."""
+        self.count(fields["verdict"])
         if self._now() - self._told >= INTERVAL:
-            self._told = self._now()
-            self._append("counts", self._counted())
+            self.tell_counts()
+
+    def count(self, verdict: str, origin: str | None = None) -> None:
+        """Count one more, which writes nothing; also by where it came from, where that is given."""
+        with self._lock:
+            self._counts[verdict] += 1
+            if origin is not None:
+                self._origins.setdefault(origin, Counter())[verdict] += 1
+
+    def tell_counts(self) -> None:
+        """Say what was counted since the start."""
+        self._told = self._now()
+        self._append("counts", self._counted())
+
+    def record(self, event: str, fields: Mapping[str, Any]) -> None:
+        """Say something else that happened; `event` is none of the words above."""
+        self._append(event, fields)
 
     def tell_drift(self, fields: Mapping[str, Any]) -> None:
         """Say what is known of drift from now on."""
@@ -122,9 +140,11 @@ class AuditLog:
             with contextlib.suppress(OSError):
                 os.close(self._file)
 
-    def _counted(self) -> dict[str, int]:
+    def _counted(self) -> dict[str, Any]:
         """Since the start."""
-        return {name: self._counts[name] for name in ("normal", "anomalous", "invalid", "failed")}
+        with self._lock:
+            origins = {origin: _by_verdict(counts) for origin, counts in self._origins.items()}
+            return _by_verdict(self._counts) | ({"origins": origins} if origins else {})
 
     def _judging(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """The fields that say what judges from now on, and what is other than it was, if it was ever said."""
@@ -139,6 +159,10 @@ class AuditLog:
         return said | ({"changed": changed} if before else {})
 
     def _append(self, event: str, fields: Mapping[str, Any]) -> None:
+        with self._lock:
+            self._append_next(event, fields)
+
+    def _append_next(self, event: str, fields: Mapping[str, Any]) -> None:
         try:
             self._stay()
             self._end = append(self._file, self._end, event, fields)
@@ -189,6 +213,10 @@ class AuditLog:
                 f"{error.path} holds something else than an audit log, or was changed: look at it with "
                 "`rstpm-edge audit-log`, and give another name."
             ) from error
+
+
+def _by_verdict(counts: Counter[str]) -> dict[str, int]:
+    return {name: counts[name] for name in ("normal", "anomalous", "invalid", "failed")}
 
 
 def _error(why: object) -> dict[str, str]:

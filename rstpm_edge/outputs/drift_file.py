@@ -20,6 +20,10 @@ _OF_LIGHT = ("cause", "light_counts", "light")  # which schema 1 does not know
 _KEYS = ("schema_version", "needs", "model_sha256", *(field.name for field in dataclasses.fields(DriftState)))
 
 
+class OtherModelError(UsageError):
+    """The state is of another model, whose p-values are other ones."""
+
+
 def save_drift(path: Path, state: DriftState, model_sha256: str) -> None:
     """Write the state whole or not at all. Raises OutputError."""
     known = {
@@ -52,7 +56,7 @@ def load_drift(path: Path, first: DriftState, model_sha256: str) -> DriftState:
         if known["light_counts"] == []:  # begun without light, its promise has no room for a third bet
             first = dataclasses.replace(first, light_counts=())
         if known["model_sha256"] != model_sha256:
-            raise UsageError(f"The drift state {path} is of another model: {instead}.")
+            raise OtherModelError(f"The drift state {path} is of another model: {instead}.")
         rate = number(known["false_alarm_rate"], "false_alarm_rate", 0, 1)
         if rate != first.false_alarm_rate:
             raise UsageError(

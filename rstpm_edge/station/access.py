@@ -27,6 +27,11 @@ class Token:
     digest: bytes
     scope: Scope
 
+    @property
+    def hint(self) -> str:
+        """Which token that is, for those who have it: the first digits of its SHA-256, of which nobody gets it."""
+        return self.digest.hex()[:8]
+
 
 class Access:
     """Without tokens, everybody may do everything: only for a station that nobody else can reach."""
@@ -34,7 +39,7 @@ class Access:
     def __init__(self, tokens: Iterable[Token] = ()) -> None:
         self._tokens = tuple(tokens)
         self._lock = threading.Lock()
-        self._sessions: OrderedDict[bytes, Scope] = OrderedDict()
+        self._sessions: OrderedDict[bytes, Token] = OrderedDict()
 
     @property
     def is_open(self) -> bool:
@@ -43,20 +48,25 @@ class Access:
 
     def scope_of(self, token: str) -> Scope | None:
         """What whoever sends this token may do; None for one that is not known."""
+        found = self.token_of(token)
+        return None if found is None else found.scope
+
+    def token_of(self, token: str) -> Token | None:
+        """Which one this is; None for one that is not known."""
         digest, found = _digest(token), None
         for known in self._tokens:  # all of them, each in constant time: how long it takes tells nothing
             if hmac.compare_digest(digest, known.digest):
-                found = known.scope
+                found = known
         return found
 
     def log_in(self, token: str) -> str | None:
         """A secret for a browser's cookie in the place of the token; None for a token that is not known."""
-        scope = self.scope_of(token)
-        if scope is None:
+        known = self.token_of(token)
+        if known is None:
             return None
         secret = secrets.token_urlsafe(32)
         with self._lock:
-            self._sessions[_digest(secret)] = scope
+            self._sessions[_digest(secret)] = known
             while len(self._sessions) > SESSIONS:
                 self._sessions.popitem(last=False)
         return secret
@@ -68,6 +78,11 @@ class Access:
 
     def scope_of_session(self, secret: str) -> Scope | None:
         """What the browser with this cookie may do."""
+        found = self.token_of_session(secret)
+        return None if found is None else found.scope
+
+    def token_of_session(self, secret: str) -> Token | None:
+        """The token that the browser with this cookie gave."""
         with self._lock:
             return self._sessions.get(_digest(secret))  # by its digest, which nobody can choose
 

@@ -16,6 +16,7 @@ from rstpm_edge.outputs.verdict_json import failure_fields, verdict_fields
 from rstpm_edge.result import Result
 from rstpm_edge.sources.file_state import WatchedFile
 from rstpm_edge.sources.frames import Failure, Frame, Source, SourceReport
+from rstpm_edge.station.drift_file import DriftFile
 from rstpm_edge.station.event import Inspection
 from rstpm_edge.station.feed import Feed
 from rstpm_edge.station.product import Product, ProductName
@@ -54,6 +55,17 @@ class LineState:
     beat: float
 
 
+def judging_facts(line: "Line") -> dict[str, Any]:
+    """What the audit log says of a line: what it judges with."""
+    state = line.state
+    return {
+        "line": state.name,
+        "product": state.product.name,
+        "product_version": state.product.version,
+        "sha256": state.model_sha256,
+    }
+
+
 class Line:
     """Runs in a thread of its own from `start` to `stop`.
 
@@ -62,6 +74,7 @@ class Line:
     model must be one that can be loaded. reactions: called with the fields of each verdict before it is published, as
     those of `infer`. first_drift: the state of a test for drift (`rstpm_edge.drift`) before the first image of a model;
     None makes no test.
+    drift_file: keeps what is known of drift; `select` and another file begin anew in it.
     tell_drift: gets what is known of drift, at the start and when that changes. tell_source: gets False when the source
     is lost, and True when it is back. journal: `Journal.entry` of that of a watched folder. keep_photos: whether
     what is published holds the photo. report: gets sentences for people.
@@ -80,6 +93,7 @@ class Line:
         *,
         reactions: Sequence[Callable[[Mapping[str, Any]], None]] = (),
         first_drift: FirstDrift | None = None,
+        drift_file: DriftFile | None = None,
         tell_drift: Callable[[Mapping[str, Any]], None] = lambda fields: None,
         keep_photos: bool = True,
         journal: Journalled | None = None,
@@ -94,6 +108,9 @@ class Line:
         self._product = products.pin(product)
         self._drift = self._first_drift(self._product)
         self._drift_model = self._product.detector.sha256
+        self._drift_file = drift_file
+        if drift_file is not None and self._drift is not None:
+            self._drift = drift_file.load(self._drift, self._drift_model)
         self._select = threading.Lock()
         self._there: bool | None = None  # not known yet
         self._condition: Condition = "starting"
@@ -162,6 +179,7 @@ class Line:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(timeout)
+        self._keep_drift(at_once=True)
 
     def _first_drift(self, product: Product) -> DriftState | None:
         return None if self._begin_drift is None else self._begin_drift(product.detector.info)
@@ -232,6 +250,7 @@ class Line:
         drift = self._update_drift(product, result)
         fields = verdict_fields(frame, result, frame.read_ms + judged * 1000, drift)
         self._publish(fields, product, frame.file, frame, result, {"read": frame.read_ms / 1000, "judge": judged})
+        self._keep_drift()  # after all that waits for the verdict
 
     def _failure(self, frame: Frame, error: RstpmEdgeError, invalid_reason: str | None = None) -> Failure:
         message = f"Cannot judge {frame.source}: {error}"
@@ -254,6 +273,11 @@ class Line:
                 self._told_drift(state)
         self._drift = state
         return state.drift
+
+    def _keep_drift(self, *, at_once: bool = False) -> None:
+        file, state = self._drift_file, self._drift
+        if file is not None and state is not None:
+            (file.save if at_once else file.keep)(state, self._drift_model)
 
     def _told_drift(self, state: DriftState | None) -> None:
         if state is not None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import Request
 
-from rstpm_edge.station.access import Access, Scope, allows
+from rstpm_edge.station.access import Access, Scope, Token, allows
 from rstpm_edge.station.answers import Refusal
 
 COOKIE = "rstpm_edge_session"
@@ -32,7 +32,21 @@ def scope_of(access: Access, request: Request) -> Scope | None:
     """What a request may do, by its token, or else by its cookie."""
     if access.is_open:
         return "manage"
+    found = _token_of(access, request)
+    return None if found is None else found.scope
+
+
+def who_asks(access: Access, request: Request) -> dict[str, str | None]:
+    """Who sent a request, for the audit log: the address, and which token, of which nobody gets the token itself."""
+    found = None if access.is_open else _token_of(access, request)
+    return {
+        "address": None if request.client is None else request.client.host,
+        "token": None if found is None else found.hint,
+    }
+
+
+def _token_of(access: Access, request: Request) -> Token | None:
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
-        return access.scope_of(token.strip())
-    return access.scope_of_session(request.cookies.get(COOKIE, ""))
+        return access.token_of(token.strip())
+    return access.token_of_session(request.cookies.get(COOKIE, ""))

@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from rstpm_edge.detector import Detector
 from rstpm_edge.errors import ModelError, RstpmEdgeError
 from rstpm_edge.model.signature import signature_file
 from rstpm_edge.model_watch import Change, state_of
+from rstpm_edge.station.audit import Record, nobody
 from rstpm_edge.unexpected import sentence
 
 OpenDetector: TypeAlias = Callable[[Path], Detector]
@@ -35,10 +36,12 @@ class Product:
 
     `check` gets the path and SHA-256 of each file that was loaded, and raises ModelError for one that may not judge.
     `memory` is what loading it took, in bytes. `used` is when it was asked for last, by time.monotonic.
-    `pinned` is how many lines judge with it: it is then never let go.
+    `pinned` is how many lines judge with it: it is then never let go. `record` gets what becomes of its changed files.
     """
 
-    def __init__(self, name: ProductName, path: Path, open_detector: OpenDetector, check: Check) -> None:
+    def __init__(
+        self, name: ProductName, path: Path, open_detector: OpenDetector, check: Check, record: Record = nobody
+    ) -> None:
         """Loads the file, and runs it once. Raises what `Detector` and `check` do."""
         self.name, self.path = name, path
         before, resident = state_of(self._files), memory_of_process()
@@ -49,7 +52,7 @@ class Product:
         self.used = time.monotonic()
         self.pinned = 0
         self.outcomes: Counter[str] = Counter()  # of changed files: taken, refused, rolled back
-        self._check = check
+        self._check, self._record = check, record
         self._change = Change(before, time.monotonic())
         self._lock = threading.Lock()
 
@@ -79,6 +82,7 @@ class Product:
         def roll_back(why: ModelError) -> None:
             self.outcomes["rolled back"] += 1
             report(str(why))
+            self._record("model rolled back", self.facts() | {"error": str(why)})
 
         with self._lock:
             before = self.detector.sha256
@@ -98,10 +102,26 @@ class Product:
                         f"The model {self.path} has changed, and judges {self.name} from now on: "
                         f"SHA-256 {after[:12]}…, before {before[:12]}…."
                     )
+                    self._record("model swapped", self.facts() | {"sha256_before": before})
                 return None
             self.outcomes["refused"] += 1
             report(f"{refused} The model before goes on judging.")
+            self._record("model swap refused", self.facts() | {"error": str(refused)})
             return refused
+
+    def facts(self) -> dict[str, Any]:
+        """What the audit log says of what judges now."""
+        detector = self.detector
+        return {
+            "product": self.name.name,
+            "product_version": self.name.version,
+            "model": str(self.path),
+            "sha256": detector.sha256,
+            "threshold": detector.threshold,
+            "calibrated_threshold": detector.info.calibration.threshold,
+            "runs_with": list(detector.providers),
+            "precision": detector.precision,
+        }
 
 
 def memory_of_process() -> int:

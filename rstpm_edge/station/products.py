@@ -3,11 +3,13 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
+from typing import Any
 
 from rstpm_edge.errors import ModelError, RstpmEdgeError, UsageError
+from rstpm_edge.station.audit import Record, nobody
 from rstpm_edge.station.product import OpenDetector, Product, ProductName
 from rstpm_edge.station.shelf import Catalogue, Shelf
 from rstpm_edge.unexpected import sentence
@@ -27,7 +29,9 @@ class Products:
     `max_memory` bytes, the one that nobody has used for longest is let go; the newest one, and those that lines judge
     with, never are. Requests that have it end with it.
 
-    report: gets a sentence where a file has changed, or is refused.
+    report: gets a sentence where a file has changed, or is refused. record: gets "model loaded", "model refused", and
+    what becomes of changed files, for the audit log; a model that comes back as it was, or is refused again for the
+    same reason, is no news.
     """
 
     def __init__(
@@ -37,8 +41,11 @@ class Products:
         *,
         max_memory: int | None = None,
         report: Callable[[str], None] = lambda sentence: None,
+        record: Record = nobody,
     ) -> None:
         self._shelf, self._open, self._max_memory, self._report = shelf, open_detector, max_memory, report
+        self._record = record
+        self._recorded: dict[ProductName, object] = {}  # what was said last of loading it
         self._lock = threading.Lock()
         self._catalogue = shelf.catalogue()
         self._loaded: dict[ProductName, Product] = {}
@@ -152,17 +159,22 @@ class Products:
             path = self._catalogue.get(name.name, {}).get(name.version)
             if path is None:
                 raise UnknownProduct(f"There is no {name} any more.")
-            product = Product(name, path, self._open, self._shelf.check)
-        except RstpmEdgeError:
+            product = Product(name, path, self._open, self._shelf.check, self._tell)
+        except RstpmEdgeError as error:
             self.counts["failed"] += 1
+            self._refused(name, str(error))
             with self._lock:
                 del self._loading[name]
             raise
         except Exception as error:  # a fault of ours, or no memory: no reason to stop judging
             self.counts["failed"] += 1
+            self._refused(name, sentence(error))
             with self._lock:
                 del self._loading[name]
             raise ModelError(sentence(error)) from error
+        facts = product.facts()
+        if self._recorded.get(name) != facts:  # told before it judges anything
+            self._tell("model loaded", facts)
         with self._lock:
             self.counts["loaded"] += 1
             self._loaded[name] = product
@@ -170,6 +182,18 @@ class Products:
             gone = self._make_room(product)
         del gone  # outside of the lock: to let go of a model takes its time
         return product
+
+    def _tell(self, event: str, facts: Mapping[str, Any]) -> None:
+        """What judges from now on, or goes on."""
+        self._recorded[ProductName(facts["product"], facts["product_version"])] = {
+            name: value for name, value in facts.items() if name not in ("error", "sha256_before")
+        }
+        self._record(event, facts)
+
+    def _refused(self, name: ProductName, why: str) -> None:
+        if self._recorded.get(name) != why:
+            self._recorded[name] = why
+            self._record("model refused", {"product": name.name, "product_version": name.version, "error": why})
 
     def _make_room(self, newest: Product) -> list[Product]:
         """Products that were let go of. The caller holds the lock."""

@@ -6,6 +6,7 @@ from types import TracebackType
 
 from rstpm_edge.errors import UsageError
 from rstpm_edge.station.access import Access
+from rstpm_edge.station.audit import Record, nobody
 from rstpm_edge.station.feed import Feed
 from rstpm_edge.station.gate import Gate
 from rstpm_edge.station.line import Line
@@ -18,7 +19,10 @@ from rstpm_edge.station.shift import Shift
 
 @dataclass(frozen=True, eq=False)
 class Station:
-    """Made by `make_station`; ends with `close`. Any thread may use its parts; `gate` is the event loop's."""
+    """Made by `make_station`; ends with `close`. Any thread may use its parts; `gate` is the event loop's.
+
+    `record` gets what somebody had it do, for the audit log.
+    """
 
     products: Products
     feed: Feed
@@ -30,6 +34,7 @@ class Station:
     access: Access
     metrics: Metrics
     report: Callable[[str], None]
+    record: Record
 
     def line(self, name: str | None = None) -> Line:
         """The line of this name; without one, the only line. Raises UsageError where there is none."""
@@ -73,6 +78,7 @@ def make_station(
     limits: Limits | None = None,
     access: Access | None = None,
     report: Callable[[str], None] = lambda sentence: None,
+    record: Record = nobody,
     lines: Callable[[Feed], Sequence[Line]] = lambda feed: (),
 ) -> Station:
     """A station of these products. `lines` makes its lines, which publish to the feed that it is given; they may raise
@@ -91,4 +97,5 @@ def make_station(
         access or Access(),
         metrics,
         report,
+        record,
     )

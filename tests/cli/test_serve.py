@@ -189,6 +189,7 @@ def test_what_is_asked_when_the_end_comes_is_answered(model: Path, good: NDArray
         (["--tokens", "missing"], "Cannot read the tokens in missing: No such file or directory."),
         (["--watch"], "--watch is for a SOURCE whose images are judged."),
         (["--product", "nut"], "--product is for a SOURCE whose images are judged."),
+        (["incoming", "--watch", "--drift-state", "x"], "--drift-state goes with --drift RATE only."),
         (["--journal", "x"], "--journal is for a SOURCE whose images are judged."),
         (["incoming", "--mqtt-ca", "x"], "--mqtt-password-file and --mqtt-ca go with --mqtt URL only."),
         (["camera:0", "--journal", "x"], "--journal goes with --watch only"),

@@ -56,6 +56,7 @@ def test_cameras_and_what_each_may_have(file: Path) -> None:
         alpha = "1%"
         every = "0.5s"
         drift = 0.01
+        drift_state = "top.json"
 
         [camera.side]
         source = "camera:0"
@@ -84,6 +85,7 @@ def test_cameras_and_what_each_may_have(file: Path) -> None:
     )
     assert (top.options.roi, top.options.mask) == ((320, 180, 1280, 720), file.parent / "top.png")
     assert (top.options.alpha, top.options.every, top.options.drift) == (0.01, Every(seconds=0.5), 0.01)
+    assert (top.options.drift_state, side.options.drift_state) == (file.parent / "top.json", None)
     assert (side.options.roi, side.options.mask, side.options.every) == (None, "model", None)
     assert (top.own, side.own, watched.own) == (True, True, False)
     assert watched.options.sources == (str(file.parent / "incoming"),)
@@ -103,6 +105,7 @@ def test_the_ways_to_join(file: Path) -> None:
 
 CAMERA = '[camera.top]\nsource = "camera:0"\n'
 TWO = CAMERA + '[camera.side]\nsource = "camera:1"\n'
+DRIFT = CAMERA + "drift = 0.01\ndrift_state = 'a'\n[camera.side]\nsource = 'b'\ndrift = 0.01\n"
 PART = TWO + '[part]\nviews = ["top", "side"]\n'
 
 
@@ -131,6 +134,8 @@ PART = TWO + '[part]\nviews = ["top", "side"]\n'
             r", line 3: camera\.top\.every is a number of frames or a time, such as 10 ",
         ),
         (CAMERA + "watch = 'yes'\n", r", line 3: camera\.top\.watch is true or false, not 'yes'\.$"),
+        (CAMERA + "drift_state = 'a'\n", r", line 3: camera\.top\.drift_state goes with drift only\.$"),
+        (DRIFT + "drift_state = './a'\n", r", line 8: camera\.side\.drift_state is that of another camera"),
         (CAMERA + "settle = nan\n", r", line 3: camera\.top\.settle is a number, not nan\.$"),
         (CAMERA + "mask = 3\n", r", line 3: camera\.top\.mask is a text in quotes\.$"),
         ("part = 1\n" + CAMERA, r", line 1: part is a section: \[part\]\.$"),
@@ -223,9 +228,9 @@ def test_two_folders_and_one_verdict_for_the_part(
 
     with contextlib.ExitStack() as stack:
         plan = plan_of(file, text, "--threads", "1", "--csv", str(file.parent / "table.csv"))
-        opened = open_station(plan, Access(), open_watched(plan, stack), stack)
+        opened = open_station(plan, Access(), open_watched(plan, stack), None, stack)
         assert opened.parts is not None
-        make_app(opened.station, routers=[parts_router(Access(), opened.parts)])
+        make_app(opened.station, routers=[parts_router(opened.station, opened.parts)])
         subscription = stack.enter_context(opened.station.feed.subscribe("test"))
         opened.station.start()
         until(lambda: all(line.state.condition == "running" for line in opened.station.lines))

@@ -45,11 +45,12 @@ class Answer:
 
 @dataclass
 class Client:
-    """Asks a station; `said` is what it reported."""
+    """Asks a station; `said` is what it reported, `recorded` what its audit log would hold."""
 
     port: int
     station: Station
     said: list[str] = field(default_factory=list)
+    recorded: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
 
     @property
     def address(self) -> str:
@@ -92,6 +93,11 @@ def serving(
 ) -> Iterator[Client]:
     """A station of a model, or of a folder of models; it ends with the block."""
     said: list[str] = []
+    recorded: list[tuple[str, Mapping[str, Any]]] = []
+
+    def record(event: str, fields: Mapping[str, Any]) -> None:
+        recorded.append((event, fields))
+
     shelf = FolderShelf(models) if models.is_dir() else FolderShelf(file=models)
     listener = listen("127.0.0.1", 0)
     stop, ready = threading.Event(), threading.Event()
@@ -99,7 +105,12 @@ def serving(
         listener,
         Products(shelf, open_detector, max_memory=max_memory, report=said.append) as products,
         make_station(
-            products, limits=limits, access=access, report=said.append, lines=lambda feed: lines(feed, products)
+            products,
+            limits=limits,
+            access=access,
+            report=said.append,
+            record=record,
+            lines=lambda feed: lines(feed, products),
         ) as station,
     ):
         app = make_app(station, hosts=hosts, routers=routers(station))
@@ -111,7 +122,7 @@ def serving(
         thread.start()
         try:
             assert ready.wait(30)
-            yield Client(port, station, said)
+            yield Client(port, station, said, recorded)
         finally:
             stop.set()
             thread.join(30)

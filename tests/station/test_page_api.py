@@ -142,6 +142,9 @@ def test_the_calibration_and_a_recalibration_that_is_taken(client: Client, model
     assert Detector(written["file"], threads=1).threshold == pytest.approx(6 * 23 / 128)
     assert model.read_bytes() == before
     taken = client.post("/v1/recalibration", {"person": "Ada", "take": True})
+    (event, facts) = client.recorded[-1]
+    assert (event, facts["by"]["person"], facts["take"]) == ("recalibrated", "Ada", True)
+    assert facts["threshold"] == taken.document["moved"]["threshold"] != facts["threshold_before"]
     assert taken.status == 200
     assert client.get("/v1/calibration").document["threshold"] == pytest.approx(6 * 23 / 128)
     assert client.post("/v1/inspect", png(patterned(22, 7))).document["verdict"] == "normal"

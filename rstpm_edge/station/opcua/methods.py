@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 from asyncua import ua
 
 from rstpm_edge.errors import RstpmEdgeError
-from rstpm_edge.station.line import Line
+from rstpm_edge.station.audit import Record, nobody
+from rstpm_edge.station.line import Line, judging_facts
 from rstpm_edge.station.opcua.nodes import CONTINUOUS, READY, Method, states_of
 from rstpm_edge.station.part_feed import PartFeed
 from rstpm_edge.station.products import Products, UnknownProduct
@@ -22,10 +23,13 @@ _RECIPE = ("externalId", _String, "a product, or product and version with a spac
 
 
 class Steering:
-    """The methods of a line. `changed` shows its state at once. `job` numbers what runs since it was started."""
+    """The methods of a line. `changed` shows its state at once; `record` gets what was done, for the audit log.
 
-    def __init__(self, line: Line, products: Products, changed: Changed) -> None:
-        self._line, self._products, self._changed = line, products, changed
+    `job` numbers what runs since it was started.
+    """
+
+    def __init__(self, line: Line, products: Products, changed: Changed, record: Record = nobody) -> None:
+        self._line, self._products, self._changed, self._record = line, products, changed, record
         self.job = _new_job(line)
 
     @property
@@ -54,21 +58,20 @@ class Steering:
             return refused
         self.job = _new_job(self._line)
         self._line.resume()
-        await self._changed()
+        await self._done("line resumed")
         return [ua.Variant(self.job, _String), ua.Variant(0, _Int32)]
 
     async def _stop(self) -> Answer:
         if states_of(self._line.state)[1] != CONTINUOUS:
             return ua.StatusCode(Code.BadInvalidState)
         self._line.pause()
-        await self._changed()
+        await self._done("line paused")
         return [ua.Variant(0, _Int32)]
 
     async def _prepare(self, recipe: str) -> Answer:
         refused = await self._select(recipe)
         if refused is not None:
             return refused
-        await self._changed()
         return [ua.Variant(True, _Boolean), ua.Variant(0, _Int32)]
 
     async def _select(self, recipe: str) -> ua.CallMethodResult | ua.StatusCode | None:
@@ -79,18 +82,26 @@ class Steering:
         try:
             product = self._products.resolve(name, version.strip() or None)
             await asyncio.to_thread(self._line.select, product)  # a model that is not in memory takes its time
+            await self._done("product selected")
         except UnknownProduct:
             return _wrong(Code.BadInvalidArgument, [Code.BadNotFound])
         except RstpmEdgeError:  # told by the station: a file that is damaged, or has no signature
             return ua.StatusCode(Code.BadResourceUnavailable)
         return None
 
+    async def _done(self, event: str) -> None:
+        facts = {"by": {"protocol": "OPC UA"}, **judging_facts(self._line)}
+        await asyncio.to_thread(self._record, event, facts)  # which waits for the disk
+        await self._changed()
 
-def methods_of(parts: PartFeed) -> tuple[Method, ...]:
+
+def methods_of(parts: PartFeed, record: Record = nobody) -> tuple[Method, ...]:
     """Those of parts that several cameras see."""
 
     async def realign() -> Answer:
         parts.realign()
+        facts = {"by": {"protocol": "OPC UA"}, "line": parts.rule.name}
+        await asyncio.to_thread(record, "parts realigned", facts)
         return [ua.Variant(0, _Int32)]
 
     what = "The line is empty: the next picture of each camera is of one part."

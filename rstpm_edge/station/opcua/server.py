@@ -134,13 +134,15 @@ class OpcUa:
             ua.NodeId("VisionSystems", namespace), ua.QualifiedName("VisionSystems", namespace)
         )
         for line in self._station.lines:
-            steering = self._steering[line.name] = Steering(line, self._station.products, self._show)
+            steering = self._steering[line.name] = Steering(
+                line, self._station.products, self._show, self._station.record
+            )
             nodes = self._nodes[line.name] = LineNodes(server, namespace, line.name)
             await nodes.make(systems, steering.methods)
         if self._parts is not None:
             name = self._parts.rule.name
             nodes = self._nodes[name] = LineNodes(server, namespace, name)
-            await nodes.make(systems, methods_of(self._parts), judges=False)
+            await nodes.make(systems, methods_of(self._parts, self._station.record), judges=False)
         ready = await ResultReady.make(server, namespace)
         for nodes in self._nodes.values():
             await ready.add(nodes.name, nodes.root)

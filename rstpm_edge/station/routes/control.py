@@ -1,17 +1,15 @@
 """The state of the station, and what steers it: pause, resume, another product, a new shift."""
 
-import asyncio
 import time
-from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from rstpm_edge.station.answers import json_answer
-from rstpm_edge.station.line import Line, LineState
-from rstpm_edge.station.permission import needs
+from rstpm_edge.station.line import Line, LineState, judging_facts
+from rstpm_edge.station.permission import needs, who_asks
 from rstpm_edge.station.product import ProductName
 from rstpm_edge.station.routes.inspect import ERRORS
 from rstpm_edge.station.shift import ShiftCounts
@@ -35,44 +33,46 @@ def control_router(station: Station) -> APIRouter:
     reads = [Depends(needs(station.access, "inspect"))]
     steers = [Depends(needs(station.access, "manage"))]
 
+    def record(event: str, request: Request, line: Line) -> None:
+        station.record(event, {"by": who_asks(station.access, request), **judging_facts(line)})
+
     @router.get("/v1/station", dependencies=reads, response_class=Response)
     async def state() -> Response:
         """Lines, products, and the counts of the shift."""
         return json_answer(station_document(station))
 
     @router.post("/v1/station/pause", dependencies=steers, response_class=Response)
-    async def pause(line: LineQuery = None) -> Response:
+    def pause(request: Request, line: LineQuery = None) -> Response:
         """Take no more images, after the one under way."""
         found = station.line(line)
         found.pause()
+        record("line paused", request, found)
         return json_answer(line_document(found.state))
 
     @router.post("/v1/station/resume", dependencies=steers, response_class=Response)
-    async def resume(line: LineQuery = None) -> Response:
+    def resume(request: Request, line: LineQuery = None) -> Response:
         """Go on."""
         found = station.line(line)
         found.resume()
+        record("line resumed", request, found)
         return json_answer(line_document(found.state))
 
     @router.post("/v1/station/product", dependencies=steers, response_class=Response)
-    async def select(selection: Selection, line: LineQuery = None) -> Response:
+    def select(request: Request, selection: Selection, line: LineQuery = None) -> Response:
         """Judge with another product; the one before judges until that is loaded."""
         found = station.line(line)
-        name = station.products.resolve(selection.product, selection.version)
-        await _in_a_thread(found, name)
+        found.select(station.products.resolve(selection.product, selection.version))
+        record("product selected", request, found)
         return json_answer(line_document(found.state))
 
     @router.post("/v1/station/shift", dependencies=steers, response_class=Response)
-    async def shift() -> Response:
+    def shift(request: Request) -> Response:
         """Begin a new shift: counts begin anew, and those of the one that ends are the answer."""
-        return json_answer(shift_document(station.shift.begin()))
+        ended = station.shift.begin()
+        station.record("shift begun", {"by": who_asks(station.access, request), "ended": ended.total()})
+        return json_answer(shift_document(ended))
 
     return router
-
-
-async def _in_a_thread(line: Line, name: ProductName) -> None:
-    select: Callable[[ProductName], None] = line.select
-    await asyncio.get_running_loop().run_in_executor(None, select, name)
 
 
 def station_document(station: Station) -> dict[str, Any]:

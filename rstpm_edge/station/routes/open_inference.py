@@ -14,7 +14,7 @@ from rstpm_edge import __version__
 from rstpm_edge.result import Result
 from rstpm_edge.station.answers import Refusal, json_answer
 from rstpm_edge.station.judging import REQUEST, find_product, judge_sent
-from rstpm_edge.station.permission import needs
+from rstpm_edge.station.permission import needs, who_asks
 from rstpm_edge.station.product import Product, ProductName
 from rstpm_edge.station.routes.inspect import ERRORS
 from rstpm_edge.station.station import Station
@@ -125,10 +125,16 @@ def repository_router(station: Station) -> APIRouter:
 
     manages = [Depends(needs(station.access, "manage"))]
 
+    async def record(event: str, request: Request, name: ProductName) -> None:
+        """In a thread, since it waits for the disk."""
+        facts = {"by": who_asks(station.access, request), "product": name.name, "product_version": name.version}
+        await asyncio.get_running_loop().run_in_executor(None, station.record, event, facts)
+
     @router.post("/v2/repository/models/{model}/load", dependencies=manages, response_class=Response)
-    async def load(model: ModelPath) -> Response:
+    async def load(request: Request, model: ModelPath) -> Response:
         """Load its newest version, or take the file as it is now."""
         name = station.products.resolve(model)
+        await record("load asked", request, name)
         loaded = any(product.name == name for product in station.products.loaded())
         product = await find_product(station, name.name, name.version)
         if loaded:
@@ -138,9 +144,9 @@ def repository_router(station: Station) -> APIRouter:
         return json_answer({"model_sha256": product.detector.sha256})
 
     @router.post("/v2/repository/models/{model}/unload", dependencies=manages, response_class=Response)
-    async def unload(model: ModelPath) -> Response:
+    async def unload(request: Request, model: ModelPath) -> Response:
         """Let go of all its versions; the next request loads them anew."""
-        station.products.resolve(model)
+        await record("unload asked", request, station.products.resolve(model))
         for version in station.products.catalogue.get(model, ()):
             station.products.unload(ProductName(model, version))
         return json_answer({})

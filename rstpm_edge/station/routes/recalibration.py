@@ -3,7 +3,7 @@
 import threading
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
@@ -16,7 +16,7 @@ from rstpm_edge.station.answers import Refusal, json_answer
 from rstpm_edge.station.history.history import History
 from rstpm_edge.station.history.notes import MOST_PERSON
 from rstpm_edge.station.history.recalibrating import keep_model, recalibrated, stretch_of
-from rstpm_edge.station.permission import needs
+from rstpm_edge.station.permission import needs, who_asks
 from rstpm_edge.station.product import Product
 from rstpm_edge.station.routes.inspect import ERRORS
 from rstpm_edge.station.station import Station
@@ -85,7 +85,7 @@ def recalibration_router(station: Station, history: History | None, *, masked: b
         return json_answer({**answer, "problem": None, "moved": moved_document(moved)})
 
     @router.post("/v1/recalibration", dependencies=steers, response_class=Response)
-    def recalibrate(new: NewCalibration) -> Response:
+    def recalibrate(request: Request, new: NewCalibration) -> Response:
         """Write the model with its new threshold into the history's folder; with `take`, judge with it."""
         judging, held = found(new.product, new.version), kept()
         if new.take and not station.products.may_exchange:
@@ -98,6 +98,20 @@ def recalibration_router(station: Station, history: History | None, *, masked: b
         try:
             moved = recalibrated(held, judging.detector, only_new=new.only_new, person=new.person or None)
             written = keep_model(held, judging.path, moved)
+            station.record(
+                "recalibrated",
+                {
+                    "by": {**who_asks(station.access, request), "person": new.person or None},
+                    **_named(judging),
+                    "file": str(written),
+                    "sha256_before": judging.detector.sha256,
+                    "threshold_before": moved.step.before.threshold,
+                    "threshold": moved.after.threshold,
+                    "alpha": moved.after.alpha,
+                    "images": len(moved.after.scores),
+                    "take": new.take,
+                },
+            )
             if new.take:
                 _take(station, judging, written.read_bytes())
         except UsageError as error:
