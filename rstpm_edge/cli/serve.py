@@ -41,6 +41,18 @@ STUCK = 60.0  # seconds without a sign of life of a line, after which systemd he
 )
 @registry_option
 @click.option("--product", metavar="NAME", help="Which product of --models or --registry the SOURCE shows at first.")
+@click.option(
+    "--shadow",
+    is_flag=True,
+    help="With --registry: judge with the versions in shadow, too, and compare; they have no effect on verdicts.",
+)
+@click.option(
+    "--shadow-share",
+    type=RATE,
+    metavar="RATE",
+    help="Of the time, at most, that one thread of each product judges in shadow.  [default: 10%]",
+)
+@click.option("--shadow-log", type=FILE, metavar="FILE", help="Append a JSON line of each image that was compared.")
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Listen on this address.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
 @click.option(

@@ -13,6 +13,7 @@ from rstpm_edge.cli.terminal import as_typed, say_note
 from rstpm_edge.image.mask import Mask
 from rstpm_edge.model.keys import PublicKey
 from rstpm_edge.outputs.audit_log import LARGEST, AuditLog
+from rstpm_edge.pipeline import InferenceOptions
 from rstpm_edge.printable import one_line, without_passwords
 from rstpm_edge.station.access import Access
 from rstpm_edge.station.audit import Record, StationAudit, nobody
@@ -35,17 +36,15 @@ def open_audit(plan: StationPlan, access: Access, stack: contextlib.ExitStack) -
     return stack.enter_context(StationAudit(log))
 
 
-def record_of(
-    audit: StationAudit | None, options: ServeOptions, mask: Mask | str | None, key: PublicKey | None
-) -> Record:
-    """What models that judge by these options are recorded with; mask and key are those that were loaded."""
+def record_of(audit: StationAudit | None, judging: InferenceOptions) -> Record:
+    """What models that judge by these options are recorded with."""
     if audit is None:
         return nobody
-    log = audit.log
+    log, mask, key = audit.log, judging.mask, judging.public_key
     more = {
-        "signed_by": None if key is None else key.hint,
-        "roi": options.roi,
-        "mask": mask if mask is None or isinstance(mask, str) else {"sha256": mask.sha256},
+        "signed_by": key.hint if isinstance(key, PublicKey) else None,
+        "roi": judging.roi,
+        "mask": {"sha256": mask.sha256} if isinstance(mask, Mask) else mask,
     }
 
     def record(event: str, fields: Mapping[str, Any]) -> None:

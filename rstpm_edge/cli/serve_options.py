@@ -27,6 +27,9 @@ class ServeOptions:
     models: Path | None
     registry: Path | None
     product: str | None
+    shadow: bool
+    shadow_share: float | None
+    shadow_log: Path | None
     host: str
     port: int
     allowed_host: tuple[str, ...]
@@ -88,8 +91,11 @@ def check_together(options: ServeOptions) -> None:
             "--csv": options.csv_file,
             "--drift-state": options.drift_state,
             "--journal": options.journal,
+            "--shadow-log": options.shadow_log,
         }
     )
+    if not options.shadow and (options.shadow_share is not None or options.shadow_log is not None):
+        raise UsageError("--shadow-share and --shadow-log go with --shadow only.")
     if options.drift is None and options.drift_state is not None:
         raise UsageError("--drift-state goes with --drift RATE only.")
     if options.history is None and (options.history_days is not None or options.history_size is not None):

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from rstpm_edge.cli.journalling import open_journal
 from rstpm_edge.cli.reactions import Reactions, open_reactions
 from rstpm_edge.cli.serve_audit import record_of, shown
 from rstpm_edge.cli.serve_options import ServeOptions
+from rstpm_edge.cli.serve_shadow import open_shadows
 from rstpm_edge.cli.station_file import Camera, StationPlan
 from rstpm_edge.cli.terminal import counted, say_note
 from rstpm_edge.detector import Detector
@@ -23,6 +24,7 @@ from rstpm_edge.errors import UsageError
 from rstpm_edge.image.mask import load_mask
 from rstpm_edge.model.keys import load_public_key
 from rstpm_edge.outputs.journal import Journal
+from rstpm_edge.pipeline import InferenceOptions
 from rstpm_edge.station.access import Access
 from rstpm_edge.station.audit import StationAudit
 from rstpm_edge.station.drift_file import DriftFile
@@ -36,28 +38,30 @@ from rstpm_edge.station.shelf import FolderShelf, Shelf
 from rstpm_edge.station.station import Station, make_station
 
 
+def judging_of(options: ServeOptions) -> InferenceOptions:
+    """How all models of a station, or of a camera, judge. Raises UsageError."""
+    return InferenceOptions(
+        providers=options.providers,
+        threads=options.threads,
+        polite=options.polite,
+        engine_cache=options.engine_cache,
+        threshold=options.threshold,
+        alpha=options.alpha,
+        roi=options.roi,
+        mask=load_mask(options.mask) if isinstance(options.mask, Path) else options.mask,
+        allow_size_change=options.allow_size_change,
+        public_key=None if options.public_key is None else load_public_key(options.public_key),
+        verify=options.verify,
+        explain=options.explain,
+    )
+
+
 def open_products(options: ServeOptions, audit: StationAudit | None = None) -> Products:
     """Raises UsageError, and what `Detector` does for the only model of a station."""
-    mask = load_mask(options.mask) if isinstance(options.mask, Path) else options.mask
-    key = None if options.public_key is None else load_public_key(options.public_key)
+    judging = judging_of(options)
 
     def open_detector(path: Path) -> Detector:
-        return Detector(
-            path,
-            providers=options.providers,
-            threads=options.threads,
-            polite=options.polite,
-            engine_cache=options.engine_cache,
-            threshold=options.threshold,
-            alpha=options.alpha,
-            roi=options.roi,
-            mask=mask,
-            allow_size_change=options.allow_size_change,
-            notify=lambda sentence: say_note(f"{path.name}: {sentence}"),
-            public_key=key,
-            verify=options.verify,
-            explain=options.explain,
-        )
+        return Detector(path, **vars(replace(judging, notify=lambda sentence: say_note(f"{path.name}: {sentence}"))))
 
     shelf: Shelf
     if options.models is not None:
@@ -67,9 +71,7 @@ def open_products(options: ServeOptions, audit: StationAudit | None = None) -> P
     else:
         shelf = FolderShelf(file=options.model)
     max_memory = None if options.max_memory is None else options.max_memory * 1_000_000
-    products = Products(
-        shelf, open_detector, max_memory=max_memory, report=say_note, record=record_of(audit, options, mask, key)
-    )
+    products = Products(shelf, open_detector, max_memory=max_memory, report=say_note, record=record_of(audit, judging))
     try:
         if options.models is None and options.registry is None:  # one that cannot be loaded is told at the start
             products.get(products.resolve())
@@ -159,6 +161,7 @@ def open_station(
         pixels=options.max_pixels * 1_000_000,
     )
     products = stack.enter_context(open_products(options, audit))
+    shadows = open_shadows(plan, products, judging_of, audit, stack)
     joined: list[PartFeed] = []
 
     def lines(feed: Feed) -> list[Line]:
@@ -178,7 +181,9 @@ def open_station(
             audit.log.record(event, shown(fields))
 
     station = stack.enter_context(
-        make_station(products, limits=limits, access=access, report=say_note, record=record, lines=lines)
+        make_station(
+            products, limits=limits, access=access, report=say_note, record=record, shadows=shadows, lines=lines
+        )
     )
     for parts in joined:
         stack.enter_context(parts)

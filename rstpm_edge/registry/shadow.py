@@ -93,6 +93,11 @@ class Shadow:
             while True:
                 self._finished(self._over.get_nowait())
 
+    def state(self) -> tuple[int, Comparison] | None:
+        """The version that is in shadow, and what was found of it so far; None where none is. For any thread."""
+        version, comparison = self._version, self._comparison
+        return None if version is None else (version.number, comparison)
+
     def summary(self) -> str:
         """What was found of the version that is in shadow, or was last; empty where none was."""
         version = self._version

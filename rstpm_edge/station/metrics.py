@@ -97,6 +97,7 @@ class StationCollector(Collector):
         yield from self._of_requests()
         yield from self._of_products()
         yield from self._of_lines()
+        yield from self._of_shadows()
         heat = GaugeMetricFamily("rstpm_edge_temperature_celsius", "As the box tells it.", labels=["zone"])
         for zone, celsius in temperatures().items():
             heat.add_metric([zone], celsius)
@@ -164,6 +165,26 @@ class StationCollector(Collector):
                 for name in STATES:
                     drift.add_metric([line.name, name.replace(" ", "_")], state.drift.drift == name)
         yield from (dropped, damaged, running, drift)
+
+    def _of_shadows(self) -> Iterator[Metric]:
+        labels = ["product", "version"]
+        images = CounterMetricFamily(
+            "rstpm_edge_shadow_images",
+            "Images that the version in shadow judged, too (compared), that went by (skipped), or that it failed on.",
+            labels=[*labels, "outcome"],
+        )
+        differs = CounterMetricFamily(
+            "rstpm_edge_shadow_rejects_alone",
+            "Images that one of the two versions alone rejected: live, or shadow.",
+            labels=[*labels, "by"],
+        )
+        for found in [] if self._station.shadows is None else self._station.shadows.document():
+            of = [found["product"], str(found["version"])]
+            for outcome in ("compared", "skipped", "failed"):
+                images.add_metric([*of, outcome], found[outcome])
+            for by in ("live", "shadow"):
+                differs.add_metric([*of, by], found[f"only_{by}_rejects"])
+        yield from (images, differs)
 
 
 def _gauge(name: str, help: str, value: float) -> Metric:

@@ -71,6 +71,11 @@ class Products:
         with self._lock:
             return sorted(self._loaded.values(), key=lambda product: product.used)
 
+    def in_memory(self, name: ProductName) -> Product | None:
+        """The product, if it is in memory; nobody has asked for it by that."""
+        with self._lock:
+            return self._loaded.get(name)
+
     def resolve(self, name: str | None = None, version: str | None = None) -> ProductName:
         """The full name: without a version the newest one, without a name the only product.
 

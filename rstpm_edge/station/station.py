@@ -14,6 +14,7 @@ from rstpm_edge.station.metrics import Metrics
 from rstpm_edge.station.products import Products
 from rstpm_edge.station.recent import Recent
 from rstpm_edge.station.settings import Limits
+from rstpm_edge.station.shadows import Shadows
 from rstpm_edge.station.shift import Shift
 
 
@@ -21,7 +22,7 @@ from rstpm_edge.station.shift import Shift
 class Station:
     """Made by `make_station`; ends with `close`. Any thread may use its parts; `gate` is the event loop's.
 
-    `record` gets what somebody had it do, for the audit log.
+    `record` gets what somebody had it do, for the audit log. `shadows` judge without effect; None without them.
     """
 
     products: Products
@@ -35,6 +36,7 @@ class Station:
     metrics: Metrics
     report: Callable[[str], None]
     record: Record
+    shadows: Shadows | None
 
     def line(self, name: str | None = None) -> Line:
         """The line of this name; without one, the only line. Raises UsageError where there is none."""
@@ -79,13 +81,14 @@ def make_station(
     access: Access | None = None,
     report: Callable[[str], None] = lambda sentence: None,
     record: Record = nobody,
+    shadows: Shadows | None = None,
     lines: Callable[[Feed], Sequence[Line]] = lambda feed: (),
 ) -> Station:
     """A station of these products. `lines` makes its lines, which publish to the feed that it is given; they may raise
     what `Line` does."""
     limits = limits or Limits()
     recent, shift, metrics = Recent(), Shift(), Metrics()
-    feed = Feed([recent.add, shift.add, metrics.add])
+    feed = Feed([recent.add, shift.add, metrics.add, *([] if shadows is None else [shadows.add])])
     return Station(
         products,
         feed,
@@ -98,4 +101,5 @@ def make_station(
         metrics,
         report,
         record,
+        shadows,
     )

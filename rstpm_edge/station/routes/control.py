@@ -94,6 +94,7 @@ def station_document(station: Station) -> dict[str, Any]:
     return {
         "lines": [line_document(line.state) for line in station.lines],
         "products": products,
+        "shadow": [] if station.shadows is None else station.shadows.document(),
         "shift": shift_document(station.shift.counts()),
         "requests": {"inside": station.gate.inside, "room": station.gate.room, "refused": station.gate.refused},
     }
