@@ -3,9 +3,9 @@
     python tools/sbom.py WHEEL REPORT OUTPUT --time SECONDS
 
 REPORT is what `pip install --dry-run --ignore-installed --report` says of the wheel, for the system that it is for:
-what pip would install today. Beside that, the bill names what is compiled into the wheel. What the packages of others
-bring inside them (OpenCV has FFmpeg, say) stands in their own bills. `build_wheels.py` calls this with the packages
-of wheels.txt.
+what pip would install today. Beside that, the bill names what is compiled into the wheel, and what lies in it. What
+the packages of others bring inside them (OpenCV has FFmpeg, say) stands in their own bills. `build_wheels.py` calls
+this with the packages of wheels.txt.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ OURS = "rstpm-edge"
 REQUIREMENTS = Path(__file__).with_name("wheels.txt")
 _LONGEST_LICENCE = 100  # characters; some packages put the whole text there
 _NAMESPACE = uuid.UUID("5a1f3a5e-5c1a-4b53-9a63-6f0a6c2f4f0e")  # of our bills' serial numbers
+
+
+NOTE = Path(__file__).parent.parent / "rstpm_edge" / "station" / "page" / "uplot-licence.txt"
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ def bill_of(wheel: Path, report: Mapping[str, Any], versions: Mapping[str, str],
         needs = [components[other] for other in needed]
         if name == OURS:
             needs += [_compiled(one, versions[one.package]) for one in COMPILED]
+            needs.append(_uplot(NOTE))
         for component in needs:
             bom.components.add(component)
         bom.register_dependency(components[name], needs)
@@ -141,6 +145,30 @@ def _compiled(one: Compiled, version: str) -> Component:
         purl=PackageURL("pypi", name=one.package, version=version),
         licenses=[LicenseFactory().make_from_string(one.licence)],
         description="compiled into the wheel's extension",
+    )
+
+
+def _uplot(note: Path) -> Component:
+    """The script that draws the chart of the station's page; its first line and its licence are in `note`.
+
+    Raises ValueError where the note does not say which version that is, or the script is another one.
+    """
+    said = note.read_text(encoding="utf-8")
+    version = re.match(r"uPlot (\d+\.\d+\.\d+), ", said)
+    script = note.with_name("uplot.js").read_bytes()
+    if version is None or "The MIT License" not in said or f"(v{version[1]})".encode() not in script[:100]:
+        raise ValueError(f"{note} does not say the version and licence of the script beside it.")
+    purl = PackageURL("npm", name="uplot", version=version[1])
+    return Component(
+        name="uPlot",
+        version=version[1],
+        type=ComponentType.LIBRARY,
+        scope=ComponentScope.REQUIRED,
+        bom_ref=str(purl),
+        purl=purl,
+        licenses=[LicenseFactory().make_from_string("MIT")],
+        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=hashlib.sha256(script).hexdigest())],
+        description="in the wheel, as rstpm_edge/station/page/uplot.js",
     )
 
 

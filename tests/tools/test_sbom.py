@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sbom
 from checkout import ROOT
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
-from sbom import REQUIREMENTS, bill_of, pinned
+from sbom import NOTE, REQUIREMENTS, bill_of, pinned
 
 WHEEL = "rstpm_edge-0.1.0-cp311-cp311-manylinux_2_17_aarch64.whl"
 TIME = 1_700_000_000
@@ -93,13 +94,29 @@ def test_it_lists_versions_hashes_and_licences(bill: dict[str, Any]) -> None:
         "only-there": "1.0",
         "libc++": f"of ziglang {versions['ziglang']}",
         "pybind11": versions["pybind11"],
+        "uPlot": "1.6.32",
     }
+    assert found["uPlot"]["purl"] == "pkg:npm/uplot@1.6.32"
+    assert found["uPlot"]["licenses"] == [{"license": {"id": "MIT"}}]
+    script = (NOTE.parent / "uplot.js").read_bytes()
+    assert found["uPlot"]["hashes"][0]["content"] == hashlib.sha256(script).hexdigest()
     assert found["numpy"]["purl"] == "pkg:pypi/numpy@2.4.6"
     assert found["numpy"]["hashes"] == [{"alg": "SHA-256", "content": "a" * 64}]
     assert found["numpy"]["licenses"] == [{"expression": "BSD-3-Clause AND MIT"}]
     assert found["click"]["licenses"] == [{"license": {"name": "BSD License"}}]
     assert found["only-there"]["licenses"] == [{"license": {"name": "MIT License"}}]
     assert "hashes" not in found["only-there"]
+
+
+def test_another_script_than_the_note_says_is_told(
+    wheel: Path, said: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = tmp_path / NOTE.name
+    note.write_text(NOTE.read_text().replace("1.6.32", "1.6.31"))
+    (tmp_path / "uplot.js").write_bytes((NOTE.parent / "uplot.js").read_bytes())
+    monkeypatch.setattr(sbom, "NOTE", note)
+    with pytest.raises(ValueError, match="does not say the version and licence of the script"):
+        bill_of(wheel, said, pinned(REQUIREMENTS.read_text()), TIME)
 
 
 def test_it_says_who_needs_whom_on_the_wheels_processor(bill: dict[str, Any]) -> None:
@@ -109,6 +126,7 @@ def test_it_says_who_needs_whom_on_the_wheels_processor(bill: dict[str, Any]) ->
         [
             "compiled-in:libc++",
             "compiled-in:pybind11",
+            "pkg:npm/uplot@1.6.32",
             "pkg:pypi/click@8.5.1",
             "pkg:pypi/numpy@2.4.6",
             "pkg:pypi/only-there@1.0",
