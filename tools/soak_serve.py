@@ -1,0 +1,179 @@
+"""Whether the station's server keeps its memory, files and threads under requests, with a history and a reader.
+
+    python tools/soak_serve.py                                  # three minutes, on a tiny model that it makes
+    python tools/soak_serve.py --model model.onnx --minutes 60  # a real one
+
+`rstpm-edge serve --history` runs in a process of its own. Clients that keep their connections send images, damaged ones
+among them, as fast as they are answered, and one more reads /v1/events. It counts after --warm-up answers: the last
+1,000 verdicts stay in memory on purpose, with their photos, and must be there first. Memory is what of the process no
+file on disk holds (RssAnon); the slope is that of a least-squares line after the first quarter, as in soak.py.
+Exits with 1 where the slope, less twice its standard error, is above --limit, or where files or threads become more:
+a verdict that is kept has over a kilobyte, which makes 100 MB per 100,000.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import click
+from soak import pictures, tiny_models
+from soak_memory import Sample, Trend, trend
+
+SAMPLE = 1.0  # seconds between two samples
+REFUSED = (422,)  # what a damaged image is answered with
+
+
+class Clients:
+    """Threads that send images, and one that reads events."""
+
+    def __init__(self, port: int, images: list[bytes]) -> None:
+        self.answered = self.read = 0
+        self.fault: BaseException | None = None
+        self._port, self._images = port, images
+        self._lock = threading.Lock()
+        self._ended = False
+        self._threads = [threading.Thread(target=self._guarded, args=(self._listen,), daemon=True)]
+
+    def start(self, number: int) -> None:
+        self._threads += [threading.Thread(target=self._guarded, args=(self._send,)) for _ in range(number)]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._ended = True
+        for thread in self._threads[1:]:  # the reader ends with the server
+            thread.join()
+
+    def _guarded(self, work: object) -> None:
+        try:
+            work()  # type: ignore[operator]
+        except BaseException as error:
+            if not self._ended:
+                self.fault = error
+
+    def _send(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+        number = 0
+        with contextlib.closing(connection):
+            while not self._ended and self.fault is None:
+                connection.request("POST", "/v1/inspect", self._images[number % len(self._images)])
+                answer = connection.getresponse()
+                answer.read()
+                if answer.status not in (200, *REFUSED):
+                    raise RuntimeError(f"the server answered {answer.status}")
+                number += 1
+                with self._lock:
+                    self.answered += 1
+
+    def _listen(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=600)
+        connection.request("GET", "/v1/events")
+        for line in connection.getresponse():
+            self.read += line.startswith(b"event: verdict")
+
+
+@contextlib.contextmanager
+def serving(model: Path, history: Path) -> Iterator[tuple[int, int]]:
+    """The process and its port."""
+    command = [
+        sys.executable,
+        "-m",
+        "rstpm_edge",
+        "serve",
+        "--port",
+        "0",
+        "--model",
+        str(model),
+        "--history",
+        str(history),
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        port = next(
+            (int(found[1]) for line in process.stderr if (found := re.search(r"Serving on .*:(\d+)$", line))), None
+        )
+        if port is None:
+            raise click.ClickException("The server did not start.")
+        threading.Thread(target=_pass_on, args=(process.stderr,), daemon=True).start()
+        yield process.pid, port
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _pass_on(lines: IO[str]) -> None:
+    for line in lines:
+        print(line, end="", file=sys.stderr)
+
+
+def anonymous(process: int) -> float:
+    """MB of a process that no file on disk holds."""
+    found = re.search(r"^RssAnon:\s+(\d+) kB$", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * 1024 / 1e6
+
+
+def measure(process: int, clients: Clients, seconds: float, warm_up: int) -> Trend:
+    """Samples for so many seconds, once `warm_up` images were answered."""
+    while clients.answered < warm_up and clients.fault is None:
+        time.sleep(0.05)
+    samples: list[Sample] = []
+    start, before = time.monotonic(), clients.answered
+    while (passed := time.monotonic() - start) < seconds and clients.fault is None:
+        of_process = Path(f"/proc/{process}")
+        files, alive = len(os.listdir(of_process / "fd")), len(os.listdir(of_process / "task"))
+        held = anonymous(process)
+        samples.append(Sample("serve", round(passed, 1), clients.answered - before, 0, held, held, files, alive))
+        time.sleep(min(SAMPLE, seconds / 40))
+    if clients.fault is not None:
+        raise click.ClickException(f"A request failed: {clients.fault!r}")
+    return trend(samples)
+
+
+@click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))
+@click.option("--minutes", type=click.FloatRange(min=0.02), default=3.0, show_default=True)
+@click.option("--clients", "number", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option("--model", type=click.Path(path_type=Path, exists=True), help="[default: a tiny one]")
+@click.option("--warm-up", type=click.IntRange(min=1), default=2000, show_default=True, metavar="IMAGES")
+@click.option(
+    "--limit", type=float, default=20.0, show_default=True, metavar="MB", help="Growth per 100,000 images that passes."
+)
+def main(minutes: float, number: int, model: Path | None, warm_up: int, limit: float) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        images = [image for image in pictures(folder) if isinstance(image, bytes)]
+        model = model or tiny_models(folder)[0]
+        with serving(model, folder / "history") as (process, port):
+            clients = Clients(port, images)
+            clients.start(number)
+            try:
+                found = measure(process, clients, 60 * minutes, warm_up)
+            finally:
+                clients.stop()
+    first, last = found.first, found.last
+    print("| images | events read | MB after warm-up, at the end | MB per 100,000 images | open files | threads |")
+    print("|---|---|---|---|---|---|")
+    print(
+        f"| {last.images:,} | {clients.read:,} | {first.rss:.1f}, {last.rss:.1f} | {found.rss.value:+.2f} ± "
+        f"{found.rss.error:.2f} | {found.files[0]} → {found.files[1]} | {found.threads[0]} → {found.threads[1]} |"
+    )
+    grows = found.rss.value - 2 * found.rss.error > limit
+    if grows or found.files[1] > found.files[0] or found.threads[1] > found.threads[0]:
+        print("Grows.", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
