@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
-from station_server import Client, serving
+from checkout import ROOT
+from page_station import page_station
+from station_server import Client
 
 schemathesis = pytest.importorskip("schemathesis")
 
@@ -18,9 +22,13 @@ pytestmark = pytest.mark.extra
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """With the page and a history, in which one part is."""
     from bundles import write_model
 
-    with serving(write_model(tmp_path_factory.mktemp("station") / "model.onnx")) as client:
+    folder = tmp_path_factory.mktemp("station")
+    with page_station(write_model(folder / "model.onnx"), folder / "kept") as client:
+        part = cv2.imencode(".png", np.full((120, 160, 3), 128, np.uint8))[1].tobytes()
+        assert client.post("/v1/inspect", part).status == 200
         yield client
 
 
@@ -49,13 +57,12 @@ def test_it_names_what_there_is(client: Client) -> None:
     document = client.get("/openapi.json").document
     assert document["info"]["title"] == "rstpm-edge"
     assert {"/v1/inspect", "/v1/events", "/v2/models/{model}/infer", "/metrics"} <= set(document["paths"])
+    assert {"/v1/inspections", "/v1/inspections/{part}/notes", "/v1/recalibration"} <= set(document["paths"])
     assert "http" not in str(document["paths"]["/v1/inspect"])  # nothing is loaded from elsewhere
 
 
 def test_paths_are_in_the_documentation(client: Client) -> None:
-    from checkout import ROOT
-
-    text = (ROOT / "docs" / "serve.md").read_text()
+    text = "".join((ROOT / "docs" / name).read_text() for name in ("serve.md", "station.md"))
     for path in client.get("/openapi.json").document["paths"]:
-        shown = path.replace("{model}", "NAME").replace("{version}", "V")
+        shown = path.replace("{model}", "NAME").replace("{version}", "V").replace("{part}", "ID")
         assert f"`{shown}`" in text or any(f"{method} {shown}`" in text for method in ("GET", "POST", "DELETE")), path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import time
 from collections.abc import Iterator
@@ -14,37 +13,18 @@ import numpy as np
 import pytest
 from confirmed import patterned
 from numpy.typing import NDArray
-from station_server import Client, serving
+from page_station import page_station
+from station_server import Client
 from waiting import until
 
 from rstpm_edge import Detector
 from rstpm_edge.station.access import Access, Token, _digest
-from rstpm_edge.station.history.history import History
-from rstpm_edge.station.photos import rgb_of
-from rstpm_edge.station.products import Products
-from rstpm_edge.station.routes.page import page_routers
 
 pytestmark = pytest.mark.extra
 
 
 def png(image: NDArray[np.uint8]) -> bytes:
     return cv2.imencode(".png", image)[1].tobytes()
-
-
-@contextlib.contextmanager
-def page_station(model: Path, folder: Path | None, **options: Any) -> Iterator[Client]:
-    """A station with the page, and with a history where there is a folder."""
-    with contextlib.ExitStack() as stack:
-
-        def routers(station: Any) -> Any:
-            history = None
-            if folder is not None:
-                products: Products = station.products
-                history = stack.enter_context(History(folder, rgb=lambda one: rgb_of(products, one, 1 << 26)))
-                station.feed.tap(history.add)
-            return page_routers(station, history)
-
-        yield stack.enter_context(serving(model, routers=routers, **options))
 
 
 @pytest.fixture
