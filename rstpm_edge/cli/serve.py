@@ -82,6 +82,10 @@ STUCK = 60.0  # seconds without a sign of life of a line, after which systemd he
     help="Of an image that is sent."
 )  # fmt: skip
 @click.option(
+    "--keep-photos", type=click.IntRange(0, 1_000_000), default=128, show_default=True, metavar="MB",
+    help="Of the last verdicts, for the page: photos and maps stay in memory up to this size; the last one in any case."
+)  # fmt: skip
+@click.option(
     "--workers", type=click.IntRange(1, 64), metavar="N", help="Judge so many requests at once.  [default: 2]"
 )
 @click.option(

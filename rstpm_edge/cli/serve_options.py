@@ -39,6 +39,7 @@ class ServeOptions:
     max_memory: int | None  # MB
     max_body: int  # MB
     max_pixels: int  # megapixels
+    keep_photos: int  # MB
     workers: int | None
     waiting: int
     opcua: str | None

@@ -159,6 +159,7 @@ def open_station(
         workers=options.workers or Limits.workers,
         waiting=options.waiting,
         pixels=options.max_pixels * 1_000_000,
+        photos=options.keep_photos * 1_000_000,
     )
     products = stack.enter_context(open_products(options, audit))
     shadows = open_shadows(plan, products, judging_of, audit, stack)

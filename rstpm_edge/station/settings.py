@@ -9,7 +9,7 @@ class Limits:
 
     `body` is the most bytes of one. `workers` are judged at once, and `waiting` more wait for that. `body_seconds` is
     how long a request may take to arrive. `batch` is the most images of one request. `readers` may read the verdicts as
-    they come.
+    they come. `photos` are the bytes that photos and maps of the last verdicts may take in memory.
     """
 
     body: int = 64 << 20
@@ -19,3 +19,4 @@ class Limits:
     batch: int = 64
     readers: int = 32
     pixels: int = 1 << 28  # as `read_image` has it
+    photos: int = 128_000_000

@@ -87,7 +87,7 @@ def make_station(
     """A station of these products. `lines` makes its lines, which publish to the feed that it is given; they may raise
     what `Line` does."""
     limits = limits or Limits()
-    recent, shift, metrics = Recent(), Shift(), Metrics()
+    recent, shift, metrics = Recent(bytes=limits.photos), Shift(), Metrics()
     feed = Feed([recent.add, shift.add, metrics.add, *([] if shadows is None else [shadows.add])])
     return Station(
         products,

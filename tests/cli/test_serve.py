@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
@@ -177,6 +178,21 @@ def test_what_is_asked_when_the_end_comes_is_answered(model: Path, good: NDArray
         process.send_signal(signal.SIGTERM)
         connection.sendall(image[-1:])
         assert connection.recv(15) == b"HTTP/1.1 200 OK"
+        assert finish(process)[0] == 0
+
+
+@pytest.mark.parametrize(("megabytes", "kept"), [(0, 1), (1, 2)])
+def test_so_many_photos_stay_in_memory(model: Path, good: NDArray[np.uint8], megabytes: int, kept: int) -> None:
+    with served("--model", model, "--keep-photos", megabytes) as (process, address):
+        for _ in range(2):
+            ask(f"{address}/v1/inspect", encoded(good))
+        there = 0
+        for part in ask(f"{address}/v1/inspections")["inspections"]:
+            with contextlib.suppress(urllib.error.HTTPError):
+                urllib.request.urlopen(f"{address}/v1/inspections/{part['id']}/photo.jpg", timeout=30).close()
+                there += 1
+        assert there == kept
+        process.send_signal(signal.SIGTERM)
         assert finish(process)[0] == 0
 
 
