@@ -1,9 +1,12 @@
 """`rstpm-edge export`. It imports torch only when it runs."""
 
+import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from rstpm_edge.atomic_files import check_writable
 from rstpm_edge.cli.common import check_no_picture, training_packages
@@ -23,6 +26,16 @@ if TYPE_CHECKING:
 @click.argument("run", required=False, type=FILE)
 @click.option("-o", "--output", type=FILE, default="model.onnx", show_default=True)
 @click.option("--fused", is_flag=True, help="Also give anomaly_map and score in the graph, for other runtimes.")
+@click.option(
+    "--triton",
+    type=FILE,
+    metavar="FOLDER",
+    help="In the place of --output, write the next version of a model there, as Triton, KServe and OpenVINO Model "
+    "Server take it; with --fused.",
+)
+@click.option(
+    "--triton-name", default="rstpm_edge", show_default=True, metavar="NAME", help="The model's name on that server."
+)
 @click.option(
     "--mask",
     type=FILE,
@@ -50,10 +63,14 @@ if TYPE_CHECKING:
     metavar="NAME=VALUE",
     help="What --int8 and --fp16 may change: auroc=0.005, false_rejects=0.02, verdict=0.25 unless given otherwise.",
 )
+@click.pass_context
 def export(
+    ctx: click.Context,
     run: Path | None,
     output: Path,
     fused: bool,
+    triton: Path | None,
+    triton_name: str,
     mask: Path | None,
     goldens: tuple[Path, ...],
     int8: bool,
@@ -72,6 +89,7 @@ def export(
       rstpm-edge export
       rstpm-edge export runs/2026-01-31_12-00-00 -o bracket.onnx --fused
       rstpm-edge export --int8 -o bracket-int8.onnx
+      rstpm-edge export --triton models --triton-name bracket
     """
     if int8 and fp16:
         raise UsageError("Give either --int8 or --fp16; each makes a file of its own.")
@@ -79,10 +97,15 @@ def export(
         raise UsageError("--symmetric goes with --int8 only.")
     if not (int8 or fp16) and (data is not None or margins):
         raise UsageError("--data and --margin go with --int8 or --fp16 only; a float32 export needs neither.")
-    check_no_picture("-o", output)
-    check_writable(output)
+    for name, goes_with in (("output", triton is None), ("triton_name", triton is not None)):
+        if not goes_with and ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE:
+            raise UsageError("Give either --output or --triton, with --triton-name for the latter.")
+    if triton is None:
+        check_no_picture("-o", output)
+        check_writable(output)
     with training_packages():
         from rstpm_edge.training.export import export as export_module
+        from rstpm_edge.training.export.triton import new_version
         from rstpm_edge.training.learning import run_folder
         from rstpm_edge.training.quantization import acceptance, reduced_precision
     reduction = reduced_precision.Reduction(
@@ -92,18 +115,21 @@ def export(
         margins=acceptance.checked_margins(dict(margins)),
     )
     run = run or run_folder.newest_run()
-    with show_progress(reduced_precision.PLANS.get(reduction.precision)) as report:
+    with (
+        show_progress(reduced_precision.PLANS.get(reduction.precision)) as report,
+        contextlib.nullcontext() if triton is None else new_version(triton, triton_name) as version,
+    ):
         found = export_module.export(
             run,
-            output,
-            fused=fused,
+            output if version is None else version.model,
+            fused=fused or triton is not None,
             mask=mask,
             goldens=goldens,
             reduction=reduction,
             report=report,
             compared=lambda comparison: say_table(_precision_table(comparison)),
         )
-    say_export(found)
+    say_export(found if version is None else replace(found, path=version.model))
 
 
 def say_export(report: "ExportReport") -> None:

@@ -2,6 +2,7 @@
 
 import click
 
+from rstpm_edge.cli.fleet_plan import plan
 from rstpm_edge.cli.fleet_score import score
 
 
@@ -11,8 +12,10 @@ def fleet() -> None:
 
     \b
     Example:
+      rstpm-edge fleet plan --products 1000 --photos 100000000
       rstpm-edge fleet score photos --model model.onnx --out scores
     """
 
 
 fleet.add_command(score)
+fleet.add_command(plan)

@@ -110,17 +110,20 @@ def _one_sentence(ctx: click.Context) -> Iterator[None]:
 
 def _about_options(message: str, ctx: click.Context) -> str:
     """Whose options they are that a message advises where the command which prints it has none of that name."""
-    options = {
-        name: {option for parameter in parameters(command) for option in parameter.opts}
-        for name, command in main.commands.items()
-    }
-    own = options.get(ctx.invoked_subcommand or "", set())
+    options = {name: _options(command.params) for name, command in main.commands.items()}
+    below = {name: _options(parameters(command)) for name, command in main.commands.items()}
+    own = below.get(ctx.invoked_subcommand or "", set())
     others = {}
     for option in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", message):
         owners = [name for name, known in options.items() if option in known]
+        owners = owners or [name for name, known in below.items() if option in known]
         if option not in own and owners and not any(f"rstpm-edge {name}" in message for name in owners):
             others[option] = " and ".join(owners)
     return "".join(f" ({option} is an option of {owners}.)" for option, owners in others.items())
+
+
+def _options(parameters: list[click.Parameter]) -> set[str]:
+    return {option for parameter in parameters for option in parameter.opts}
 
 
 def _plain(error: click.ClickException) -> str:
@@ -157,6 +160,7 @@ for command in (
     journal,
     history,
     evaluate,
+    fleet,
     msa,
     verify,
     bench,

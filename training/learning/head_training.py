@@ -71,15 +71,13 @@ def train_segmentation_head(
     model.train(was_training)
 
 
-def measure_head_training(
-    model: RSTPM, some: NDArray[np.uint8], photos: int, device: torch.device
-) -> tuple[float, float, int]:
-    """What `train_segmentation_head` will take for so many `photos`, tried on `some` of them, (N, H, W, 3).
+def measure_head_training(model: RSTPM, some: NDArray[np.uint8], device: torch.device) -> tuple[float, float]:
+    """What `train_segmentation_head` will take, tried on `some` photos (N, H, W, 3).
 
-    Seconds of each painted image, and of each of `STEPS`, and the number of painted images; all 0 without a head.
+    Seconds of each painted image, and of each of `STEPS`; both 0 without a head.
     """
     if model.head is None:
-        return 0.0, 0.0, 0
+        return 0.0, 0.0
     area, start = _area(some), time.monotonic()
     painted, masks = _synthetic_inputs(model, some, len(some), device, lambda done: None)
     each = (time.monotonic() - start) / len(some)
@@ -89,7 +87,12 @@ def measure_head_training(
         painted, masks, painted, _batch(area), lambda done: times.append(time.monotonic()), steps=1 + MEASURED
     )
     steps = [after - before for before, after in pairwise(times[1:])]  # the first one is slower
-    return each, min(steps), _count(photos, area)
+    return each, min(steps)
+
+
+def painted_for_head(photos: int, size: tuple[int, int]) -> int:
+    """How many painted images the head learns from, of so many photos at an input of this (height, width)."""
+    return _count(photos, max(1.0, size[0] * size[1] / 256**2))
 
 
 def _area(images: NDArray[np.uint8]) -> float:

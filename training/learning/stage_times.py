@@ -3,15 +3,17 @@
 import copy
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
+from ..model.presets import Preset
 from ..model.rstpm import RSTPM, TeacherFeatures
 from .augmentation import versions
-from .head_training import STEPS, measure_head_training
+from .head_training import STEPS, measure_head_training, painted_for_head
 from .job import Job
 from .machine import SMALLER, enough_memory
 from .residual_normalization import IMAGES
@@ -55,10 +57,47 @@ def plan_again(job: Job, config: RunConfig, model: RSTPM, learned: NDArray[np.ui
         job.budget.expect(measure_stages(job.fabric, model, learned, images, len(config.holdout)))
 
 
+@dataclass(frozen=True)
+class StageRates:
+    """Seconds of one image in each stage, at the size that was measured.
+
+    `teachers` is both of them, `step` the students' training, `look` the students alone, `painted` a synthetic defect
+    for the segmentation head; `head_step` is one of that head's steps, with a batch of its own.
+    """
+
+    teachers: float
+    step: float
+    look: float
+    painted: float
+    head_step: float
+
+    def expected(self, preset: Preset, size: tuple[int, int], photos: int, images: int, held_out: int) -> Expected:
+        """What the stages take for so many photos, learned from in `images` versions; `size` is (height, width)."""
+        head = painted_for_head(photos, size) if preset.has_segmentation_head else 0
+        return Expected(
+            teachers=images * self.teachers,
+            epoch=photos * self.step,
+            residuals=SOLVING * min(photos, IMAGES) * self.look if preset.distance == "normalized-residual" else 0.0,
+            segmentation=head * self.painted + STEPS * self.head_step,
+            calibration=(FUSING * held_out + PAINTING * synthetic_count(held_out)) * (self.teachers + self.look),
+        )
+
+
 def measure_stages(fabric: Fabric, model: RSTPM, photos: NDArray[np.uint8], images: int, held_out: int) -> Expected:
     """What the stages will take for `photos` (N, H, W, 3), learned from in `images` versions in all.
 
     Nothing of `model`, which is on the device of `fabric`, is changed. The same for all processes.
+    """
+    height, width = photos.shape[1:3]
+    rates = measure_rates(fabric, model, photos)
+    found: Expected = fabric.broadcast(rates.expected(model.preset, (height, width), len(photos), images, held_out))
+    return found
+
+
+def measure_rates(fabric: Fabric, model: RSTPM, photos: NDArray[np.uint8]) -> StageRates:
+    """What one image takes in each stage, tried on a few of `photos` (N, H, W, 3).
+
+    Nothing of `model`, which is on the device of `fabric`, is changed.
     """
     device, some = fabric.device, photos[:: max(1, len(photos) // PROBE)][:PROBE]
     was_training = model.training
@@ -70,18 +109,9 @@ def measure_stages(fabric: Fabric, model: RSTPM, photos: NDArray[np.uint8], imag
             features = model.prepare(image, *model.teachers(image))
             look = _seconds(device, lambda: model.students(features.source, features.deep, features.levels[3:]))
         step = _seconds(device, _step(fabric, model, features)) / len(some)
-        painted, of_step, count = measure_head_training(model, some, len(photos), device)
+        painted, of_step = measure_head_training(model, some, device)
     model.train(was_training)
-    look /= len(some)
-    expected = Expected(
-        teachers=images * both,
-        epoch=len(photos) * step,
-        residuals=SOLVING * min(len(photos), IMAGES) * look if model.preset.distance == "normalized-residual" else 0.0,
-        segmentation=count * painted + STEPS * of_step,
-        calibration=(FUSING * held_out + PAINTING * synthetic_count(held_out)) * (both + look),
-    )
-    found: Expected = fabric.broadcast(expected)
-    return found
+    return StageRates(both, step, look / len(some), painted, of_step)
 
 
 def _step(fabric: Fabric, model: RSTPM, features: TeacherFeatures) -> Callable[[], None]:

@@ -1,0 +1,1 @@
+"""Many products: what they cost."""
