@@ -24,7 +24,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import click
 from soak import pictures, tiny_models
@@ -55,6 +54,10 @@ class Clients:
         for thread in self._threads[1:]:  # the reader ends with the server
             thread.join()
 
+    def join(self) -> None:
+        """Wait for the reader, once the server has ended."""
+        self._threads[0].join()
+
     def _guarded(self, work: object) -> None:
         try:
             work()  # type: ignore[operator]
@@ -78,9 +81,11 @@ class Clients:
 
     def _listen(self) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=600)
-        connection.request("GET", "/v1/events")
-        for line in connection.getresponse():
-            self.read += line.startswith(b"event: verdict")
+        with contextlib.closing(connection):
+            connection.request("GET", "/v1/events")
+            with connection.getresponse() as events:
+                for line in events:
+                    self.read += line.startswith(b"event: verdict")
 
 
 @contextlib.contextmanager
@@ -106,16 +111,14 @@ def serving(model: Path, history: Path) -> Iterator[tuple[int, int]]:
         )
         if port is None:
             raise click.ClickException("The server did not start.")
-        threading.Thread(target=_pass_on, args=(process.stderr,), daemon=True).start()
         yield process.pid, port
     finally:
         process.terminate()
         process.wait(60)
-
-
-def _pass_on(lines: IO[str]) -> None:
-    for line in lines:
-        print(line, end="", file=sys.stderr)
+        for line in process.stderr or ():
+            print(line, end="", file=sys.stderr)
+        if process.stderr is not None:
+            process.stderr.close()
 
 
 def anonymous(process: int) -> float:
@@ -142,6 +145,12 @@ def measure(process: int, clients: Clients, seconds: float, warm_up: int) -> Tre
     return trend(samples)
 
 
+def grows(found: Trend, limit: float) -> bool:
+    """Whether it leaks: memory beyond `limit` and beyond chance, or files or threads at all."""
+    memory = found.rss.value - 2 * found.rss.error > limit
+    return memory or found.files[1] > found.files[0] or found.threads[1] > found.threads[0]
+
+
 @click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))
 @click.option("--minutes", type=click.FloatRange(min=0.02), default=3.0, show_default=True)
 @click.option("--clients", "number", type=click.IntRange(min=1), default=2, show_default=True)
@@ -162,6 +171,7 @@ def main(minutes: float, number: int, model: Path | None, warm_up: int, limit: f
                 found = measure(process, clients, 60 * minutes, warm_up)
             finally:
                 clients.stop()
+        clients.join()
     first, last = found.first, found.last
     print("| images | events read | MB after warm-up, at the end | MB per 100,000 images | open files | threads |")
     print("|---|---|---|---|---|---|")
@@ -169,8 +179,7 @@ def main(minutes: float, number: int, model: Path | None, warm_up: int, limit: f
         f"| {last.images:,} | {clients.read:,} | {first.rss:.1f}, {last.rss:.1f} | {found.rss.value:+.2f} ± "
         f"{found.rss.error:.2f} | {found.files[0]} → {found.files[1]} | {found.threads[0]} → {found.threads[1]} |"
     )
-    grows = found.rss.value - 2 * found.rss.error > limit
-    if grows or found.files[1] > found.files[0] or found.threads[1] > found.threads[0]:
+    if grows(found, limit):
         print("Grows.", file=sys.stderr)
         sys.exit(1)
 

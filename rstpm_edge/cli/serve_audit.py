@@ -36,12 +36,13 @@ def open_audit(plan: StationPlan, access: Access, stack: contextlib.ExitStack) -
     return stack.enter_context(StationAudit(log))
 
 
-def record_of(audit: StationAudit | None, judging: InferenceOptions) -> Record:
-    """What models that judge by these options are recorded with."""
+def record_of(audit: StationAudit | None, judging: InferenceOptions, line: str | None = None) -> Record:
+    """What models that judge by these options are recorded with; `line`, where it alone has them."""
     if audit is None:
         return nobody
     log, mask, key = audit.log, judging.mask, judging.public_key
     more = {
+        **({} if line is None else {"line": line}),
         "signed_by": key.hint if isinstance(key, PublicKey) else None,
         "roi": judging.roi,
         "mask": {"sha256": mask.sha256} if isinstance(mask, Mask) else mask,

@@ -56,8 +56,11 @@ def judging_of(options: ServeOptions) -> InferenceOptions:
     )
 
 
-def open_products(options: ServeOptions, audit: StationAudit | None = None) -> Products:
-    """Raises UsageError, and what `Detector` does for the only model of a station."""
+def open_products(options: ServeOptions, audit: StationAudit | None = None, line: str | None = None) -> Products:
+    """Those of the station, or of a line that has options of its own.
+
+    Raises UsageError, and what `Detector` does for the only model of a station.
+    """
     judging = judging_of(options)
 
     def open_detector(path: Path) -> Detector:
@@ -71,7 +74,9 @@ def open_products(options: ServeOptions, audit: StationAudit | None = None) -> P
     else:
         shelf = FolderShelf(file=options.model)
     max_memory = None if options.max_memory is None else options.max_memory * 1_000_000
-    products = Products(shelf, open_detector, max_memory=max_memory, report=say_note, record=record_of(audit, judging))
+    products = Products(
+        shelf, open_detector, max_memory=max_memory, report=say_note, record=record_of(audit, judging, line)
+    )
     try:
         if options.models is None and options.registry is None:  # one that cannot be loaded is told at the start
             products.get(products.resolve())
@@ -173,7 +178,7 @@ def open_station(
         sources = Sources(watched.reactions.tell_source)
         made = []
         for camera, source in watched.cameras:
-            own = stack.enter_context(open_products(camera.options, audit)) if camera.own else products
+            own = stack.enter_context(open_products(camera.options, audit, camera.name)) if camera.own else products
             made.append(_line_of(camera, source, own, feed, watched, audit, sources, joined))
         return made
 

@@ -56,7 +56,8 @@ class AuditLog:
         self.lost = 0
         self.ending = "done"  # what the last entry is to say
         self._path, self._report, self._largest, self._now = path, report, largest, now
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()  # of the file, which a thread that writes holds until it is synced
+        self._counting = threading.Lock()  # of the counts, for which nobody waits
         self._counts: Counter[str] = Counter()
         self._origins: dict[str, Counter[str]] = {}
         self._in_trouble = self._started = False
@@ -101,7 +102,7 @@ class AuditLog:
 
     def count(self, verdict: str, origin: str | None = None) -> None:
         """Count one more, which writes nothing; also by where it came from, where that is given."""
-        with self._lock:
+        with self._counting:
             self._counts[verdict] += 1
             if origin is not None:
                 self._origins.setdefault(origin, Counter())[verdict] += 1
@@ -142,7 +143,7 @@ class AuditLog:
 
     def _counted(self) -> dict[str, Any]:
         """Since the start."""
-        with self._lock:
+        with self._counting:
             origins = {origin: _by_verdict(counts) for origin, counts in self._origins.items()}
             return _by_verdict(self._counts) | ({"origins": origins} if origins else {})
 

@@ -45,6 +45,18 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
+def test_whoever_counts_does_not_wait_for_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    with AuditLog(path) as log:
+        log.start({})
+        with log._lock:  # as while another thread writes
+            log.count("normal", "line")
+        log.record("line paused", {"line": "line"})
+    paused, stop = entries(path)[1:]
+    assert (paused["event"], paused["line"]) == ("line paused", "line")
+    assert stop["origins"] == {"line": {"normal": 1, "anomalous": 0, "invalid": 0, "failed": 0}}
+
+
 def test_what_stands_in_it(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     with AuditLog(path) as log:

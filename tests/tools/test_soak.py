@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soak
 import soak_memory
+import soak_serve
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
@@ -56,6 +57,23 @@ def test_a_file_that_is_open_for_a_moment_is_no_leak() -> None:
     assert not soak_memory.trend(samples(steady, files)).grows(1.0)
     files[200:] += 1
     assert soak_memory.trend(samples(steady, files)).grows(1.0)
+
+
+@pytest.mark.extra
+def test_a_moment_of_the_server() -> None:
+    result = CliRunner().invoke(soak_serve.main, ["--minutes", "0.03", "--warm-up", "20", "--limit", "1e9"])
+    assert isinstance(result.exception, (SystemExit, type(None))), result.exception
+    row = [cell.strip() for cell in result.stdout.splitlines()[2].strip("|").split("|")]
+    assert int(row[0].replace(",", "")) > 3
+    assert int(row[1].replace(",", "")) > 3
+
+
+def test_what_each_verdict_leaves_is_found() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.3, 180)
+    assert not soak_serve.grows(soak_memory.trend(samples(150 + noise)), 20)
+    assert soak_serve.grows(soak_memory.trend(samples(150 + noise + np.arange(180))), 20)  # 1 kB each
+    files = np.arange(180) // 60 + 20
+    assert soak_serve.grows(soak_memory.trend(samples(150 + noise, files)), 20)
 
 
 def test_a_moment_of_all_stages() -> None:
