@@ -102,7 +102,7 @@ fuzz: install
 # The HTML report and the page of `rstpm-edge roi` in a headless Chromium, which not every machine has.
 test-browser: install
 	@command -v chromedriver >/dev/null || { echo 'No chromedriver here: apt install chromium chromium-driver'; exit 1; }
-	RSTPM_EDGE_NO_SKIPS=1 $(BIN)/python -m pytest -m browser tests/training/report/test_browser.py tests/outputs/test_roi_page.py \
+	RSTPM_EDGE_NO_SKIPS=1 $(BIN)/python -m pytest -m browser $(BROWSER_FLAGS) tests/training/report/test_browser.py tests/outputs/test_roi_page.py \
 	  tests/station/test_page.py
 
 test-mqtt: install
