@@ -28,6 +28,8 @@ PRINTED_BY = {
     "rstpm_edge/cli/demo.py": {"demo"},
     "rstpm_edge/cli/evaluate.py": {"evaluate"},
     "rstpm_edge/cli/export.py": {"export"},
+    "rstpm_edge/cli/fleet_plan.py": {"fleet plan"},
+    "rstpm_edge/cli/fleet_score.py": {"fleet score"},
     "rstpm_edge/cli/infer.py": {"infer"},
     "rstpm_edge/cli/infer_run.py": {"infer"},
     "rstpm_edge/cli/info.py": {"info"},
@@ -48,7 +50,15 @@ def options_of(command: click.Command) -> set[str]:
     return {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
 
 
-OPTIONS = {name: options_of(command) for name, command in main.commands.items()}
+def commands(group: click.Group, above: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Each with its name as it is typed, those of groups within groups, too."""
+    for name, command in group.commands.items():
+        yield above + name, command
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{above}{name} ")
+
+
+OPTIONS = {name: options_of(command) for name, command in commands(main)}
 
 
 def raised_texts(path: Path) -> Iterator[tuple[int, str]]:
