@@ -261,7 +261,12 @@ class Line:
         if state is None:
             return None
         if result.model_sha256 != self._drift_model:  # another file took the place: its p-values are other ones
-            state = self._first_drift(product)
+            try:
+                state = self._first_drift(product)
+            except UsageError as error:  # such as one with a mask: parts are judged all the same
+                self._report(f"The drift of {self.name} is not watched any more: {error}")
+                self._drift = None
+                return None
             assert state is not None
             self._drift_model = result.model_sha256 or ""
             self._told_drift(state)

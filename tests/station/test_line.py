@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from waiting import until
 
 from rstpm_edge import Detector
-from rstpm_edge.drift import begin
-from rstpm_edge.errors import SourceError
+from rstpm_edge.drift import DriftState, begin
+from rstpm_edge.errors import SourceError, UsageError
+from rstpm_edge.model.metadata import Bundle
 from rstpm_edge.sources.frames import Failure, Frame, Item, Source
 from rstpm_edge.sources.watched_folder import WatchedFolder
 from rstpm_edge.station.feed import Feed
@@ -207,3 +208,27 @@ def test_drift_is_watched(products: Products, good: NDArray[np.uint8]) -> None:
         line.select(products.resolve("second"))
         assert line.state.drift is not None
         assert line.state.drift.images == 0
+
+
+def test_a_new_model_whose_drift_cannot_be_watched(products: Products, good: NDArray[np.uint8], tmp_path: Path) -> None:
+    feed, source, said, asked = Feed(), Images(frame(good)), list[str](), list[Bundle]()
+
+    def first_drift(bundle: Bundle) -> DriftState:
+        asked.append(bundle)
+        if len(asked) > 1:
+            raise UsageError("it has a mask.")
+        return begin(bundle.calibration, 0.01)
+
+    with (
+        feed.subscribe("test") as subscription,
+        running(products, lambda report: source, feed, first_drift=first_drift, report=said.append) as line,
+    ):
+        assert subscription.get(20) is not None
+        assert line.state.drift is not None
+        assert products.get(ProductName("first", "1")).detector.swap(tmp_path / "models" / "second.onnx")
+        source.items.append(frame(good, 1))
+        judged = subscription.get(20)
+        assert judged is not None
+        assert judged.verdict == "normal"
+        assert (line.state.condition, line.state.drift) == ("running", None)
+    assert said == ["The drift of line is not watched any more: it has a mask."]
