@@ -86,10 +86,12 @@ def _look(pipeline: Pipeline, path: Path, good: NDArray[np.float32] | None) -> _
     (reason,) = pipeline.postprocessor.invalid_reasons(outputs, batch.invalid)
     if reason is not None:
         raise InvalidImageError(f"{path} is {reason}")
-    known = good is not None and outputs.embedding is not None
+    learned = False
+    if good is not None and outputs.embedding is not None:
+        learned = bool(nearest(outputs.embedding, good)[0] <= SAME_EMBEDDING)
     return _Looked(
         float(pipeline.postprocessor.score(outputs).score[0]),
-        known and bool(nearest(outputs.embedding, good)[0] <= SAME_EMBEDDING),  # type: ignore[arg-type]
+        learned,
         fingerprint(batch.pixels[0]),
         fine_detail(batch.pixels[0]),
     )

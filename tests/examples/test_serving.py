@@ -16,6 +16,7 @@ from bundles import ModelFactory
 from checkout import ROOT
 from notify_socket import NotifySocket
 from numpy.typing import NDArray
+from systemd_unit import assert_systemd_agrees
 from watcher import encoded
 
 from rstpm_edge.cli.main import main
@@ -74,15 +75,7 @@ def test_the_unit_serves(tmp_path: Path, model_factory: ModelFactory, good: NDAr
 
 @pytest.mark.systemd
 def test_systemd_has_nothing_to_object_to(tmp_path: Path) -> None:
-    program = tmp_path / "rstpm-edge"
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
-    copy = tmp_path / UNIT.name
-    copy.write_text(UNIT.read_text().replace("/opt/rstpm-edge/bin", str(tmp_path)))
-    verified = subprocess.run(["systemd-analyze", "verify", copy], capture_output=True, text=True, check=False)
-    assert (verified.returncode, verified.stdout, verified.stderr) == (0, "", "")
-    security = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=20", copy]
-    assert subprocess.run(security, capture_output=True, check=False).returncode == 0  # exposure at most 2.0 of 10
+    assert_systemd_agrees(UNIT, tmp_path)
 
 
 def test_options_that_they_name_exist() -> None:

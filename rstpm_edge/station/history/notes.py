@@ -23,10 +23,14 @@ class Note:
     comment: str
 
 
+_KINDS: dict[str, NoteKind] = {kind: kind for kind in get_args(NoteKind)}
+
+
 def check_note(kind: str, person: str | None, comment: str, verdict: str) -> NoteKind:
     """Raises UsageError for a note that says nothing, or that does not fit what was judged."""
-    if kind not in get_args(NoteKind):
-        raise UsageError(f"A note is one of {', '.join(get_args(NoteKind))}, not {kind[:50]!r}.")
+    found = _KINDS.get(kind)
+    if found is None:
+        raise UsageError(f"A note is one of {', '.join(_KINDS)}, not {kind[:50]!r}.")
     if len(comment) > MOST_COMMENT or len(person or "") > MOST_PERSON:
         raise UsageError(f"A comment has at most {MOST_COMMENT} characters, and a name {MOST_PERSON}.")
     if kind == "comment" and not comment.strip():
@@ -37,7 +41,6 @@ def check_note(kind: str, person: str | None, comment: str, verdict: str) -> Not
         raise UsageError("The part was not rejected.")
     if kind == "defect" and verdict != "normal":
         raise UsageError("The part was not passed as good, so nothing was missed.")
-    found: NoteKind = kind  # type: ignore[assignment]  # it is one of them
     return found
 
 
