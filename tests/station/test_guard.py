@@ -156,6 +156,28 @@ def test_a_browser_logs_in(guarded: Client) -> None:
     assert guarded.said == []
 
 
+def test_stations_of_one_host_do_not_log_each_other_out(guarded: Client) -> None:
+    """A browser has one jar for all ports of a host, and sends all of it to each of them."""
+    jar: dict[str, str] = {}
+
+    def scope(host: str) -> object:
+        sent = {"Host": host, "Cookie": "; ".join(f"{name}={value}" for name, value in jar.items())}
+        return guarded.get("/v1/session", sent).document["scope"]
+
+    hosts = ("localhost:8080", "localhost:8081", "localhost", "[::1]", "[::1]:8082")
+    for host in hosts:
+        answer = guarded.post("/v1/session", {"token": INSPECT}, {"Host": host})
+        name, _, value = answer.headers["set-cookie"].split(";")[0].partition("=")
+        jar[name] = value
+    assert len(jar) == 4  # the two without a port are of the same one
+    assert {scope(host) for host in hosts} == {"inspect"}
+    assert scope("localhost:8083") is None
+    name = "rstpm_edge_session_8081"
+    out = guarded.ask("DELETE", "/v1/session", None, {"Host": "localhost:8081", "Cookie": f"{name}={jar[name]}"})
+    assert out.headers["set-cookie"].startswith(f"{name}=")
+    assert (scope("localhost:8080"), scope("localhost:8081")) == ("inspect", None)
+
+
 def test_no_message_has_a_token(guarded: Client) -> None:
     for body in ({"token": [MANAGE]}, {"token": MANAGE, "more": 1}, {"token": MANAGE * 100}):
         answer = guarded.post("/v1/session", body)

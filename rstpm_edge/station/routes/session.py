@@ -5,7 +5,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from rstpm_edge.station.answers import Refusal, json_answer
-from rstpm_edge.station.permission import COOKIE, scope_of
+from rstpm_edge.station.permission import cookie_name, scope_of
 from rstpm_edge.station.routes.inspect import ERRORS
 from rstpm_edge.station.station import Station
 
@@ -38,15 +38,15 @@ def session_router(station: Station) -> APIRouter:
             raise Refusal(401, "This station does not know that token.")
         answer = json_answer({"scope": access.scope_of_session(secret)})
         secure = request.url.scheme == "https"
-        answer.set_cookie(COOKIE, secret, path="/", secure=secure, httponly=True, samesite="strict")
+        answer.set_cookie(cookie_name(request), secret, path="/", secure=secure, httponly=True, samesite="strict")
         return answer
 
     @router.delete("/v1/session", response_class=Response)
     async def log_out(request: Request) -> Response:
         """The cookie is worth nothing from now on."""
-        access.log_out(request.cookies.get(COOKIE, ""))
+        access.log_out(request.cookies.get(cookie_name(request), ""))
         answer = json_answer({"scope": None})
-        answer.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+        answer.delete_cookie(cookie_name(request), path="/", httponly=True, samesite="strict")
         return answer
 
     return router
