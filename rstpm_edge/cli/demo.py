@@ -10,7 +10,7 @@ import click
 from rstpm_edge.atomic_files import drop_link, make_folder
 from rstpm_edge.cli.common import evenly_spread, training_packages
 from rstpm_edge.cli.export import say_export
-from rstpm_edge.cli.infer import infer
+from rstpm_edge.cli.infer.command import infer
 from rstpm_edge.cli.parameter_types import FILE
 from rstpm_edge.cli.progress import Display, show_progress
 from rstpm_edge.cli.terminal import say

@@ -20,14 +20,14 @@ from rstpm_edge.cli.evaluate import evaluate
 from rstpm_edge.cli.export import export
 from rstpm_edge.cli.fleet import fleet
 from rstpm_edge.cli.history import history
-from rstpm_edge.cli.infer import infer
+from rstpm_edge.cli.infer.command import infer
 from rstpm_edge.cli.info import info
 from rstpm_edge.cli.journal import journal
 from rstpm_edge.cli.msa import msa
 from rstpm_edge.cli.recalibrate import recalibrate
-from rstpm_edge.cli.registry import registry
+from rstpm_edge.cli.registry.command import registry
 from rstpm_edge.cli.roi import roi
-from rstpm_edge.cli.serve import serve
+from rstpm_edge.cli.serve.command import serve
 from rstpm_edge.cli.sign import keygen, sign
 from rstpm_edge.cli.terminal import as_typed, discard_stdout, parameters, say_error
 from rstpm_edge.cli.train import train
@@ -165,7 +165,6 @@ for command in (
     verify,
     bench,
     benchmark,
-    fleet,
     info,
     roi,
     demo,

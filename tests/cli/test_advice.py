@@ -19,7 +19,7 @@ from rstpm_edge.cli.main import main
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
 # Options of others' programs that messages name.
 FOREIGN = {"--list-formats-ext", "--no-index", "--find-links"}
-# Which commands print what stands in a module: a module that is not here is printed by any command.
+# Which commands print what stands in a module, or in those of a folder: one that is not here is printed by any command.
 PRINTED_BY = {
     "rstpm_edge/cli/audit.py": {"audit"},
     "rstpm_edge/cli/bench.py": {"bench"},
@@ -30,19 +30,17 @@ PRINTED_BY = {
     "rstpm_edge/cli/export.py": {"export"},
     "rstpm_edge/cli/fleet_plan.py": {"fleet plan"},
     "rstpm_edge/cli/fleet_score.py": {"fleet score"},
-    "rstpm_edge/cli/infer.py": {"infer"},
-    "rstpm_edge/cli/infer_run.py": {"infer"},
+    "rstpm_edge/cli/infer/": {"infer"},
     "rstpm_edge/cli/info.py": {"info"},
-    "rstpm_edge/cli/inspection.py": {"infer"},
-    "rstpm_edge/cli/infer_source.py": {"infer"},
-    "rstpm_edge/cli/reactions.py": {"infer"},
+    "rstpm_edge/cli/line/": {"infer", "serve"},
     "rstpm_edge/cli/roi.py": {"roi"},
+    "rstpm_edge/cli/serve/": {"serve"},
     "rstpm_edge/cli/train.py": {"train"},
     "rstpm_edge/cli/verify.py": {"verify"},
-    "rstpm_edge/outputs/command.py": {"infer"},
-    "rstpm_edge/outputs/csv_file.py": {"infer"},
-    "rstpm_edge/outputs/mqtt.py": {"infer"},
-    "rstpm_edge/sources/watched_folder.py": {"infer"},
+    "rstpm_edge/outputs/command.py": {"infer", "serve"},
+    "rstpm_edge/outputs/csv_file.py": {"infer", "serve"},
+    "rstpm_edge/outputs/mqtt.py": {"infer", "serve"},
+    "rstpm_edge/sources/watched_folder.py": {"infer", "serve"},
 }
 
 
@@ -85,17 +83,18 @@ def advice() -> list[Any]:
 
 
 def test_the_modules_of_single_commands_are_there() -> None:
-    assert [module for module in PRINTED_BY if not (ROOT / module).is_file()] == []
+    assert [module for module in PRINTED_BY if not (ROOT / module).exists()] == []
 
 
 @pytest.mark.parametrize(("module", "text"), advice())
 def test_every_option_in_a_message_is_one(module: str, text: str) -> None:
-    """Of the command that prints it, where a module is one command's; of the command it names; at least of some."""
+    """Of each command that prints it, where those are known; of a command that it names; at least of some."""
     named = {name for name in OPTIONS if re.search(rf"rstpm-edge {name}\b|`{name}`", text)}
-    printed_by = named or PRINTED_BY.get(module, set(OPTIONS))
-    known = set().union(*(OPTIONS[name] for name in printed_by))
-    if module not in PRINTED_BY and not named:
-        known = set().union(*OPTIONS.values())
+    printed_by = next((by for path, by in PRINTED_BY.items() if module.startswith(path)), set())
+    if printed_by and not named:
+        known = set.intersection(*(OPTIONS[name] for name in printed_by))
+    else:
+        known = set().union(*(OPTIONS[name] for name in named or OPTIONS))
     assert set(OPTION.findall(text)) - FOREIGN <= known, text
 
 

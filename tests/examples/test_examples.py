@@ -27,7 +27,8 @@ from videos import BAD, write_video
 from waiting import until
 from workplace import running
 
-from rstpm_edge.cli.infer_run import SOMETHING_ANOMALOUS, SOMETHING_INVALID, SOMETHING_UNWRITTEN
+from rstpm_edge.cli.infer.run import SOMETHING_ANOMALOUS, SOMETHING_INVALID
+from rstpm_edge.cli.line.reactions import SOMETHING_UNWRITTEN
 from rstpm_edge.outputs.chain_check import check_chain
 
 EXAMPLES = ROOT / "examples"

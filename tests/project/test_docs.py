@@ -15,7 +15,9 @@ from bundles import make_bundle
 from checkout import ROOT
 
 from rstpm_edge import unexpected
-from rstpm_edge.cli import audit, infer_run, main
+from rstpm_edge.cli import audit, main
+from rstpm_edge.cli.infer import run as infer_run
+from rstpm_edge.cli.line.reactions import SOMETHING_UNWRITTEN
 from rstpm_edge.detector import Detector
 from rstpm_edge.outputs.csv_file import COLUMNS
 from rstpm_edge.outputs.verdict_json import failure_fields, verdict_fields
@@ -120,7 +122,7 @@ def test_the_exit_codes() -> None:
     }
     of_infer = {
         infer_run.SOMETHING_ANOMALOUS,
-        infer_run.SOMETHING_UNWRITTEN,
+        SOMETHING_UNWRITTEN,
         infer_run.SOMETHING_UNREADABLE,
         infer_run.SOMETHING_INVALID,
     }

@@ -1,0 +1,1 @@
+"""`rstpm-edge serve`: a station with its lines, and what answers requests."""
