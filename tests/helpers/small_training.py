@@ -39,9 +39,9 @@ def teach(
         return train.train(data, options, CPU, folder=folder, report=report or (lambda progress: None))
 
 
-def resume(folder: Path) -> Path:
+def resume(folder: Path, *, report: Callable[[Progress], None] | None = None) -> Path:
     with short_head_training():
-        return train.resume(folder, CPU)
+        return train.resume(folder, CPU, report=report or (lambda progress: None))
 
 
 def files_of(folder: Path) -> set[str]:

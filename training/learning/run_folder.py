@@ -1,7 +1,8 @@
 """A run: the folder in which a training keeps everything that it needs to go on, and that export needs.
 
 config.json              what was asked for, and which files were learned from and held out
-checkpoint.safetensors   students, channel statistics and optimiser after the last whole epoch; losses in its header
+checkpoint.safetensors   students, channel statistics and optimiser after the last whole epoch; losses in its header.
+                         When all is learned, the segmentation head and no optimiser
 summary.json             written at the end: fusion statistics, calibration, duration
 calibration.json         where a person has calibrated it again (`recalibration`): what takes the summary's place
 calibration.lock         beside it: empty, held by whoever changes it
@@ -41,6 +42,7 @@ from .run_documents import CALIBRATE_AGAIN, SCHEMA, read_json, schema_version
 
 RUNS = Path("runs")
 SAMPLES = 8
+OPTIMIZER = "optimizer/"  # begins the names of a checkpoint's tensors that only a training under way needs
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,11 @@ class Checkpoint:
     minutes: float
     losses: tuple[tuple[float, float], ...]
     tensors: Mapping[str, Tensor] = field(repr=False)
+
+    @property
+    def has_learned_all(self) -> bool:
+        """Whether the model is as it will stay: what the optimiser needs to go on is then left out."""
+        return not any(name.startswith(OPTIMIZER) for name in self.tensors)
 
 
 def new_run_folder() -> Path:
@@ -254,12 +261,12 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     write_bytes(folder / "checkpoint.safetensors", content, below=folder)
 
 
-def update_checkpoint(folder: Path, model: RSTPM) -> None:
-    """Put what `model` holds now into the run's checkpoint, which exists. Raises OutputError and TrainingError."""
+def complete_checkpoint(folder: Path, model: RSTPM) -> None:
+    """Put the `model` that has learned all into the run's checkpoint. Raises OutputError and TrainingError."""
     checkpoint = load_checkpoint(folder)
     assert checkpoint is not None
     tensors = {f"model/{name}": value for name, value in trained_state(model).items()}
-    save_checkpoint(folder, replace(checkpoint, tensors={**checkpoint.tensors, **tensors}))
+    save_checkpoint(folder, replace(checkpoint, tensors=tensors))
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:

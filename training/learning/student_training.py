@@ -19,7 +19,7 @@ from ..model.presets import Preset
 from ..model.rstpm import RSTPM
 from .feature_cache import FeatureCache
 from .job import Job
-from .run_folder import Checkpoint, RunConfig, load_trained_state, save_checkpoint, trained_state
+from .run_folder import OPTIMIZER, Checkpoint, RunConfig, load_trained_state, save_checkpoint, trained_state
 
 UNTRIED = 10  # epochs at least that the first batch takes its rate from: how long it takes says how many there are
 
@@ -170,7 +170,7 @@ def _snapshot(
     tensors = {f"model/{name}": value for name, value in trained_state(model).items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {
-            f"optimizer/{index}/{key}": torch.as_tensor(value) for key, value in state.items() if value is not None
+            f"{OPTIMIZER}{index}/{key}": torch.as_tensor(value) for key, value in state.items() if value is not None
         }
     return Checkpoint(epoch, schedule, minutes, tuple(losses), tensors)
 
@@ -179,7 +179,7 @@ def _restore(model: RSTPM, optimizer: torch.optim.Optimizer, checkpoint: Checkpo
     load_trained_state(model, checkpoint)
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in checkpoint.tensors.items():
-        if name.startswith("optimizer/"):
+        if name.startswith(OPTIMIZER):
             _, index, key = name.split("/")
             state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -37,13 +37,13 @@ from .run_folder import (
     Checkpoint,
     RunConfig,
     Summary,
+    complete_checkpoint,
     load_checkpoint,
     load_config,
     new_run_folder,
     save_config,
     save_samples,
     save_summary,
-    update_checkpoint,
 )
 from .session_calibration import rates_of_run
 from .stage_times import plan_again, plan_stages
@@ -228,14 +228,14 @@ def _learn(
         cache = compute_features(model, images, cache_folder, fabric.device, photos=len(learned), progress=tell)
         again = partial(plan_again, job, config, model, learned)
         losses = train_students(job, folder, config, model, cache, checkpoint, again)
-        if fabric.is_global_zero:
+        if fabric.is_global_zero and not (checkpoint and checkpoint.has_learned_all):
             if model.preset.distance == "normalized-residual":
                 tell_of = job.stage_of_its_own_total("residuals")
                 fit_residual_normalization(model, cache, fabric.device, progress=tell_of)
             if model.head is not None:
                 tell_of = job.stage_of_its_own_total("segmentation")
                 train_segmentation_head(model, cache, fabric.device, progress=tell_of)
-            update_checkpoint(folder, model)
+            complete_checkpoint(folder, model)
         embeddings = embed(model, cache) if EMBEDDING in model.graph_outputs else None
     finally:
         remove_features(cache_folder)

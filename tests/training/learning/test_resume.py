@@ -19,6 +19,7 @@ from small_training import Stop, files_of, resume, same_results, teach
 from workplace import document, finish, start
 
 from rstpm_edge.errors import DatasetError, OutputError, TrainingError
+from rstpm_edge.progress import Progress
 from rstpm_edge.training.data import shift_augmentation
 from rstpm_edge.training.learning import run_folder as run
 from rstpm_edge.training.learning.run_folder import load_checkpoint, load_summary
@@ -66,6 +67,24 @@ def test_a_resumed_run_learns_from_the_same_shifted_copies(
     monkeypatch.setattr(shift_augmentation, "FEWEST", 16)
     without = teach(parts, tmp_path / "without")
     assert load_summary(without).losses != load_summary(whole).losses  # so the copies were learned from
+
+
+def test_a_run_stopped_after_its_last_stage_of_learning_repeats_none(parts: Path, whole: Path, tmp_path: Path) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.stage == "calibration":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        teach(parts, tmp_path / "run", report=stop)
+    checkpoint = load_checkpoint(tmp_path / "run")
+    assert checkpoint
+    assert checkpoint.has_learned_all
+    assert not (tmp_path / "run" / "summary.json").exists()
+    stages: list[str] = []
+    resume(tmp_path / "run", report=lambda progress: stages.append(progress.stage))
+    assert "calibration" in stages
+    assert not {"students", "residuals", "segmentation"} & set(stages)
+    same_results(tmp_path / "run", whole)
 
 
 def test_a_run_stopped_in_its_first_epoch_starts_again(parts: Path, whole: Path, tmp_path: Path) -> None:
