@@ -10,17 +10,15 @@ from click.core import ParameterSource
 
 from rstpm_edge.calibration import CONFIDENCE, DEFAULT_ALPHA, typed
 from rstpm_edge.cli.common import training_packages
-from rstpm_edge.cli.options import photo_sessions_option
-from rstpm_edge.cli.parameter_types import BITS, FILE, RATE, ROI
+from rstpm_edge.cli.parameter_types import FILE
 from rstpm_edge.cli.progress import show_progress
 from rstpm_edge.cli.terminal import confident, percent, say, say_table
-from rstpm_edge.cli.training_options import SharedTrainingOptions, shared_training_options
+from rstpm_edge.cli.training_options import ProductTrainingOptions, product_training_options
 from rstpm_edge.errors import UsageError
 from rstpm_edge.model.session_rates import about_sessions, rate_with_confidence
 from rstpm_edge.printable import quoted
 
 if TYPE_CHECKING:
-    from rstpm_edge.image.roi import Roi
     from rstpm_edge.training.learning.options import TrainingOptions
     from rstpm_edge.training.learning.run_folder import Summary
 
@@ -29,52 +27,21 @@ ODD = 1.25  # times as far above the typical score as the next
 
 
 @dataclass(frozen=True)
-class TrainOptions(SharedTrainingOptions):
+class TrainOptions(ProductTrainingOptions):
     """What was typed after `rstpm-edge train`."""
 
     data: Path | None
-    teacher1: str | None
-    teacher2: str | None
-    roi: "Roi | None"
-    bits: int | None
-    allow_size_change: bool
-    alpha: float | None
     budget_ms: float | None
-    sessions: str | None
-    seed: int
-    skip_unreadable: bool
     processes: int
     resume: Path | None
 
 
 @click.command()
 @click.argument("data", required=False, type=FILE)
-@shared_training_options
-@click.option("--teacher1", metavar="NAME", help="Another backbone for pair 1: a name of timm or torchvision.")
-@click.option("--teacher2", metavar="NAME", help="Another backbone for pair 2; it must differ from teacher 1.")
-@click.option(
-    "--roi", type=ROI, metavar="X,Y,W,H", help="Learn this part of each photo only (pixels); `infer` keeps to it."
-)
-@click.option(
-    "--bits",
-    type=BITS,
-    default="auto",
-    show_default=True,
-    help="How many bits 16-bit photos use: 4095 is white with 12.",
-)
-@click.option("--allow-size-change", is_flag=True, help="Take the ROI from photos of several sizes all the same.")
-@click.option(
-    "--alpha",
-    type=RATE,
-    metavar="RATE",
-    help=f"False-reject rate to promise.  [default: {DEFAULT_ALPHA:g}, or what holdout allows]",
-)
+@product_training_options
 @click.option(
     "--budget-ms", type=float, metavar="MS", help="Choose the size so that an image takes at most so long here."
 )
-@photo_sessions_option
-@click.option("--seed", default=0, show_default=True)
-@click.option("--skip-unreadable", is_flag=True, help="Name damaged images and go on without them.")
 @click.option("--processes", default=1, show_default=True, help="Processes or GPUs that share each batch.")
 @click.option("--resume", type=FILE, metavar="RUN", help="Go on with an interrupted run.")
 @click.pass_context
@@ -114,16 +81,7 @@ def _train(chosen: TrainOptions) -> None:
             run = train_module.resume(chosen.resume, machine, report=report)
         else:
             assert chosen.data is not None
-            options = replace(
-                chosen.training_options(chosen.teacher1, chosen.teacher2),
-                seed=chosen.seed,
-                roi=chosen.roi,
-                bits=chosen.bits,
-                alpha=chosen.alpha,
-                skip_unreadable=chosen.skip_unreadable,
-                allow_size_change=chosen.allow_size_change,
-                sessions=chosen.sessions,
-            )
+            options = chosen.product_options()
             if chosen.budget_ms is not None:
                 options = _within_budget(options, chosen.budget_ms)
             run = train_module.train(chosen.data, options, machine, report=report)

@@ -1,15 +1,17 @@
-"""Options that every command which trains has."""
+"""Options that every command which trains has, and those of a single product."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from rstpm_edge.cli.options import Command
-from rstpm_edge.cli.parameter_types import OVERRIDE, RATE, SIZE_OR_AUTO, WEIGHTS
+from rstpm_edge.calibration import DEFAULT_ALPHA
+from rstpm_edge.cli.options import Command, photo_sessions_option
+from rstpm_edge.cli.parameter_types import BITS, OVERRIDE, RATE, ROI, SIZE_OR_AUTO, WEIGHTS
 
 if TYPE_CHECKING:
     from rstpm_edge.image.placement import ResizePolicy
+    from rstpm_edge.image.roi import Roi
     from rstpm_edge.training.learning.options import TrainingOptions
     from rstpm_edge.training.model.presets import Augmentation
 
@@ -48,6 +50,34 @@ class SharedTrainingOptions:
             resize=self.resize,
             holdout=self.holdout,
             weights=dict(self.weights),
+        )
+
+
+@dataclass(frozen=True)
+class ProductTrainingOptions(SharedTrainingOptions):
+    """What was typed of them, and of those that only a command which knows its product has."""
+
+    teacher1: str | None
+    teacher2: str | None
+    roi: "Roi | None"
+    bits: int | None
+    allow_size_change: bool
+    alpha: float | None
+    sessions: str | None
+    seed: int
+    skip_unreadable: bool
+
+    def product_options(self) -> "TrainingOptions":
+        """The options of a training, all of them. Raises UsageError as `training_options` does."""
+        return replace(
+            self.training_options(self.teacher1, self.teacher2),
+            seed=self.seed,
+            roi=self.roi,
+            bits=self.bits,
+            alpha=self.alpha,
+            skip_unreadable=self.skip_unreadable,
+            allow_size_change=self.allow_size_change,
+            sessions=self.sessions,
         )
 
 
@@ -104,6 +134,48 @@ def shared_training_options(command: Command) -> Command:
             click.option(
                 "--precision", default="auto", show_default=True, help="32-true, bf16-mixed, or with a GPU 16-mixed."
             ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def product_training_options(command: Command) -> Command:
+    """All of them and of `shared_training_options`, for parameters as `ProductTrainingOptions` has them."""
+    for option in reversed(
+        (
+            shared_training_options,
+            click.option(
+                "--teacher1", metavar="NAME", help="Another backbone for pair 1: a name of timm or torchvision."
+            ),
+            click.option(
+                "--teacher2", metavar="NAME", help="Another backbone for pair 2; it must differ from teacher 1."
+            ),
+            click.option(
+                "--roi",
+                type=ROI,
+                metavar="X,Y,W,H",
+                help="Learn this part of each photo only (pixels); `infer` keeps to it.",
+            ),
+            click.option(
+                "--bits",
+                type=BITS,
+                default="auto",
+                show_default=True,
+                help="How many bits 16-bit photos use: 4095 is white with 12.",
+            ),
+            click.option(
+                "--allow-size-change", is_flag=True, help="Take the ROI from photos of several sizes all the same."
+            ),
+            click.option(
+                "--alpha",
+                type=RATE,
+                metavar="RATE",
+                help=f"False-reject rate to promise.  [default: {DEFAULT_ALPHA:g}, or what holdout allows]",
+            ),
+            photo_sessions_option,
+            click.option("--seed", default=0, show_default=True),
+            click.option("--skip-unreadable", is_flag=True, help="Name damaged images and go on without them."),
         )
     ):
         command = option(command)
