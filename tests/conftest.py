@@ -55,6 +55,7 @@ BEYOND_RUNTIME = {
     "selenium",
     "trustme",
 }
+BEYOND_RUNTIME_FOLDERS = {"station", "training"}  # with fixtures that need it
 TRAINING_FIXTURES = {"parts", "workplace", "reducible"}
 
 
@@ -77,7 +78,7 @@ def needs_more(source: str) -> bool:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     if config.getoption("runtime"):
-        if collection_path == Path(__file__).with_name("training"):  # with fixtures that need torch
+        if collection_path.parent == Path(__file__).parent and collection_path.name in BEYOND_RUNTIME_FOLDERS:
             return True
         if collection_path.suffix == ".py":
             return needs_more(collection_path.read_text()) or None
