@@ -46,11 +46,6 @@ class Access:
         """Whether nobody needs a token."""
         return not self._tokens
 
-    def scope_of(self, token: str) -> Scope | None:
-        """What whoever sends this token may do; None for one that is not known."""
-        found = self.token_of(token)
-        return None if found is None else found.scope
-
     def token_of(self, token: str) -> Token | None:
         """Which one this is; None for one that is not known."""
         digest, found = _digest(token), None

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import datetime
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,9 +62,12 @@ class Images:
 
 @dataclass
 class Served:
+    """`recorded` is what the audit log would hold."""
+
     station: Station
     images: Images
     url: str
+    recorded: list[tuple[str, Mapping[str, Any]]]
 
     @property
     def line(self) -> Line:
@@ -119,18 +122,20 @@ def serving(products: Products, tokens: str = "", **files: Path) -> Iterator[Ser
             raise SourceError("The camera is away.")
         return images
 
+    recorded: list[tuple[str, Mapping[str, Any]]] = []
     access = Access(read_tokens(None, {"TOKENS": tokens}, "TOKENS"))
     with (
         make_station(
             products,
             access=access,
+            record=lambda event, fields: recorded.append((event, fields)),
             lines=lambda feed: [Line("line", "a camera", open_source, products, ProductName("first", "1"), feed)],
         ) as station,
         OpcUa(station, parse_endpoint("opc.tcp://127.0.0.1:0", access, **files)) as server,
     ):
         station.start()
         until(lambda: station.line().state.condition == "running")
-        yield Served(station, images, server.url)
+        yield Served(station, images, server.url, recorded)
 
 
 def own_certificate(folder: Path, uri: str) -> tuple[Path, Path]:

@@ -49,6 +49,7 @@ def test_what_judges_and_who_steers(
     first, second = model_factory("models/bolt.onnx"), model_factory("models/nut.onnx")
     changed = model_factory("changed.onnx", fusion=Fusion(weights=(2.0,) * 6))
     arguments = [incoming, "--watch", "--models", models, "--product", "bolt", "--tokens", tmp_path / "tokens"]
+    arguments += ["--history", tmp_path / "history"]
     with served(*arguments, "--audit-log", log) as (process, address):
         cv2.imwrite(str(tmp_path / "secret-part.png"), bad)
         (tmp_path / "secret-part.png").rename(incoming / "secret-part.png")
@@ -58,6 +59,9 @@ def test_what_judges_and_who_steers(
         ask(f"{address}/v1/station/resume", b"", TOKEN)
         post(f"{address}/v1/station/product", {"product": "nut"})
         ask(f"{address}/v1/station/shift", b"", TOKEN)
+        (reject,) = ask(f"{address}/v1/inspections?verdict=anomalous", token=TOKEN)["inspections"]
+        note = {"kind": "good", "person": "Ada\nLovelace", "comment": "secret-comment"}
+        post(f"{address}/v1/inspections/{reject['id']}/notes", note)
         before = second.read_bytes()
         changed.replace(second)
         until(lambda: entries(log)[-1]["event"] == "model swapped")  # an entry is there once the answer is
@@ -67,22 +71,24 @@ def test_what_judges_and_who_steers(
     found = entries(log)
     assert [entry["event"] for entry in found] == [
         "start", "model loaded", "line paused", "line resumed", "model loaded", "product selected", "shift begun",
-        "model swapped", "unload asked", "stop",
+        "note made", "model swapped", "unload asked", "stop",
     ]  # fmt: skip
-    start, loaded, paused, _, _, selected, shift, swapped, unloaded, stop = found
+    start, loaded, paused, _, _, selected, shift, noted, swapped, unloaded, stop = found
     assert (start["models"], start["typed"]["tokens"]) == (str(models), True)
     assert start["lines"]["line"]["source"] == str(incoming)
     assert (loaded["product"], loaded["sha256"]) == ("bolt", hashlib.sha256(first.read_bytes()).hexdigest())
     assert (loaded["threshold"], loaded["mask"]) == (0.99, "model")
     who = {"address": "127.0.0.1", "token": hashlib.sha256(TOKEN.encode()).hexdigest()[:8]}
     assert all(entry["by"] == who for entry in (paused, selected, shift, unloaded))
+    assert noted["by"] == {**who, "person": "Ada\\nLovelace"}
+    assert (noted["part"], noted["kind"], noted["verdict"]) == (reject["id"], "good", "anomalous")
     assert (paused["line"], paused["product"], selected["product"]) == ("line", "bolt", "nut")
     assert shift["ended"] == {"normal": 1, "anomalous": 1, "invalid": 0, "failed": 0}
     assert swapped["sha256_before"] == hashlib.sha256(before).hexdigest()
     assert swapped["sha256"] == hashlib.sha256(second.read_bytes()).hexdigest()
     assert (stop["ending"], stop["normal"], stop["anomalous"]) == ("signal 15", 1, 1)
     assert stop["origins"]["line"]["anomalous"] == stop["origins"]["request"]["normal"] == 1
-    for secret in (TOKEN, "secret-name", "secret-part"):
+    for secret in (TOKEN, "secret-name", "secret-part", "secret-comment"):
         assert secret not in log.read_text()
     assert command_line("audit-log", log).exit_code == 0
 

@@ -209,7 +209,7 @@ def test_tokens_that_cannot_be(tmp_path: Path, text: str, words: str) -> None:
 def test_tokens_of_a_variable(tmp_path: Path) -> None:
     assert read_tokens(None, {}, "TOKENS") == []
     (token,) = read_tokens(None, {"TOKENS": f"manage {MANAGE}"}, "TOKENS")
-    assert Access([token]).scope_of(MANAGE) == "manage"
+    assert Access([token]).token_of(MANAGE) == token
     assert MANAGE not in repr(token)
     with pytest.raises(UsageError, match="Line 1 of the variable TOKENS"):
         read_tokens(None, {"TOKENS": "x"}, "TOKENS")

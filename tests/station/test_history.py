@@ -274,16 +274,16 @@ def test_what_was_wrong_is_kept_for_the_next_training(
         corrections = Corrections(history)
         history.add(inspect(detector, bad, 0, path=str(file), taken=file.stat().st_mtime))
         history.add(inspect(detector, good, 1))
-        assert corrections.note(START, "good", person="Ada", comment="=1+1")[1]
-        assert corrections.note(START + 1, "defect", comment="a hair")[1]
+        assert corrections.keep(history.note(START, "good", person="Ada", comment="=1+1"))
+        assert corrections.keep(history.note(START + 1, "defect", comment="a hair"))
         kept = corrections.folder
         assert (kept / "good" / f"{START}.png").read_bytes() == file.read_bytes()  # the file itself: nothing is lost
         assert (kept / "defective" / f"{START + 1}.jpg").exists()  # of a camera's frame, what was kept
         rows = (kept / "comments.csv").read_text().splitlines()
         assert rows[1].startswith(f"good/{START}.png,good,{START},")
         assert rows[1].endswith(",'=1+1")  # no formula
-        assert corrections.note(START, "acknowledged")[1] is False
+        assert not corrections.keep(history.note(START, "acknowledged"))
         assert list((kept / "good").iterdir()) == []
         file.write_bytes(b"another part now")
-        assert corrections.note(START, "good")[1]
+        assert corrections.keep(history.note(START, "good"))
         assert [path.name for path in (kept / "good").iterdir()] == [f"{START}.jpg"]

@@ -99,6 +99,26 @@ def test_notes(client: Client, good: Any, bad: Any, tmp_path: Path) -> None:
     assert (refused.status, refused.error) == (400, "The part was not rejected: there is nothing to acknowledge.")
     assert client.post(f"/v1/inspections/{passed}/notes", {"kind": "nonsense"}).status == 400
     assert client.post(f"/v1/inspections/{passed}/notes", {"kind": "comment", "comment": "x" * 3000}).status == 400
+    ((event, recorded),) = client.recorded  # of those that were refused, nothing
+    assert event == "note made"
+    assert recorded == {
+        "by": {"address": "127.0.0.1", "token": None, "person": "Ada"},
+        "part": reject,
+        "kind": "good",
+        "has_comment": True,
+        "verdict": "anomalous",
+        "product": "model",
+        "product_version": "1",
+        "sha256": client.get("/v1/calibration").document["model_sha256"],
+    }
+
+
+def test_a_note_whose_photo_cannot_be_kept_is_recorded(client: Client, bad: Any, tmp_path: Path) -> None:
+    (reject,) = send(client, bad)
+    (tmp_path / "kept" / "corrections").write_text("in the way")
+    assert client.post(f"/v1/inspections/{reject}/notes", {"kind": "good"}).status == 500
+    assert [event for event, _ in client.recorded] == ["note made"]
+    assert client.get("/v1/inspections").document["inspections"][0]["decision"] == "good"
 
 
 def test_the_calibration_and_a_recalibration_that_is_taken(client: Client, model: Path, tmp_path: Path) -> None:

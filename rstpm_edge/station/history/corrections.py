@@ -30,22 +30,21 @@ class Corrections:
 
     history: History
 
-    def note(self, part: int, kind: str, *, person: str | None = None, comment: str = "") -> tuple[Note, bool]:
-        """`History.note`; where it says that the station was wrong, the photo is kept. Gives whether it was.
+    def keep(self, note: Note) -> bool:
+        """Keep the photo of the part where the note says that the station was wrong; gives whether it was.
 
-        A note that takes such a one back removes the photo. Raises as `History.note` does.
+        Any other decision takes such a one back, and removes the photo. Raises OutputError.
         """
-        made = self.history.note(part, kind, person=person, comment=comment)
-        if made.kind == "comment":
-            return made, False
-        self._remove(part)
-        found = self.history.parts.get(part)
-        if made.kind not in FOLDERS or found is None:
-            return made, False
-        photo = self._keep(found, FOLDERS[made.kind])
+        if note.kind == "comment":
+            return False
+        self._remove(note.part)
+        found = self.history.parts.get(note.part)
+        if note.kind not in FOLDERS or found is None:
+            return False
+        photo = self._keep(found, FOLDERS[note.kind])
         if photo is not None:
-            self._write_comment(found, made, photo)
-        return made, photo is not None
+            self._write_comment(found, note, photo)
+        return photo is not None
 
     @property
     def folder(self) -> Path:

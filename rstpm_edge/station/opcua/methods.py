@@ -11,6 +11,7 @@ from rstpm_edge.errors import RstpmEdgeError
 from rstpm_edge.station.audit import Record, nobody
 from rstpm_edge.station.line import Line, judging_facts
 from rstpm_edge.station.opcua.nodes import CONTINUOUS, READY, Method, states_of
+from rstpm_edge.station.opcua.security import who_calls
 from rstpm_edge.station.part_feed import PartFeed
 from rstpm_edge.station.products import Products, UnknownProduct
 
@@ -90,7 +91,7 @@ class Steering:
         return None
 
     async def _done(self, event: str) -> None:
-        facts = {"by": {"protocol": "OPC UA"}, **judging_facts(self._line)}
+        facts = {"by": who_calls(), **judging_facts(self._line)}
         await asyncio.to_thread(self._record, event, facts)  # which waits for the disk
         await self._changed()
 
@@ -100,7 +101,7 @@ def methods_of(parts: PartFeed, record: Record = nobody) -> tuple[Method, ...]:
 
     async def realign() -> Answer:
         parts.realign()
-        facts = {"by": {"protocol": "OPC UA"}, "line": parts.rule.name}
+        facts = {"by": who_calls(), "line": parts.rule.name}
         await asyncio.to_thread(record, "parts realigned", facts)
         return [ua.Variant(0, _Int32)]
 

@@ -1,6 +1,7 @@
 """Where the OPC UA server listens, and who may do what there."""
 
 import ipaddress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,11 +83,29 @@ def _is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True)
 class StationUser:
-    """Somebody who was let in. Of asyncua's roles they have the lowest: its administrator may change nodes."""
+    """Somebody who was let in. Of asyncua's roles they have the lowest: its administrator may change nodes.
+
+    `name` is the one that the client gave, which proves nothing; `token` says which token it sent (`Token.hint`), None
+    where none is needed.
+    """
 
     name: str | None
     scope: Scope
+    token: str | None = None
     role: UserRole = UserRole.User
+
+
+_CALLER: ContextVar[StationUser | None] = ContextVar("caller", default=None)
+
+
+def who_calls() -> dict[str, str | None]:
+    """Whose call of a method runs now, for the audit log. To be asked by the method before it starts other tasks."""
+    caller = _CALLER.get()
+    return {
+        "protocol": "OPC UA",
+        "user": None if caller is None else caller.name,
+        "token": None if caller is None else caller.token,
+    }
 
 
 class Users:
@@ -104,8 +123,12 @@ class Users:
         self, iserver: Any, username: str | None = None, password: str | None = None, certificate: Any = None
     ) -> StationUser | None:
         """The user, or None for one who is not let in."""
-        scope: Scope | None = "manage" if self._access.is_open else self._access.scope_of(password or "")
-        return None if scope is None else StationUser(username, scope)
+        if username is not None and self._access.token_of(username) is not None:
+            username = None  # a token that was typed in the wrong field stands in no log
+        if self._access.is_open:
+            return StationUser(username, "manage")
+        token = self._access.token_of(password or "")
+        return None if token is None else StationUser(username, token.scope, token.hint)
 
 
 class Rules:
@@ -114,5 +137,6 @@ class Rules:
     def check_validity(self, user: Any, action_type: ua.NodeId, body: object) -> bool:
         """Whether the user may ask for that."""
         if action_type == _CALLS:
+            _CALLER.set(user)  # asyncua runs the method in the task that asks here, and tells it of no user
             return allows(getattr(user, "scope", None), "manage")
         return action_type in _LOOKS

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Path, Query, Request
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
@@ -18,7 +18,7 @@ from rstpm_edge.station.history.history import History
 from rstpm_edge.station.history.notes import MOST_COMMENT, MOST_PERSON, Note
 from rstpm_edge.station.history.parts import Part
 from rstpm_edge.station.history.pictures import MAP, PHOTO, SMALL, SMALL_SIDE, jpeg, map_png
-from rstpm_edge.station.permission import needs
+from rstpm_edge.station.permission import needs, who_asks
 from rstpm_edge.station.photos import heat_png, rgb_of
 from rstpm_edge.station.routes.inspect import ERRORS
 from rstpm_edge.station.station import Station
@@ -108,12 +108,16 @@ def inspections_router(station: Station, history: History | None) -> APIRouter:
         return _picture(None if kept is None else heat_png(kept), "image/png")
 
     @router.post("/v1/inspections/{part}/notes", response_class=Response)
-    def note(part: PartId, new: NewNote) -> Response:
+    def note(request: Request, part: PartId, new: NewNote) -> Response:
         """Keep what a person says. `good` of a reject, and `defect` of a part that passed, also keep its photo."""
         if corrections is None:
             raise Refusal(409, "This station keeps no history: start it with `rstpm-edge serve --history FOLDER`.")
-        made, photo_kept = corrections.note(part, new.kind, person=new.person or None, comment=new.comment)
+        made = corrections.history.note(part, new.kind, person=new.person or None, comment=new.comment)
         kept = corrections.history.parts.get(part)
+        station.record(
+            "note made", {"by": {**who_asks(station.access, request), "person": made.person}, **_facts(made, kept)}
+        )
+        photo_kept = corrections.keep(made)
         return json_answer(
             {**note_document(made), "photo_kept": photo_kept, "decision": None if kept is None else kept.standing}
         )
@@ -161,6 +165,15 @@ def recent_document(inspection: Inspection) -> dict[str, Any]:
 def note_document(note: Note) -> dict[str, Any]:
     """A note; `made` is in seconds since 1970."""
     return {"made": note.made / 1000, "person": note.person, "kind": note.kind, "comment": note.comment}
+
+
+def _facts(note: Note, part: Part | None) -> dict[str, Any]:
+    """What the audit log says of a note. Not the comment: whatever somebody typed there could never be taken out."""
+    said = {"part": note.part, "kind": note.kind, "has_comment": bool(note.comment)}
+    if part is None:  # forgotten in this moment
+        return said
+    judged = {"product": part.product, "product_version": part.version, "sha256": part.model_sha256}
+    return {**said, "verdict": part.verdict, **judged}
 
 
 def _kept(history: History | None, part: int) -> Part | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import socket
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from rstpm_edge.station.station import make_station
 
 pytestmark = pytest.mark.extra
 
-INSPECT, MANAGE = "inspect-0123456789abcdef", "manage-0123456789abcdef"
+INSPECT, MANAGE, OTHER = "inspect-0123456789abcdef", "manage-0123456789abcdef", "other-0123456789abcdef"
 
 
 def test_nobody_writes_values_or_adds_nodes(served: Served) -> None:
@@ -77,6 +78,40 @@ def test_tokens_are_passwords_and_have_scopes(products: Products) -> None:
 
     with serving(products, f"inspect {INSPECT}\nmanage {MANAGE}\n") as served:
         asyncio.run(plc(served))
+
+
+def test_the_audit_log_has_who_it_was(products: Products) -> None:
+    """The name that the client gave, and which token it sent: never the token, in whichever field it was typed."""
+
+    async def plc(served: Served) -> None:
+        async with served.client("press 4", MANAGE) as press, served.client(OTHER, OTHER) as other:
+            await press.becomes(f"{AUTOMATIC}/CurrentState", "ContinuousExecution")
+            await press.call(f"{AUTOMATIC}/Stop")
+            await other.call(f"{AUTOMATIC}/StartContinuous", "first")
+            await press.call(f"{AUTOMATIC}/Stop")
+
+    with serving(products, f"manage {MANAGE}\nmanage {OTHER}\n") as served:
+        asyncio.run(plc(served))
+        press, other = (
+            {"protocol": "OPC UA", "user": user, "token": hashlib.sha256(token.encode()).hexdigest()[:8]}
+            for user, token in (("press 4", MANAGE), (None, OTHER))
+        )
+        assert [(event, fields["by"]) for event, fields in served.recorded] == [
+            ("line paused", press),
+            ("product selected", other),
+            ("line resumed", other),
+            ("line paused", press),
+        ]
+        assert OTHER not in repr(served.recorded)
+    with serving(products) as served:
+        asyncio.run(without_tokens(served))
+        assert served.recorded[0][1]["by"] == {"protocol": "OPC UA", "user": None, "token": None}
+
+
+async def without_tokens(served: Served) -> None:
+    async with served.client() as plc:
+        await plc.becomes(f"{AUTOMATIC}/CurrentState", "ContinuousExecution")
+        await plc.call(f"{AUTOMATIC}/Stop")
 
 
 def test_with_a_certificate_nothing_goes_unencrypted(products: Products, tmp_path: Path) -> None:
