@@ -82,6 +82,8 @@ class Result:
     `p_value`, in (0, 1], says how often a good image scores this high: (1 + how many calibration images do)
     / (n + 1).
     `light_p_value`, in (0, 1], says how often a good image is at least as bright; None where the model does not know.
+    `novelty`, 0 or more, is how far the image as a whole lies from the nearest good photo that the model learned from:
+    next to nothing for that photo itself, and beyond the model's limit it is invalid; None where the model has none.
     `position` (x, y) is the image pixel where the map is highest. `regions`, parts of the map above the threshold, are
     sorted by peak, highest first; an anomalous image whose map stays below it has the region around its highest value.
     `roi` (x, y, width, height) is the part of the image that was judged: all of it unless the detector has a ROI.
@@ -106,6 +108,7 @@ class Result:
     explanation: Explanation | None = None
     invalid_reason: str | None = None
     light_p_value: float | None = None
+    novelty: float | None = None
 
     @property
     def verdict(self) -> Verdict:

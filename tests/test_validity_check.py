@@ -112,6 +112,8 @@ def test_a_detector_tells_it(model_factory: ModelFactory) -> None:
     detector = Detector(model_factory(profile=make_profile(), validity=make_validity(novelty=make_novelty(limit=20))))
     good, dark, novel = detector.predict_batch([good_photo(), good_photo() // 4, good_photo() + np.uint8(35)])
     assert (good.verdict, good.invalid_reason, good.is_anomalous) == ("normal", None, False)
+    assert good.novelty == pytest.approx(abs(good_photo().mean() - 120), abs=0.01)
+    assert good.novelty < 20 < novel.novelty  # the limit
     assert (dark.verdict, dark.is_anomalous) == ("invalid", True)  # by its score
     assert str(dark.invalid_reason).startswith("underexposed")
     assert str(novel.invalid_reason).startswith("unlike every photo")
@@ -126,7 +128,9 @@ def test_only_the_part_that_was_learned_from_has_limits(model_factory: ModelFact
     photo = np.concatenate([good_photo(), good_photo() // 8], axis=1)
     assert Detector(path)(photo).verdict == "normal"
     assert Detector(path)(photo[:, ::-1]).verdict == Detector(path, roi=roi)(photo[:, ::-1]).verdict == "invalid"
-    assert Detector(path, roi=(64, 0, 64, 64))(photo).invalid_reason is None
+    assert Detector(path)(photo).novelty is not None
+    elsewhere = Detector(path, roi=(64, 0, 64, 64))(photo)
+    assert (elsewhere.invalid_reason, elsewhere.novelty) == (None, None)
     assert Detector(path, roi=None)(photo // 8).invalid_reason is None
 
 

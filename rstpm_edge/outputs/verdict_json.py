@@ -44,6 +44,7 @@ def verdict_fields(frame: "Frame", result: "Result", milliseconds: float, drift:
         "rate_with_confidence": result.rate_with_confidence,
         "typical_score": result.typical_score,
         "is_anomalous": result.is_anomalous,
+        "novelty": result.novelty,
         "position": result.position,
         "regions": [_region_fields(region) for region in result.regions],
         "model_sha256": result.model_sha256,

@@ -16,10 +16,17 @@ class NoveltyCheck:
 
     def reasons(self, embedding: NDArray[np.float32]) -> list[str | None]:
         """For each of (N, C), why its image is INVALID, or None. Raises ModelError for what is not finite."""
+        return [self.reason(float(distance)) for distance in self.distances(embedding)]
+
+    def distances(self, embedding: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N,), of each of (N, C) to the nearest good photo. Raises ModelError for what is not finite."""
         if not np.isfinite(embedding).all():
             raise ModelError("The model's embedding of an image is not finite; export the model again.")
-        distances = nearest(embedding, self._good)
-        return [self._sentence(float(distance)) if distance > self._limit else None for distance in distances]
+        return nearest(embedding, self._good)
+
+    def reason(self, distance: float) -> str | None:
+        """Why an image so far from all good photos is INVALID, or None."""
+        return self._sentence(distance) if distance > self._limit else None
 
     def _sentence(self, distance: float) -> str:
         times = f"{distance / self._limit:.3g} times the limit" if self._limit > 0 else "beyond the limit"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,15 @@ from rstpm_edge.result import Result
 
 if TYPE_CHECKING:
     from rstpm_edge.postprocess.explain import Explainer
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How an image compares, as a whole, with what the model learned from: why it cannot be judged, None where it can,
+    and `Result.novelty`."""
+
+    invalid_reason: str | None
+    novelty: float | None
 
 
 class Postprocessor:
@@ -61,7 +71,7 @@ class Postprocessor:
         that of the model file. Raises ModelError.
         """
         scored = self.score(outputs, ignored)
-        reasons = self.invalid_reasons(outputs, invalid)
+        likeness = self.compared(outputs, invalid)
         return [
             judge(
                 scored.anomaly_map[i],
@@ -71,7 +81,8 @@ class Postprocessor:
                 self._calibration,
                 threshold=threshold,
                 ignored=ignored[i],
-                invalid_reason=reasons[i],
+                invalid_reason=likeness[i].invalid_reason,
+                novelty=likeness[i].novelty,
                 model_sha256=model_sha256,
                 explain=None
                 if self._explainer is None
@@ -80,12 +91,17 @@ class Postprocessor:
             for i, grid in enumerate(grids)
         ]
 
-    def invalid_reasons(self, outputs: ModelOutputs, invalid: Sequence[str | None] | None) -> Sequence[str | None]:
-        """Why each of N images cannot be judged: as their `InputBatch` says, or since they are unlike all good photos;
-        None for those that can. Without `invalid`, nothing is compared. Raises ModelError."""
+    def compared(self, outputs: ModelOutputs, invalid: Sequence[str | None] | None) -> list[Likeness]:
+        """Whether each of N images can be judged: as their `InputBatch` says, and as they are like the good photos.
+
+        Without `invalid`, nothing is compared. Raises ModelError.
+        """
         if invalid is None:
-            return [None] * len(outputs)
+            return [Likeness(None, None)] * len(outputs)
         if self._novelty is None or outputs.embedding is None:
-            return invalid
-        novel = self._novelty.reasons(outputs.embedding)
-        return [first or second for first, second in zip(invalid, novel, strict=True)]
+            return [Likeness(reason, None) for reason in invalid]
+        distances = map(float, self._novelty.distances(outputs.embedding))
+        return [
+            Likeness(reason or self._novelty.reason(distance), distance)
+            for reason, distance in zip(invalid, distances, strict=True)
+        ]

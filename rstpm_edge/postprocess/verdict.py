@@ -24,6 +24,7 @@ def judge(
     model_sha256: str | None = None,
     explain: Explain | None = None,
     invalid_reason: str | None = None,
+    novelty: float | None = None,
 ) -> Result:
     """The Result of one image.
 
@@ -33,6 +34,7 @@ def judge(
     ignored: (h, w), True where anomalies do not count; score and cell are already those of the rest.
     model_sha256: of the model file, in hexadecimal. explain: what explains the score, and regions, where that is asked.
     invalid_reason: why the image cannot be judged, whatever its score is; None for one that can.
+    novelty: `Result.novelty`.
 
     Raises ModelError where there is no finite score: nothing compares as above a threshold that is NaN, so a part that
     could not be judged would pass as good.
@@ -68,6 +70,7 @@ def judge(
         model_sha256=model_sha256,
         explanation=None if explain is None else explain(None, cell),
         invalid_reason=invalid_reason,
+        novelty=novelty,
     )
 
 

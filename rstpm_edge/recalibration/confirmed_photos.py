@@ -11,7 +11,6 @@ from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import ImageError, InvalidImageError, UsageError
 from rstpm_edge.image.duplicates import find_alike, fine_detail, fingerprint
 from rstpm_edge.pipeline import Pipeline
-from rstpm_edge.postprocess.novelty import nearest
 from rstpm_edge.printable import one_line
 
 # docs/experiments.md, recalibration. Of the way from a typical score to the threshold: a held-out photo, judged once
@@ -35,7 +34,7 @@ class ConfirmedPhotos:
 @dataclass(frozen=True, eq=False)
 class _Looked:
     score: float
-    known: bool
+    learned: bool
     fingerprint: bytes
     detail: NDArray[np.float32]
 
@@ -49,13 +48,11 @@ def score_photos(
     Raises UsageError for photos that cannot be read, or are INVALID, with their names; nothing is left out silently.
     """
     bundle = pipeline.session.bundle
-    learned = None if bundle.validity is None else bundle.validity.novelty
-    good = None if learned is None else learned.unpacked()
     looked: list[_Looked] = []
     refused: list[tuple[Path, str]] = []
     for done, path in enumerate(paths, 1):
         try:
-            looked.append(_look(pipeline, path, good))
+            looked.append(_look(pipeline, path))
         except InvalidImageError as error:
             refused.append((path, str(error)))
         except ImageError as error:
@@ -66,9 +63,14 @@ def score_photos(
     copies = find_alike([one.fingerprint for one in looked], [one.detail for one in looked])
     repeated = {row for group in copies for row in group.rows[1:]}
     once = [one for row, one in enumerate(looked) if row not in repeated]
-    known = [one.known or is_held_out(bundle.calibration, one.score) for one in once]
+    known = [one.learned or is_held_out(bundle.calibration, one.score) for one in once]
     scores = tuple(one.score for one, seen in zip(once, known, strict=True) if not seen)
     return ConfirmedPhotos(len(looked), scores, len(repeated), sum(known))
+
+
+def was_learned(novelty: float | None) -> bool:
+    """Whether a photo of this `Result.novelty` is, but for rounding, one of those that the model learned from."""
+    return novelty is not None and novelty <= SAME_EMBEDDING
 
 
 def is_held_out(calibration: Calibration, score: float) -> bool:
@@ -79,19 +81,16 @@ def is_held_out(calibration: Calibration, score: float) -> bool:
     return bool((np.abs(scores[max(place - 1, 0) : place + 1] - score) <= rounding).any())
 
 
-def _look(pipeline: Pipeline, path: Path, good: NDArray[np.float32] | None) -> _Looked:
+def _look(pipeline: Pipeline, path: Path) -> _Looked:
     """Raises ImageError, and InvalidImageError for a photo that is INVALID."""
     batch = pipeline.preprocessor.batch([pipeline.preprocessor.load(path)])
     outputs = pipeline.session.run(batch.pixels)
-    (reason,) = pipeline.postprocessor.invalid_reasons(outputs, batch.invalid)
-    if reason is not None:
-        raise InvalidImageError(f"{path} is {reason}")
-    learned = False
-    if good is not None and outputs.embedding is not None:
-        learned = bool(nearest(outputs.embedding, good)[0] <= SAME_EMBEDDING)
+    (likeness,) = pipeline.postprocessor.compared(outputs, batch.invalid)
+    if likeness.invalid_reason is not None:
+        raise InvalidImageError(f"{path} is {likeness.invalid_reason}")
     return _Looked(
         float(pipeline.postprocessor.score(outputs).score[0]),
-        learned,
+        was_learned(likeness.novelty),
         fingerprint(batch.pixels[0]),
         fine_detail(batch.pixels[0]),
     )

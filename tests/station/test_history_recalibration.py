@@ -6,9 +6,12 @@ import csv
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
+from bundles import ModelFactory
 from confirmed import patterned
 from judged import START, failed, inspect, inspect_all, rgb
+from limits import make_novelty, make_profile, make_validity
 
 from rstpm_edge import Detector
 from rstpm_edge.calibration import calibrate
@@ -65,6 +68,23 @@ def test_what_says_nothing_of_the_model_does_not_count(tmp_path: Path, detector:
         stretch = stretch_of(history, detector.sha256)
         assert (stretch.others, stretch.passed, stretch.good) == (2, 0, ())
         assert stretch_of(history, "0" * 64).others == 0
+
+
+def test_photos_that_the_model_knows_do_not_count_again(tmp_path: Path, model_factory: ModelFactory) -> None:
+    """Those that it learned from are known by their embedding, those that were held out by their score."""
+    learned = np.concatenate([patterned(9, 100)[:32], 254 - patterned(9, 100)[:32]])  # whose mean is mid-grey
+    held_out = patterned(16, 101)  # scores 0.75, as the 75th held-out one
+    validity = make_validity(novelty=make_novelty((127, 127, 127)), contrast=0.0, detail=-60.0)
+    detector = Detector(model_factory(profile=make_profile(), validity=validity), threads=1)
+    with History(tmp_path / "kept", rgb=rgb) as history:
+        photos = [learned, held_out, *(patterned(one, seed) for seed, one in enumerate(DISTANCES[:9]))]
+        for inspection in inspect_all(detector, photos):
+            assert inspection.fields["verdict"] == "normal"
+            history.add(inspection)
+        assert history.flush(30)
+        moved = recalibrated(history, detector)
+        assert (moved.step.photos, moved.step.known, len(moved.step.added)) == (11, 2, 9)
+        assert moved.step.added == pytest.approx([6 * one / 128 for one in DISTANCES[:9]])
 
 
 def test_tables(tmp_path: Path, detector: Detector) -> None:

@@ -144,7 +144,7 @@ def predict(
             marked[of_kind] = marked.get(of_kind, False) or bool(truth.any())
         masks.append(None if truth is None else crop(truth, grids[-1].roi))
         outputs.append(session.run(batch.pixels))
-        invalid += pipeline.postprocessor.invalid_reasons(outputs[-1], batch.invalid)
+        invalid += [one.invalid_reason for one in pipeline.postprocessor.compared(outputs[-1], batch.invalid)]
         report(done, len(images))
     _refuse_empty_masks(marked)
     return Predictions(

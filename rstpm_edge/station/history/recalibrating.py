@@ -11,7 +11,7 @@ import numpy as np
 from rstpm_edge.detector import Detector
 from rstpm_edge.errors import UsageError
 from rstpm_edge.image.duplicates import find_alike, fine_detail, fingerprint
-from rstpm_edge.recalibration.confirmed_photos import ConfirmedPhotos, is_held_out
+from rstpm_edge.recalibration.confirmed_photos import ConfirmedPhotos, is_held_out, was_learned
 from rstpm_edge.recalibration.moved_threshold import MovedThreshold, move_threshold
 from rstpm_edge.recalibration.recalibrated_file import write_recalibrated
 from rstpm_edge.station.history.history import History
@@ -62,7 +62,8 @@ def recalibrated(
     """The calibration that the good parts of the newest stretch ask for; nothing is written.
 
     Good are those that passed, unless a person found a defect, and rejects that a person called good. All rejects must
-    be decided: those alone that somebody complained of are no sample. Parts that look the same count once.
+    be decided: those alone that somebody complained of are no sample. Parts that look the same count once,
+    and photos that the model learned from, or was calibrated on, not again.
 
     Raises UsageError where some are not, where the station judges otherwise than the model was calibrated, and as
     `move_threshold` does.
@@ -81,7 +82,7 @@ def recalibrated(
     if not stretch.good:
         raise UsageError("There is no good part yet that this model judged, and whose picture is kept.")
     parts, copies = _once(history.pictures, stretch.good)
-    known = [is_held_out(bundle.calibration, _score(part)) for part in parts]
+    known = [was_learned(part.fields.get("novelty")) or is_held_out(bundle.calibration, _score(part)) for part in parts]
     scores = tuple(_score(part) for part, seen in zip(parts, known, strict=True) if not seen)
     confirmed = ConfirmedPhotos(len(stretch.good), scores, copies, sum(known))
     return move_threshold(bundle, detector.sha256, confirmed, only_new=only_new, alpha=alpha, user=person)
