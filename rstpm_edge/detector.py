@@ -146,6 +146,11 @@ class Detector:
         self._options = replace(self._options, threshold=float(value), alpha=None)
         self._slot.set_threshold(Threshold(float(value)))
 
+    @property
+    def alpha(self) -> float | None:
+        """The share of good images, at most, that the threshold rejects: `Result.alpha` of what is judged next."""
+        return self._slot.model.threshold.alpha
+
     def __call__(self, image: ImageLike) -> Result:
         """Judge one image: a path, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8 or uint16.
 

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from rstpm_edge.result import Result
 
+REQUEST = "request"  # the origin of what was sent, and its name where it has none
+
 
 @dataclass(frozen=True, eq=False)
 class Inspection:

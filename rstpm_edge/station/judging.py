@@ -14,11 +14,9 @@ from rstpm_edge.image.file_checks import HEAD, format_of
 from rstpm_edge.image.formats.problem import Problem
 from rstpm_edge.outputs.verdict_json import failure_fields, verdict_fields
 from rstpm_edge.sources.frames import Failure, Frame
-from rstpm_edge.station.event import Inspection
+from rstpm_edge.station.event import REQUEST, Inspection
 from rstpm_edge.station.product import Product
 from rstpm_edge.station.station import Station
-
-REQUEST = "request"  # the origin of what was sent, and its name where it has none
 
 
 async def find_product(station: Station, name: str | None, version: str | None) -> Product:

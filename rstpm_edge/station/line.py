@@ -143,6 +143,11 @@ class Line:
             self._beat,
         )
 
+    @property
+    def products(self) -> Products:
+        """What it may judge with: the station's products, or its own copies of them, which judge by its own options."""
+        return self._products
+
     def start(self) -> None:
         """Begin to judge."""
         self._thread.start()

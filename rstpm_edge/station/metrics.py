@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from rstpm_edge.drift import STATES
 from rstpm_edge.station.event import Inspection
+from rstpm_edge.station.product import ProductName
 from rstpm_edge.station.temperature import temperatures
 
 if TYPE_CHECKING:
@@ -120,17 +121,20 @@ class StationCollector(Collector):
         yield dropped
 
     def _of_products(self) -> Iterator[Metric]:
-        products, metrics = self._station.products, self._station.metrics
+        metrics = self._station.metrics
         memory = GaugeMetricFamily(
             "rstpm_edge_model_memory_bytes", "What loading the model took.", labels=["product", "version"]
         )
-        for product in products.loaded():
-            memory.add_metric([product.name.name, product.name.version], product.memory)
+        bytes_of: dict[ProductName, int] = {}
+        for product in self._station.loaded():
+            bytes_of[product.name] = bytes_of.get(product.name, 0) + product.memory
+        for of, size in bytes_of.items():
+            memory.add_metric([of.name, of.version], size)
         yield memory
         events = CounterMetricFamily(
             "rstpm_edge_model_events", "Models loaded, let go, failed, taken, refused, rolled back.", labels=["event"]
         )
-        for name, number in products.outcomes().items():
+        for name, number in self._station.outcomes().items():
             events.add_metric([name.replace(" ", "_")], number)
         yield events
         expected = GaugeMetricFamily(

@@ -11,12 +11,12 @@ from rstpm_edge.station.event import Inspection
 from rstpm_edge.station.history.pictures import MAP_THRESHOLD
 from rstpm_edge.station.judging import decode
 from rstpm_edge.station.product import ProductName
-from rstpm_edge.station.products import Products
+from rstpm_edge.station.station import Station
 
 FIRST_HEAT = 0.25  # of the way where 0 is a typical good part and 0.5 the threshold: below it nothing is coloured
 
 
-def rgb_of(products: Products, inspection: Inspection, pixels: int) -> NDArray[np.uint8] | None:
+def rgb_of(station: Station, inspection: Inspection, pixels: int) -> NDArray[np.uint8] | None:
     """The photo (H, W, 3) RGB, uint8; None where there is none, or it cannot be decoded within so many pixels."""
     photo = inspection.photo
     if photo is None:
@@ -24,7 +24,7 @@ def rgb_of(products: Products, inspection: Inspection, pixels: int) -> NDArray[n
     try:
         if isinstance(photo, bytes):
             photo = decode(photo, "the image", pixels)
-        return to_rgb(photo, "bgr", bits=_bits(products, ProductName(inspection.product, inspection.version)))
+        return to_rgb(photo, "bgr", bits=_bits(station, ProductName(inspection.product, inspection.version)))
     except ImageError:
         return None
 
@@ -43,8 +43,8 @@ def heat_png(map_png: bytes) -> bytes:
     return encoded
 
 
-def _bits(products: Products, name: ProductName) -> int:
-    for product in products.loaded():
+def _bits(station: Station, name: ProductName) -> int:
+    for product in station.loaded():
         if product.name == name:
             return product.detector.info.bits
     return 16

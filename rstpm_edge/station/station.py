@@ -1,5 +1,6 @@
 """All that a station is made of: what the server shows and steers."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -7,10 +8,12 @@ from types import TracebackType
 from rstpm_edge.errors import UsageError
 from rstpm_edge.station.access import Access
 from rstpm_edge.station.audit import Record, nobody
+from rstpm_edge.station.event import REQUEST
 from rstpm_edge.station.feed import Feed
 from rstpm_edge.station.gate import Gate
 from rstpm_edge.station.line import Line
 from rstpm_edge.station.metrics import Metrics
+from rstpm_edge.station.product import Product
 from rstpm_edge.station.products import Products
 from rstpm_edge.station.recent import Recent
 from rstpm_edge.station.settings import Limits
@@ -22,6 +25,7 @@ from rstpm_edge.station.shift import Shift
 class Station:
     """Made by `make_station`; ends with `close`. Any thread may use its parts; `gate` is the event loop's.
 
+    `products` judge requests, and all lines but those that have products of their own (`Line.products`).
     `record` gets what somebody had it do, for the audit log. `shadows` judge without effect; None without them.
     """
 
@@ -47,6 +51,23 @@ class Station:
                 return line
         names = ", ".join(line.name for line in self.lines) or "none"
         raise UsageError(f"There is no line {name}: there are {names}." if name else f"Say which line: {names}.")
+
+    def origins(self, products: Products) -> list[str]:
+        """Whose images are judged with these products: names of lines, and "request" for those of the station."""
+        lines = [line.name for line in self.lines if line.products is products]
+        return [*lines, REQUEST] if products is self.products else lines
+
+    def loaded(self) -> list[Product]:
+        """What is in memory: of the station, and of lines that have copies of their own."""
+        return [product for products in self._all_products() for product in products.loaded()]
+
+    def outcomes(self) -> Counter[str]:
+        """`Products.outcomes` of all of them."""
+        return sum((products.outcomes() for products in self._all_products()), Counter[str]())
+
+    def _all_products(self) -> list[Products]:
+        own = [line.products for line in self.lines if line.products is not self.products]
+        return [self.products, *own]
 
     def start(self) -> None:
         """Let all lines judge."""

@@ -16,11 +16,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
-from numpy.typing import NDArray
+from handed_images import Images
 from waiting import until
 
-from rstpm_edge.errors import SourceError
-from rstpm_edge.sources.frames import Frame, Item
 from rstpm_edge.station.access import Access, read_tokens
 from rstpm_edge.station.line import Line
 from rstpm_edge.station.opcua.nodes import NAMESPACE
@@ -32,32 +30,6 @@ from rstpm_edge.station.station import Station, make_station
 
 AUTOMATIC = "VisionStateMachine/AutomaticModeStateMachine"
 RESULT = "ResultManagement/Results/LastResult"
-
-
-class Images:
-    """A source that gives what it is handed; one that is `away` cannot be opened."""
-
-    def __init__(self) -> None:
-        self.items: list[Item] = []
-        self.away = False
-
-    def __iter__(self) -> Iterator[Item]:
-        while not self.away:
-            if self.items:
-                yield self.items.pop(0)
-            else:
-                time.sleep(0.001)
-                yield None
-        raise SourceError("The camera is away.")
-
-    def summary(self) -> str:
-        return ""
-
-    def close(self) -> None:
-        pass
-
-    def give(self, image: NDArray[Any], name: str = "camera:0") -> None:
-        self.items.append(Frame(name, image, "camera", 1.0, number=0, taken=0.0, dropped=3, damaged=1))
 
 
 @dataclass
@@ -114,14 +86,11 @@ class Plc:
 
 
 @contextlib.contextmanager
-def serving(products: Products, tokens: str = "", **files: Path) -> Iterator[Served]:
-    images = Images()
-
-    def open_source(report: Any) -> Images:
-        if images.away:
-            raise SourceError("The camera is away.")
-        return images
-
+def serving(
+    products: Products, tokens: str = "", *, judging: Products | None = None, **files: Path
+) -> Iterator[Served]:
+    """`judging` are those of the line, where it has some of its own."""
+    images, first = Images(), ProductName("first", "1")
     recorded: list[tuple[str, Mapping[str, Any]]] = []
     access = Access(read_tokens(None, {"TOKENS": tokens}, "TOKENS"))
     with (
@@ -129,7 +98,7 @@ def serving(products: Products, tokens: str = "", **files: Path) -> Iterator[Ser
             products,
             access=access,
             record=lambda event, fields: recorded.append((event, fields)),
-            lines=lambda feed: [Line("line", "a camera", open_source, products, ProductName("first", "1"), feed)],
+            lines=lambda feed: [Line("line", "a camera", images.open, judging or products, first, feed)],
         ) as station,
         OpcUa(station, parse_endpoint("opc.tcp://127.0.0.1:0", access, **files)) as server,
     ):

@@ -11,7 +11,6 @@ from station_server import Client, serving
 
 from rstpm_edge.station.history.history import History
 from rstpm_edge.station.photos import rgb_of
-from rstpm_edge.station.products import Products
 from rstpm_edge.station.routes.page import page_routers
 
 
@@ -23,8 +22,7 @@ def page_station(model: Path, folder: Path | None, **options: Any) -> Iterator[C
         def routers(station: Any) -> Any:
             history = None
             if folder is not None:
-                products: Products = station.products
-                history = stack.enter_context(History(folder, rgb=lambda one: rgb_of(products, one, 1 << 26)))
+                history = stack.enter_context(History(folder, rgb=lambda one: rgb_of(station, one, 1 << 26)))
                 station.feed.tap(history.add)
             return page_routers(station, history)
 

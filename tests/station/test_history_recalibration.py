@@ -22,6 +22,7 @@ from rstpm_edge.station.history.export import COLUMNS, write_csv, write_parquet
 from rstpm_edge.station.history.history import History
 from rstpm_edge.station.history.recalibrating import keep_model, recalibrated, stretch_of
 
+LINES = ("line",)
 DISTANCES = [3, 5, 7, 9, 11, 13, 14, 15, 17, 18, 19, 20, 21, 22, 23]  # the last two are rejects: 1.03 and 1.08
 
 
@@ -38,18 +39,18 @@ def test_good_parts_move_it_once_all_rejects_are_decided(tmp_path: Path, detecto
         history.add(inspect(detector, patterned(40, 90), 60))  # a defect
         history.add(inspect(detector, patterned(5, 1), 61))  # a part that was photographed twice
         with pytest.raises(UsageError, match="Rejects that nobody has decided: 3"):
-            recalibrated(history, detector)
+            recalibrated(history, detector, LINES)
         for reject in (START + 13, START + 14):
             history.note(reject, "good")
         history.note(START + 60, "acknowledged")
-        stretch = stretch_of(history, detector.sha256)
+        stretch = stretch_of(history, detector.sha256, LINES)
         assert (stretch.passed, stretch.wrong, stretch.defects, stretch.undecided, stretch.others) == (14, 2, 1, 0, 0)
-        moved = recalibrated(history, detector, person="Ada")
+        moved = recalibrated(history, detector, LINES, person="Ada")
         scores = [6 * one / 128 for one in DISTANCES]
         assert moved.after.scores == pytest.approx(calibrate([*detector.info.calibration.scores, *scores], 0.01).scores)
         assert (moved.step.copies, moved.step.user, moved.rejected) == (1, "Ada", 2)
         history.note(START + 3, "defect")  # one that passed
-        assert len(recalibrated(history, detector).step.added) == 14
+        assert len(recalibrated(history, detector, LINES).step.added) == 14
         written = keep_model(history, model, moved)
         assert Detector(written, threads=1).threshold == moved.after.threshold
         with opened_model(written) as file:
@@ -59,15 +60,15 @@ def test_good_parts_move_it_once_all_rejects_are_decided(tmp_path: Path, detecto
 def test_what_says_nothing_of_the_model_does_not_count(tmp_path: Path, detector: Detector, model: Path) -> None:
     with History(tmp_path / "kept", rgb=rgb) as history:
         with pytest.raises(UsageError, match="There is no good part yet"):
-            recalibrated(history, detector)
+            recalibrated(history, detector, LINES)
         by_hand = Detector(model, threads=1, threshold=0.5)
         history.add(inspect(by_hand, patterned(3, 0), 0))
         without = dataclasses.replace(inspect(detector, patterned(5, 1), 1), photo=None)
         history.add(without)
         assert history.flush(30)
-        stretch = stretch_of(history, detector.sha256)
+        stretch = stretch_of(history, detector.sha256, LINES)
         assert (stretch.others, stretch.passed, stretch.good) == (2, 0, ())
-        assert stretch_of(history, "0" * 64).others == 0
+        assert stretch_of(history, "0" * 64, LINES).others == 0
 
 
 def test_photos_that_the_model_knows_do_not_count_again(tmp_path: Path, model_factory: ModelFactory) -> None:
@@ -82,7 +83,7 @@ def test_photos_that_the_model_knows_do_not_count_again(tmp_path: Path, model_fa
             assert inspection.fields["verdict"] == "normal"
             history.add(inspection)
         assert history.flush(30)
-        moved = recalibrated(history, detector)
+        moved = recalibrated(history, detector, LINES)
         assert (moved.step.photos, moved.step.known, len(moved.step.added)) == (11, 2, 9)
         assert moved.step.added == pytest.approx([6 * one / 128 for one in DISTANCES[:9]])
 

@@ -18,6 +18,7 @@ from station_server import Client
 from waiting import until
 
 from rstpm_edge import Detector
+from rstpm_edge.errors import ModelError
 from rstpm_edge.station.access import Access, Token, _digest
 
 pytestmark = pytest.mark.extra
@@ -150,18 +151,29 @@ def test_the_calibration_and_a_recalibration_that_is_taken(client: Client, model
     assert client.post("/v1/inspect", png(patterned(22, 7))).document["verdict"] == "normal"
 
 
-def test_a_model_that_is_not_taken_leaves_the_one_before(model: Path, tmp_path: Path) -> None:
-    by_hand = {"open_detector": lambda path: Detector(path, threads=1, alpha=0.05)}
-    with page_station(model, tmp_path / "kept", **by_hand) as client:
-        send(client, *(patterned(one, seed) for seed, one in enumerate([3, 5, 7, 9, 11, 13, 14, 15, 17, 18])))
-        product = client.station.products.get(client.station.products.resolve())
-        before = model.read_bytes()
-        product.detector.threshold = 0.913  # by hand: no other model may take its place
-        refused = client.post("/v1/recalibration", {"take": True})
-        assert refused.status == 400
-        assert "was written, but not taken" in refused.error
-        assert model.read_bytes() == before
-        assert client.get("/v1/calibration").document["alpha"] is None
+def test_a_model_that_is_not_taken_leaves_the_one_before(
+    client: Client, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise ModelError("It does not fit the station.")
+
+    send(client, *(patterned(one, seed) for seed, one in enumerate([3, 5, 7, 9, 11, 13, 14, 15, 17, 18])))
+    before = model.read_bytes(), client.get("/v1/calibration").document
+    monkeypatch.setattr(Detector, "prepare", refuse)
+    refused = client.post("/v1/recalibration", {"take": True})
+    assert (refused.status, refused.error) == (
+        400,
+        "The new model was written, but not taken: It does not fit the station.",
+    )
+    assert (model.read_bytes(), client.get("/v1/calibration").document) == before
+
+
+def test_a_threshold_that_was_set_by_hand_stays(client: Client) -> None:
+    send(client, *(patterned(one, seed) for seed, one in enumerate([3, 5, 7])))
+    client.station.products.get(client.station.products.resolve()).detector.threshold = 0.913
+    assert client.get("/v1/calibration").document["alpha"] is None
+    refused = client.post("/v1/recalibration", {"take": True})
+    assert (refused.status, refused.error[:35]) == (400, "Nothing is promised here that a cal")
 
 
 def test_without_a_history_there_are_the_last_parts(model: Path, bad: Any) -> None:

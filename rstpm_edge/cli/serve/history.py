@@ -4,19 +4,16 @@ import contextlib
 from collections.abc import Callable
 
 from rstpm_edge.cli.serve.options import ServeOptions
-from rstpm_edge.cli.serve.station_file import StationPlan
 from rstpm_edge.cli.terminal import say_note
 from rstpm_edge.station.history.history import History, Retention
 from rstpm_edge.station.photos import rgb_of
-from rstpm_edge.station.products import Products
+from rstpm_edge.station.station import Station
 
 
-def open_history(
-    options: ServeOptions, products: Callable[[], Products], stack: contextlib.ExitStack
-) -> History | None:
+def open_history(options: ServeOptions, station: Callable[[], Station], stack: contextlib.ExitStack) -> History | None:
     """What keeps verdicts until the end of `stack`, once a feed hands them over; None where nobody asked for it.
 
-    `products` are those of the station, which is made later: its last verdicts come before the end of the history.
+    `station` gives that, which is made later: its last verdicts come before the end of the history.
     Raises what `History` does.
     """
     if options.history is None:
@@ -26,13 +23,8 @@ def open_history(
     return stack.enter_context(
         History(
             options.history,
-            rgb=lambda inspection: rgb_of(products(), inspection, pixels),
+            rgb=lambda inspection: rgb_of(station(), inspection, pixels),
             retention=Retention(options.history_days, size),
             report=say_note,
         )
     )
-
-
-def is_masked(plan: StationPlan) -> bool:
-    """Whether anomalies count elsewhere than a model itself says, and scores are others than it was calibrated on."""
-    return any(options.mask != "model" for options in (plan.options, *(camera.options for camera in plan.cameras)))

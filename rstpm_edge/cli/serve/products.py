@@ -33,7 +33,12 @@ def open_products(options: ServeOptions, audit: StationAudit | None = None, line
         shelf = FolderShelf(file=options.model)
     max_memory = None if options.max_memory is None else options.max_memory * 1_000_000
     products = Products(
-        shelf, open_detector, max_memory=max_memory, report=say_note, record=record_of(audit, judging, line)
+        shelf,
+        open_detector,
+        max_memory=max_memory,
+        masked=options.mask != "model",
+        report=say_note,
+        record=record_of(audit, judging, line),
     )
     try:
         if options.models is None and options.registry is None:  # one that cannot be loaded is told at the start

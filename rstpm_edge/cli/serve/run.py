@@ -8,7 +8,7 @@ import time
 
 from rstpm_edge.cli.line.reactions import SOMETHING_UNWRITTEN
 from rstpm_edge.cli.serve.audit_log import open_audit
-from rstpm_edge.cli.serve.history import is_masked, open_history
+from rstpm_edge.cli.serve.history import open_history
 from rstpm_edge.cli.serve.opcua import serve_opcua
 from rstpm_edge.cli.serve.options import ServeOptions, access_of
 from rstpm_edge.cli.serve.station import open_station
@@ -34,7 +34,7 @@ def run_serve(options: ServeOptions) -> int:
         listener = listen(options.host, options.port)  # before models are loaded: a port in use is told at once
         stack.callback(listener.close)
         interrupts = stack.enter_context(Interrupts())
-        history = open_history(plan.options, lambda: station.products, stack)
+        history = open_history(plan.options, lambda: station, stack)
         watched = open_watched(plan, stack)
         audit = open_audit(plan, access, stack)  # before models: one that is refused stands in it, too
         opened = open_station(plan, access, watched, audit, stack)
@@ -45,7 +45,7 @@ def run_serve(options: ServeOptions) -> int:
             station.feed.tap(history.add)
         if audit is not None:
             station.feed.tap(audit.add)
-        routers = page_routers(station, history, masked=is_masked(plan))
+        routers = page_routers(station, history)
         if opened.parts is not None:
             routers.append(parts_router(station, opened.parts))
         app = make_app(station, hosts=options.allowed_host, routers=routers)

@@ -80,9 +80,10 @@ class PartReader:
         found = self._parts("WHERE part.id = ?", [part])
         return found[0] if found else None
 
-    def of_model(self, sha256: str, most: int) -> list[Part]:
-        """The newest ones that this model judged, oldest first."""
-        newest = self._parts("WHERE sha256 = ? ORDER BY part.id DESC LIMIT ?", [sha256, most])
+    def of_model(self, sha256: str, most: int, origins: Sequence[str]) -> list[Part]:
+        """The newest ones of these origins that this model judged, oldest first."""
+        of = f"sha256 = ? AND origin IN ({','.join('?' * len(origins))})"
+        newest = self._parts(f"WHERE {of} ORDER BY part.id DESC LIMIT ?", [sha256, *origins, most])
         return newest[::-1]
 
     def all(self) -> Iterator[Part]:

@@ -38,12 +38,12 @@ class Stretch:
     good: tuple[Part, ...]
 
 
-def stretch_of(history: History, model_sha256: str, most: int = MOST) -> Stretch:
-    """The newest parts that a model judged."""
+def stretch_of(history: History, model_sha256: str, origins: Sequence[str], most: int = MOST) -> Stretch:
+    """The newest parts of these origins that a model judged: of lines, and of requests."""
     history.flush(2.0)
     kinds: Counter[str] = Counter()
     good = []
-    for part in history.parts.of_model(model_sha256, most):
+    for part in history.parts.of_model(model_sha256, most, origins):
         kind = _kind(part)
         kinds[kind] += 1
         if kind in ("passed", "wrong"):
@@ -54,6 +54,7 @@ def stretch_of(history: History, model_sha256: str, most: int = MOST) -> Stretch
 def recalibrated(
     history: History,
     detector: Detector,
+    origins: Sequence[str],
     *,
     only_new: bool = False,
     alpha: float | None = None,
@@ -65,6 +66,8 @@ def recalibrated(
     be decided: those alone that somebody complained of are no sample. Parts that look the same count once,
     and photos that the model learned from, or was calibrated on, not again.
 
+    `origins` are those whose images this detector judges: others may have a mask, or another ROI.
+
     Raises UsageError where some are not, where the station judges otherwise than the model was calibrated, and as
     `move_threshold` does.
     """
@@ -73,7 +76,12 @@ def recalibrated(
         raise UsageError(
             "Scores with a mask are others than the model was calibrated on: use `rstpm-edge recalibrate`."
         )
-    stretch = stretch_of(history, detector.sha256)
+    if detector.alpha is None:
+        raise UsageError(
+            "Nothing is promised here that a calibration could keep: the threshold was set by hand, or another part of "
+            "the photo (ROI) is judged than the model was calibrated with."
+        )
+    stretch = stretch_of(history, detector.sha256, origins)
     if stretch.undecided:
         raise UsageError(
             f"Rejects that nobody has decided: {stretch.undecided}. Say of each whether it is a defect or a good part: "

@@ -13,7 +13,7 @@ from rstpm_edge.station.line import Line, judging_facts
 from rstpm_edge.station.opcua.nodes import CONTINUOUS, READY, Method, states_of
 from rstpm_edge.station.opcua.security import who_calls
 from rstpm_edge.station.part_feed import PartFeed
-from rstpm_edge.station.products import Products, UnknownProduct
+from rstpm_edge.station.products import UnknownProduct
 
 Changed: TypeAlias = Callable[[], Awaitable[None]]
 Answer: TypeAlias = "ua.CallMethodResult | ua.StatusCode | list[ua.Variant]"
@@ -29,8 +29,8 @@ class Steering:
     `job` numbers what runs since it was started.
     """
 
-    def __init__(self, line: Line, products: Products, changed: Changed, record: Record = nobody) -> None:
-        self._line, self._products, self._changed, self._record = line, products, changed, record
+    def __init__(self, line: Line, changed: Changed, record: Record = nobody) -> None:
+        self._line, self._changed, self._record = line, changed, record
         self.job = _new_job(line)
 
     @property
@@ -81,7 +81,7 @@ class Steering:
         if not name:
             return None
         try:
-            product = self._products.resolve(name, version.strip() or None)
+            product = self._line.products.resolve(name, version.strip() or None)
             await asyncio.to_thread(self._line.select, product)  # a model that is not in memory takes its time
             await self._done("product selected")
         except UnknownProduct:

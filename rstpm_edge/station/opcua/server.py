@@ -134,9 +134,7 @@ class OpcUa:
             ua.NodeId("VisionSystems", namespace), ua.QualifiedName("VisionSystems", namespace)
         )
         for line in self._station.lines:
-            steering = self._steering[line.name] = Steering(
-                line, self._station.products, self._show, self._station.record
-            )
+            steering = self._steering[line.name] = Steering(line, self._show, self._station.record)
             nodes = self._nodes[line.name] = LineNodes(server, namespace, line.name)
             await nodes.make(systems, steering.methods)
         if self._parts is not None:
@@ -178,10 +176,9 @@ class OpcUa:
 
     async def _show(self) -> None:
         counts = self._station.shift.counts()
-        recipes = [
-            f"{name} {version}" for name, versions in self._station.products.catalogue.items() for version in versions
-        ]
         for line in self._station.lines:
+            catalogue = line.products.catalogue
+            recipes = [f"{name} {version}" for name, versions in catalogue.items() for version in versions]
             job = self._steering[line.name].job
             await self._nodes[line.name].show_state(line.state, job, recipes, counts.total(origin=line.name))
         if self._parts is not None:

@@ -7,7 +7,7 @@ import { redrawVerdict, showVerdict } from "./verdict.js";
 import { nextRegion, redrawStage, setOpacity, showPart, shownPart, startStage, toggleHeat } from "./stage.js";
 import { addPoint, onPick, restyleChart, setCalibration, setPoints, startChart } from "./chart.js";
 import { addPart, markSelected, nextFilter, onSelect, redrawStrip, setDecision, setParts, stripParts } from "./strip.js";
-import { isPaused, lineShown, redrawPanels, showCalibration, showOffline, showStation } from "./panels.js";
+import { isPaused, lineShown, mustChooseLine, redrawPanels, showCalibration, showOffline, showStation } from "./panels.js";
 import { drawDecision, press, startDecisions } from "./decisions.js";
 import { startRecalibrate } from "./recalibrate.js";
 
@@ -117,8 +117,8 @@ async function loadParts() {
 }
 
 async function loadCalibration() {
-  const line = lineShown(origin);
-  const which = line ? `?product=${encodeURIComponent(line.product)}&version=${encodeURIComponent(line.version)}` : newest ? `?product=${encodeURIComponent(newest.product)}&version=${encodeURIComponent(newest.version)}` : "";
+  const line = lineShown(origin) || (newest && lineShown(newest.origin));
+  const which = line ? `?line=${encodeURIComponent(line.line)}&product=${encodeURIComponent(line.product)}&version=${encodeURIComponent(line.version)}` : newest ? `?product=${encodeURIComponent(newest.product)}&version=${encodeURIComponent(newest.version)}` : "";
   try {
     const found = await get(`/v1/calibration${which}`);
     judgedBy = found.model_sha256;
@@ -269,7 +269,7 @@ async function start() {
   chooseLanguage(recall("language", firstLanguage()));
   showVerdict(null);
   startDecisions(shownPart, (part) => setDecision(part.id, part.decision));
-  startRecalibrate(() => { loadCalibration(); loadStation(); });
+  startRecalibrate(() => (mustChooseLine(origin) ? undefined : lineShown(origin)?.line ?? null), () => { loadCalibration(); loadStation(); });
   onSelect(select);
   onPick(select);
   $("live").addEventListener("click", () => select(null));

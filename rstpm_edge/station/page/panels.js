@@ -9,6 +9,7 @@ let station = null;
 let calibration = null;
 
 export const lineShown = (origin) => station?.lines.find((line) => line.line === origin) || (station?.lines.length === 1 ? station.lines[0] : null);
+export const mustChooseLine = (origin) => station?.lines.length > 1 && !lineShown(origin);
 export const isPaused = (origin) => (origin ? lineShown(origin)?.condition === "paused" : station?.lines.length > 0 && station.lines.every((line) => line.condition === "paused"));
 
 export function showStation(found, origin) {

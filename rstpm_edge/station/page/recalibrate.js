@@ -5,9 +5,12 @@ import { count, number, percent, word } from "./words.js";
 import { recall, remember } from "./prefs.js";
 
 let named = null;
+let line = () => null;
 let done = () => {};
 
-export function startRecalibrate(onDone) {
+// `shownLine` gives its name, null where there is none, and undefined where one must be chosen first.
+export function startRecalibrate(shownLine, onDone) {
+  line = shownLine;
   done = onDone;
   $("recalibrate-open").addEventListener("click", open);
   for (const choice of document.querySelectorAll('input[name="only"]')) choice.addEventListener("change", look);
@@ -25,8 +28,10 @@ async function open() {
 
 async function look() {
   $("recalibrate-do").disabled = true;
+  const of = line();
   try {
-    named = await get(`/v1/recalibration?only_new=${onlyNew()}`);
+    if (of === undefined) throw new Error(word("chooseLine"));
+    named = { ...await get(`/v1/recalibration?only_new=${onlyNew()}${of === null ? "" : `&line=${encodeURIComponent(of)}`}`), line: of };
   } catch (error) {
     named = { parts: {}, problem: error.message.includes("--history") ? word("noHistory") : error.message, moved: null };
   }
@@ -51,8 +56,8 @@ async function write() {
   const person = $("recalibrate-person").value.trim();
   remember("person", person);
   try {
-    const { product, version } = named;
-    const made = await post("/v1/recalibration", { product, version, only_new: onlyNew(), take: $("take").checked, person: person || null });
+    const { line: of, product, version } = named;
+    const made = await post("/v1/recalibration", { line: of, product, version, only_new: onlyNew(), take: $("take").checked, person: person || null });
     toast(`${word("recalibrated", { file: made.file })}${made.taken ? ` ${word("taken", { threshold: number(made.moved.threshold) })}` : ""}`);
     done();
   } catch (error) {

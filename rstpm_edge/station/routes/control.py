@@ -10,7 +10,7 @@ from starlette.responses import Response
 from rstpm_edge.station.answers import json_answer
 from rstpm_edge.station.line import Line, LineState, judging_facts
 from rstpm_edge.station.permission import needs, who_asks
-from rstpm_edge.station.product import ProductName
+from rstpm_edge.station.product import Product, ProductName
 from rstpm_edge.station.routes.inspect import ERRORS
 from rstpm_edge.station.shift import ShiftCounts
 from rstpm_edge.station.station import Station
@@ -61,7 +61,7 @@ def control_router(station: Station) -> APIRouter:
     def select(request: Request, selection: Selection, line: LineQuery = None) -> Response:
         """Judge with another product; the one before judges until that is loaded."""
         found = station.line(line)
-        found.select(station.products.resolve(selection.product, selection.version))
+        found.select(found.products.resolve(selection.product, selection.version))
         record("product selected", request, found)
         return json_answer(line_document(found.state))
 
@@ -77,18 +77,20 @@ def control_router(station: Station) -> APIRouter:
 
 def station_document(station: Station) -> dict[str, Any]:
     """What GET /v1/station answers."""
-    loaded = {product.name: product for product in station.products.loaded()}
+    loaded: dict[ProductName, list[Product]] = {}
+    for product in station.loaded():  # of one that several lines judge by options of their own, each copy
+        loaded.setdefault(product.name, []).append(product)
     products = []
     for name, versions in station.products.catalogue.items():
         for version in versions:
-            product = loaded.get(ProductName(name, version))
+            copies = loaded.get(ProductName(name, version), [])
             products.append(
                 {
                     "product": name,
                     "version": version,
-                    "loaded": product is not None,
-                    "model_sha256": None if product is None else product.detector.sha256,
-                    "memory": None if product is None else product.memory,
+                    "loaded": bool(copies),
+                    "model_sha256": copies[0].detector.sha256 if copies else None,
+                    "memory": sum(copy.memory for copy in copies) if copies else None,
                 }
             )
     return {

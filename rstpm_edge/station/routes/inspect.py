@@ -9,8 +9,8 @@ from starlette.responses import Response
 from rstpm_edge.image.preprocess import to_rgb
 from rstpm_edge.outputs.overlay import encode_overlay
 from rstpm_edge.station.answers import Refusal, json_answer
-from rstpm_edge.station.event import Inspection
-from rstpm_edge.station.judging import REQUEST, decode, find_product, judge_sent
+from rstpm_edge.station.event import REQUEST, Inspection
+from rstpm_edge.station.judging import decode, find_product, judge_sent
 from rstpm_edge.station.permission import needs
 from rstpm_edge.station.product import Product
 from rstpm_edge.station.station import Station

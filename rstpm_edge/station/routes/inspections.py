@@ -198,7 +198,7 @@ def _view(station: Station, history: History | None, part: int, side: int) -> by
 
 def _rgb(station: Station, part: int) -> NDArray[np.uint8] | None:
     recent = station.recent.get(part)
-    return None if recent is None else rgb_of(station.products, recent, station.limits.pixels)
+    return None if recent is None else rgb_of(station, recent, station.limits.pixels)
 
 
 def _bgr(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -13,7 +13,8 @@ from starlette.responses import Response
 from rstpm_edge import __version__
 from rstpm_edge.result import Result
 from rstpm_edge.station.answers import Refusal, json_answer
-from rstpm_edge.station.judging import REQUEST, find_product, judge_sent
+from rstpm_edge.station.event import REQUEST
+from rstpm_edge.station.judging import find_product, judge_sent
 from rstpm_edge.station.permission import needs, who_asks
 from rstpm_edge.station.product import Product, ProductName
 from rstpm_edge.station.routes.inspect import ERRORS

@@ -27,9 +27,9 @@ KINDS = {
 NoneMatch = Annotated[str | None, Header(max_length=1000)]
 
 
-def page_routers(station: Station, history: History | None, *, masked: bool = False) -> list[APIRouter]:
-    """The page, and what it asks beyond the station's own routes. `masked`: the station has a mask of its own."""
-    return [inspections_router(station, history), recalibration_router(station, history, masked=masked), page_router()]
+def page_routers(station: Station, history: History | None) -> list[APIRouter]:
+    """The page, and what it asks beyond the station's own routes."""
+    return [inspections_router(station, history), recalibration_router(station, history), page_router()]
 
 
 def page_router() -> APIRouter:

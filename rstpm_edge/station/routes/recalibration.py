@@ -18,6 +18,7 @@ from rstpm_edge.station.history.notes import MOST_PERSON
 from rstpm_edge.station.history.recalibrating import keep_model, recalibrated, stretch_of
 from rstpm_edge.station.permission import needs, who_asks
 from rstpm_edge.station.product import Product
+from rstpm_edge.station.products import Products
 from rstpm_edge.station.routes.inspect import ERRORS
 from rstpm_edge.station.station import Station
 
@@ -25,6 +26,9 @@ BAND = (0.05, 0.95)  # p-values between which nine of ten good parts lie
 
 ProductQuery = Annotated[
     str | None, Query(max_length=100, description="Of which product; the only one, or the line's.")
+]
+LineQuery = Annotated[
+    str | None, Query(max_length=100, description="Of what this line judges; needed where it has options of its own.")
 ]
 VersionQuery = Annotated[str | None, Query(max_length=100)]
 OnlyNewQuery = Annotated[bool, Query(description="Without the photos that it was calibrated on before.")]
@@ -35,6 +39,7 @@ class NewCalibration(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
+    line: str | None = Field(None, max_length=100)
     product: str | None = Field(None, max_length=100)
     version: str | None = Field(None, max_length=100)
     only_new: bool = False
@@ -42,44 +47,51 @@ class NewCalibration(BaseModel):
     person: str | None = Field(None, max_length=MOST_PERSON)
 
 
-def recalibration_router(station: Station, history: History | None, *, masked: bool = False) -> APIRouter:
-    """The routes of this subject. `masked`: the station has a mask of its own."""
+def recalibration_router(station: Station, history: History | None) -> APIRouter:
+    """The routes of this subject."""
     router = APIRouter(tags=["recalibration"], responses=ERRORS)
     reads = [Depends(needs(station.access, "inspect"))]
     steers = [Depends(needs(station.access, "manage"))]
     one_at_a_time = threading.Lock()
 
-    def found(product: str | None, version: str | None) -> Product:
-        if product is None and len(station.lines) == 1:
-            return station.products.get(station.lines[0].state.product)
-        return station.products.get(station.products.resolve(product, version))
+    def found(line: str | None, product: str | None, version: str | None) -> tuple[Products, Product]:
+        """What is judged with, and the product: of a line, or of the station, which is that of the only line, too."""
+        if line is None and (product is not None or len(station.lines) != 1):
+            return station.products, station.products.get(station.products.resolve(product, version))
+        of = station.line(line)
+        name = of.state.product if product is None else of.products.resolve(product, version)
+        return of.products, of.products.get(name)
 
-    def kept() -> History:
+    def kept(products: Products) -> History:
         if history is None:
             raise Refusal(409, "This station keeps no history: start it with `rstpm-edge serve --history FOLDER`.")
-        if masked:
+        if products.masked:
             raise UsageError(
                 "Scores with a mask are others than the model was calibrated on: use `rstpm-edge recalibrate`."
             )
         return history
 
     @router.get("/v1/calibration", dependencies=reads, response_class=Response)
-    def calibration(product: ProductQuery = None, version: VersionQuery = None) -> Response:
+    def calibration(line: LineQuery = None, product: ProductQuery = None, version: VersionQuery = None) -> Response:
         """The threshold that is used, what it promises, and the scores between which good parts lie."""
-        judging = found(product, version)
+        _, judging = found(line, product, version)
         return json_answer({**_named(judging), **calibration_document(judging.detector)})
 
     @router.get("/v1/recalibration", dependencies=reads, response_class=Response)
     def proposal(
-        product: ProductQuery = None, version: VersionQuery = None, only_new: OnlyNewQuery = False
+        line: LineQuery = None,
+        product: ProductQuery = None,
+        version: VersionQuery = None,
+        only_new: OnlyNewQuery = False,
     ) -> Response:
         """What the parts that this model judged would move; `problem` says why not. Nothing is written."""
-        judging, held = found(product, version), kept()
-        stretch = stretch_of(held, judging.detector.sha256)
+        products, judging = found(line, product, version)
+        held, origins = kept(products), station.origins(products)
+        stretch = stretch_of(held, judging.detector.sha256, origins)
         names = ("passed", "wrong", "defects", "undecided", "others")
         answer: dict[str, Any] = {**_named(judging), "parts": {name: getattr(stretch, name) for name in names}}
         try:
-            moved = recalibrated(held, judging.detector, only_new=only_new)
+            moved = recalibrated(held, judging.detector, origins, only_new=only_new)
         except UsageError as error:
             return json_answer({**answer, "problem": _for_the_page(error), "moved": None})
         return json_answer({**answer, "problem": None, "moved": moved_document(moved)})
@@ -87,8 +99,9 @@ def recalibration_router(station: Station, history: History | None, *, masked: b
     @router.post("/v1/recalibration", dependencies=steers, response_class=Response)
     def recalibrate(request: Request, new: NewCalibration) -> Response:
         """Write the model with its new threshold into the history's folder; with `take`, judge with it."""
-        judging, held = found(new.product, new.version), kept()
-        if new.take and not station.products.may_exchange:
+        products, judging = found(new.line, new.product, new.version)
+        held, origins = kept(products), station.origins(products)
+        if new.take and not products.may_exchange:
             raise UsageError(
                 "The files of a registry stay as they are: write the model without taking it, then `rstpm-edge "
                 f"registry add {judging.name.name} FILE`, and promote that version."
@@ -96,12 +109,13 @@ def recalibration_router(station: Station, history: History | None, *, masked: b
         if not one_at_a_time.acquire(blocking=False):
             raise Refusal(409, "A recalibration is under way.")
         try:
-            moved = recalibrated(held, judging.detector, only_new=new.only_new, person=new.person or None)
+            moved = recalibrated(held, judging.detector, origins, only_new=new.only_new, person=new.person or None)
             written = keep_model(held, judging.path, moved)
             station.record(
                 "recalibrated",
                 {
                     "by": {**who_asks(station.access, request), "person": new.person or None},
+                    **({} if products is station.products else {"line": origins[0]}),
                     **_named(judging),
                     "file": str(written),
                     "sha256_before": judging.detector.sha256,
@@ -126,13 +140,12 @@ def recalibration_router(station: Station, history: History | None, *, masked: b
 def calibration_document(detector: Detector) -> dict[str, Any]:
     """What GET /v1/calibration says of a model.
 
-    `band` are the scores of BAND's p-values; `alpha` is None of a threshold that was set by hand.
+    `band` are the scores of BAND's p-values; `alpha` is None where nothing is promised: of a threshold that was set by
+    hand, or with another ROI than the model's.
     """
-    bundle, threshold = detector.info, detector.threshold
+    bundle, threshold, alpha = detector.info, detector.threshold, detector.alpha
     calibration = bundle.calibration
     scores = calibration.scores
-    by_hand = threshold not in (calibration.threshold, *calibration.thresholds.values())
-    alpha = None if by_hand else next(a for a, value in _rates(calibration) if value == threshold)
     sessions = session_rates(bundle.training)
     return {
         "threshold": threshold,
@@ -143,10 +156,6 @@ def calibration_document(detector: Detector) -> dict[str, Any]:
         "band": [scores[min(int(share * len(scores)), len(scores) - 1)] for share in BAND],
         "model_sha256": detector.sha256,
     }
-
-
-def _rates(calibration: Any) -> list[tuple[float, float]]:
-    return [(calibration.alpha, calibration.threshold), *calibration.thresholds.items()]
 
 
 def moved_document(moved: MovedThreshold) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from asyncua import Client, ua
 from numpy.typing import NDArray
-from opcua_plc import AUTOMATIC, RESULT, Plc, Served
+from opcua_plc import AUTOMATIC, RESULT, Plc, Served, serving
 
+from rstpm_edge import Detector
 from rstpm_edge.station.event import Inspection
 from rstpm_edge.station.feed import Feed
 from rstpm_edge.station.opcua.nodes import NAMESPACE
@@ -59,6 +60,21 @@ def test_another_model_while_it_judges(served: Served) -> None:
             assert await plc.call("RecipeManagement/PrepareRecipe", "") == [True, 0]
 
     asyncio.run(plc())
+
+
+def test_a_line_with_products_of_its_own_takes_its_own(products: Products) -> None:
+    async def plc(served: Served) -> None:
+        async with served.client() as plc:
+            assert await plc.call("RecipeManagement/PrepareRecipe", "second") == [True, 0]
+            await plc.becomes("RecipeManagement/ActiveRecipe", "second")
+
+    by_hand = Products(products._shelf, lambda path: Detector(path, threads=1, threshold=0.5))
+    with by_hand, serving(products, judging=by_hand) as served:
+        asyncio.run(plc(served))
+        of_line = by_hand.in_memory(ProductName("second", "1"))
+        assert of_line is not None
+        assert (of_line.detector.threshold, of_line.pinned) == (0.5, 1)
+        assert served.line.state.product == ProductName("second", "1")
 
 
 def test_arguments_that_cannot_be(served: Served) -> None:
