@@ -36,10 +36,17 @@ class StationProcess:
 
 
 @contextlib.contextmanager
-def station_process(place: Path, model: Path, *options: str) -> Iterator[StationProcess]:
-    """The command line's station, until the end of the block; it must then end with 0."""
+def station_process(place: Path, model: Path, *options: str, cameras: str = "") -> Iterator[StationProcess]:
+    """The command line's station, until the end of the block; it must then end with 0.
+
+    `cameras` is a station.toml, whose folders are made by whoever gives it, in the place of the watched folder `in`.
+    """
     (place / "in").mkdir(parents=True)
-    command = [sys.executable, "-m", "rstpm_edge", "serve", "in", "--watch", "--model", str(model), "--port", "0"]
+    source = ["in", "--watch"]
+    if cameras:
+        (place / "station.toml").write_text(cameras)
+        source = ["station.toml"]
+    command = [sys.executable, "-m", "rstpm_edge", "serve", *source, "--model", str(model), "--port", "0"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     said = place / "said"
     with open(said, "wb") as output:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,21 @@ def test_the_page_and_its_files(client: Client) -> None:
     assert client.get("/page/..%2f__init__.py").status == 404
 
 
+def test_all_languages_have_all_words() -> None:
+    source = resources.files("rstpm_edge.station.page").joinpath("words.js").read_text(encoding="utf-8")
+    blocks = re.findall(r"^  (en|de|ja): \{\n(.*?)^  \},", source, re.M | re.S)
+    words = {name: set(re.findall(r"(?:^|[ ,])(\w+): \"", block)) for name, block in blocks}
+    assert words["en"] == words["de"] == words["ja"]
+    holes = {
+        name: {
+            key: sorted(re.findall(r"\{(\w+)\}", value))
+            for key, value in re.findall(r"(\w+): \"((?:[^\"\\]|\\.)*)\"", block)
+        }
+        for name, block in blocks
+    }
+    assert holes["en"] == holes["de"] == holes["ja"]
+
+
 def test_who_may_do_what(model: Path, tmp_path: Path, bad: Any) -> None:
     tokens = [Token(_digest("inspect-token-0000"), "inspect"), Token(_digest("manage-token-00000"), "manage")]
     with page_station(model, tmp_path / "kept", access=Access(tokens)) as client:
@@ -229,7 +245,7 @@ def test_who_may_do_what(model: Path, tmp_path: Path, bad: Any) -> None:
 
 
 def test_a_verdict_reaches_the_page_s_stream_at_once(client: Client, good: Any) -> None:
-    """From the feed to the first answer that has its picture; the browser's share is in test_page."""
+    """From the feed to the first answer that has its picture; the browser's share is in page/test_live."""
     send(client, good)
     with client.station.feed.subscribe("test") as subscription:
         client.post("/v1/inspect", png(good))

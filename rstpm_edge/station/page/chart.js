@@ -41,15 +41,16 @@ function range() {
 }
 
 function draw(u) {
-  const { ctx } = u, [, high] = range();
-  const ratio = devicePixelRatio, size = 3.6 * ratio;
+  const { ctx } = u, [low, high] = range();
+  const ratio = devicePixelRatio, size = 3.6 * ratio, most = high - (high - low) * 0.03;
+  const inks = Object.fromEntries([...new Set(points.map((point) => point.verdict))].map((verdict) => [verdict, colour(`--${verdict}-ink`)]));
   ctx.save();
   ctx.beginPath();
   ctx.rect(u.bbox.left, u.bbox.top - 4 * ratio, u.bbox.width, u.bbox.height + 8 * ratio);
   ctx.clip();
   points.forEach((point, index) => {
-    const x = u.valToPos(index, "x", true), y = u.valToPos(Math.min(point.score, high - (high - range()[0]) * 0.03), "y", true);
-    ctx.fillStyle = colour(`--${point.verdict}-ink`);
+    const x = u.valToPos(index, "x", true), y = u.valToPos(Math.min(point.score, most), "y", true);
+    ctx.fillStyle = inks[point.verdict];
     ctx.beginPath();
     const shape = SHAPES[point.verdict] || "square";
     if (shape === "circle") ctx.arc(x, y, size * 0.85, 0, 2 * Math.PI);

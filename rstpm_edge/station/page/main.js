@@ -53,14 +53,16 @@ function showLive() {
   if (!newest) return;
   showPart(newest, { isLive: true });
   drawDecision();
-  if (newest.verdict === "anomalous" && !newest.size) complete(newest);
+  if (newest.verdict === "anomalous" && newest.fields && !newest.size) complete(newest);
 }
 
 // Boxes of regions are in the photo's pixels, of which the page has a smaller copy: the station says how large it was.
 async function complete(part) {
   try {
     const found = await get(`/v1/inspections/${part.id}`);
-    Object.assign(part, { size: found.image_size, notes: found.notes, decision: found.decision });
+    const { fields } = found;
+    Object.assign(part, { fields, size: found.image_size, notes: found.notes, decision: found.decision, reason: fields.invalid_reason || fields.error || null });
+    if (newest === part) redrawVerdict();
     if (shownPart() === part) {
       redrawStage(selected === null);
       drawDecision();
@@ -108,12 +110,11 @@ async function loadParts() {
     return;
   }
   if (newest && newest.id > parts[0].id) return; // one came meanwhile
-  const found = await get(`/v1/inspections/${parts[0].id}`);
-  found.reason = found.fields.invalid_reason || found.fields.error || null;
-  found.size = found.image_size;
-  newest = found;
-  showVerdict(newest);
+  [newest] = parts;
+  const part = newest;
+  showVerdict(part);
   if (selected === null) showLive();
+  if (!part.fields) await complete(part);
 }
 
 async function loadCalibration() {
@@ -135,16 +136,32 @@ async function loadStation() {
   }
 }
 
-function listen() {
-  const events = new EventSource("/v1/events");
-  let broken = false;
+let events = null;
+let again = 0;
+
+function listen(broken = false) {
+  events = new EventSource("/v1/events");
   events.addEventListener("verdict", (event) => take(partOf(JSON.parse(event.data))));
   events.addEventListener("open", () => { if (broken) { broken = false; loadParts(); loadStation(); } });
   events.addEventListener("error", () => {
     broken = true;
     showOffline();
-    if (events.readyState === EventSource.CLOSED) setTimeout(listen, 2000); // refused, not cut off: it does not try again
+    if (events?.readyState === EventSource.CLOSED) again = setTimeout(() => listen(true), 2000); // refused, not cut off: it does not try again
   });
+}
+
+// A browser has six connections to a station, for all of its tabs, and keeps pages that one has left. Those that nobody
+// sees give theirs back; their title must not tell an old verdict.
+function attend() {
+  leave();
+  if (document.visibilityState === "visible") listen(true);
+  else document.title = "rstpm-edge";
+}
+
+function leave() {
+  clearTimeout(again);
+  events?.close();
+  events = null;
 }
 
 // ----- what people do
@@ -284,10 +301,14 @@ async function start() {
   $("keys-on").addEventListener("change", (event) => remember("keys", event.target.checked));
   for (const button of document.querySelectorAll("[data-close]")) button.addEventListener("click", () => button.closest("dialog").close());
   document.addEventListener("keydown", onKey);
+  const parts = loadParts().catch((error) => toast(error.message));
   await loadStation();
-  listen();
-  await Promise.all([loadParts(), loadCalibration()]).catch((error) => toast(error.message));
-  setInterval(loadStation, STATE_EACH);
+  if (document.visibilityState === "visible") listen();
+  document.addEventListener("visibilitychange", attend);
+  window.addEventListener("pagehide", leave);
+  window.addEventListener("pageshow", (event) => { if (event.persisted) attend(); });
+  await Promise.all([parts, loadCalibration()]);
+  setInterval(() => { if (events) loadStation(); }, STATE_EACH);
   document.body.dataset.ready = "";
 }
 

@@ -24,6 +24,7 @@ export function showPart(part, { isLive }) {
   }
   const turn = ++asked;
   const next = new Image();
+  next.fetchPriority = "high"; // before a hundred small ones
   next.onload = () => {
     if (turn !== asked) return;
     $("photo").src = next.src;

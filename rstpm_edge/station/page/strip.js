@@ -51,7 +51,7 @@ function nodeOf(part) {
   const key = `${document.documentElement.lang} ${part.decision}`;
   if (found && found.dataset.key === key) return found;
   const picture = make("span", { class: "thumb" });
-  if (part.pictures) picture.append(make("img", { src: `/v1/inspections/${part.id}/small.jpg`, alt: "", loading: "lazy", decoding: "async" }));
+  if (part.pictures) picture.append(make("img", { src: `/v1/inspections/${part.id}/small.jpg`, alt: "", loading: "lazy", decoding: "async", fetchpriority: "low" }));
   picture.append(make("span", { class: "badge" }, make("span", { "aria-hidden": "true" }, GLYPHS[part.verdict]), ` ${word(part.verdict)}`));
   if (part.decision) picture.append(make("span", { class: "decided" }, `${DECIDED[part.decision]} ${word(`said_${part.decision}`)}`));
   const button = make("button", { type: "button", "data-id": part.id, class: part.verdict, title: part.name, "aria-pressed": String(part.id === selected) }, picture,
