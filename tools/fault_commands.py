@@ -53,6 +53,7 @@ class Command:
         self.arguments = [str(argument) for argument in arguments]
         self._errors = folder.with_name(f"{folder.name}.{next(_NUMBERS)}.stderr")
         self._start = time.monotonic()
+        self._ended: Ended | None = None
         sys.stdout.flush()
         sys.stderr.flush()
         self._pid = os.fork()
@@ -86,17 +87,19 @@ class Command:
 
     def until(self, due: Callable[[], bool], tick: Callable[[], None] = nothing) -> Ended | None:
         """Wait until `due`, calling `tick` meanwhile; how it ended, if it has."""
-        while True:
+        while self._ended is None:
             pid, status = os.waitpid(self._pid, os.WNOHANG)
             if pid:
                 code = os.waitstatus_to_exitcode(status)
                 errors = self._errors.read_text(errors="replace") if self._errors.exists() else ""
                 self._errors.unlink(missing_ok=True)
-                return Ended(code if code >= 0 else None, errors, self.passed)
-            if due():
-                return None
-            tick()
-            time.sleep(0.001)
+                self._ended = Ended(code if code >= 0 else None, errors, self.passed)
+            elif due():
+                break
+            else:
+                tick()
+                time.sleep(0.001)
+        return self._ended
 
     def killed_when(self, due: Callable[[], bool], tick: Callable[[], None] = nothing) -> Ended:
         """SIGKILL when it is `due`; how it ended, by that or before."""

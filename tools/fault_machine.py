@@ -31,18 +31,24 @@ def two_processes(times: int, random: random.Random, folder: Path) -> Outcome:
         for _ in range(SOME):
             station.arrive(damaged=0)
         both = [station.infer(), _second(station)]
-        _until(station, both[0])
+        _until_one_ends(*both)
+        for command in both:
+            _until(station, command)
         ended = [command.until(lambda: True) for command in both]
-        outcome.expect([one.code for one in ended if one] == [2], f"they ended with {ended}")
-        for one in ended:
-            outcome.expect(one is None or "Another process keeps the journal" in one.errors, f"it said {one}")
-        for command, one in zip(both, ended, strict=True):
-            if one is None:
+        outcome.expect([end.code for end in ended if end] == [2], f"they ended with {ended}")
+        for end in ended:
+            outcome.expect(end is None or "Another process keeps the journal" in end.errors, f"it said {end}")
+        for command, end in zip(both, ended, strict=True):
+            if end is None:
                 command.signal(signal.SIGTERM)
                 command.finished()
         station.check_end(outcome)
         station.remove()
     return outcome
+
+
+def _until_one_ends(one: Command, other: Command) -> None:
+    one.until(lambda: one.passed > 60 or other.until(lambda: True) is not None)
 
 
 def _second(station: Station) -> Command:

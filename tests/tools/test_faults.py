@@ -140,14 +140,14 @@ def test_a_moment_of_it(tmp_path: Path) -> None:
         "--files",
         "30",
         "--only",
-        "watch,log,registry",
+        "watch,log,registry,two,device,clock",
         "--keep",
         tmp_path / "f",
     ]
     run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
     assert run.returncode == 0, run.stderr
     rows = [line.split(" | ") for line in run.stdout.splitlines()[2:]]
-    assert [(row[1], row[3]) for row in rows] == [("3", "0 |")] * 3
+    assert [(row[1], row[3]) for row in rows] == [("3", "0 |")] * 3 + [("1", "0 |")] * 3
 
 
 def _forget_entries(registry: Registry, acknowledged: set[str]) -> None:
