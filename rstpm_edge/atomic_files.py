@@ -2,27 +2,18 @@
 
 import contextlib
 import errno
-import fcntl
-import functools
 import hashlib
 import json
 import os
-import re
-import secrets
 import stat
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from rstpm_edge.errors import OutputError
+from rstpm_edge.temporary_files import beginning, new_temporary, remove_leftovers
 
 LONGEST_NAME = 255  # bytes, on every file system that boxes have
-OF_ANOTHER_HOST = 3600.0  # seconds without a change after which a temporary file of another host is a leftover
-
-_SHOWN = 40  # bytes of a file's own name in that of its temporary file: for people, not to tell them apart
-_TEMPORARY = re.compile(r"\..*\.(?P<host>[0-9a-f]{8})-[0-9a-f]{16}\.tmp", re.DOTALL)
-_cleaned: set[tuple[int, int]] = set()  # folders whose leftovers this process has removed: device and inode
 
 
 @contextlib.contextmanager
@@ -44,8 +35,8 @@ def replacing(path: str | os.PathLike[str], *, below: str | os.PathLike[str] | N
         with _folder_of(path, below) as (folder, name):
             if _is_taken(folder, name):
                 raise OSError("it is not a regular file")
-            _remove_leftovers(folder)
-            file, temporary = _new_temporary(folder, name)
+            remove_leftovers(folder)
+            file, temporary = new_temporary(folder, name)
             try:
                 yield file
                 file.flush()
@@ -152,7 +143,7 @@ def fitting_name(name: str, ending: str) -> str:
     room = LONGEST_NAME - len(os.fsencode(ending))
     if len(os.fsencode(last)) > room:
         digest = hashlib.sha256(os.fsencode(last)).hexdigest()[:8]
-        last = f"{_beginning(last, room - 9)}~{digest}"
+        last = f"{beginning(last, room - 9)}~{digest}"
     return os.path.join(folder, last + ending)
 
 
@@ -203,80 +194,3 @@ def _is_taken(folder: int, name: str) -> bool:
     except FileNotFoundError:
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISLNK(mode))
-
-
-def _new_temporary(folder: int, name: str) -> tuple[BinaryIO, str]:
-    """A new file in `folder` that this process has locked, and its name."""
-    # Not tempfile.mkstemp: its files are for their owner only, and reading the umask to widen them would
-    # change it for a moment under the feet of other threads.
-    while True:
-        temporary = f".{_beginning(name, _SHOWN)}.{_host()}-{secrets.token_hex(8)}.tmp"
-        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW
-        file = os.fdopen(os.open(temporary, flags, 0o666, dir_fd=folder), "w+b")
-        # Between the two, another process may have taken it for a leftover.
-        if _lock(file.fileno()) is not False and _is_still(file.fileno(), folder, temporary):
-            return file, temporary
-        file.close()
-
-
-def _is_still(descriptor: int, folder: int, name: str) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(name, dir_fd=folder, follow_symlinks=False))
-    except FileNotFoundError:
-        return False
-
-
-def _remove_leftovers(folder: int) -> None:
-    """Remove the temporary files of processes that are dead: once for each folder, since listing it takes time."""
-    status = os.fstat(folder)
-    if (status.st_dev, status.st_ino) in _cleaned:
-        return
-    _cleaned.add((status.st_dev, status.st_ino))
-    with contextlib.suppress(OSError):  # a folder that may be written to, but not listed
-        listed = os.open(os.curdir, os.O_RDONLY | os.O_DIRECTORY, dir_fd=folder)
-        try:
-            for name in os.listdir(listed):
-                if found := _TEMPORARY.fullmatch(name):
-                    with contextlib.suppress(OSError):
-                        _remove_if_dead(listed, name, of_this_host=found["host"] == _host())
-        finally:
-            os.close(listed)
-
-
-def _remove_if_dead(folder: int, name: str, *, of_this_host: bool) -> None:
-    # For writing, as a lock over the network needs it; without blocking, since whatever it is, it may be a FIFO.
-    descriptor = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
-    try:
-        status = os.fstat(descriptor)
-        # Some file systems keep locks on their own host only.
-        recent = not of_this_host and time.time() - status.st_mtime < OF_ANOTHER_HOST
-        if stat.S_ISREG(status.st_mode) and not recent and _lock(descriptor):
-            os.unlink(name, dir_fd=folder)
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool | None:
-    """Lock the file. False when somebody else has, None where its file system has no locks."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True
-
-
-@functools.cache
-def _host() -> str:
-    """Eight digits by which hosts that share a folder know their own files."""
-    try:
-        machine = Path("/etc/machine-id").read_text()
-    except (OSError, ValueError):
-        machine = ""
-    return hashlib.sha256(f"{os.uname().nodename}\n{machine}".encode(errors="replace")).hexdigest()[:8]
-
-
-def _beginning(name: str, most: int) -> str:
-    """The beginning of `name` in at most so many bytes, and no half of a character."""
-    return os.fsencode(name)[:most].decode(errors="ignore")

@@ -51,13 +51,14 @@ class Training:
         """What a run found, but for the time it took. Raises TrainingError where half of it is written."""
         from dataclasses import replace
 
-        from rstpm_edge.training.learning.run_folder import load_summary
+        from rstpm_edge.training.learning.run_summary import load_summary
 
         return replace(load_summary(run), minutes=0.0)
 
 
 def kill_trainings(times: int, random: random.Random, folder: Path, training: Training) -> Outcome:
-    from rstpm_edge.training.learning.run_folder import load_checkpoint, load_config
+    from rstpm_edge.training.learning.checkpoint import load_checkpoint
+    from rstpm_edge.training.learning.run_config import load_config
 
     outcome = Outcome(
         "kill -9 of `train`, and of `train --resume`",

@@ -19,7 +19,7 @@ from rstpm_edge.training.evaluation.evaluate import pair_alone
 from rstpm_edge.training.evaluation.predict import predict
 from rstpm_edge.training.learning.machine import Machine
 from rstpm_edge.training.learning.options import TrainingOptions
-from rstpm_edge.training.learning.run_folder import load_summary
+from rstpm_edge.training.learning.run_summary import load_summary
 
 
 def judge_ours(

@@ -182,7 +182,8 @@ def write_inputs(
 
     from rstpm_edge.atomic_files import make_folder
     from rstpm_edge.training.data.images import load_inputs
-    from rstpm_edge.training.model.teachers import PACKAGES, load_teacher
+    from rstpm_edge.training.model.teacher_weights import PACKAGES
+    from rstpm_edge.training.model.teachers import load_teacher
 
     if options.teacher not in PACKAGES:
         raise UsageError(f"The teacher is one of {', '.join(PACKAGES)}, whose weights are in packages.")

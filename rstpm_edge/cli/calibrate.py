@@ -20,7 +20,7 @@ from rstpm_edge.printable import one_line, quoted
 
 if TYPE_CHECKING:
     from rstpm_edge.training.audit.held_out import HeldOut
-    from rstpm_edge.training.learning.run_folder import Summary
+    from rstpm_edge.training.learning.run_summary import Summary
 
 SHEETS = (".jpg", ".jpeg", ".png")
 
@@ -81,15 +81,16 @@ def calibrate(
     """
     with training_packages():
         from rstpm_edge.training.audit import held_out, sheet
-        from rstpm_edge.training.learning import run_folder
+        from rstpm_edge.training.learning.run_folder import newest_run
+        from rstpm_edge.training.learning.run_summary import load_summary
     if reset and (defective or sessions is not None):
         raise UsageError("Give either --reset, or --defective NAME and --sessions.")
     again = bool(defective) or sessions is not None
     _check_used(ctx, "--reset", ("most", "data", "output") if reset else ())
     _check_used(ctx, "--defective and --sessions", ("output",) if again else ())
-    run = run or run_folder.newest_run()
+    run = run or newest_run()
     if reset:
-        _say_reset(run, held_out.take_back(run), run_folder.load_summary(run))
+        _say_reset(run, held_out.take_back(run), load_summary(run))
         return
     if again:
         held_out.check_names(run, defective, sessions)
@@ -131,11 +132,11 @@ def _check_used(ctx: click.Context, by: str, unused: Sequence[str]) -> None:
 
 def _check_sheet(output: Path, run: Path, data: Path | None) -> None:
     """Before the work, refuse what could not be written after it. Raises UsageError and OutputError."""
-    from rstpm_edge.training.learning import run_folder
+    from rstpm_edge.training.learning.run_config import load_config
 
     if output.suffix.lower() not in SHEETS:
         raise UsageError(f"-o names a picture, {', '.join(SHEETS[:-1])} or {SHEETS[-1]}, not {output}.")
-    config = run_folder.load_config(run)
+    config = load_config(run)
     photos = data or Path(config.data)
     below = {Path(), *(Path(photo.name).parent for photo in (*config.train, *config.holdout))}
     if real(output).parent in {real(base / part) for base in (photos, photos / "train" / "good") for part in below}:

@@ -21,7 +21,7 @@ from rstpm_edge.cli.export import export
 from rstpm_edge.cli.fleet import fleet
 from rstpm_edge.cli.history import history
 from rstpm_edge.cli.infer.command import infer
-from rstpm_edge.cli.info import info
+from rstpm_edge.cli.info.command import info
 from rstpm_edge.cli.journal import journal
 from rstpm_edge.cli.msa import msa
 from rstpm_edge.cli.recalibrate import recalibrate

@@ -20,7 +20,7 @@ from rstpm_edge.printable import quoted
 
 if TYPE_CHECKING:
     from rstpm_edge.training.learning.options import TrainingOptions
-    from rstpm_edge.training.learning.run_folder import Summary
+    from rstpm_edge.training.learning.run_summary import Summary
 
 OF_RESUME = ("resume", "device", "precision", "processes")  # what may be another when a run goes on
 ODD = 1.25  # times as far above the typical score as the next
@@ -130,8 +130,10 @@ def _refuse_others(ctx: click.Context) -> None:
 def say_run(run: Path) -> None:
     """What the quality manager asks: how often will it reject a good part, and how do you know?"""
     with training_packages():
-        from rstpm_edge.training.learning import convergence, run_folder
-    summary, config = run_folder.load_summary(run), run_folder.load_config(run)
+        from rstpm_edge.training.learning import convergence
+        from rstpm_edge.training.learning.run_config import load_config
+        from rstpm_edge.training.learning.run_summary import load_summary
+    summary, config = load_summary(run), load_config(run)
     calibration, held = summary.calibration, len(config.holdout)
     epochs = "one epoch" if summary.epochs == 1 else f"{summary.epochs} epochs"
     say(

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from rstpm_edge.errors import ModelError
-from rstpm_edge.model import protobuf as wire
 from rstpm_edge.model.metadata import (
     CHECKSUM_KEY,
     FILE_CHECKSUM_KEY,
@@ -22,6 +21,9 @@ from rstpm_edge.model.metadata import (
     RECALIBRATIONS_CHECKSUM_KEY,
     RECALIBRATIONS_KEY,
 )
+from rstpm_edge.model.onnx_check import check_onnx
+from rstpm_edge.model.onnx_file import OnnxFile, split_onnx
+from rstpm_edge.model.onnx_schema import ForeignError
 from rstpm_edge.model.read_metadata import check_version
 
 if TYPE_CHECKING:
@@ -104,7 +106,7 @@ def stamps(model: bytes, document: str) -> dict[str, str]:
 
     `model` is the ONNX file, with any metadata or none.
     """
-    file = wire.split(model)
+    file = split_onnx(model)
     return {CHECKSUM_KEY: checksum([file.graph], document), FILE_CHECKSUM_KEY: checksum(file.stamped, document)}
 
 
@@ -129,7 +131,7 @@ def checksum(parts: Iterator[memoryview] | tuple[memoryview, ...] | list[memoryv
 def _look(path: Path, content: bytes | mmap.mmap) -> Mapping[str, str]:
     """The file's metadata: the document among them, and what fits the checksums."""
     try:
-        file = wire.split(content)
+        file = split_onnx(content)
     except ValueError as error:
         raise ModelError(f"The model {path} is damaged, or not an ONNX file: {error}.") from error
     document = file.metadata.get(METADATA_KEY)
@@ -140,15 +142,15 @@ def _look(path: Path, content: bytes | mmap.mmap) -> Mapping[str, str]:
     check_version(document)  # of what follows, a newer file may have more than is known here
     _check_sum(path, file, document)
     try:
-        wire.check(file)
-    except wire.ForeignError as error:
+        check_onnx(file)
+    except ForeignError as error:
         raise ModelError(f"The model {path} is none that rstpm-edge exports: {error}; export it again.") from error
     except ValueError as error:
         raise ModelError(f"The model {path} is damaged, or not an ONNX file: {error}.") from error
     return file.metadata
 
 
-def _check_sum(path: Path, file: wire.OnnxFile, document: str) -> None:
+def _check_sum(path: Path, file: OnnxFile, document: str) -> None:
     """Compare the sum over all of the file but the metadata, and the document, as it is now, with the one at export.
 
     Nobody else notices a weight or a threshold that a worn memory card has changed. Files from before have the sum of

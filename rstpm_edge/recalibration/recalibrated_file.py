@@ -8,11 +8,12 @@ from rstpm_edge.atomic_files import write_bytes
 from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import ModelError, UsageError
 from rstpm_edge.golden_check import TOLERANCE, TOLERANCE_REDUCED
-from rstpm_edge.model import protobuf as wire
 from rstpm_edge.model.goldens import Golden, goldens_to_json, parse_goldens
 from rstpm_edge.model.keys import PublicKey
 from rstpm_edge.model.metadata import METADATA_KEY, Bundle
 from rstpm_edge.model.model_file import ModelFile, golden_entries, opened, recalibration_entries, stamps
+from rstpm_edge.model.onnx_check import check_onnx
+from rstpm_edge.model.onnx_file import split_onnx, with_metadata
 from rstpm_edge.model.read_metadata import parse_bundle
 from rstpm_edge.model.recalibrations import MOST, Recalibration, parse_recalibrations, recalibrations_to_json
 from rstpm_edge.recalibration.moved_threshold import MovedThreshold
@@ -46,16 +47,16 @@ def write_recalibrated(
         goldens = () if file.goldens is None else parse_goldens(file.goldens)
     kept, dropped = _goldens(goldens, moved)
     document = moved.bundle.to_json()
-    parsed = wire.split(content)
+    parsed = split_onnx(content)
     metadata = {**parsed.metadata, METADATA_KEY: document, **stamps(content, document)}
     for key in golden_entries(""):
         metadata.pop(key, None)
     if kept:
         metadata |= golden_entries(goldens_to_json(kept))
     metadata |= recalibration_entries(recalibrations_to_json((*steps, moved.step)))
-    new = wire.with_metadata(parsed, metadata)
+    new = with_metadata(parsed, metadata)
     parse_bundle(document)
-    wire.check(wire.split(new))
+    check_onnx(split_onnx(new))
     write_bytes(output, new)
     was = {golden.name: golden.is_anomalous for golden in goldens}
     turned = tuple(golden.name for golden in kept if golden.is_anomalous != was[golden.name])

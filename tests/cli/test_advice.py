@@ -31,7 +31,7 @@ PRINTED_BY = {
     "rstpm_edge/cli/fleet_plan.py": {"fleet plan"},
     "rstpm_edge/cli/fleet_score.py": {"fleet score"},
     "rstpm_edge/cli/infer/": {"infer"},
-    "rstpm_edge/cli/info.py": {"info"},
+    "rstpm_edge/cli/info/": {"info"},
     "rstpm_edge/cli/line/": {"infer", "serve"},
     "rstpm_edge/cli/roi.py": {"roi"},
     "rstpm_edge/cli/serve/": {"serve"},

@@ -19,7 +19,7 @@ from rstpm_edge.errors import UsageError
 from rstpm_edge.model.session_rates import SessionRates
 from rstpm_edge.training.graph import latency
 from rstpm_edge.training.learning.options import TrainingOptions
-from rstpm_edge.training.learning.run_folder import load_summary, save_summary
+from rstpm_edge.training.learning.run_summary import load_summary, save_summary
 
 
 @pytest.mark.parametrize(

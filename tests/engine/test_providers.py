@@ -16,8 +16,9 @@ from bundles import ModelFactory
 from numpy.typing import NDArray
 from workplace import command_line
 
+from rstpm_edge.cpu import usable_cores
 from rstpm_edge.detector import Detector
-from rstpm_edge.engine import providers, session
+from rstpm_edge.engine import onnx_runtime, providers
 from rstpm_edge.engine.providers import available_providers, choose
 from rstpm_edge.errors import OutputError, ProviderError, UsageError
 
@@ -132,7 +133,7 @@ def test_why_a_provider_did_not_start(model: Path, build: Any, monkeypatch: pyte
         ProviderError, match=r"loaded with tensorrt: .*libonnxruntime_providers_tensorrt\.so: cannot open"
     ):
         Detector(model, providers="tensorrt")
-    monkeypatch.setattr(session.ctypes, "CDLL", lambda name: None)  # all libraries are there
+    monkeypatch.setattr(onnx_runtime.ctypes, "CDLL", lambda name: None)  # all libraries are there
     with pytest.raises(ProviderError, match=r"cannot be loaded with tensorrt: Please install TensorRT\.$"):
         Detector(model, providers="tensorrt")
     build("CUDA")
@@ -147,13 +148,13 @@ def test_cuda_is_found_among_pythons_packages(
     build("CUDA", "Tensorrt")
     calls: list[str] = []
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: calls.append("loaded") or print("Failed to load"))
-    monkeypatch.setattr(session.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(onnx_runtime.importlib.util, "find_spec", lambda name: object())
     Detector(model, providers="cpu")
     assert calls == []
     for provider in ("cuda", "tensorrt", "CUDAExecutionProvider"):
         Detector(model, providers=provider)
     assert len(calls) == 3
-    monkeypatch.setattr(session.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(onnx_runtime.importlib.util, "find_spec", lambda name: None)
     Detector(model, providers="cuda")
     monkeypatch.delattr(onnxruntime, "preload_dlls")  # before 1.21
     Detector(model, providers="cuda")
@@ -355,11 +356,11 @@ def test_threads_arena_and_spinning_are_set_explicitly(model: Path, bad: Image, 
 
 
 def test_the_cores_that_may_be_used() -> None:
-    assert 1 <= session.usable_cores() <= len(os.sched_getaffinity(0))
+    assert 1 <= usable_cores() <= len(os.sched_getaffinity(0))
     allowed = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(allowed)})
-        assert session.usable_cores() == 1
+        assert usable_cores() == 1
     finally:
         os.sched_setaffinity(0, allowed)
 

@@ -11,10 +11,12 @@ from fuzz_sentences import check_sentence
 from onnx import helper
 
 from rstpm_edge.errors import ModelError
-from rstpm_edge.model import protobuf as wire
 from rstpm_edge.model.goldens import parse_goldens
 from rstpm_edge.model.metadata import METADATA_KEY
 from rstpm_edge.model.model_file import golden_entries, opened, stamps
+from rstpm_edge.model.onnx_check import check_onnx
+from rstpm_edge.model.onnx_file import split_onnx
+from rstpm_edge.model.onnx_schema import OPERATORS
 from rstpm_edge.model.read_metadata import parse_bundle
 
 
@@ -46,15 +48,15 @@ def seeds() -> list[bytes]:
 def check(data: bytes) -> bool:
     """Parts of a file that protobuf, where it takes it, finds as ours does; and a ModelError with a sentence."""
     try:
-        file = wire.split(data)
-        wire.check(file)
+        file = split_onnx(data)
+        check_onnx(file)
     except ValueError:
         pass  # `opened` makes a sentence of it
     else:
         model = onnx.load_from_string(data)
         assert {entry.key: entry.value for entry in model.metadata_props} == dict(file.metadata)
         assert not any(tensor.data_location for tensor in model.graph.initializer)
-        assert {node.op_type for node in model.graph.node} <= wire.OPERATORS
+        assert {node.op_type for node in model.graph.node} <= OPERATORS
     path = _file()
     with open(path, "wb") as file_on_disk:
         file_on_disk.write(data)

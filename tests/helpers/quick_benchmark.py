@@ -11,7 +11,7 @@ from rstpm_edge.model.metadata import Fusion
 from rstpm_edge.training.benchmark import run as benchmark
 from rstpm_edge.training.benchmark.plan import BenchmarkPlan
 from rstpm_edge.training.learning.options import TrainingOptions
-from rstpm_edge.training.learning.run_folder import Summary, save_summary
+from rstpm_edge.training.learning.run_summary import Summary, save_summary
 
 TINY = ["--size", "64", "--epochs", "1", "--device", "cpu", "--precision", "32-true"]
 Trainings = list[tuple[Path, int, list[Path]]]

@@ -13,9 +13,10 @@ import torch
 
 from rstpm_edge.progress import Progress
 from rstpm_edge.training.learning import head_training, stage_times, train
+from rstpm_edge.training.learning.checkpoint import load_checkpoint
 from rstpm_edge.training.learning.machine import Machine
 from rstpm_edge.training.learning.options import TrainingOptions
-from rstpm_edge.training.learning.run_folder import load_checkpoint, load_summary
+from rstpm_edge.training.learning.run_summary import load_summary
 
 CPU = Machine("cpu", precision="32-true")
 SIZE = (64, 64)

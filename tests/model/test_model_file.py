@@ -17,8 +17,8 @@ from onnx import TensorProto, helper
 from rstpm_edge.detector import Detector
 from rstpm_edge.errors import ModelError, RstpmEdgeError
 from rstpm_edge.model import model_file
-from rstpm_edge.model import protobuf as wire
 from rstpm_edge.model.metadata import CHECKSUM_KEY, METADATA_KEY
+from rstpm_edge.model.onnx_file import OnnxFile
 
 Image = NDArray[np.uint8]
 
@@ -196,20 +196,20 @@ def test_a_model_that_is_replaced_while_it_is_loaded(
 ) -> None:
     """What was looked at is what runs; a file that is written to is refused."""
     other = model_factory("other.onnx", scale=float("nan")).read_bytes()
-    real = wire.check
+    real = model_file.check_onnx
 
-    def replace_it(file: wire.OnnxFile) -> None:
+    def replace_it(file: OnnxFile) -> None:
         model.with_name("new").write_bytes(other)
         model.with_name("new").replace(model)
         real(file)
 
-    def overwrite_it(file: wire.OnnxFile) -> None:
+    def overwrite_it(file: OnnxFile) -> None:
         model.write_bytes(other)
         real(file)
 
-    monkeypatch.setattr(wire, "check", replace_it)
+    monkeypatch.setattr(model_file, "check_onnx", replace_it)
     assert Detector(model, providers=provider)(bad).is_anomalous
-    monkeypatch.setattr(wire, "check", overwrite_it)
+    monkeypatch.setattr(model_file, "check_onnx", overwrite_it)
     with pytest.raises(ModelError, match="written to while it was being loaded"):
         Detector(model, providers=provider)
 

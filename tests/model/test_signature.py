@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from rstpm_edge import Detector
 from rstpm_edge.errors import ModelError, SignatureError, UsageError
-from rstpm_edge.model import protobuf as wire
+from rstpm_edge.model import model_file
+from rstpm_edge.model.onnx_file import OnnxFile
 from rstpm_edge.model.signature import signed
 from rstpm_edge.model.signing import sign_model
 
@@ -223,16 +224,16 @@ def test_what_was_verified_is_what_is_loaded(
     expected = Detector(model, providers=provider)(bad).score
     other = model_factory("other.onnx", scale=1.0).read_bytes()
     assert len(other) == model.stat().st_size
-    real = wire.split
+    real = model_file.split_onnx
 
-    def exchange(content: Any) -> wire.OnnxFile:
+    def exchange(content: Any) -> OnnxFile:
         times = model.stat()
         with open(model, "r+b") as file:  # the same file, as it was opened
             file.write(other)
         os.utime(model, ns=(times.st_atime_ns, times.st_mtime_ns))
         return real(content)
 
-    monkeypatch.setattr(wire, "split", exchange)
+    monkeypatch.setattr(model_file, "split_onnx", exchange)
     detector = Detector(model, public_key=pair.public, providers=provider)
     assert model.read_bytes() == other
     assert detector(bad).score == expected

@@ -29,7 +29,8 @@ from ..data.sessions import session_names
 from ..learning.map_calibration import BATCH, calibrate_maps
 from ..learning.novelty import with_held_out
 from ..learning.recalibration import load_steps, one_at_a_time, save_again
-from ..learning.run_folder import RunConfig, Summary, load_config, load_summary
+from ..learning.run_config import RunConfig, load_config
+from ..learning.run_summary import Summary, load_summary
 from ..learning.session_calibration import rates_of_run
 from ..learning.synthetic_scores import synthetic_count, synthetic_scores
 from ..learning.trained_model import load_model, teachers_changed

@@ -15,7 +15,7 @@ from ..data.images import MINIMUM_IMAGES
 from ..learning.augmentation import run_preset
 from ..learning.options import TrainingOptions, check_options
 from ..model.old_names import current_run
-from ..model.teachers import RANDOM
+from ..model.teacher_weights import RANDOM
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,11 @@ from ..data.run_files import identify
 from ..evaluation.evaluate import evaluate_predictions
 from ..evaluation.predict import predict
 from ..export.export import export
+from ..learning.checkpoint import load_checkpoint
 from ..learning.machine import Machine
 from ..learning.options import TrainingOptions
-from ..learning.run_folder import load_checkpoint, load_config, load_summary
+from ..learning.run_config import load_config
+from ..learning.run_summary import load_summary
 from ..learning.train import resume, train
 from ..report.html import write_report
 from .plan import BenchmarkPlan, check_plan, claim

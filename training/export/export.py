@@ -12,16 +12,18 @@ from onnx import helper
 from rstpm_edge import __version__
 from rstpm_edge.atomic_files import write_bytes
 from rstpm_edge.errors import ExportError, ModelError, OutputError
-from rstpm_edge.model import protobuf as wire
 from rstpm_edge.model.metadata import METADATA_KEY, Bundle, Precision
 from rstpm_edge.model.model_file import stamps
+from rstpm_edge.model.onnx_check import check_onnx
+from rstpm_edge.model.onnx_file import split_onnx
 from rstpm_edge.model.read_metadata import parse_bundle
 from rstpm_edge.progress import Progress, Report
 
 from ..graph.compatibility import obstacles
 from ..graph.fusion_nodes import add_fusion
 from ..graph.onnx_graph import to_onnx
-from ..learning.run_folder import RunConfig, load_config, load_summary
+from ..learning.run_config import RunConfig, load_config
+from ..learning.run_summary import load_summary
 from ..learning.trained_model import load_model, teachers_changed
 from ..model.rstpm import RSTPM
 from ..quantization.acceptance import PrecisionComparison
@@ -215,7 +217,7 @@ def _complete(graph: onnx.ModelProto, bundle: Bundle, fused: bool) -> bytes:
     content: bytes = graph.SerializeToString()
     try:
         parse_bundle(document)
-        wire.check(wire.split(content))
+        check_onnx(split_onnx(content))
     except (ModelError, ValueError) as error:
         raise ExportError(
             f"No runtime would be given this model ({error}): nothing was written. Train again, or with other teachers."

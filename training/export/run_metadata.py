@@ -19,7 +19,8 @@ from rstpm_edge.model.validity import Validity
 
 from ..learning.convergence import unfinished
 from ..learning.novelty import with_held_out
-from ..learning.run_folder import RunConfig, Summary
+from ..learning.run_config import RunConfig
+from ..learning.run_summary import Summary
 from ..learning.session_calibration import rates_of_run
 from ..learning.synthetic_scores import synthetic_summary
 from ..quantization.reduced_precision import ReducedModel

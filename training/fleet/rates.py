@@ -12,8 +12,8 @@ import torch
 from rstpm_edge.cpu import usable_cores
 from rstpm_edge.detector import Detector
 from rstpm_edge.engine.no_telemetry import onnxruntime
+from rstpm_edge.engine.onnx_runtime import session_options
 from rstpm_edge.engine.providers import INPUT_NAME
-from rstpm_edge.engine.session import session_options
 from rstpm_edge.image.decode import read_stored
 from rstpm_edge.image.preprocess import InputFormat
 from rstpm_edge.progress import Progress, Report

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from rstpm_edge.cpu import usable_cores
 from rstpm_edge.engine.no_telemetry import onnxruntime
+from rstpm_edge.engine.onnx_runtime import session_options
 from rstpm_edge.engine.providers import INPUT_NAME
-from rstpm_edge.engine.session import session_options
 
 
 def open_graph(graph: onnx.ModelProto | bytes) -> Any:

@@ -15,7 +15,7 @@ from ..data.rotation_augmentation import rotated_copies, with_rotated_copies
 from ..data.shift_augmentation import shifted_copies, with_shifted_copies
 from ..model.presets import Preset
 from .options import TrainingOptions
-from .run_folder import RunConfig
+from .run_config import RunConfig
 
 ROTATED_EPOCHS = 2  # times as many with rotated copies: there is more to learn
 

@@ -17,7 +17,7 @@ from rstpm_edge.atomic_files import write_json
 from rstpm_edge.errors import OutputError, TrainingError
 
 from .run_documents import CALIBRATE_AGAIN, SCHEMA, read_json, schema_version
-from .run_folder import Summary
+from .run_summary import Summary
 
 FILE = "calibration.json"
 LOCK = "calibration.lock"

@@ -15,7 +15,7 @@ from rstpm_edge.calibration import Calibration, conformal_threshold, smallest_al
 from rstpm_edge.model.session_rates import SessionRates
 
 from ..data.sessions import session_names
-from .run_folder import RunConfig
+from .run_config import RunConfig
 
 
 def rates_of_run(

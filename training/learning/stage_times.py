@@ -17,7 +17,7 @@ from .head_training import STEPS, measure_head_training, painted_for_head
 from .job import Job
 from .machine import SMALLER, enough_memory
 from .residual_normalization import IMAGES
-from .run_folder import RunConfig
+from .run_config import RunConfig
 from .student_training import optimizer_of
 from .synthetic_scores import synthetic_count
 from .time_budget import Expected

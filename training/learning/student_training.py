@@ -17,9 +17,10 @@ from rstpm_edge.progress import Progress
 
 from ..model.presets import Preset
 from ..model.rstpm import RSTPM
+from .checkpoint import OPTIMIZER, Checkpoint, load_trained_state, save_checkpoint, trained_state
 from .feature_cache import FeatureCache
 from .job import Job
-from .run_folder import OPTIMIZER, Checkpoint, RunConfig, load_trained_state, save_checkpoint, trained_state
+from .run_config import RunConfig
 
 UNTRIED = 10  # epochs at least that the first batch takes its rate from: how long it takes says how many there are
 

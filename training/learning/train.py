@@ -24,6 +24,7 @@ from ..data.run_files import RecordedFile, identify, recorded_files
 from ..data.sessions import FOLDERS, session_names
 from ..model.rstpm import RSTPM
 from .augmentation import about_missing_copies, run_preset, with_copies, with_rotation_aspect
+from .checkpoint import Checkpoint, complete_checkpoint, load_checkpoint
 from .feature_cache import compute_features, remove_features
 from .head_training import train_segmentation_head
 from .job import Job, start
@@ -33,18 +34,9 @@ from .novelty import embed, novelty_of_learned, with_held_out
 from .options import TrainingOptions, check_options, check_size, size_unit
 from .photo_choice import ChosenPhotos, choose_photos
 from .residual_normalization import fit_residual_normalization
-from .run_folder import (
-    Checkpoint,
-    RunConfig,
-    Summary,
-    complete_checkpoint,
-    load_checkpoint,
-    load_config,
-    new_run_folder,
-    save_config,
-    save_samples,
-    save_summary,
-)
+from .run_config import RunConfig, load_config, save_config
+from .run_folder import new_run_folder, save_samples
+from .run_summary import Summary, save_summary
 from .session_calibration import rates_of_run
 from .stage_times import plan_again, plan_stages
 from .student_training import train_students

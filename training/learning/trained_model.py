@@ -5,7 +5,8 @@ from pathlib import Path
 from rstpm_edge.errors import TrainingError
 
 from ..model.rstpm import RSTPM
-from .run_folder import load_checkpoint, load_config, load_trained_state
+from .checkpoint import load_checkpoint, load_trained_state
+from .run_config import load_config
 
 
 def load_model(run: Path) -> RSTPM:

@@ -18,8 +18,8 @@ from .distances import Distance
 from .model_outputs import AnomalyMaps
 from .presets import Preset
 from .segmentation_head import SegmentationHead
-from .students import EdgeReconstructionStudent, EdgeStudent, PaperReconstructionStudent
-from .teachers import BackboneStudent, TeacherNetwork, load_teacher
+from .students import BackboneStudent, EdgeReconstructionStudent, EdgeStudent, PaperReconstructionStudent
+from .teachers import TeacherNetwork, load_teacher
 
 DEEPEST = 32  # the stride of teacher 1, relative to what it sees, at which student 2 starts
 

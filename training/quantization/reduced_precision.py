@@ -20,7 +20,7 @@ from ..data.images import load_inputs
 from ..data.run_files import recorded_files
 from ..data.synthetic_defects import KINDS, spoiled
 from ..graph.session import open_graph, run_maps
-from ..learning.run_folder import RunConfig
+from ..learning.run_config import RunConfig
 from .acceptance import Behaviour, Margins, PrecisionComparison, behave, compare_precisions
 from .activation_ranges import METHODS, collect_ranges
 from .fp16 import to_fp16

@@ -22,7 +22,8 @@ from rstpm_edge.training.audit import held_out
 from rstpm_edge.training.audit.held_out import HeldOut, calibrate_again, draw_held_out, look, take_back
 from rstpm_edge.training.learning.novelty import with_held_out
 from rstpm_edge.training.learning.recalibration import load_steps, save_again
-from rstpm_edge.training.learning.run_folder import load_config, load_summary, save_config
+from rstpm_edge.training.learning.run_config import load_config, save_config
+from rstpm_edge.training.learning.run_summary import load_summary
 
 
 def sentence(result: Result) -> str:

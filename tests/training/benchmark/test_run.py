@@ -22,7 +22,7 @@ from rstpm_edge.training.benchmark.results import (
 from rstpm_edge.training.benchmark.run import chosen_images, run_benchmark
 from rstpm_edge.training.data.datasets import load_categories
 from rstpm_edge.training.learning.machine import Machine
-from rstpm_edge.training.learning.run_folder import load_config
+from rstpm_edge.training.learning.run_config import load_config
 from rstpm_edge.training.model.presets import EDGE, PAPER
 
 CPU = Machine("cpu", precision="32-true")

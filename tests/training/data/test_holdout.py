@@ -12,7 +12,7 @@ from small_training import teach
 from rstpm_edge.image.duplicates import Duplicates
 from rstpm_edge.progress import Progress
 from rstpm_edge.training.data.holdout import about_copies, split
-from rstpm_edge.training.learning.run_folder import load_config
+from rstpm_edge.training.learning.run_config import load_config
 
 
 @pytest.mark.parametrize(("count", "holdout", "held"), [(12, 0.25, 3), (5, 0.01, 1), (5, 0.99, 3), (100, 0.2, 20)])

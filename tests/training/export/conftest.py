@@ -14,7 +14,7 @@ from workplace import Workplace
 
 from rstpm_edge.image.decode import read_image
 from rstpm_edge.training.export import export as exporting
-from rstpm_edge.training.learning.run_folder import load_config
+from rstpm_edge.training.learning.run_config import load_config
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,8 @@ from rstpm_edge.postprocess.reference import score as reference
 from rstpm_edge.training.export import export as exporting
 from rstpm_edge.training.export.export import SAFE_OPERATORS, export
 from rstpm_edge.training.graph.fusion_nodes import add_fusion
-from rstpm_edge.training.learning.run_folder import load_config, load_summary
+from rstpm_edge.training.learning.run_config import load_config
+from rstpm_edge.training.learning.run_summary import load_summary
 
 SIZE = (64, 96)
 STRIDES = (8, 16, 32)

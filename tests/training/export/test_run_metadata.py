@@ -14,7 +14,8 @@ from rstpm_edge.model.metadata import Fusion
 from rstpm_edge.model.session_rates import session_rates
 from rstpm_edge.training.data.run_files import RecordedFile
 from rstpm_edge.training.export.run_metadata import bundle_of, reduced_bundle, without_defective
-from rstpm_edge.training.learning.run_folder import RunConfig, Summary
+from rstpm_edge.training.learning.run_config import RunConfig
+from rstpm_edge.training.learning.run_summary import Summary
 from rstpm_edge.training.learning.session_calibration import rates_of_run
 from rstpm_edge.training.model.presets import EDGE
 from rstpm_edge.training.quantization.acceptance import Behaviour, PrecisionComparison

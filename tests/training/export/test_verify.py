@@ -12,7 +12,7 @@ from workplace import Workplace, command_line
 from rstpm_edge.errors import UsageError
 from rstpm_edge.training.export.self_check import map_difference, score_difference
 from rstpm_edge.training.export.verify import verify
-from rstpm_edge.training.learning.run_folder import load_checkpoint, save_checkpoint
+from rstpm_edge.training.learning.checkpoint import load_checkpoint, save_checkpoint
 
 
 def test_all_implementations_agree_on_real_images(workplace: Workplace, parts: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from workplace import Workplace
 
-from rstpm_edge.model import protobuf as wire
 from rstpm_edge.model.metadata import Fusion
+from rstpm_edge.model.onnx_schema import OPERATORS
 from rstpm_edge.training.export.export import SAFE_OPERATORS
 from rstpm_edge.training.graph.compatibility import obstacles
 from rstpm_edge.training.graph.fusion_nodes import add_fusion
@@ -46,7 +46,7 @@ def test_nothing_stands_in_the_way_of_the_edge_preset(workplace: Workplace, fuse
 
 
 def test_what_is_safe_is_loaded_too() -> None:
-    assert SAFE_OPERATORS <= wire.OPERATORS
+    assert SAFE_OPERATORS <= OPERATORS
 
 
 def test_a_graph_that_every_runtime_takes() -> None:

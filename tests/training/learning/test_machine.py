@@ -18,9 +18,7 @@ from rstpm_edge.training.learning import (
 )
 from rstpm_edge.training.learning.machine import Machine
 from rstpm_edge.training.learning.options import TrainingOptions
-from rstpm_edge.training.learning.run_folder import (
-    load_summary,
-)
+from rstpm_edge.training.learning.run_summary import load_summary
 
 
 @pytest.mark.parametrize("machine", [Machine("abacus"), Machine("cpu", precision="7-bit"), Machine("cpu", processes=0)])

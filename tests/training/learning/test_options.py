@@ -13,9 +13,7 @@ from rstpm_edge.errors import UsageError, WeightsError
 from rstpm_edge.training.learning import (
     train,
 )
-from rstpm_edge.training.learning.run_folder import (
-    load_summary,
-)
+from rstpm_edge.training.learning.run_summary import load_summary
 from rstpm_edge.training.model.presets import EDGE, EDGE_SMALL
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import json
 import os
 import shutil
 import signal
@@ -21,8 +22,8 @@ from workplace import document, finish, start
 from rstpm_edge.errors import DatasetError, OutputError, TrainingError
 from rstpm_edge.progress import Progress
 from rstpm_edge.training.data import shift_augmentation
-from rstpm_edge.training.learning import run_folder as run
-from rstpm_edge.training.learning.run_folder import load_checkpoint, load_summary
+from rstpm_edge.training.learning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from rstpm_edge.training.learning.run_summary import load_summary
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +119,7 @@ def test_a_killed_process_can_be_resumed(parts: Path, tmp_path: Path) -> None:
     assert 0 < done.epoch < 100
     config = document(checkpoint.parent / "config.json")
     config["preset"]["epochs"] = done.epoch + 2  # the rest would take long
-    (checkpoint.parent / "config.json").write_text(run.json.dumps(config))
+    (checkpoint.parent / "config.json").write_text(json.dumps(config))
     code, output, errors = finish(
         start("train", "--resume", checkpoint.parent.relative_to(tmp_path), *options, cwd=tmp_path)
     )
@@ -141,9 +142,9 @@ def test_a_truncated_checkpoint(interrupted: Path, kept: int) -> None:
         resume(interrupted)
 
 
-def is_refused(folder: Path, checkpoint: run.Checkpoint, tensors: dict[str, torch.Tensor], says: str) -> None:
+def is_refused(folder: Path, checkpoint: Checkpoint, tensors: dict[str, torch.Tensor], says: str) -> None:
     """The run is not gone on with when its checkpoint holds these tensors."""
-    run.save_checkpoint(folder, dataclasses.replace(checkpoint, tensors=tensors))
+    save_checkpoint(folder, dataclasses.replace(checkpoint, tensors=tensors))
     with pytest.raises(TrainingError, match=says):
         resume(folder)
 
@@ -178,18 +179,18 @@ def test_a_damaged_config(interrupted: Path, content: str) -> None:
 def test_a_config_of_another_version(interrupted: Path, whole: Path) -> None:
     for change in ({"surprise": 1}, {"train": 3}, {"holdout": [["a.png"]]}, {"turned": "yes"}, {"turned": 0}):
         config = {**document(interrupted / "config.json"), **change}
-        (interrupted / "config.json").write_text(run.json.dumps(config))
+        (interrupted / "config.json").write_text(json.dumps(config))
         with pytest.raises(TrainingError, match=r"config\.json is damaged or of another version"):
             resume(interrupted)
     config = document(whole / "config.json")
     config["preset"] |= {"fusion": "paper", "smoothing_sigma": 4.0}
-    (interrupted / "config.json").write_text(run.json.dumps(config))
+    (interrupted / "config.json").write_text(json.dumps(config))
     with pytest.raises(TrainingError, match=r"another version \(it smooths a product of maps, as rstpm-edge no longer"):
         resume(interrupted)
     for missing in ("train", "holdout"):
         config = document(whole / "config.json")
         del config[missing]
-        (interrupted / "config.json").write_text(run.json.dumps(config))
+        (interrupted / "config.json").write_text(json.dumps(config))
         with pytest.raises(TrainingError, match=r"config\.json is damaged or of another version"):
             resume(interrupted)
 
@@ -197,7 +198,7 @@ def test_a_config_of_another_version(interrupted: Path, whole: Path) -> None:
 def test_a_run_from_before_photos_were_set_aside(interrupted: Path, whole: Path) -> None:
     config = document(interrupted / "config.json")
     del config["aside"]
-    (interrupted / "config.json").write_text(run.json.dumps(config))
+    (interrupted / "config.json").write_text(json.dumps(config))
     resume(interrupted)
     same_results(interrupted, whole)
 
@@ -218,7 +219,7 @@ def test_images_that_have_changed(interrupted: Path, parts: Path, tmp_path: Path
     good = Path(shutil.copytree(parts / "train" / "good", tmp_path / "good"))
     config = document(interrupted / "config.json")
     config["data"] = str(good)
-    (interrupted / "config.json").write_text(run.json.dumps(config))
+    (interrupted / "config.json").write_text(json.dumps(config))
     (name, *_), *_ = config["train"]
     cv2.imwrite(str(good / name), np.zeros((128, 128, 3), np.uint8))
     with pytest.raises(TrainingError, match=rf"^{name} in {good} is another file since the run began; train again"):
@@ -237,7 +238,7 @@ def test_images_that_were_added_do_not_disturb_a_run(
     good = Path(shutil.copytree(parts / "train" / "good", tmp_path / "good"))
     cv2.imwrite(str(good / "0000.png"), np.zeros((128, 128, 3), np.uint8))
     config = document(interrupted / "config.json")
-    (interrupted / "config.json").write_text(run.json.dumps({**config, "data": str(good)}))
+    (interrupted / "config.json").write_text(json.dumps({**config, "data": str(good)}))
     resume(interrupted)
     same_results(interrupted, whole)
 

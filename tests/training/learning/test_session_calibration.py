@@ -19,7 +19,8 @@ from rstpm_edge.model.metadata import Fusion, Teacher
 from rstpm_edge.model.session_rates import about_sessions, session_rates
 from rstpm_edge.training.audit.held_out import look
 from rstpm_edge.training.export.run_metadata import bundle_of
-from rstpm_edge.training.learning.run_folder import Summary, load_config, load_summary
+from rstpm_edge.training.learning.run_config import load_config
+from rstpm_edge.training.learning.run_summary import Summary, load_summary
 from rstpm_edge.training.learning.session_calibration import measure_sessions
 
 

@@ -21,10 +21,8 @@ from rstpm_edge.training.learning import (
     train,
 )
 from rstpm_edge.training.learning import time_budget as budget
-from rstpm_edge.training.learning.run_folder import (
-    load_checkpoint,
-    load_summary,
-)
+from rstpm_edge.training.learning.checkpoint import load_checkpoint
+from rstpm_edge.training.learning.run_summary import load_summary
 from rstpm_edge.training.model import distances as distance
 from rstpm_edge.training.model.presets import EDGE
 

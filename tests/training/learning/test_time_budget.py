@@ -21,8 +21,10 @@ from rstpm_edge.training.data.images import good_images, load_inputs
 from rstpm_edge.training.export.run_metadata import bundle_of
 from rstpm_edge.training.learning import stage_times, student_training
 from rstpm_edge.training.learning import time_budget as module
+from rstpm_edge.training.learning.checkpoint import load_checkpoint
 from rstpm_edge.training.learning.convergence import fall_per_epoch, unfinished
-from rstpm_edge.training.learning.run_folder import load_checkpoint, load_config, load_summary, save_summary
+from rstpm_edge.training.learning.run_config import load_config
+from rstpm_edge.training.learning.run_summary import load_summary, save_summary
 from rstpm_edge.training.learning.stage_times import measure_stages
 from rstpm_edge.training.learning.time_budget import Budget, Expected
 from rstpm_edge.training.model.presets import EDGE, Preset, preset_with_teachers

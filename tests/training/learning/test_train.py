@@ -25,16 +25,11 @@ from rstpm_edge.training.data.shift_augmentation import with_shifted_copies
 from rstpm_edge.training.learning import feature_cache as features
 from rstpm_edge.training.learning import train
 from rstpm_edge.training.learning.augmentation import about_missing_copies
+from rstpm_edge.training.learning.checkpoint import load_checkpoint, save_checkpoint
 from rstpm_edge.training.learning.options import TrainingOptions
-from rstpm_edge.training.learning.run_folder import (
-    load_checkpoint,
-    load_config,
-    load_summary,
-    save_checkpoint,
-    save_config,
-    save_samples,
-    save_summary,
-)
+from rstpm_edge.training.learning.run_config import load_config, save_config
+from rstpm_edge.training.learning.run_folder import save_samples
+from rstpm_edge.training.learning.run_summary import load_summary, save_summary
 from rstpm_edge.training.model.presets import EDGE, preset_with_teachers
 from rstpm_edge.training.model.rstpm import RSTPM
 

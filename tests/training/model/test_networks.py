@@ -19,8 +19,13 @@ from rstpm_edge.training.model.distances import CosineDistance, NormalizedResidu
 from rstpm_edge.training.model.layers import BatchNorm, ResidualBlock, synchronize_batch_norm
 from rstpm_edge.training.model.presets import EDGE, PAPER, Preset
 from rstpm_edge.training.model.rstpm import RSTPM, ChannelStatistics, Normalization
-from rstpm_edge.training.model.students import EdgeReconstructionStudent, EdgeStudent, PaperReconstructionStudent
-from rstpm_edge.training.model.teachers import BackboneStudent, load_teacher
+from rstpm_edge.training.model.students import (
+    BackboneStudent,
+    EdgeReconstructionStudent,
+    EdgeStudent,
+    PaperReconstructionStudent,
+)
+from rstpm_edge.training.model.teachers import load_teacher
 
 RANDOM = {name: "random" for preset in (EDGE, PAPER) for name in (preset.teacher1, preset.teacher2)}
 HEIGHT, WIDTH = 64, 96

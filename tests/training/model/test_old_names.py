@@ -18,20 +18,16 @@ from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import TrainingError, UsageError
 from rstpm_edge.model.metadata import Fusion, HeadMap, ScoreFusion
 from rstpm_edge.training.data.run_files import RecordedFile
-from rstpm_edge.training.learning.recalibration import save_again
-from rstpm_edge.training.learning.run_folder import (
+from rstpm_edge.training.learning.checkpoint import (
     Checkpoint,
-    RunConfig,
-    Summary,
     load_checkpoint,
-    load_config,
-    load_summary,
     load_trained_state,
     save_checkpoint,
-    save_config,
-    save_summary,
     trained_state,
 )
+from rstpm_edge.training.learning.recalibration import save_again
+from rstpm_edge.training.learning.run_config import RunConfig, load_config, save_config
+from rstpm_edge.training.learning.run_summary import Summary, load_summary, save_summary
 from rstpm_edge.training.model.old_names import current_preset, current_tensor
 from rstpm_edge.training.model.preset_overrides import override
 from rstpm_edge.training.model.presets import EDGE, PAPER, Preset

@@ -14,7 +14,7 @@ from small_training import short_head_training
 from workplace import command_line, document
 
 from rstpm_edge.errors import UsageError
-from rstpm_edge.training.learning.run_folder import load_config
+from rstpm_edge.training.learning.run_config import load_config
 from rstpm_edge.training.model.preset_overrides import check_preset, override
 from rstpm_edge.training.model.presets import EDGE, PAPER, PRESETS, Preset
 from rstpm_edge.training.model.rstpm import RSTPM

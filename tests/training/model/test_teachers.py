@@ -19,10 +19,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rstpm_edge.errors import UsageError, WeightsError
-from rstpm_edge.training.model import teachers
 from rstpm_edge.training.model.presets import EDGE, PAPER, preset_with_teachers
 from rstpm_edge.training.model.rstpm import RSTPM
-from rstpm_edge.training.model.teachers import PACKAGES, load_teacher, load_weights
+from rstpm_edge.training.model.teacher_weights import PACKAGES, digest_of, load_weights
+from rstpm_edge.training.model.teachers import load_teacher
 
 LITE0, LITE1 = PACKAGES
 SMALL = "mobilenetv3_small_050"  # the smallest backbone with all strides
@@ -253,14 +253,14 @@ def test_random_weights_are_the_same_in_every_process() -> None:
     for seed in (1, 2):
         torch.manual_seed(seed)
         teacher = load_teacher(SMALL, STRIDES, {SMALL: "random"})
-        digests.append(teachers._digest(teacher.backbone))
+        digests.append(digest_of(teacher.backbone))
         assert (teacher.record.source, teacher.record.license) == ("random", "none")
         drawn = torch.rand(1)
         torch.manual_seed(seed)
         assert torch.rand(1) == drawn  # and the run's own generator does not notice
     assert digests[0] == digests[1]
     other = load_teacher(SMALL, STRIDES, {SMALL: "random"}, seed=1)
-    assert teachers._digest(other.backbone) != digests[0]
+    assert digest_of(other.backbone) != digests[0]
 
 
 # Weights from a file

@@ -26,7 +26,7 @@ from rstpm_edge.model.read_metadata import parse_bundle
 from rstpm_edge.progress import Progress
 from rstpm_edge.training.export import export as exporting
 from rstpm_edge.training.export.export import SAFE_OPERATORS
-from rstpm_edge.training.learning.run_folder import load_config
+from rstpm_edge.training.learning.run_config import load_config
 from rstpm_edge.training.quantization import reduced_precision as reducing
 from rstpm_edge.training.quantization.acceptance import Margins
 from rstpm_edge.training.quantization.int8_weights import weighted_nodes

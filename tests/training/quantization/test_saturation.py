@@ -17,7 +17,7 @@ from workplace import command_line
 
 from rstpm_edge import Detector
 from rstpm_edge import cpu as processor
-from rstpm_edge.engine import session as sessions
+from rstpm_edge.engine import onnx_runtime
 from rstpm_edge.engine.int8_check import open_exactly, probe, relative_error
 from rstpm_edge.errors import ModelError
 from rstpm_edge.training.graph.session import open_graph, run_maps
@@ -196,8 +196,8 @@ def int8(model_factory: Callable[..., Path]) -> Path:
 
 
 def compute_wrongly(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
-    load = sessions._load
-    monkeypatch.setattr(sessions, "_load", lambda *arguments: Wrong(load(*arguments), share))
+    load = onnx_runtime.load
+    monkeypatch.setattr(onnx_runtime, "load", lambda *model, **how: Wrong(load(*model, **how), share))
 
 
 def test_what_is_computed_wrongly_is_refused(

@@ -13,16 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
-from rstpm_edge.model import protobuf as wire
+from rstpm_edge.model import protobuf
+from rstpm_edge.model.onnx_check import check_onnx
+from rstpm_edge.model.onnx_file import OnnxFile, split_onnx
+from rstpm_edge.model.onnx_schema import ForeignError
 
 SECOND_FILE = "keeps weights in a second file"
 RUN_TIME = "decides at run time what to compute"
 UNKNOWN = "parts that rstpm-edge does not write"
 
 
-def look(content: bytes) -> wire.OnnxFile:
-    file = wire.split(content)
-    wire.check(file)
+def look(content: bytes) -> OnnxFile:
+    file = split_onnx(content)
+    check_onnx(file)
     return file
 
 
@@ -65,7 +68,7 @@ def test_external_data_however_it_is_written(location: bytes) -> None:
 
 
 def test_the_names_of_other_files_are_refused_whatever_the_location_says() -> None:
-    with pytest.raises(wire.ForeignError, match=SECOND_FILE):
+    with pytest.raises(ForeignError, match=SECOND_FILE):
         look(model_of(tensor=field(13, 2, field(1, 2, b"location") + field(2, 2, b"/etc/passwd"))))
 
 
@@ -177,7 +180,7 @@ SPARSE = onnx.SparseTensorProto(values=external(), indices=external())
     ],
 )
 def test_tensors_and_graphs_wherever_they_may_stand(content: bytes, message: str) -> None:
-    with pytest.raises(wire.ForeignError, match=message):
+    with pytest.raises(ForeignError, match=message):
         look(content)
 
 
@@ -198,12 +201,12 @@ def test_a_constant_that_asks_for_a_huge_tensor(operator: str, way: str) -> None
 
     look(content([1, 64, 1024, 1024]))
     look(content([-1, 0, 1024]))
-    with pytest.raises(wire.ForeignError, match=f"its {operator} asks for a tensor of more than"):
+    with pytest.raises(ForeignError, match=f"its {operator} asks for a tensor of more than"):
         look(content([1 << 20, 1 << 20, 1]))
 
 
 def test_a_file_of_nothing_but_parts_ends_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "_MOST_FIELDS", 1000)
+    monkeypatch.setattr(protobuf, "_MOST_FIELDS", 1000)
     with pytest.raises(ValueError, match="more than 1000 parts"):
         look(model_of(graph=field(5, 2) * 1001))
 

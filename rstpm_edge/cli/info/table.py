@@ -1,152 +1,23 @@
-"""`rstpm-edge info`: what a model file says about itself, and what this machine offers."""
+"""What `rstpm-edge info` says to people: a table of titles and texts."""
 
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
-import click
-
-from rstpm_edge.calibration import CONFIDENCE, typed
-from rstpm_edge.cli.common import one_model
-from rstpm_edge.cli.options import model_option, provider_option, public_key_option
-from rstpm_edge.cli.parameter_types import FILE
-from rstpm_edge.cli.terminal import confident, percent, say_json, say_table
-from rstpm_edge.errors import ModelError, UsageError
+from rstpm_edge.calibration import typed
+from rstpm_edge.cli.terminal import confident, percent
 from rstpm_edge.image.input_profile import GREY, describe_sizes
 from rstpm_edge.image.stored_mask import parse_mask
-from rstpm_edge.model.session_rates import about_sessions, rate_with_confidence, session_rates
+from rstpm_edge.model.session_rates import about_sessions, session_rates
 from rstpm_edge.model.training_summary import KEY, OLD_KEY, synthetic_defects
 from rstpm_edge.printable import one_line
 
-if TYPE_CHECKING:
-    from rstpm_edge.engine.providers import Provider
-
-T = TypeVar("T")
 IN_WORDS = (KEY, OLD_KEY, "sessions")  # of the training's summary, what has rows of its own
 
 
-@click.command()
-@click.argument("file", required=False, metavar="[MODEL]", type=FILE)
-@model_option
-@public_key_option
-@provider_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--c-header", is_flag=True, help="Print a C header for rstpm_scorer_create (docs/embedding.md).")
-@click.pass_context
-def info(
-    ctx: click.Context,
-    file: Path | None,
-    model: Path,
-    public_key: Path | None,
-    providers: "list[Provider] | None",
-    as_json: bool,
-    c_header: bool,
-) -> None:
-    """Show what a model was made from, how it decides, and what this machine can run it with.
-
-    MODEL is the file; --model names it, too.
-
-    \b
-    Examples:
-      rstpm-edge info bracket.onnx
-      rstpm-edge info --provider openvino
-      rstpm-edge info bracket.onnx --c-header > model.h
-    """
-    from rstpm_edge.cpu import advice, dot_products, usable_cores
-    from rstpm_edge.detector import Detector
-    from rstpm_edge.engine.providers import available_providers
-    from rstpm_edge.native import kernels
-
-    if as_json and c_header:
-        raise UsageError("Give one of --json and --c-header.")
-    model = one_model(ctx, file, model)
-    # All of it, so that what `info` accepts also runs.
-    detector = Detector(model, threads=1, providers=providers, public_key=public_key)
-    bundle = detector.info
-    if c_header:
-        from rstpm_edge.model.c_header import c_header as header_of
-
-        say_table(header_of(bundle).rstrip("\n"))
-        return
-    calibration, sessions = bundle.calibration, session_rates(bundle.training)
-    synthetic = synthetic_defects(bundle.training)
-    found = synthetic.found if synthetic else {}
-    facts = asdict(bundle)
-    facts["sha256"] = detector.sha256
-    facts["goldens"], facts["recalibrations"] = _beside_the_document(model, detector.sha256)
-    if facts["validity"] and facts["validity"]["novelty"]:
-        novelty = facts["validity"]["novelty"]
-        facts["validity"]["novelty"] = {name: novelty[name] for name in ("photos", "channels", "limit")}
-    facts["calibration"] = {
-        "alpha": calibration.alpha,
-        "images": len(calibration.scores),
-        "threshold": calibration.threshold,
-        "typical_score": calibration.median,
-        "confidence": CONFIDENCE,
-        "rate_with_confidence": rate_with_confidence(calibration, sessions),
-        "thresholds": [
-            {
-                "alpha": alpha,
-                "threshold": value,
-                "rate_with_confidence": rate_with_confidence(calibration, sessions, alpha),
-                **({"synthetic_found": found[alpha]} if alpha in found else {}),
-            }
-            for alpha, value in calibration.thresholds.items()
-        ],
-    }
-    facts["runtime"] = {
-        "providers": available_providers(),
-        "in_use": detector.providers,
-        "precision": detector.precision,
-        "kernels": list(kernels().available),
-        "kernel": kernels().active,
-        "threads": usable_cores(),
-        "dot_products": dot_products(),
-        "advice": advice(bundle.precision),
-    }
-    if as_json:
-        say_json(facts)
-    else:
-        say_table(_table(model, facts))
-
-
-def _beside_the_document(model: Path, sha256: str) -> "tuple[list[str] | None, list[dict[str, Any]] | None]":
-    """Names of the photos in the model file, and what it was calibrated on before; None of what cannot be read, which
-    is no reason not to judge.
-
-    Raises ModelError where it is not the file of this SHA-256 any more, which was loaded, and verified by its key.
-    """
-    from rstpm_edge.model.goldens import parse_goldens
-    from rstpm_edge.model.model_file import opened
-    from rstpm_edge.model.recalibrations import parse_recalibrations
-
-    with opened(model) as found:
-        goldens, recalibrations = found.goldens, found.recalibrations
-    if found.sha256 != sha256:
-        raise ModelError(f"The model {model} was written to while it was being loaded; load it again.")
-
-    def names(document: str) -> list[str]:
-        return [golden.name for golden in parse_goldens(document)]
-
-    def steps(document: str) -> list[dict[str, Any]]:
-        return [
-            {**asdict(step), "threshold": step.before.threshold, "images": len(step.scores)}
-            for step in parse_recalibrations(document)
-        ]
-
-    return _read_if_any(names, goldens), _read_if_any(steps, recalibrations)
-
-
-def _read_if_any(parse: "Callable[[str], list[T]]", document: str | None) -> "list[T] | None":
-    try:
-        return [] if document is None else parse(document)
-    except ModelError:
-        return None
-
-
-def _table(model: Path, facts: dict[str, Any]) -> str:
+def facts_table(model: Path, facts: dict[str, Any]) -> str:
+    """The facts of `facts_of`, a line each."""
     calibration, fusion, runtime = facts["calibration"], facts["fusion"], facts["runtime"]
     rows = [
         ("model", f"{model} (schema {facts['schema_version']}, rstpm-edge {facts['package_version']})"),

@@ -1,0 +1,1 @@
+"""`rstpm-edge info`: what a model file says about itself, and what this machine offers."""
