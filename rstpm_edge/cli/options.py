@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rstpm_edge.image.roi import Roi
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Decorator: TypeAlias = Callable[[Command], Command]
 # As `Detector` takes them: the model's own, None for all of the photo, or others.
 JudgedRoi: TypeAlias = "Roi | Literal['model'] | None"
 JudgedMask: TypeAlias = "Path | Literal['model'] | None"
@@ -21,29 +22,15 @@ PUBLIC_KEY = "RSTPM_EDGE_PUBLIC_KEY"
 REGISTRY = "RSTPM_EDGE_REGISTRY"
 
 
-def model_option(command: Command) -> Command:
-    """--model, or RSTPM_EDGE_MODEL, or model.onnx in the working directory."""
-    return click.option(
-        "--model",
-        type=FILE,
-        envvar="RSTPM_EDGE_MODEL",
-        default="model.onnx",
-        show_default=True,
-        show_envvar=True,
-        help="The model file that `rstpm-edge export` wrote.",
-    )(command)
+def option_group(*options: Decorator[Any]) -> Decorator[Any]:
+    """Several options as one decorator; they stand in `--help` in this order."""
 
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
 
-def registry_option(command: Command) -> Command:
-    """--registry, or RSTPM_EDGE_REGISTRY, for commands that can do without one."""
-    return click.option(
-        "--registry",
-        type=FILE,
-        envvar=REGISTRY,
-        show_envvar=True,
-        metavar="FOLDER",
-        help="The folder of `rstpm-edge registry`.",
-    )(command)
+    return decorate
 
 
 def _not_switched_off(context: click.Context, parameter: click.Parameter, key: Path | None) -> Path | None:
@@ -53,92 +40,106 @@ def _not_switched_off(context: click.Context, parameter: click.Parameter, key: P
     return key
 
 
-def public_key_option(command: Command) -> Command:
-    """--public-key, as Detector takes it."""
-    return click.option(
-        "--public-key",
-        type=FILE,
-        envvar=PUBLIC_KEY,
-        show_envvar=True,
-        metavar="FILE",
-        callback=_not_switched_off,
-        help="Take no model but one that `rstpm-edge sign` signed with the other half of this key.",
-    )(command)
+def _of_detector(context: click.Context, option: click.Parameter, value: Any) -> Any:
+    return "model" if value is None else None if value == "full" else value
 
 
-def size_change_option(command: Command) -> Command:
-    """--allow-size-change, as Detector takes it."""
-    return click.option(
-        "--allow-size-change",
-        is_flag=True,
-        help="Judge photos of another shape than was learned from, or that the model's ROI is not of, all the same.",
-    )(command)
+# --model, or RSTPM_EDGE_MODEL, or model.onnx in the working directory.
+model_option = click.option(
+    "--model",
+    type=FILE,
+    envvar="RSTPM_EDGE_MODEL",
+    default="model.onnx",
+    show_default=True,
+    show_envvar=True,
+    help="The model file that `rstpm-edge export` wrote.",
+)
 
+# --registry, or RSTPM_EDGE_REGISTRY, for commands that can do without one.
+registry_option = click.option(
+    "--registry",
+    type=FILE,
+    envvar=REGISTRY,
+    show_envvar=True,
+    metavar="FOLDER",
+    help="The folder of `rstpm-edge registry`.",
+)
 
-def photo_sessions_option(command: Command) -> Command:
-    """--sessions: which photos were taken together."""
-    return click.option(
-        "--sessions",
-        metavar="folder|REGEX",
-        help="Which photos were taken together, of a day, a roll, an item: `folder`, those in a folder below; or a "
-        "regular expression that is found in each name, and whose first group names the session.",
-    )(command)
+# --public-key, as Detector takes it.
+public_key_option = click.option(
+    "--public-key",
+    type=FILE,
+    envvar=PUBLIC_KEY,
+    show_envvar=True,
+    metavar="FILE",
+    callback=_not_switched_off,
+    help="Take no model but one that `rstpm-edge sign` signed with the other half of this key.",
+)
 
+# --allow-size-change, as Detector takes it.
+size_change_option = click.option(
+    "--allow-size-change",
+    is_flag=True,
+    help="Judge photos of another shape than was learned from, or that the model's ROI is not of, all the same.",
+)
 
-def session_options(command: Command) -> Command:
-    """--provider, --engine-cache, --threads and --polite, as Detector takes them."""
-    command = click.option(
-        "--polite",
-        is_flag=True,
-        help="Let waiting threads sleep, not spin: a little slower, but kind to other programs on this box.",
-    )(command)
-    command = click.option(
-        "--engine-cache",
-        type=FILE,
-        metavar="FOLDER",
-        help="Keep what TensorRT or OpenVINO compiles there, so that the next start is quick.",
-    )(command)
-    command = provider_option(command)
-    return click.option(
+# --sessions: which photos were taken together.
+photo_sessions_option = click.option(
+    "--sessions",
+    metavar="folder|REGEX",
+    help="Which photos were taken together, of a day, a roll, an item: `folder`, those in a folder below; or a "
+    "regular expression that is found in each name, and whose first group names the session.",
+)
+
+# --provider, as a list for Detector's `providers`, or None.
+provider_option = click.option(
+    "--provider",
+    "providers",
+    multiple=True,
+    metavar="NAME[:OPTION=VALUE,...]",
+    type=PROVIDER,
+    callback=lambda context, option, values: list(values) or None,
+    help="Execution provider: cpu, cuda, tensorrt, openvino, …, with options, as in openvino:precision=bf16; "
+    "repeat it for what the first one leaves to the next.  [default: cpu]",
+)
+
+# --threads, --provider, --engine-cache and --polite, as Detector takes them.
+session_options = option_group(
+    click.option(
         "--threads",
         type=click.IntRange(1, 256),
         metavar="N",
         help="CPU threads.  [default: the physical cores]",
-    )(command)
+    ),
+    provider_option,
+    click.option(
+        "--engine-cache",
+        type=FILE,
+        metavar="FOLDER",
+        help="Keep what TensorRT or OpenVINO compiles there, so that the next start is quick.",
+    ),
+    click.option(
+        "--polite",
+        is_flag=True,
+        help="Let waiting threads sleep, not spin: a little slower, but kind to other programs on this box.",
+    ),
+)
 
-
-def provider_option(command: Command) -> Command:
-    """--provider, as a list for Detector's `providers`, or None."""
-    return click.option(
-        "--provider",
-        "providers",
-        multiple=True,
-        metavar="NAME[:OPTION=VALUE,...]",
-        type=PROVIDER,
-        callback=lambda context, option, values: list(values) or None,
-        help="Execution provider: cpu, cuda, tensorrt, openvino, …, with options, as in openvino:precision=bf16; "
-        "repeat it for what the first one leaves to the next.  [default: cpu]",
-    )(command)
-
-
-def judged_part_options(command: Command) -> Command:
-    """--roi and --mask, as Detector takes them."""
-    command = click.option(
+# --roi and --mask, as Detector takes them.
+judged_part_options = option_group(
+    click.option(
+        "--roi",
+        type=ROI_OR_FULL,
+        callback=_of_detector,
+        metavar="X,Y,W,H",
+        help="Judge this part (pixels), or `full`.  [default: what was trained on]",
+    ),
+    click.option(
         "--mask",
         type=MASK_OR_FULL,
         callback=_of_detector,
         metavar="FILE",
         help="A picture: anomalies where it is black do not count; or `full`.  "
         "[default: what was exported with the model]",
-    )(command)
-    return click.option(
-        "--roi",
-        type=ROI_OR_FULL,
-        callback=_of_detector,
-        metavar="X,Y,W,H",
-        help="Judge this part (pixels), or `full`.  [default: what was trained on]",
-    )(command)
-
-
-def _of_detector(context: click.Context, option: click.Parameter, value: Any) -> Any:
-    return "model" if value is None else None if value == "full" else value
+    ),
+)

@@ -1,31 +1,22 @@
 """Options of `infer` and `serve` alike, in groups, as they stand in `--help`; their values are in `LineOptions`."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from rstpm_edge.cli.options import judged_part_options, public_key_option, size_change_option
+from rstpm_edge.cli.options import (
+    Decorator,
+    judged_part_options,
+    option_group,
+    public_key_option,
+    size_change_option,
+)
 from rstpm_edge.cli.parameter_types import EVERY, FILE, RATE
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-Decorator = Callable[[Command], Command]
-
-
-def _group(*options: Decorator[Any]) -> Decorator[Any]:
-    """Options in this order."""
-
-    def decorate(command: Any) -> Any:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
 
 
 def shadow_options(share_help: str) -> Decorator[Any]:
     """--shadow and what belongs to it. `share_help` says what the share is of."""
-    return _group(
+    return option_group(
         click.option(
             "--shadow",
             is_flag=True,
@@ -40,7 +31,7 @@ def shadow_options(share_help: str) -> Decorator[Any]:
 
 
 # Which models are taken.
-trust_options = _group(
+trust_options = option_group(
     public_key_option,
     click.option(
         "--verify",
@@ -50,7 +41,7 @@ trust_options = _group(
 )
 
 # --explain, which threshold, and what of a photo is judged.
-verdict_options = _group(
+verdict_options = option_group(
     click.option(
         "--explain",
         is_flag=True,
@@ -69,7 +60,7 @@ verdict_options = _group(
 )
 
 # Which images of a source.
-source_options = _group(
+source_options = option_group(
     click.option(
         "--every", type=EVERY, metavar="N|SECONDS", help="Of a video or camera, each N-th frame, or one each 0.5s."
     ),
@@ -84,7 +75,7 @@ source_options = _group(
 )
 
 # A command, MQTT, a table.
-reaction_options = _group(
+reaction_options = option_group(
     click.option(
         "--csv", "csv_file", type=FILE, metavar="FILE", help="Append a row of each verdict to this table, as it comes."
     ),
@@ -110,7 +101,7 @@ reaction_options = _group(
 
 def record_options(audit_log_help: str) -> Decorator[Any]:
     """--journal, --audit-log and --drift, with what belongs to them. `audit_log_help` says what the log holds."""
-    return _group(
+    return option_group(
         click.option(
             "--journal",
             type=FILE,
