@@ -80,7 +80,7 @@ def calibrate(
       rstpm-edge calibrate runs/2026-01-31_12-00-00 --reset
     """
     with training_packages():
-        from rstpm_edge.training.audit import held_out, sheet
+        from rstpm_edge.training.audit import held_out, held_out_sheet, sheet
         from rstpm_edge.training.learning.run_folder import newest_run
         from rstpm_edge.training.learning.run_summary import load_summary
     if reset and (defective or sessions is not None):
@@ -104,7 +104,7 @@ def calibrate(
         _say_calibrated(held, found)
         return
     say_table(format_candidates(held))  # first, so that a full disk does not lose it
-    write_bytes(output, sheet.encode(held_out.draw_held_out(held), output.suffix.lower()))
+    write_bytes(output, sheet.encode(held_out_sheet.draw_held_out(held), output.suffix.lower()))
     say(
         f"{output} shows them. If one shows a defect, calibrate without it: rstpm-edge calibrate {quoted(run)} "
         "--defective NAME. Leave good photos in, however odd: without them the promise does not hold."
@@ -114,7 +114,7 @@ def calibrate(
 def format_candidates(held: "HeldOut") -> str:
     """What people read: a line for each photo, highest first."""
     with training_packages():
-        from rstpm_edge.training.audit.held_out import state
+        from rstpm_edge.training.audit.held_out_sheet import state
     width = max(len(one_line(one.name)) for one in held.candidates)
     lines = [f"{'rank':>4}  {'score':>8}  {'photo':{width}}"]
     lines += [

@@ -19,14 +19,13 @@ from rstpm_edge.image.decode import read_stored
 from rstpm_edge.image.placement import Placement
 from rstpm_edge.image.preprocess import InputFormat
 from rstpm_edge.model.outputs import ModelOutputs
-from rstpm_edge.outputs.drawing import Image
 from rstpm_edge.postprocess.scoring import Scorer
 from rstpm_edge.progress import Progress, Report
 
 from ..data.images import some_of
 from ..data.run_files import recorded_files
 from ..data.sessions import session_names
-from ..learning.map_calibration import BATCH, calibrate_maps
+from ..learning.map_calibration import calibrate_maps, outputs_of
 from ..learning.novelty import with_held_out
 from ..learning.recalibration import load_steps, one_at_a_time, save_again
 from ..learning.run_config import RunConfig, load_config
@@ -35,7 +34,7 @@ from ..learning.session_calibration import rates_of_run
 from ..learning.synthetic_scores import synthetic_count, synthetic_scores
 from ..learning.trained_model import load_model, teachers_changed
 from ..model.rstpm import RSTPM
-from .sheet import CELLS, Cell, coloured, draw_cells, panel
+from .sheet import CELLS
 
 LEAST_SHOWN = 12
 
@@ -116,7 +115,7 @@ def look(
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     photos, placements = _read(paths, config)
     tell = _stage(report, "held-out photos", len(photos))
-    outputs = _outputs(model, photos, tell)
+    outputs = outputs_of(model, photos, progress=tell)
     score = Scorer(as_trained.fusion, as_trained.score_fusion, outputs.level_sizes, config.size)
     scores = score(outputs).score
     order = np.argsort(-scores, kind="stable")[: most or _shown(as_trained)]
@@ -211,39 +210,6 @@ def take_back(run: Path) -> bool:
     return True
 
 
-def draw_held_out(held: HeldOut) -> Image:
-    """The contact sheet of the candidates, (H, W, 3) uint8 RGB: each photo, and beside it what the map shows.
-
-    Colours begin at the score of a typical good photo, and their middle is the threshold. Raises ImageError.
-    """
-    calibration = held.as_trained.calibration
-    typical, threshold = calibration.median, calibration.threshold
-    cells = []
-    for one in held.candidates:
-        photo = panel(one.path, held.config.roi, held.config.bits)
-        inside = one.anomaly_map[one.placement.window]
-        level = 0.5 * (inside - typical) / max(threshold - typical, 1e-6)
-        title = f"{one.rank}.  {one.name}  (score {one.score:.4g})"
-        pictures = (photo, coloured(photo, np.asarray(level, np.float32)))
-        cells.append(Cell(pictures, title, state(held, one), one.score >= threshold))
-    title = (
-        f"The {len(cells)} highest of {len(held.config.holdout)} held-out photos, threshold {threshold:.4g}. Drop "
-        "those that show a defect, and none that are merely odd."
-    )
-    return draw_cells(title, cells)
-
-
-def state(held: HeldOut, one: Candidate) -> str:
-    """Where a photo lies, in words."""
-    threshold = held.as_trained.calibration.threshold
-    tolerance = 1e-4 * max(abs(threshold), 1)  # computed again, on another machine perhaps
-    if abs(one.score - threshold) <= tolerance:
-        place = "sets the threshold"
-    else:
-        place = "above the threshold" if one.score > threshold else "below the threshold"
-    return f"{place}; dropped as defective" if one.dropped else place
-
-
 def _shown(summary: Summary) -> int:
     n = len(summary.calibration.scores)
     at_least = n + 1 - conformal_rank(n, summary.calibration.alpha)
@@ -266,14 +232,6 @@ def _read(paths: Sequence[Path], config: RunConfig) -> tuple[NDArray[np.uint8], 
     model_input = InputFormat(config.size, config.resize, config.bits)
     prepared = [model_input.prepare(read_stored(path), config.roi, path, channels="bgr") for path in paths]
     return np.stack([image for image, _ in prepared]), [grid.placement for _, grid in prepared]
-
-
-def _outputs(model: RSTPM, photos: NDArray[np.uint8], tell: Callable[[int], None]) -> ModelOutputs:
-    batches = []
-    for start in range(0, len(photos), BATCH):
-        batches.append(model.outputs(photos[start : start + BATCH]))
-        tell(min(start + BATCH, len(photos)))
-    return ModelOutputs.concatenate(batches)
 
 
 def _stage(report: Report, name: str, total: int) -> Callable[[int], None]:

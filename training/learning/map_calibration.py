@@ -49,12 +49,19 @@ def calibrate_model(
     Raises UsageError as `calibrate_maps` does.
     """
     model.eval()
+    outputs = outputs_of(model, images, progress=progress)
+    return calibrate_maps(outputs, model.preset, (images.shape[1], images.shape[2]), alpha)
+
+
+def outputs_of(
+    model: RSTPM, images: NDArray[np.uint8], *, progress: Callable[[int], None] = lambda done: None
+) -> ModelOutputs:
+    """What `model` gives for `images` (N, H, W, 3), some at a time; `progress` gets the number of images done."""
     batches = []
     for start in range(0, len(images), BATCH):
         batches.append(model.outputs(images[start : start + BATCH]))
         progress(min(start + BATCH, len(images)))
-    outputs = ModelOutputs.concatenate(batches)
-    return calibrate_maps(outputs, model.preset, (images.shape[1], images.shape[2]), alpha)
+    return ModelOutputs.concatenate(batches)
 
 
 def calibrate_maps(outputs: ModelOutputs, preset: Preset, size: tuple[int, int], alpha: float | None) -> MapCalibration:

@@ -19,7 +19,8 @@ from rstpm_edge import Detector
 from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import TrainingError
 from rstpm_edge.training.audit import held_out
-from rstpm_edge.training.audit.held_out import HeldOut, calibrate_again, draw_held_out, look, take_back
+from rstpm_edge.training.audit.held_out import HeldOut, calibrate_again, look, take_back
+from rstpm_edge.training.audit.held_out_sheet import draw_held_out
 from rstpm_edge.training.learning.novelty import with_held_out
 from rstpm_edge.training.learning.recalibration import load_steps, save_again
 from rstpm_edge.training.learning.run_config import load_config, save_config
