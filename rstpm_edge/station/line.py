@@ -4,14 +4,11 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 
-from rstpm_edge.drift import DriftState
 from rstpm_edge.errors import ImageError, InvalidImageError, ModelError, RstpmEdgeError, SourceError, UsageError
-from rstpm_edge.model.metadata import Bundle
 from rstpm_edge.outputs.verdict_json import failure_fields, verdict_fields
 from rstpm_edge.result import Result
 from rstpm_edge.sources.file_state import WatchedFile
@@ -19,51 +16,17 @@ from rstpm_edge.sources.frames import Failure, Frame, Source, SourceReport
 from rstpm_edge.station.drift_file import DriftFile
 from rstpm_edge.station.event import Inspection
 from rstpm_edge.station.feed import Feed
+from rstpm_edge.station.line_drift import FirstDrift, LineDrift
+from rstpm_edge.station.line_state import Condition, LineState
 from rstpm_edge.station.product import Product, ProductName
 from rstpm_edge.station.products import Products
 
 OpenSource: TypeAlias = Callable[[SourceReport], Source]
-FirstDrift: TypeAlias = Callable[[Bundle], DriftState]
 # In the block, whoever is told hears of a verdict that the journal has.
 Journalled: TypeAlias = Callable[[WatchedFile, Mapping[str, Any], str], contextlib.AbstractContextManager[None]]
-Condition: TypeAlias = Literal["starting", "running", "paused", "no source", "ended", "stopped"]
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds before a source that cannot be opened is tried again; doubled each time
 TICK = 0.2  # seconds between two looks at whether a line that is paused goes on
-
-
-@dataclass(frozen=True)
-class LineState:
-    """What a line does now.
-
-    `condition`: starting, running, paused, no source (it is lost, and tried again), ended (a source with an end),
-    stopped. `problem` is a sentence on why there is no source. `source` names it for people. `images` counts those that
-    were taken, failed ones too; `dropped` and `damaged` are a camera's. `drift` is what is known of it, None where it
-    is not watched. `beat` is when the line was last alive, by time.monotonic.
-    """
-
-    name: str
-    source: str
-    condition: Condition
-    problem: str | None
-    product: ProductName
-    model_sha256: str
-    images: int
-    dropped: int
-    damaged: int
-    drift: DriftState | None
-    beat: float
-
-
-def judging_facts(line: "Line") -> dict[str, Any]:
-    """What the audit log says of a line: what it judges with."""
-    state = line.state
-    return {
-        "line": state.name,
-        "product": state.product.name,
-        "product_version": state.product.version,
-        "sha256": state.model_sha256,
-    }
 
 
 class Line:
@@ -102,15 +65,11 @@ class Line:
     ) -> None:
         self.name = name
         self._source_name, self._open, self._products, self._feed = source, open_source, products, feed
-        self._reactions, self._begin_drift, self._keep_photos = tuple(reactions), first_drift, keep_photos
-        self._report, self._tell_source, self._tell_drift = report, tell_source, tell_drift
+        self._reactions, self._keep_photos = tuple(reactions), keep_photos
+        self._report, self._tell_source = report, tell_source
         self._journal = journal
         self._product = products.pin(product)
-        self._drift = self._first_drift(self._product)
-        self._drift_model = self._product.detector.sha256
-        self._drift_file = drift_file
-        if drift_file is not None and self._drift is not None:
-            self._drift = drift_file.load(self._drift, self._drift_model)
+        self._drift = LineDrift(name, self._product, first_drift, drift_file, tell=tell_drift, report=report)
         self._select = threading.Lock()
         self._there: bool | None = None  # not known yet
         self._condition: Condition = "starting"
@@ -121,7 +80,6 @@ class Line:
         self._wake = threading.Event()
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name=f"line {name}", daemon=True)
-        self._told_drift(self._drift)
 
     @property
     def state(self) -> LineState:
@@ -139,7 +97,7 @@ class Line:
             self._images,
             self._dropped,
             self._damaged,
-            self._drift,
+            self._drift.state,
             self._beat,
         )
 
@@ -169,13 +127,12 @@ class Line:
         with self._select:
             new = self._products.pin(product)
             try:
-                drift = self._first_drift(new)
+                drift = self._drift.before(new)
             except RstpmEdgeError:
                 self._products.unpin(new)
                 raise
             before, self._product = self._product, new
-            self._drift, self._drift_model = drift, new.detector.sha256
-            self._told_drift(drift)
+            self._drift.begin(drift, new)
             self._products.unpin(before)
 
     def stop(self, timeout: float = 15.0) -> None:
@@ -184,10 +141,7 @@ class Line:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(timeout)
-        self._keep_drift(at_once=True)
-
-    def _first_drift(self, product: Product) -> DriftState | None:
-        return None if self._begin_drift is None else self._begin_drift(product.detector.info)
+        self._drift.keep(at_once=True)
 
     def _run(self) -> None:
         wait = FIRST_WAIT
@@ -252,47 +206,14 @@ class Line:
             self._publish(failure_fields(self._failure(frame, error)), product, file, frame)
             return
         judged = time.perf_counter() - start
-        drift = self._update_drift(product, result)
+        drift = self._drift.update(product, result)
         fields = verdict_fields(frame, result, frame.read_ms + judged * 1000, drift)
         self._publish(fields, product, frame.file, frame, result, {"read": frame.read_ms / 1000, "judge": judged})
-        self._keep_drift()  # after all that waits for the verdict
+        self._drift.keep()  # after all that waits for the verdict
 
     def _failure(self, frame: Frame, error: RstpmEdgeError, invalid_reason: str | None = None) -> Failure:
         message = f"Cannot judge {frame.source}: {error}"
         return Failure(frame.source, message, frame.number, invalid_reason=invalid_reason)
-
-    def _update_drift(self, product: Product, result: Result) -> str | None:
-        state = self._drift
-        if state is None:
-            return None
-        if result.model_sha256 != self._drift_model:  # another file took the place: its p-values are other ones
-            try:
-                state = self._first_drift(product)
-            except UsageError as error:  # such as one with a mask: parts are judged all the same
-                self._report(f"The drift of {self.name} is not watched any more: {error}")
-                self._drift = None
-                return None
-            assert state is not None
-            self._drift_model = result.model_sha256 or ""
-            self._told_drift(state)
-        if result.verdict != "invalid":
-            before, state = state.drift, state.update(result.p_value, result.light_p_value)
-            if state.drift != before:
-                by = " (light)" if state.cause == "light" else ""
-                self._report(f"Drift of {self.name}, after {state.images} images: {state.drift}{by}.")
-                self._told_drift(state)
-        self._drift = state
-        return state.drift
-
-    def _keep_drift(self, *, at_once: bool = False) -> None:
-        file, state = self._drift_file, self._drift
-        if file is not None and state is not None:
-            (file.save if at_once else file.keep)(state, self._drift_model)
-
-    def _told_drift(self, state: DriftState | None) -> None:
-        if state is not None:
-            fields = ("drift", "cause", "alarm_at", "images", "false_alarm_rate")
-            self._tell_drift({name: getattr(state, name) for name in fields})
 
     def _publish(
         self,

@@ -9,7 +9,8 @@ from asyncua import ua
 
 from rstpm_edge.errors import RstpmEdgeError
 from rstpm_edge.station.audit import Record, nobody
-from rstpm_edge.station.line import Line, judging_facts
+from rstpm_edge.station.line import Line
+from rstpm_edge.station.line_state import judging_facts
 from rstpm_edge.station.opcua.nodes import CONTINUOUS, READY, Method, states_of
 from rstpm_edge.station.opcua.security import who_calls
 from rstpm_edge.station.part_feed import PartFeed
@@ -91,7 +92,7 @@ class Steering:
         return None
 
     async def _done(self, event: str) -> None:
-        facts = {"by": who_calls(), **judging_facts(self._line)}
+        facts = {"by": who_calls(), **judging_facts(self._line.state)}
         await asyncio.to_thread(self._record, event, facts)  # which waits for the disk
         await self._changed()
 

@@ -11,7 +11,7 @@ from asyncua import Server, ua
 
 from rstpm_edge.printable import one_line
 from rstpm_edge.station.event import Inspection
-from rstpm_edge.station.line import LineState
+from rstpm_edge.station.line_state import LineState
 
 NAMESPACE = "urn:rstpm-edge:station"
 OUR_OWN = "rstpm-edge"

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from rstpm_edge.station.answers import json_answer
-from rstpm_edge.station.line import Line, LineState, judging_facts
+from rstpm_edge.station.line import Line
+from rstpm_edge.station.line_state import LineState, judging_facts
 from rstpm_edge.station.permission import needs, who_asks
 from rstpm_edge.station.product import Product, ProductName
 from rstpm_edge.station.routes.inspect import ERRORS
@@ -34,7 +35,7 @@ def control_router(station: Station) -> APIRouter:
     steers = [Depends(needs(station.access, "manage"))]
 
     def record(event: str, request: Request, line: Line) -> None:
-        station.record(event, {"by": who_asks(station.access, request), **judging_facts(line)})
+        station.record(event, {"by": who_asks(station.access, request), **judging_facts(line.state)})
 
     @router.get("/v1/station", dependencies=reads, response_class=Response)
     async def state() -> Response:
