@@ -2,10 +2,10 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Any, TypeAlias
 
 from rstpm_edge.outputs.audit_log import INTERVAL, AuditLog
+from rstpm_edge.station.closing import Closing
 from rstpm_edge.station.event import Inspection
 
 Record: TypeAlias = Callable[[str, Mapping[str, Any]], None]  # gets what happened, and what there is to say of it
@@ -15,7 +15,7 @@ def nobody(event: str, fields: Mapping[str, Any]) -> None:
     """Keeps nothing."""
 
 
-class StationAudit:
+class StationAudit(Closing):
     """Counts verdicts, and writes them every `interval` seconds in which there were some. Ends with its block.
 
     Of other things `log` hears at once: an entry is on the disk before whoever asked for it has an answer. The log
@@ -38,9 +38,8 @@ class StationAudit:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Write no more of them."""
         self._stopped.set()
         self._thread.join()
 

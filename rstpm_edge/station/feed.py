@@ -5,15 +5,15 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from types import TracebackType
 from typing import TypeAlias
 
+from rstpm_edge.station.closing import Closing
 from rstpm_edge.station.event import Inspection
 
 Tap: TypeAlias = Callable[[Inspection], None]
 
 
-class Subscription:
+class Subscription(Closing):
     """The verdicts since it began, for one reader; made by `Feed.subscribe`.
 
     Where the reader is slower than the line, the oldest ones are dropped and counted: what is new matters more.
@@ -71,14 +71,6 @@ class Subscription:
             self._ready.notify_all()
         if self._wake is not None:
             self._wake()
-
-    def __enter__(self) -> "Subscription":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class Feed:

@@ -3,9 +3,9 @@
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
+from rstpm_edge.station.closing import Closing
 from rstpm_edge.station.event import Inspection
 from rstpm_edge.station.feed import Feed
 from rstpm_edge.station.parts import Joiner, Part, PartRule, inspection_of
@@ -14,7 +14,7 @@ TICK = 0.05  # seconds between two looks at parts that wait
 ROOM = 10_000  # verdicts that may wait: without one of them, a part would not be whole
 
 
-class PartFeed:
+class PartFeed(Closing):
     """Runs in a thread of its own from `start` to `close`.
 
     reactions: called with the fields of each part's verdict before it is published. report: gets sentences for people.
@@ -75,11 +75,6 @@ class PartFeed:
     def __enter__(self) -> "PartFeed":
         self.start()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _run(self) -> None:
         while not self._stopped.is_set() and not self._subscription.closed:

@@ -5,11 +5,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
 from typing import Any
 
 from rstpm_edge.errors import ModelError, RstpmEdgeError, UsageError
 from rstpm_edge.station.audit import Record, nobody
+from rstpm_edge.station.closing import Closing
 from rstpm_edge.station.product import OpenDetector, Product, ProductName
 from rstpm_edge.station.shelf import Catalogue, Shelf
 from rstpm_edge.unexpected import sentence
@@ -21,7 +21,7 @@ class UnknownProduct(UsageError):
     """There is no model of this name, or not in this version."""
 
 
-class Products:
+class Products(Closing):
     """Gives the `Product` of a name and version. May be shared by threads.
 
     One thread loads, one file after the other, while all others judge. So a product that is not in memory costs the
@@ -153,14 +153,6 @@ class Products:
         self._stopped.set()
         self._loader.shutdown(wait=True, cancel_futures=True)
         self._watch.join()
-
-    def __enter__(self) -> "Products":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _load(self, name: ProductName) -> Product:
         try:

@@ -3,13 +3,13 @@
 import contextlib
 import threading
 from collections.abc import Callable, Collection, Mapping
-from types import TracebackType
 from typing import Any
 
 from rstpm_edge.errors import UsageError
 from rstpm_edge.pipeline import InferenceOptions
 from rstpm_edge.registry.registry import Registry
 from rstpm_edge.registry.shadow import Shadow
+from rstpm_edge.station.closing import Closing
 from rstpm_edge.station.event import Inspection
 from rstpm_edge.station.product import ProductName
 from rstpm_edge.station.products import Products
@@ -18,7 +18,7 @@ from rstpm_edge.station.registry_shelf import LIVE
 POLL = 0.5  # seconds until a product that is judged for the first time has its shadow
 
 
-class Shadows:
+class Shadows(Closing):
     """A tap of the feed that hands images to `Shadow`, one for each product, and never waits for it.
 
     options: those of the station. share: of the time that each shadow judges, below 1: at 1 the live version would
@@ -92,9 +92,8 @@ class Shadows:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Judge in shadow no more."""
         self._stopped.set()
         self._thread.join()
         self._opened.close()

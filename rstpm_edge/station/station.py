@@ -3,11 +3,11 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 
 from rstpm_edge.errors import UsageError
 from rstpm_edge.station.access import Access
 from rstpm_edge.station.audit import Record, nobody
+from rstpm_edge.station.closing import Closing
 from rstpm_edge.station.event import REQUEST
 from rstpm_edge.station.feed import Feed
 from rstpm_edge.station.gate import Gate
@@ -22,7 +22,7 @@ from rstpm_edge.station.shift import Shift
 
 
 @dataclass(frozen=True, eq=False)
-class Station:
+class Station(Closing):
     """Made by `make_station`; ends with `close`. Any thread may use its parts; `gate` is the event loop's.
 
     `products` judge requests, and all lines but those that have products of their own (`Line.products`).
@@ -85,14 +85,6 @@ class Station:
         self.feed.close()
         self.gate.close()
         self.products.close()
-
-    def __enter__(self) -> "Station":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def make_station(

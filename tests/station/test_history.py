@@ -27,9 +27,10 @@ from rstpm_edge.outputs.journal import Journal
 from rstpm_edge.station.history import history as history_module
 from rstpm_edge.station.history.corrections import Corrections
 from rstpm_edge.station.history.export import row_of
-from rstpm_edge.station.history.history import MAKE_ROOM, History, Retention
+from rstpm_edge.station.history.history import History
 from rstpm_edge.station.history.parts import PartReader
 from rstpm_edge.station.history.pictures import MAP, MAP_THRESHOLD, PHOTO, SMALL, Pictures
+from rstpm_edge.station.history.retention import MAKE_ROOM, Retention
 
 Image = NDArray[np.uint8]
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 from rstpm_edge.cli.serve.options import ServeOptions
 from rstpm_edge.cli.terminal import say_note
-from rstpm_edge.station.history.history import History, Retention
+from rstpm_edge.station.history.history import History
+from rstpm_edge.station.history.retention import Retention
 from rstpm_edge.station.photos import rgb_of
 from rstpm_edge.station.station import Station
 

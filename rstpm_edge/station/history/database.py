@@ -6,9 +6,14 @@ judged; `fields` is the JSON of `infer --json`. Table `picture`: for each part o
 bytes they take. Table `note`: what a person said of a part, and when; nothing in it is changed: the newest one counts.
 """
 
+import json
+import sqlite3
 from pathlib import Path
 
 from rstpm_edge.outputs.own_database import DatabaseKind
+from rstpm_edge.outputs.verdict_json import image_name
+from rstpm_edge.printable import one_line
+from rstpm_edge.station.event import Inspection
 
 NEEDS = "0.1"  # the first release that reads the schema
 FILE = "history.sqlite"
@@ -58,3 +63,35 @@ CREATE INDEX of_part ON note (part, number);
 def database_of(folder: Path) -> Path:
     """Where the history in a folder lies; the file itself may be named, too."""
     return folder / FILE if folder.is_dir() or folder.name != FILE else folder
+
+
+def insert_part(database: sqlite3.Connection, inspection: Inspection, size: int | None) -> None:
+    """Keep a verdict, and that its pictures take so many bytes; None where it has none. Raises sqlite3.Error."""
+    fields = inspection.fields
+    sha256 = fields.get("model_sha256")
+    number = None
+    if sha256 is not None:
+        database.execute("INSERT OR IGNORE INTO model (sha256) VALUES (?)", (sha256,))
+        (number,) = database.execute("SELECT number FROM model WHERE sha256 = ?", (sha256,)).fetchone()
+    stored = {name: value for name, value in fields.items() if name != "model_sha256"}
+    width, height = inspection.image_size or (None, None)
+    row = {
+        "id": inspection.id,
+        "judged": int(inspection.time * 1000),
+        "origin": inspection.origin,
+        "product": inspection.product,
+        "version": inspection.version,
+        "model": number,
+        "name": one_line(image_name(fields)),  # the bytes of a file's name need not be text
+        "verdict": inspection.verdict,
+        "score": fields.get("score"),
+        "p_value": fields.get("p_value"),
+        "threshold": fields.get("threshold"),
+        "width": width,
+        "height": height,
+        "fields": json.dumps(stored, separators=(",", ":"), allow_nan=False),
+    }
+    values = ",".join(f":{name}" for name in row)
+    database.execute(f"INSERT OR REPLACE INTO part ({','.join(row)}) VALUES ({values})", row)
+    if size is not None:
+        database.execute("INSERT OR REPLACE INTO picture VALUES (?,?)", (inspection.id, size))

@@ -2,16 +2,13 @@
 
 import contextlib
 import errno
-import json
 import os
 import sqlite3
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import cv2
 import numpy as np
@@ -20,33 +17,21 @@ from numpy.typing import NDArray
 from rstpm_edge.atomic_files import make_folder
 from rstpm_edge.errors import UsageError
 from rstpm_edge.outputs.own_database import changing, why
-from rstpm_edge.outputs.verdict_json import image_name
-from rstpm_edge.printable import one_line
+from rstpm_edge.station.closing import Closing
 from rstpm_edge.station.event import Inspection
-from rstpm_edge.station.history.database import FILE, HISTORY
+from rstpm_edge.station.history.database import FILE, HISTORY, insert_part
 from rstpm_edge.station.history.notes import Note, check_note
 from rstpm_edge.station.history.parts import PartReader
 from rstpm_edge.station.history.pictures import Pictures
+from rstpm_edge.station.history.retention import Retention, Room
 
 PHOTOS_WAITING = 32  # photos in memory that wait for the disk; further ones are not kept, their verdicts are
 WAITING = 100_000  # verdicts that wait while the disk is full; some 100 MB
 AT_ONCE = 200  # verdicts in one transaction
-FORGET_EACH = 600.0  # seconds between two looks for what is too old
-FORGET_MOST = 5000  # parts at a time
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-MAKE_ROOM = 32  # parts whose pictures go at a time where the disk is full
-DAY = 86_400_000  # ms
 
 
-@dataclass(frozen=True)
-class Retention:
-    """How much is kept: verdicts of so many `days`, pictures of so many `bytes`, the newest ones; None keeps all."""
-
-    days: float | None = None
-    bytes: int | None = 10_000_000_000
-
-
-class History:
+class History(Closing):
     """Keeps verdicts, pictures and notes in `folder`, which is made.
 
     A thread of its own writes them. A verdict is lost to no kill once it is written, some ms after it was given, and
@@ -71,7 +56,7 @@ class History:
         self.folder = make_folder(folder)
         self.pictures = Pictures(self.folder / "pictures")
         self._path = self.folder / FILE
-        self._rgb, self._retention, self._report, self._clock = rgb, retention or Retention(), report, clock
+        self._rgb, self._report, self._clock = rgb, report, clock
         self._queue: deque[Inspection] = deque()
         self._photos_waiting = 0
         self._ready = threading.Condition()
@@ -79,7 +64,6 @@ class History:
         self._idle.set()
         self._closing = False
         self._in_trouble = False
-        self._forget_at = 0.0
         self.lost = 0
         HISTORY.check_start(self._path)
         with contextlib.ExitStack() as stack:
@@ -88,7 +72,7 @@ class History:
             self._writing = threading.Lock()  # of the database
             with HISTORY.one_sentence(self._path, "write"):
                 make_folder(self.pictures.folder)
-                self._bytes = self._match_pictures()
+                self._room = Room(self._database, self._writing, self.pictures, retention or Retention(), clock)
             self.parts = stack.enter_context(PartReader(self._path))
             self._thread = threading.Thread(target=self._run, name="history", daemon=True)
             self._thread.start()
@@ -148,14 +132,6 @@ class History:
             self._report(f"{len(self._queue)} verdicts are not in the history {self.folder}.")
         self._opened.close()
 
-    def __enter__(self) -> "History":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _run(self) -> None:
         while True:
             with self._ready:
@@ -164,7 +140,7 @@ class History:
                 closing = self._closing
             written = self._write(waiting) if waiting else True
             if written:
-                self._forget()
+                self._room.forget()
                 with self._ready:
                     for _ in waiting:
                         self._queue.popleft()
@@ -193,12 +169,12 @@ class History:
             try:
                 with self._writing, changing(self._database, synced=True):
                     for inspection in waiting:
-                        self._insert(inspection, sizes.get(inspection.id))
-                self._bytes += sum(sizes.values())
+                        insert_part(self._database, inspection, sizes.get(inspection.id))
+                self._room.take(sum(sizes.values()))
                 self._well()
                 return True
             except (sqlite3.Error, OSError) as error:
-                if attempt or not self._remove_oldest(MAKE_ROOM):
+                if attempt or not self._room.remove_oldest():
                     for part in sizes:
                         self.pictures.remove(part)
                     self._trouble(f"Cannot write the history {self._path}: {why(error)}.")
@@ -215,87 +191,11 @@ class History:
                 try:
                     return self.pictures.write(inspection.id, photo, inspection.result)
                 except OSError as error:
-                    if error.errno not in FULL or not self._remove_oldest(MAKE_ROOM):
+                    if error.errno not in FULL or not self._room.remove_oldest():
                         raise
         except (OSError, cv2.error) as error:
             self._trouble(f"Cannot keep pictures in {self.pictures.folder}: {_why(error)}. Verdicts are kept.")
         return 0
-
-    def _insert(self, inspection: Inspection, size: int | None) -> None:
-        fields = inspection.fields
-        sha256 = fields.get("model_sha256")
-        number = None
-        if sha256 is not None:
-            self._database.execute("INSERT OR IGNORE INTO model (sha256) VALUES (?)", (sha256,))
-            (number,) = self._database.execute("SELECT number FROM model WHERE sha256 = ?", (sha256,)).fetchone()
-        stored = {name: value for name, value in fields.items() if name != "model_sha256"}
-        self._database.execute(
-            f"INSERT OR REPLACE INTO part VALUES ({','.join('?' * 14)})",
-            (
-                inspection.id,
-                int(inspection.time * 1000),
-                inspection.origin,
-                inspection.product,
-                inspection.version,
-                number,
-                one_line(image_name(fields)),  # the bytes of a file's name need not be text
-                inspection.verdict,
-                *(fields.get(name) for name in ("score", "p_value", "threshold")),
-                *(inspection.image_size or (None, None)),
-                json.dumps(stored, separators=(",", ":"), allow_nan=False),
-            ),
-        )
-        if size is not None:
-            self._database.execute("INSERT OR REPLACE INTO picture VALUES (?,?)", (inspection.id, size))
-
-    def _forget(self) -> None:
-        """Remove what is beyond the retention; nothing that fails here ends anything."""
-        limit = self._retention.bytes
-        with contextlib.suppress(sqlite3.Error):
-            while limit is not None and self._bytes > limit and self._remove_oldest(MAKE_ROOM):
-                pass
-            now = time.monotonic()
-            if self._retention.days is None or now < self._forget_at:
-                return
-            oldest = int(self._clock() * 1000 - self._retention.days * DAY)
-            gone = [
-                row[0]
-                for row in self._database.execute("SELECT id FROM part WHERE judged < ? LIMIT ?", (oldest, FORGET_MOST))
-            ]
-            for part in gone:
-                self.pictures.remove(part)
-            with self._writing, changing(self._database, synced=False):
-                for table, column in (("note", "part"), ("picture", "part"), ("part", "id")):
-                    self._database.executemany(f"DELETE FROM {table} WHERE {column} = ?", [(part,) for part in gone])
-            self._bytes = self._sum()
-            if len(gone) < FORGET_MOST:
-                self._forget_at = now + FORGET_EACH
-
-    def _remove_oldest(self, most: int) -> int:
-        """Remove the pictures of the oldest parts that have some; gives of how many there were files."""
-        rows = self._database.execute("SELECT part, bytes FROM picture ORDER BY part LIMIT ?", (most,)).fetchall()
-        # The files first: where the disk is full, the database can be written only then. Where it cannot even so, the
-        # rows go at the next start, or with the next ones.
-        removed = sum([self.pictures.remove(part) for part, _ in rows])
-        with contextlib.suppress(sqlite3.Error):
-            with self._writing, changing(self._database, synced=False):
-                self._database.executemany("DELETE FROM picture WHERE part = ?", [(part,) for part, _ in rows])
-            self._bytes -= sum(size for _, size in rows)
-        return removed
-
-    def _match_pictures(self) -> int:
-        """After a crash, remove files that no row names, and rows whose files are gone. Gives the bytes of all."""
-        named = {row[0] for row in self._database.execute("SELECT part FROM picture")}
-        there = set(self.pictures.parts())
-        for part in there - named:
-            self.pictures.remove(part)
-        with changing(self._database, synced=False):
-            self._database.executemany("DELETE FROM picture WHERE part = ?", [(part,) for part in named - there])
-        return self._sum()
-
-    def _sum(self) -> int:
-        (total,) = self._database.execute("SELECT coalesce(sum(bytes), 0) FROM picture").fetchone()
-        return int(total)
 
     def _trouble(self, sentence: str) -> None:
         if not self._in_trouble:

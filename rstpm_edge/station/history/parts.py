@@ -7,16 +7,17 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from rstpm_edge.station.closing import Closing
 from rstpm_edge.station.history.database import HISTORY, database_of
 from rstpm_edge.station.history.notes import Note, NoteKind, standing
 
 MOST = 1000  # parts at once
+# Named as the fields of `Part`, but for the last two, of which the JSON and the size of the pictures are stored.
 _COLUMNS = (
-    "part.id, judged, origin, product, version, sha256, name, verdict, score, p_value, threshold, width, height, "
-    "fields, picture.bytes"
+    "part.id AS id, judged, origin, product, version, sha256 AS model_sha256, name, verdict, score, p_value, "
+    "threshold, width, height, fields, bytes"
 )
 _TABLES = "part LEFT JOIN model ON model = model.number LEFT JOIN picture ON picture.part = part.id"
 
@@ -51,7 +52,7 @@ class Part:
         return standing(list(self.notes))
 
 
-class PartReader:
+class PartReader(Closing):
     """Reads the history in `folder`. Threads may share it. Raises UsageError and OutputError as `DatabaseKind` says."""
 
     def __init__(self, folder: Path) -> None:
@@ -106,26 +107,20 @@ class PartReader:
         """Read no more."""
         self._opened.close()
 
-    def __enter__(self) -> "PartReader":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _parts(self, rest: str, values: Sequence[Any]) -> list[Part]:
         if self._database is None:
             return []
         with self._lock, HISTORY.one_sentence(self._path, "read"):
-            rows = self._database.execute(f"SELECT {_COLUMNS} FROM {_TABLES} {rest}", values).fetchall()
-            notes = _notes(self._database, [row[0] for row in rows])
-        return [_part(row, tuple(notes.get(row[0], ()))) for row in rows]
+            cursor = self._database.execute(f"SELECT {_COLUMNS} FROM {_TABLES} {rest}", values)
+            cursor.row_factory = sqlite3.Row
+            rows = cursor.fetchall()
+            notes = _notes(self._database, [row["id"] for row in rows])
+        return [_part(dict(row), tuple(notes.get(row["id"], ()))) for row in rows]
 
 
-def _part(row: Sequence[Any], notes: tuple[Note, ...]) -> Part:
-    *columns, fields, size = row
-    return Part(*columns, fields=json.loads(fields), has_pictures=size is not None, notes=notes)  # type: ignore[misc]
+def _part(columns: dict[str, Any], notes: tuple[Note, ...]) -> Part:
+    fields, size = json.loads(columns.pop("fields")), columns.pop("bytes")
+    return Part(**columns, fields=fields, has_pictures=size is not None, notes=notes)
 
 
 def _notes(database: sqlite3.Connection, parts: Sequence[int]) -> dict[int, list[Note]]:
@@ -133,8 +128,10 @@ def _notes(database: sqlite3.Connection, parts: Sequence[int]) -> dict[int, list
     for start in range(0, len(parts), 500):  # as many as SQLite takes in one statement, and more
         some = parts[start : start + 500]
         marks = ",".join("?" * len(some))
-        for row in database.execute(
+        cursor = database.execute(
             f"SELECT part, made, person, kind, comment FROM note WHERE part IN ({marks}) ORDER BY number", some
-        ):
-            found.setdefault(row[0], []).append(Note(*row))
+        )
+        cursor.row_factory = sqlite3.Row
+        for row in cursor:
+            found.setdefault(row["part"], []).append(Note(**dict(row)))
     return found

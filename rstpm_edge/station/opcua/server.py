@@ -8,7 +8,6 @@ import threading
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from asyncua import Server, ua
@@ -16,6 +15,7 @@ from cryptography import x509
 
 from rstpm_edge import __version__
 from rstpm_edge.errors import UsageError
+from rstpm_edge.station.closing import Closing
 from rstpm_edge.station.event import Inspection
 from rstpm_edge.station.opcua.events import ResultReady
 from rstpm_edge.station.opcua.methods import Steering, methods_of
@@ -30,7 +30,7 @@ CONNECTIONS, SUBSCRIPTIONS = 50, 200
 URI = "urn:rstpm-edge"
 
 
-class OpcUa:
+class OpcUa(Closing):
     """Serves what `station` does from `start` to `close`; and the verdicts of parts that several cameras see."""
 
     def __init__(self, station: Station, endpoint: Endpoint, parts: PartFeed | None = None) -> None:
@@ -70,11 +70,6 @@ class OpcUa:
     def __enter__(self) -> "OpcUa":
         self.start()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _run(self) -> None:
         try:
