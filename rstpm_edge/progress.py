@@ -14,7 +14,8 @@ TOLD = 0.05  # share of a stage from which on its own pace says better than the 
 class Progress:
     """Told to the caller when a stage begins (`done` is 0) and after each piece of it.
 
-    `loss` is that of the last whole epoch, once there is one; `epoch`, from 1, is the one under way, of `epochs`.
+    `loss` is that of the last whole epoch, (pair 1, pair 2), and in the first one that of its images so far; `epoch`,
+    from 1, is the one under way, of `epochs`.
     `warning` is a sentence for people; nothing else counts then. `plan` names all stages of the whole in their order,
     with what each is expected to take, in any unit; a later plan takes the place of an earlier one. Where the whole
     is several like this one, `part`, from 1, says which of `parts` it is.

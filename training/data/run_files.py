@@ -2,7 +2,7 @@
 
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,16 +26,23 @@ def training_file(data: Path, name: str) -> Path:
     return mvtec if mvtec.is_file() else data / name
 
 
-def recorded_files(data: Path, recorded: Sequence[RecordedFile], otherwise: str) -> list[Path]:
-    """Where the images of a run on `data` lie, as it recorded them.
+def recorded_files(
+    data: Path,
+    recorded: Sequence[RecordedFile],
+    otherwise: str,
+    *,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Path]:
+    """Where the images of a run on `data` lie, as it recorded them. `progress` is called with the number looked at.
 
     Raises TrainingError, with `otherwise` for what to do, when one of them is missing or another file.
     """
     paths = [training_file(data, file.name) for file in recorded]
-    for path, file in zip(paths, recorded, strict=True):
+    for done, (path, file) in enumerate(zip(paths, recorded, strict=True), 1):
         if not path.is_file() or not _is_still(path, file):
             state = "another file" if path.is_file() else "missing"
             raise TrainingError(f"{file.name} in {data} is {state} since the run began; {otherwise}.")
+        progress(done)
     return paths
 
 
@@ -56,18 +63,23 @@ def _crc32(path: Path) -> int:
     return value
 
 
-def identify(files: Sequence[Path], folder: Path | None = None) -> tuple[Path, tuple[RecordedFile, ...]]:
+def identify(
+    files: Sequence[Path], folder: Path | None = None, *, progress: Callable[[int], None] = lambda done: None
+) -> tuple[Path, tuple[RecordedFile, ...]]:
     """The folder that all of `files` lie in or below, and each of them with its name relative to that.
 
-    Without `folder` that is the one that lies deepest. Raises DatasetError when a file is missing, or none is given.
+    Without `folder` that is the one that lies deepest. `progress` is called with the number of files read.
+    Raises DatasetError when a file is missing, or none is given.
     """
     if not files:
         raise DatasetError(f"There are no images; training needs at least {MINIMUM_IMAGES} good ones.")
     folder = (folder or Path(os.path.commonpath([path.absolute().parent for path in files]))).absolute()
-    try:
-        return folder, tuple(
-            RecordedFile(path.absolute().relative_to(folder).as_posix(), path.stat().st_size, _crc32(path))
-            for path in files
-        )
-    except OSError as error:
-        raise DatasetError(f"Cannot read {error.filename}: {error.strerror}.") from error
+    recorded = []
+    for path in files:
+        name = path.absolute().relative_to(folder).as_posix()
+        try:
+            recorded.append(RecordedFile(name, path.stat().st_size, _crc32(path)))
+        except OSError as error:
+            raise DatasetError(f"Cannot read {error.filename}: {error.strerror}.") from error
+        progress(len(recorded))
+    return folder, tuple(recorded)

@@ -1,6 +1,6 @@
 """The photos of a new training: read, brought to the model's input, and some of them held out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,11 +33,18 @@ class ChosenPhotos:
 
 
 def choose_photos(
-    job: Job, files: Sequence[Path], size: tuple[int, int], options: TrainingOptions, names: Mapping[Path, str]
+    job: Job,
+    files: Sequence[Path],
+    size: tuple[int, int],
+    options: TrainingOptions,
+    names: Mapping[Path, str],
+    *,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> ChosenPhotos:
     """Read `files` at the input's `size` (height, width), and choose what is held out.
 
-    `names` are those of the files that tell sessions. Raises DatasetError, and UsageError for too few for `alpha`.
+    `names` are those of the files that tell sessions. `progress` is called with the number of files read.
+    Raises DatasetError, and UsageError for too few for `alpha`.
     """
     found = load_learned(
         files,
@@ -48,7 +55,7 @@ def choose_photos(
         bits=options.bits,
         allow_size_change=options.allow_size_change,
         warn=lambda sentence: job.warn("photos", sentence),
-        progress=job.stage("reading", len(files)),
+        progress=progress,
     )
     inputs, paths = found.inputs, found.paths
     for problem in found.problems:

@@ -66,7 +66,8 @@ def train_students(
         shared.train()
         began = time.monotonic()
         sums = torch.zeros(2, device=fabric.device)
-        for done, rows in enumerate(np.array_split(order, batches)):
+        parts = np.array_split(order, batches)
+        for done, rows in enumerate(parts):
             if done and untried:
                 left = fabric.broadcast(budget.epochs_left(preset.epochs - epoch, done / batches, started))
                 step = (1 - schedule) / (left * batches - done)
@@ -75,10 +76,9 @@ def train_students(
             sums += _step(fabric, model, shared, optimizer, cache, rows)
             schedule += step
             at, end = epoch * batches + done + 1, epoch + left
-            loss = losses[-1] if losses else None
+            loss = losses[-1] if losses else _mean(sums, sum(map(len, parts[: done + 1])))
             job.report(Progress("students", at, end * batches, loss, epoch=epoch + 1, epochs=end, plan=plan))
-        total = cast(Tensor, fabric.all_reduce(sums, reduce_op="mean")) / count
-        mean = (float(total[0]), float(total[1]))
+        mean = _mean(cast(Tensor, fabric.all_reduce(sums, reduce_op="mean")), count)
         budget.stepped(time.monotonic() - began)
         if not all(map(math.isfinite, mean)):
             raise TrainingError(
@@ -99,6 +99,12 @@ def train_students(
             save_checkpoint(folder, _snapshot(model, optimizer, len(losses), schedule, budget.minutes, losses))
         fabric.barrier()
     return losses
+
+
+def _mean(sums: Tensor, images: int) -> tuple[float, float]:
+    """The losses of (pair 1, pair 2) of one image, from their sums over so many."""
+    mean = sums / images
+    return float(mean[0]), float(mean[1])
 
 
 def _batches(photos: int, preset: Preset, processes: int) -> int:

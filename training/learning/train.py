@@ -70,10 +70,11 @@ def train(
         files, base = good_images(data, below=below), training_folder(data)
     else:
         files, base = list(data), None
-    source, recorded = identify(files, base)
+    job = start(machine, budget, report)
+    tell = job.stage("reading", 2 * len(files))  # each for its checksum, and for its pixels
+    source, recorded = identify(files, base, progress=tell)
     if options.sessions is not None:
         session_names([file.name for file in recorded], options.sessions)  # one that does not fit: before the work
-    job = start(machine, budget, report)
     if isinstance(data, str | Path):
         source = Path(os.path.abspath(data))
         for sentence in [] if below else about_left_out(files[0].parent):
@@ -82,7 +83,7 @@ def train(
         _chosen_size(job, files, options)
     )  # each process may have timed its own
     names = {path: file.name for path, file in zip(files, recorded, strict=True)}
-    photos = choose_photos(job, files, size, options, names)
+    photos = choose_photos(job, files, size, options, names, progress=lambda done: tell(len(files) + done))
     config = _configuration(source, dict(zip(files, recorded, strict=True)), photos, size, options)
     config = with_rotation_aspect(config, photos.paths[0])
     model = _build(config)
@@ -107,10 +108,18 @@ def resume(folder: Path, machine: Machine | None = None, *, report: Report = lam
     if job.fabric.is_global_zero:
         job.log.open(folder)
     source = existing_folder(config.data)
-    paths = recorded_files(source, (*config.train, *config.holdout), "train again on the new images")
+    photos = (*config.train, *config.holdout)
     with job.log.ended():
-        tell = job.stage("reading", len(paths))
-        inputs, _, _ = load_inputs(paths, config.size, config.resize, roi=config.roi, bits=config.bits, progress=tell)
+        tell = job.stage("reading", 2 * len(photos))
+        paths = recorded_files(source, photos, "train again on the new images", progress=tell)
+        inputs, _, _ = load_inputs(
+            paths,
+            config.size,
+            config.resize,
+            roi=config.roi,
+            bits=config.bits,
+            progress=lambda done: tell(len(paths) + done),
+        )
         learned, held_out = inputs[: len(config.train)], inputs[len(config.train) :]
         model = _build(config)
         plan_stages(job, config, model, learned, held_out)

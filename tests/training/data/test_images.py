@@ -382,6 +382,9 @@ def test_files_are_named_from_the_folder_that_holds_all_of_them(
     size, crc32 = paths[0].stat().st_size, zlib.crc32(paths[0].read_bytes())
     assert identify(paths) == (tmp_path / "a", (("x/1.png", size, crc32), ("y/1.png", size, crc32)))
     assert identify(paths[:1]) == (tmp_path / "a" / "x", (("1.png", size, crc32),))
+    done: list[int] = []
+    identify(paths, progress=done.append)
+    assert done == [1, 2]
     monkeypatch.chdir(tmp_path / "a")
     assert identify([Path("x/1.png"), Path("y/1.png")]) == identify(paths)
     with pytest.raises(DatasetError, match=r"^Cannot read .*2\.png: No such file or directory\.$"):
@@ -406,7 +409,9 @@ def test_a_photo_of_the_same_name_and_size_is_another_one(tmp_path: Path) -> Non
     for value, path in enumerate(paths):
         put(path, np.full((20, 30, 3), value, np.uint8))
     _, photos = identify(paths)
-    assert recorded_files(tmp_path, photos, "train again") == paths
+    done: list[int] = []
+    assert recorded_files(tmp_path, photos, "train again", progress=done.append) == paths
+    assert done == [1, 2, 3]
     before = [photo._replace(crc32=None) for photo in photos]
     put(paths[1], np.full((20, 30, 3), 200, np.uint8))
     assert paths[1].stat().st_size == photos[1].size

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
+from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from lightning_fabric import Fabric
 from simulated_time import SimulatedTime
 from small_training import SIZE, Stop, resume, teach
 
+from rstpm_edge import progress as progress_module
 from rstpm_edge.cli.train import say_run
 from rstpm_edge.errors import UsageError
 from rstpm_edge.model.metadata import Teacher
@@ -211,6 +214,7 @@ def test_a_training_tells_of_every_stage_and_keeps_a_log(parts: Path, tmp_path: 
     for stage in stages:
         of_stage = [progress for progress in said if progress.stage == stage]
         assert of_stage[-1].done == of_stage[-1].total > 0
+        assert [progress.done for progress in of_stage] == sorted({progress.done for progress in of_stage})
         assert all(list(progress.plan) == stages for progress in of_stage if progress.plan)
     assert {(progress.epoch, progress.epochs) for progress in said if progress.stage == "students"} == {
         (1, 3),
@@ -223,6 +227,36 @@ def test_a_training_tells_of_every_stage_and_keeps_a_log(parts: Path, tmp_path: 
     assert told[-1] == "Finished."
     for stage in stages:
         assert any(re.match(rf"{stage.capitalize()}: done in \d+ s; \d+ % of the whole", line) for line in told), stage
+
+
+@pytest.mark.training
+def test_a_log_is_never_silent_for_long(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where each piece of each stage takes 20 seconds: a line a minute, with all that is known."""
+    clock, began = Clock(), datetime(2026, 1, 31, 12)
+
+    class Date:
+        @staticmethod
+        def now() -> datetime:
+            return began + timedelta(seconds=clock.now)
+
+    monkeypatch.setattr(progress_module.Log.__init__, "__defaults__", (clock.monotonic,))
+    monkeypatch.setattr(progress_module, "datetime", Date)
+
+    def report(progress: Progress) -> None:
+        clock.now += 20
+
+    folder = teach(parts, tmp_path / "run", epochs=6, report=report)
+    lines = [line.split(" ", 2) for line in (folder / "train.log").read_text().splitlines()]
+    times = [datetime.fromisoformat(f"{day} {time}") for day, time, _ in lines]
+    assert max(after - before for before, after in pairwise(times)) < timedelta(minutes=1)
+    students = [text for _, _, text in lines if text.startswith("Students: ")]
+    told = [
+        re.search(r"(\d+) % of the whole, epoch (\d) of 6, loss \d+\.\d{3} \d+\.\d{3}, .* left$", text)
+        for text in students
+    ]
+    assert [found and found[2] for found in told] == ["1", "3", "5", "6"]
+    shares = [int(found[1]) for found in told if found]
+    assert shares == sorted(shares)
 
 
 @pytest.mark.training
