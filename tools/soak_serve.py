@@ -2,6 +2,7 @@
 
     python tools/soak_serve.py                                  # three minutes, on a tiny model that it makes
     python tools/soak_serve.py --model model.onnx --minutes 60  # a real one
+    python tools/soak_serve.py -- --keep-photos 0               # with options of `serve`
 
 `rstpm-edge serve --history` runs in a process of its own. Clients that keep their connections send images, damaged ones
 among them, as fast as they are answered, and one more reads /v1/events. It counts after --warm-up answers: the last
@@ -22,7 +23,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -89,20 +90,9 @@ class Clients:
 
 
 @contextlib.contextmanager
-def serving(model: Path, history: Path) -> Iterator[tuple[int, int]]:
-    """The process and its port."""
-    command = [
-        sys.executable,
-        "-m",
-        "rstpm_edge",
-        "serve",
-        "--port",
-        "0",
-        "--model",
-        str(model),
-        "--history",
-        str(history),
-    ]
+def serving(model: Path, options: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """The process, with these options of `serve`, and its port."""
+    command = [sys.executable, "-m", "rstpm_edge", "serve", "--port", "0", "--model", str(model), *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
@@ -128,7 +118,7 @@ def anonymous(process: int) -> float:
     return int(found[1]) * 1024 / 1e6
 
 
-def measure(process: int, clients: Clients, seconds: float, warm_up: int) -> Trend:
+def measure(process: int, clients: Clients, seconds: float, warm_up: int) -> list[Sample]:
     """Samples for so many seconds, once `warm_up` images were answered."""
     while clients.answered < warm_up and clients.fault is None:
         time.sleep(0.05)
@@ -142,7 +132,16 @@ def measure(process: int, clients: Clients, seconds: float, warm_up: int) -> Tre
         time.sleep(min(SAMPLE, seconds / 40))
     if clients.fault is not None:
         raise click.ClickException(f"A request failed: {clients.fault!r}")
-    return trend(samples)
+    return samples
+
+
+def doubling(samples: Sequence[Sample]) -> list[Sample]:
+    """The first one after a thousand images, two thousand, four, …, and the last one."""
+    found: list[Sample] = []
+    for sample in samples:
+        if sample.images >= 1000 * 2 ** len(found):
+            found.append(sample)
+    return [*found, samples[-1]]
 
 
 def grows(found: Trend, limit: float) -> bool:
@@ -156,22 +155,34 @@ def grows(found: Trend, limit: float) -> bool:
 @click.option("--clients", "number", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--model", type=click.Path(path_type=Path, exists=True), help="[default: a tiny one]")
 @click.option("--warm-up", type=click.IntRange(min=1), default=2000, show_default=True, metavar="IMAGES")
+@click.option("--history/--no-history", default=True, show_default=True)
 @click.option(
     "--limit", type=float, default=20.0, show_default=True, metavar="MB", help="Growth per 100,000 images that passes."
 )
-def main(minutes: float, number: int, model: Path | None, warm_up: int, limit: float) -> None:
+@click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTIONS OF SERVE]")
+def main(
+    minutes: float,
+    number: int,
+    model: Path | None,
+    warm_up: int,
+    history: bool,
+    limit: float,
+    options: tuple[str, ...],
+) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         images = [image for image in pictures(folder) if isinstance(image, bytes)]
         model = model or tiny_models(folder)[0]
-        with serving(model, folder / "history") as (process, port):
+        kept = ("--history", str(folder / "history")) if history else ()
+        with serving(model, [*kept, *options]) as (process, port):
             clients = Clients(port, images)
             clients.start(number)
             try:
-                found = measure(process, clients, 60 * minutes, warm_up)
+                samples = measure(process, clients, 60 * minutes, warm_up)
             finally:
                 clients.stop()
         clients.join()
+    found = trend(samples)
     first, last = found.first, found.last
     print("| images | events read | MB after warm-up, at the end | MB per 100,000 images | open files | threads |")
     print("|---|---|---|---|---|---|")
@@ -179,6 +190,11 @@ def main(minutes: float, number: int, model: Path | None, warm_up: int, limit: f
         f"| {last.images:,} | {clients.read:,} | {first.rss:.1f}, {last.rss:.1f} | {found.rss.value:+.2f} ± "
         f"{found.rss.error:.2f} | {found.files[0]} → {found.files[1]} | {found.threads[0]} → {found.threads[1]} |"
     )
+    print()
+    print("| images since the warm-up | MB |")
+    print("|---|---|")
+    for sample in doubling(samples):
+        print(f"| {sample.images:,} | {sample.rss:.1f} |")
     if grows(found, limit):
         print("Grows.", file=sys.stderr)
         sys.exit(1)

@@ -66,6 +66,20 @@ def test_a_moment_of_the_server() -> None:
     row = [cell.strip() for cell in result.stdout.splitlines()[2].strip("|").split("|")]
     assert int(row[0].replace(",", "")) > 3
     assert int(row[1].replace(",", "")) > 3
+    images, memory = (float(cell.replace(",", "")) for cell in result.stdout.splitlines()[-1].strip("| ").split(" | "))
+    assert images == int(row[0].replace(",", ""))
+    assert memory > 20
+
+
+def test_what_the_server_may_be_given() -> None:
+    arguments = ["--minutes", "0.02", "--warm-up", "20", "--limit", "1e9", "--no-history", "--", "--nonsense"]
+    result = CliRunner().invoke(soak_serve.main, arguments)
+    assert (result.exit_code, result.output.splitlines()[-1]) == (1, "Error: The server did not start.")
+
+
+def test_samples_after_twice_as_many_images() -> None:
+    found = soak_serve.doubling(samples(np.full(20, 150.0)))
+    assert [one.images for one in found] == [1000, 2000, 4000, 8000, 16000, 19000]
 
 
 def test_what_each_verdict_leaves_is_found() -> None:
