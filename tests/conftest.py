@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from bundles import Bundle, ModelFactory, make_bundle, write_model
+from hypothesis import settings
 from numpy.typing import NDArray
 from once import once
 from workplace import Workplace, fill_workplace
@@ -23,6 +24,10 @@ from rstpm_edge.detector import Detector
 # Before torch is imported, and for child processes too: small networks gain nothing from more threads, and test
 # processes that share the cores thrash.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# An example may take its time: machines are busy.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 # The package itself sees to that; some tests import ONNX Runtime on their own.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

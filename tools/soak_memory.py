@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -34,7 +35,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Slope:
-    """MB per 100,000 images: of the least-squares line, with one standard error, as if samples were independent."""
+    """MB per 100,000 images: of the least-squares line, with one standard error, as if samples were independent.
+
+    Where no image was judged between the samples, that says nothing: 0, with an infinite error.
+    """
 
     value: float
     error: float
@@ -77,6 +81,8 @@ def trend(samples: Sequence[Sample]) -> Trend:
 
 
 def _slope(images: NDArray[np.float64], values: NDArray[np.float64]) -> Slope:
+    if images.min() == images.max():
+        return Slope(0.0, math.inf)
     centred = images - images.mean()
     spread = float((centred**2).sum())
     slope = float((centred * values).sum() / spread)

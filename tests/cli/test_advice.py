@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 import pytest
-from checkout import ROOT
+from checkout import modules
 from click.testing import CliRunner
 from workplace import command_line
 
@@ -74,16 +74,14 @@ def raised_texts(path: Path) -> Iterator[tuple[int, str]]:
 
 def advice() -> list[Any]:
     found = []
-    for folder in ("rstpm_edge", "training"):
-        for path in sorted((ROOT / folder).glob("**/*.py")):
-            name = str(path.relative_to(ROOT))
-            if not name.startswith("rstpm_edge/training/"):
-                found += [pytest.param(name, text, id=f"{name}:{line}") for line, text in raised_texts(path)]
+    for name, path in sorted(modules().items()):
+        found += [pytest.param(name, text, id=f"{name}:{line}") for line, text in raised_texts(path)]
     return [one for one in found if OPTION.search(one.values[1])]
 
 
 def test_the_modules_of_single_commands_are_there() -> None:
-    assert [module for module in PRINTED_BY if not (ROOT / module).exists()] == []
+    names = list(modules())
+    assert [module for module in PRINTED_BY if not any(name.startswith(module) for name in names)] == []
 
 
 @pytest.mark.parametrize(("module", "text"), advice())
@@ -98,7 +96,7 @@ def test_every_option_in_a_message_is_one(module: str, text: str) -> None:
     assert set(OPTION.findall(text)) - FOREIGN <= known, text
 
 
-@pytest.mark.parametrize("command", ["infer", "evaluate"])
+@pytest.mark.parametrize("command", ["infer", pytest.param("evaluate", marks=pytest.mark.training)])
 def test_a_rate_that_is_too_low_names_no_option_of_training(command: str, model: Path, tmp_path: Path) -> None:
     from labelled import write_labelled
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
-from checkout import ROOT
+from checkout import modules
 from workplace import command_line
 
 from rstpm_edge import Detector
@@ -44,15 +44,12 @@ def texts(path: Path) -> Iterator[str]:
 
 
 def library() -> list[Path]:
-    found = [
-        path
-        for path in sorted([*(ROOT / "rstpm_edge").rglob("*.py"), *(ROOT / "training").rglob("*.py")])
-        if not path.relative_to(ROOT).as_posix().startswith(("rstpm_edge/cli/", "rstpm_edge/training/"))
-    ]
-    return [path for path in found if path.relative_to(ROOT).as_posix() not in OF_THE_COMMAND_LINE]
+    found = {name: path for name, path in modules().items() if not name.startswith("rstpm_edge/cli/")}
+    return [path for name, path in sorted(found.items()) if name not in OF_THE_COMMAND_LINE]
 
 
 def test_the_library_names_options_in_commands_only() -> None:
+    assert len(library()) > 100
     for path in library():
         for sentence in texts(path):
             assert not OPTION.search(COMMANDS.sub("", sentence)), f"{path.name}: {sentence}"

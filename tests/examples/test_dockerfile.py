@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 
+import pytest
 from checkout import ROOT
 
 from rstpm_edge.cli.main import main
@@ -25,6 +26,7 @@ def stages() -> list[list[list[str]]]:
     return found
 
 
+@pytest.mark.checkout
 def test_what_is_copied_is_there() -> None:
     build, final = stages()
     copied = [word for words in build if words[0] == "COPY" for word in words[1:-1]]

@@ -41,6 +41,7 @@ def anchors(page: Path) -> set[str]:
     return found
 
 
+@pytest.mark.checkout
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     lost = []

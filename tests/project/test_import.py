@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from checkout import ROOT
+from checkout import ROOT, modules
 
 NEVER = {"torch", "torchvision", "timm", "sklearn", "scipy", "matplotlib", "onnx", "PIL", "pandas", "requests"}
 NEVER |= {"openvino"}  # unless it is asked for
@@ -62,6 +62,7 @@ def test_the_command_line_alone_loads_click_and_no_engine(tmp_path: Path) -> Non
     assert threads == 1
 
 
+@pytest.mark.training
 def test_evaluation_loads_no_torch(tmp_path: Path) -> None:
     loaded, _ = modules_after("import rstpm_edge.training.evaluation.evaluate, rstpm_edge.training.report", tmp_path)
     assert "sklearn" in loaded
@@ -100,8 +101,9 @@ def test_onnx_runtime_reports_to_nobody(tmp_path: Path, model: Path, code: str) 
 
 
 def test_onnx_runtime_is_imported_in_one_place() -> None:
-    sources = [*(ROOT / "rstpm_edge").rglob("*.py"), *(ROOT / "training").rglob("*.py")]
-    direct = [path.name for path in sources if re.search(r"^\s*(import|from) onnxruntime", path.read_text(), re.M)]
+    direct = [
+        path.name for path in modules().values() if re.search(r"^\s*(import|from) onnxruntime", path.read_text(), re.M)
+    ]
     assert direct == ["no_telemetry.py"]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+
 import numpy as np
 import pytest
 import soak
@@ -35,6 +38,12 @@ def test_a_slope_is_found_behind_noise() -> None:
     leak = soak_memory.trend(samples(steady + np.arange(1000) * 0.02))  # 2 MB per 100,000 images
     assert leak.rss.value == pytest.approx(2, abs=4 * leak.rss.error)
     assert leak.grows(1.0)
+
+
+def test_samples_without_an_image_between_them_say_nothing() -> None:
+    stuck = [dataclasses.replace(sample, images=5) for sample in samples(np.arange(100.0, 130.0))]
+    assert soak_memory.trend(stuck).rss == soak_memory.Slope(0.0, math.inf)
+    assert not soak_memory.trend(stuck).grows(1.0)
 
 
 def test_what_the_allocator_keeps_is_no_leak() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from exported_names import MAPS, SIZE
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from small_training import teach
@@ -30,12 +31,6 @@ from rstpm_edge.training.export.export import SAFE_OPERATORS, export
 from rstpm_edge.training.graph.fusion_nodes import add_fusion
 from rstpm_edge.training.learning import train
 from rstpm_edge.training.model.presets import EDGE_SMALL, PAPER, preset_with_teachers
-
-SIZE = (64, 96)
-STRIDES = (8, 16, 32)
-MAPS = [f"{pair}_{stride}{kind}" for kind in ("", "_error") for pair in ("stpm", "recon") for stride in STRIDES]
-MAPS += [f"{pair}_{STRIDES[-1]}_angle" for pair in ("stpm", "recon")]
-MAPS += ["head_8"]
 
 
 @pytest.mark.parametrize("fused", [False, True])

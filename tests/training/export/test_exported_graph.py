@@ -15,6 +15,7 @@ import onnx
 import onnxruntime
 import pytest
 from bundles import make_bundle
+from exported_names import MAPS, SIZE, STRIDES
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from workplace import Workplace, document
@@ -40,12 +41,6 @@ from rstpm_edge.training.export.export import SAFE_OPERATORS, export
 from rstpm_edge.training.graph.fusion_nodes import add_fusion
 from rstpm_edge.training.learning.run_config import load_config
 from rstpm_edge.training.learning.run_summary import load_summary
-
-SIZE = (64, 96)
-STRIDES = (8, 16, 32)
-MAPS = [f"{pair}_{stride}{kind}" for kind in ("", "_error") for pair in ("stpm", "recon") for stride in STRIDES]
-MAPS += [f"{pair}_{STRIDES[-1]}_angle" for pair in ("stpm", "recon")]
-MAPS += ["head_8"]
 
 
 def session(content: bytes | str) -> onnxruntime.InferenceSession:
