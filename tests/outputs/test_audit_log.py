@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -211,26 +213,28 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
         AuditLog(tmp_path / "fifo")
 
 
-@pytest.fixture
-def full_disk() -> Any:
-    """A function that limits the size of files to so many bytes; all is as before after the test."""
+@contextlib.contextmanager
+def full_disk(room: int) -> Iterator[None]:
+    """Files have at most so many bytes in the block, and no longer: what prints the tests' results may be a file."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_full_disk_ends_no_live_inspection(path: Path, full_disk: Any) -> None:
+def test_a_full_disk_ends_no_live_inspection(path: Path) -> None:
     said: list[str] = []
     clock = [0.0]
     with AuditLog(path, report=said.append, now=lambda: clock[0]) as log:
         log.start({})
-        full_disk(path.stat().st_size + 30)
-        for _ in range(2):
-            clock[0] += INTERVAL
-            log.tell(GOOD)
-        full_disk(resource.RLIM_INFINITY)
+        with full_disk(path.stat().st_size + 30):
+            for _ in range(2):
+                clock[0] += INTERVAL
+                log.tell(GOOD)
         clock[0] += INTERVAL
         log.tell(BAD)
     assert log.lost == 2
@@ -243,17 +247,14 @@ def test_a_full_disk_ends_no_live_inspection(path: Path, full_disk: Any) -> None
     assert entries(path)[-1]["anomalous"] == 1
 
 
-def test_a_full_disk_where_nothing_can_be_taken_back(
-    path: Path, full_disk: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_where_nothing_can_be_taken_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: Any) -> None:
         raise PermissionError
 
     monkeypatch.setattr(os, "ftruncate", refuse)
     with AuditLog(path, report=lambda sentence: None) as log:
-        full_disk(path.stat().st_size + 30)
-        log.start({})
-        full_disk(resource.RLIM_INFINITY)
+        with full_disk(path.stat().st_size + 30):
+            log.start({})
         log.start({})
     found = check_chain(path)
     assert found.faults == []
@@ -268,9 +269,12 @@ def test_two_crashes_in_a_row(path: Path) -> None:
     assert (found.faults, found.last) == ([], 9)
 
 
-def test_a_full_disk_without_a_report_is_an_error(path: Path, full_disk: Any) -> None:
-    full_disk(path.stat().st_size + 30)
-    with pytest.raises(OutputError, match="Cannot write"), AuditLog(path) as log:
+def test_a_full_disk_without_a_report_is_an_error(path: Path) -> None:
+    with (
+        full_disk(path.stat().st_size + 30),
+        pytest.raises(OutputError, match="Cannot write"),
+        AuditLog(path) as log,
+    ):
         log.start({})
 
 
