@@ -91,8 +91,8 @@ def read_encoded(path: str | os.PathLike[str]) -> bytes:
                 rest += part
     except Problem as problem:
         raise ImageError(f"Cannot read {path}: {problem}.") from problem
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        reason = error.strerror if isinstance(error, OSError) else error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "the name has a null byte"
         raise ImageError(f"Cannot read {path}: {reason}.") from error
     return b"".join((head, rest))
 

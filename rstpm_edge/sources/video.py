@@ -35,6 +35,8 @@ class Grab:
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     """Open a file to read, but nothing that could keep us waiting. Raises OSError; ValueError for a null byte."""
+    if b"\0" in os.fsencode(path):  # Pythons say it in words of their own
+        raise ValueError("the name has a null byte")
     # Without O_NONBLOCK the opening of a FIFO waits for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

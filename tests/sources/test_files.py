@@ -128,7 +128,7 @@ def test_files_that_are_no_videos(run: Any, tmp_path: Path, photos: Path) -> Non
         "playlist.mp4": "it is damaged, or no video that OpenCV decodes",
         "empty.avi": "the file is empty",
         "none.webm": "No such file or directory",
-        "nu\0ll.avi": "embedded null byte",
+        "nu\0ll.avi": "the name has a null byte",
     }.items():
         failures = failures_of(list(video_frames(tmp_path / name, "name", Every())))
         assert failures == [f"Cannot read {tmp_path / name}: {message}."]
