@@ -1,11 +1,14 @@
 """Whether this processor multiplies 8-bit integers fast, which decides whether INT8 pays on it."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # As Linux calls them, best first; those of AMX and i8mm multiply whole matrices.
 _INSTRUCTIONS = ("amx_int8", "i8mm", "avx512_vnni", "avx_vnni", "asimddp")
 _CPUINFO = Path("/proc/cpuinfo")
+_limits: list[int] = []
 
 
 def dot_products() -> str | None:
@@ -36,7 +39,8 @@ def advice(precision: str) -> str:
 
 
 def usable_cores() -> int:
-    """Physical cores that this process may run on: a second hyper-thread adds nothing to matrix products.
+    """Physical cores that this process may run on: a second hyper-thread adds nothing to matrix products. Inside
+    `limited_cores`, no more than that says.
 
     Not left to ONNX Runtime, which counts the machine's cores and pins its threads to them, also in a
     container that was given two of them.
@@ -45,7 +49,17 @@ def usable_cores() -> int:
     for cpu in os.sched_getaffinity(0):
         siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
         cores.add(siblings.read_text() if siblings.exists() else str(cpu))
-    return max(min(len(cores), _cpu_quota()), 1)
+    return max(min([len(cores), _cpu_quota(), *_limits]), 1)
+
+
+@contextlib.contextmanager
+def limited_cores(most: int) -> Iterator[None]:
+    """Inside the block `usable_cores` counts `most` at most, so that processes beside this one have theirs."""
+    _limits.append(most)
+    try:
+        yield
+    finally:
+        _limits.remove(most)
 
 
 def _cpu_quota() -> int:

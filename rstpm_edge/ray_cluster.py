@@ -8,6 +8,7 @@ import importlib
 import logging
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import warnings
@@ -73,19 +74,20 @@ def cluster(address: str | None, processors: int) -> Iterator[Any]:
         warnings.simplefilter("ignore")
         try:
             if address is not None:
-                with _no_stderr():
+                with _no_stderr(), _same_signals():
                     ray.init(address=address, **quiet)
             else:
                 folder = tempfile.mkdtemp(prefix="rstpm-")  # a short name: sockets lie in it
                 stack.callback(shutil.rmtree, folder, ignore_errors=True)
-                _start(
-                    ray,
-                    num_cpus=processors,
-                    object_store_memory=_STORE,
-                    include_dashboard=False,
-                    _temp_dir=folder,
-                    **quiet,
-                )
+                with _same_signals():
+                    _start(
+                        ray,
+                        num_cpus=processors,
+                        object_store_memory=_STORE,
+                        include_dashboard=False,
+                        _temp_dir=folder,
+                        **quiet,
+                    )
         except Exception as error:  # of many kinds: refused, timed out, another version, a bad address
             reason = " ".join(str(error).split()) or type(error).__name__
             if address is not None:
@@ -106,6 +108,18 @@ def _no_stderr() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+@contextlib.contextmanager
+def _same_signals() -> Iterator[None]:
+    """Ray handles SIGTERM in its own way, and dies of it with a stack trace; whoever starts it keeps what they had."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # not the main thread
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _silence(logger: logging.Logger) -> None:

@@ -10,7 +10,7 @@ import pytest
 from workplace import command_line
 
 from rstpm_edge import cpu as processor
-from rstpm_edge.cpu import advice, dot_products
+from rstpm_edge.cpu import advice, dot_products, limited_cores, usable_cores
 from rstpm_edge.latency import measure_latency
 
 Cpuinfo = Callable[[str], None]
@@ -58,6 +58,15 @@ def test_dot_products(cpuinfo: Cpuinfo, text: str, found: str | None) -> None:
 def test_where_linux_does_not_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processor, "_CPUINFO", tmp_path / "missing")
     assert dot_products() is None
+
+
+def test_no_more_cores_than_a_limit() -> None:
+    cores = usable_cores()
+    with limited_cores(1):
+        assert usable_cores() == 1
+        with limited_cores(9):
+            assert usable_cores() == 1
+    assert usable_cores() == cores
 
 
 def test_advice(cpuinfo: Cpuinfo) -> None:

@@ -18,10 +18,10 @@ from leaderboard_peers import METHODS, VERSION, PeerOptions, peer_options
 import rstpm_edge
 from rstpm_edge.cli.parameter_types import SIZE_OR_AUTO
 from rstpm_edge.errors import DatasetError, UsageError
-from rstpm_edge.training.benchmark.plan import weights_fingerprint
 from rstpm_edge.training.benchmark.run import chosen_images
 from rstpm_edge.training.data.datasets import Category
 from rstpm_edge.training.data.images import TestImage
+from rstpm_edge.training.learning.content import weights_fingerprint
 from rstpm_edge.training.learning.options import TrainingOptions, check_options
 from rstpm_edge.training.model.preset_overrides import override
 from rstpm_edge.training.model.presets import preset_with_teachers

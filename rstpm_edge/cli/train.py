@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from rstpm_edge.training.learning.run_summary import Summary
 
 OF_RESUME = ("resume", "device", "precision", "processes")  # what may be another when a run goes on
-ODD = 1.25  # times as far above the typical score as the next
 
 
 @dataclass(frozen=True)
@@ -197,12 +196,11 @@ def _say_other_rates(summary: "Summary") -> None:
 
 def _say_odd_one(run: Path, summary: "Summary") -> None:
     """One line when a single held-out image, far above all others, is what the threshold rests on."""
-    typical, threshold = summary.calibration.median, summary.calibration.threshold
-    if len(summary.highest) < 3 or summary.highest[0][1] > threshold:
-        return
-    (name, first), (_, second) = summary.highest[:2]
-    if first - typical > ODD * (second - typical):
+    with training_packages():
+        from rstpm_edge.training.learning.odd_photo import odd_photo
+    if (odd := odd_photo(summary)) is not None:
         say(
-            f"One image alone sets that threshold: {name} scores {first:.4g}, the next {second:.4g}. Look at it, by "
-            f"`rstpm-edge calibrate {quoted(run)}`: if it shows a defect, a calibration without it finds more."
+            f"One image alone sets that threshold: {odd.name} scores {odd.score:.4g}, the next {odd.next_score:.4g}. "
+            f"Look at it, by `rstpm-edge calibrate {quoted(run)}`: if it shows a defect, a calibration without it "
+            "finds more."
         )

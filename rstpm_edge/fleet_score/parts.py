@@ -5,7 +5,6 @@ and the hash of the model. One command writes to a folder at a time.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -21,6 +20,7 @@ import pyarrow.parquet as pq
 from rstpm_edge.atomic_files import make_folder, replacing
 from rstpm_edge.errors import OutputError, UsageError
 from rstpm_edge.fleet_score.rows import ROWS
+from rstpm_edge.folder_lock import one_writer
 
 SETTINGS = b"rstpm_edge.settings"  # key of a part file's metadata
 _PART = re.compile(r"part-(\d{6,})\.parquet")
@@ -117,21 +117,8 @@ def open_parts(out: Path, model_sha256: str, settings: Mapping[str, Any]) -> Ite
     """
     parts = Parts(make_folder(out), model_sha256, settings)
     make_folder(parts.folder, below=out)
-    try:
-        descriptor = os.open(out, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise OutputError(f"Cannot use the folder {out}: {error.strerror or error}.") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise UsageError(f"Another command is writing to {out}: wait for its end, or give another `out`.") from error
-    except OSError:  # a file system without locks
-        pass
-    try:
+    with one_writer(out):
         yield parts
-    finally:
-        os.close(descriptor)
 
 
 def _part_number(path: Path) -> str:

@@ -1,6 +1,5 @@
 """What a benchmark is to do, and the mark that keeps the results of one from mixing with those of another."""
 
-import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, replace
@@ -9,13 +8,13 @@ from typing import Any
 
 from rstpm_edge import __version__
 from rstpm_edge.atomic_files import make_folder, write_json
-from rstpm_edge.errors import UsageError, WeightsError
+from rstpm_edge.errors import UsageError
 
 from ..data.images import MINIMUM_IMAGES
 from ..learning.augmentation import run_preset
+from ..learning.content import weights_fingerprint
 from ..learning.options import TrainingOptions, check_options
 from ..model.old_names import current_run
-from ..model.teacher_weights import RANDOM
 
 
 @dataclass(frozen=True)
@@ -60,14 +59,6 @@ def settings(plan: BenchmarkPlan) -> dict[str, Any]:
     }
     reread: dict[str, Any] = json.loads(json.dumps(content))
     return reread
-
-
-def weights_fingerprint(source: str) -> str:
-    """What tells one file of weights from another, wherever it lies."""
-    try:
-        return source if source == RANDOM else hashlib.sha256(Path(source).read_bytes()).hexdigest()
-    except OSError as error:
-        raise WeightsError(f"Cannot read the weights {source}: {error.strerror or error}.") from error
 
 
 def claim(output: Path, plan: BenchmarkPlan) -> dict[str, Any]:

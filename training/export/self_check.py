@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rstpm_edge.cpu import usable_cores
 from rstpm_edge.engine.no_telemetry import onnxruntime
 from rstpm_edge.errors import ExportError, RstpmEdgeError
 from rstpm_edge.image.decode import read_image
@@ -49,6 +50,7 @@ def check(
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised
+    options.intra_op_num_threads = usable_cores()
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     inputs = _inputs(bundle, images)
     expected = model.outputs(inputs)

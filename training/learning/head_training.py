@@ -28,6 +28,7 @@ MEASURED = 4  # steps that say what one takes
 BATCH = 16  # of 256×256; a quarter good ones
 LEARNING_RATE, WEIGHT_DECAY = 3e-3, 1e-2
 AT_ONCE = 8
+ROOM_OF_PAINTED = 2.5  # times the features of an image: painted ones twice for a moment, and good ones
 
 
 def train_segmentation_head(
@@ -47,7 +48,7 @@ def train_segmentation_head(
     # Larger teachers, fewer images: no more memory than there is.
     area = _area(cache.images)
     each = sum(level[:1].nbytes for level in (*cache.features1, *cache.features2))  # residuals are as large as features
-    room = MEMORY_SHARE * available_memory() / (2.5 * each)  # painted ones twice for a moment, and good ones
+    room = MEMORY_SHARE * available_memory() / (ROOM_OF_PAINTED * each)
     count = max(BATCH, min(_count(cache.photos, area), int(room)))
     total = count + STEPS
     was_training = model.training

@@ -1,7 +1,5 @@
 """An evaluation as one HTML file for people: it opens from disk, asks the network for nothing, and prints."""
 
-import base64
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +7,6 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
@@ -19,9 +16,10 @@ from rstpm_edge.model.session_rates import session_rates
 from ..evaluation.evaluation import Evaluation, JudgedImage, Metrics, Verdicts
 from ..evaluation.predict import Predictions
 from .charts import roc_chart, score_chart
+from .page import fill_in
 from .pictures import EmbeddedPicture, Painter, Views
 from .selection import ends, fitting, gallery_order, worst_first
-from .tables import configuration, counted, environment, percent, promise
+from .tables import configuration, environment, promise
 
 MAX_BYTES = 8_000_000  # a mail takes it, and a tablet opens it at once
 MAX_ROWS = 12  # histograms, one for each kind; with more kinds there is one for all defects
@@ -146,21 +144,12 @@ def _bytes(name: str) -> int:
 
 
 def _fill_in(predictions: Predictions, evaluation: Evaluation, kinds: list[Kind], gallery: list[Thumbnail]) -> str:
-    engine = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    engine.filters["percent"] = percent
-    engine.filters["counted"] = counted
-    engine.filters["figure"] = lambda value: "–" if value is None else f"{value:.3f}"
-    style, script = _packaged("report.css"), _packaged("report.js")
     own = next(point for point in evaluation.operating_points if point.alpha == evaluation.alpha)
     defects = kinds[1:]
     scores = _scores(evaluation.images, [kind.name for kind in kinds])
-    return engine.from_string(_packaged("report.html")).render(
-        style=Markup(style),
-        script=Markup(script),
-        policy=(
-            f"default-src 'none'; img-src data:; style-src {_source(style)}; script-src {_source(script)}; "
-            "base-uri 'none'; form-action 'none'"
-        ),
+    return fill_in(
+        resources.files(__package__).joinpath("report.html").read_text("utf-8"),
+        ("sortable.js", "gallery.js"),
         version=predictions.environment.rstpm_edge,
         data=predictions.data,
         product=predictions.data.resolve().name or str(predictions.data),
@@ -208,12 +197,3 @@ def _counts(shown: Sequence[JudgedImage], images: Sequence[JudgedImage]) -> list
         Count(outcome, *(sum(image.outcome == outcome for image in some) for some in (shown, images)))
         for outcome in ("false reject", "missed", "right")
     ]
-
-
-def _packaged(name: str) -> str:
-    return resources.files(__package__).joinpath(name).read_text("utf-8")
-
-
-def _source(inline: str) -> str:
-    """What a Content-Security-Policy calls one inline style or script, and no other."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()}'"
