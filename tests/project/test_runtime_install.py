@@ -117,10 +117,11 @@ def test_the_packages_top_level_holds_only_the_package(installed: Path) -> None:
 
 def test_what_the_report_is_made_of_is_installed(installed: Path) -> None:
     code = (
-        "import importlib.resources as r; root = r.files('rstpm_edge.training.report'); "
-        "print(sorted(f.name for f in root.iterdir() if f.name.startswith('report.')))"
+        "import importlib.resources as r; "
+        "roots = [r.files(f'rstpm_edge.training.{name}') for name in ('fleet_train', 'report')]; "
+        "print(sorted(f.name for root in roots for f in root.iterdir() if not f.name.endswith(('.py', '__pycache__'))))"
     )
     found = subprocess.run(
         [installed / "python", "-I", "-c", code], cwd=installed, capture_output=True, text=True, check=True
     )
-    assert found.stdout == "['report.css', 'report.html', 'report.js']\n"
+    assert found.stdout == "['gallery.js', 'report.css', 'report.html', 'report.html', 'sortable.js']\n"

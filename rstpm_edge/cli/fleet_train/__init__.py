@@ -1,0 +1,1 @@
+"""`rstpm-edge fleet train`."""

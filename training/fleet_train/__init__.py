@@ -1,0 +1,1 @@
+"""Many products, each audited, trained, exported and evaluated as a task of Ray."""
