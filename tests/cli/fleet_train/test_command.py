@@ -129,7 +129,7 @@ def test_a_killed_command_goes_on(number: signal.Signals, parts: Path, tmp_path:
         of_the_second = (run / "train.log").read_text().rpartition("Reading: done")[2]
         first = re.search(r"Students: .*epoch (\d+) of 60", of_the_second)
         assert first is not None
-        assert int(first[1]) == checkpoint.epoch + 1
+        assert int(first[1]) > checkpoint.epoch  # a worker may outlive the command by some seconds
 
 
 @pytest.mark.parametrize("missing", ["ray", "torch"])
