@@ -135,9 +135,9 @@ def _plain(error: click.ClickException) -> str:
 def main() -> None:
     """Find defects in images of manufactured parts after learning from good parts only.
 
-    Exit codes of all commands: 0 done; 2 wrong use, or output that cannot be written (of `infer` 5); 70 an error of
-    rstpm-edge itself, of which RSTPM_EDGE_TRACEBACK=1 says more; 130 interrupted. `infer`, `audit` and others have
-    more of them.
+    Exit codes of all commands: 0 done; 2 wrong use, or output that cannot be written (of `infer` and `serve` 5); 70 an
+    error of rstpm-edge itself, of which RSTPM_EDGE_TRACEBACK=1 says more; 130 interrupted. `infer`, `audit` and
+    others have more of them.
 
     \b
     Example:

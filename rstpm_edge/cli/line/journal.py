@@ -18,8 +18,6 @@ def open_journal(options: "LineOptions", plan: "InspectionPlan", stack: contextl
     """The journal that was asked for, until the end of `stack`. Raises UsageError and OutputError."""
     path = options.journal
     if path is None:
-        if options.journal_days is not None:
-            raise UsageError("--journal-days goes with --journal FILE only.")
         return None
     if plan.watched is None:
         raise UsageError("--journal goes with --watch only: it keeps what was judged in a watched folder.")

@@ -58,6 +58,8 @@ class LineOptions:
 
 def check_line(options: LineOptions) -> None:
     """Raises UsageError for options that do nothing without another, and for files that are photos, or the same."""
+    if options.journal is None and options.journal_days is not None:
+        raise UsageError("--journal-days goes with --journal FILE only.")
     if options.audit_log is None and options.audit_log_size is not None:
         raise UsageError("--audit-log-size goes with --audit-log FILE only.")
     if not options.shadow and (options.shadow_share is not None or options.shadow_log is not None):

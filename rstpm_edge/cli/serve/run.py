@@ -16,7 +16,8 @@ from rstpm_edge.cli.serve.station_file import plan_station
 from rstpm_edge.cli.serve.watched import open_watched
 from rstpm_edge.cli.signals import Interrupts
 from rstpm_edge.cli.systemd import Service
-from rstpm_edge.cli.terminal import counted, say_note
+from rstpm_edge.cli.terminal import counted, say_error, say_note
+from rstpm_edge.errors import OutputError
 from rstpm_edge.station.app import make_app
 from rstpm_edge.station.routes.page import page_routers
 from rstpm_edge.station.routes.parts import parts_router
@@ -28,6 +29,14 @@ STUCK = 60.0  # seconds without a sign of life of a line, after which systemd he
 
 def run_serve(options: ServeOptions) -> int:
     """The exit code. Raises what the command line turns into one sentence."""
+    try:
+        return _serve(options)
+    except OutputError as error:  # no wrong use: a service manager shall try again
+        say_error(error)
+        return SOMETHING_UNWRITTEN
+
+
+def _serve(options: ServeOptions) -> int:
     access = access_of(options)
     plan = plan_station(options)
     with contextlib.ExitStack() as stack:

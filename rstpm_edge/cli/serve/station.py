@@ -63,7 +63,10 @@ def open_station(
         sources = Sources(watched.reactions.tell_source)
         made = []
         for camera, source in watched.cameras:
-            own = stack.enter_context(open_products(camera.options, audit, camera.name)) if camera.own else products
+            own = products
+            if camera.own:
+                with told_with(camera):
+                    own = stack.enter_context(open_products(camera.options, audit, camera.name))
             made.append(_line_of(camera, source, own, feed, watched, audit, sources, joined))
         return made
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rstpm_edge.cli.common import check_no_picture
 from rstpm_edge.cli.line.journal import open_journal
+from rstpm_edge.cli.line.options import check_line
 from rstpm_edge.cli.line.reactions import Reaction, Reactions, open_reactions
 from rstpm_edge.cli.line.source import InspectionPlan, plan_sources
 from rstpm_edge.cli.serve.station_file import Camera, StationPlan
@@ -34,7 +34,6 @@ class Watched:
 
     def keep_drift(self, path: Path, report: Callable[[str], None]) -> DriftFile:
         """The file of a camera."""
-        check_no_picture("--drift-state", path)
         self.drift_files.append(DriftFile(path, report=report))
         return self.drift_files[-1]
 
@@ -100,6 +99,7 @@ def _source_of(camera: Camera) -> InspectionPlan:
     """Raises UsageError for one that cannot be; of a file of cameras, with its place there."""
     options = camera.options
     with told_with(camera):
+        check_line(options)  # a file of cameras has files that were not typed
         return plan_sources(
             options.sources, every=options.every, watch=options.watch, settle=options.settle, leave_out=()
         )

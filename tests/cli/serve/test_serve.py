@@ -207,6 +207,7 @@ def test_so_many_photos_stay_in_memory(model: Path, good: NDArray[np.uint8], meg
         (["--product", "nut"], "--product is for a SOURCE whose images are judged."),
         (["incoming", "--watch", "--drift-state", "x"], "--drift-state goes with --drift RATE only."),
         (["--journal", "x"], "--journal is for a SOURCE whose images are judged."),
+        (["--journal-days", "3"], "--journal-days goes with --journal FILE only."),
         (["incoming", "--mqtt-ca", "x"], "--mqtt-password-file and --mqtt-ca go with --mqtt URL only."),
         (["camera:0", "--journal", "x"], "--journal goes with --watch only"),
         (["--models", "missing"], "There is no folder missing with models."),
@@ -225,6 +226,18 @@ def test_wrong_use_is_one_sentence(
     assert (result.exit_code, result.stdout) == (2, "")
     assert len(result.stderr.splitlines()) == 1
     assert words in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--csv", "--journal", "--history", "--audit-log"])
+def test_what_cannot_be_written_at_the_start_is_no_wrong_use(model: Path, tmp_path: Path, option: str) -> None:
+    """A service manager tries again: a full disk may have room in a minute."""
+    (tmp_path / "incoming").mkdir()
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "below"  # where nobody can write
+    result = command_line("serve", tmp_path / "incoming", "--watch", "--model", model, "--port", 0, option, place)
+    assert (result.exit_code, result.stdout) == (5, "")
+    assert len(result.stderr.splitlines()) == 1
+    assert str(tmp_path / "file") in result.stderr
 
 
 def test_a_port_that_another_program_has(model: Path) -> None:

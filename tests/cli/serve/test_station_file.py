@@ -199,6 +199,26 @@ def test_sources_and_products_that_there_are_not(file: Path, model: Path) -> Non
     assert result.stderr == f"Error: {file}, line 1: camera.top: --settle goes with --watch only.\n"
 
 
+@pytest.mark.parametrize(
+    ("keys", "options", "message"),
+    [
+        ("alpha = '5%'", ["--threshold", 0.5], "Give a threshold or an alpha, which asks for one, not both."),
+        ("mask = 'none.png'", [], "The mask {folder}/none.png cannot be used. Cannot read {folder}/none.png: No such"),
+        ("drift = '1%'\ndrift_state = 'x.png'", [], "--drift-state does not write a picture: "),
+        ("drift = '1%'\ndrift_state = 'x'", ["--csv", "x"], "--csv and --drift-state must be different files."),
+    ],
+)
+def test_what_a_camera_cannot_be_judged_by_is_told_with_its_place(
+    file: Path, model: Path, monkeypatch: pytest.MonkeyPatch, keys: str, options: list[Any], message: str
+) -> None:
+    monkeypatch.chdir(file.parent)
+    file.write_text(CAMERA + keys)
+    result = command_line("serve", file, "--model", model, "--port", 0, *options)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: {file}, line 1: camera.top: {message.format(folder=file.parent)}")
+    assert not (file.parent / "x").exists()
+
+
 def test_two_folders_and_one_verdict_for_the_part(
     file: Path, model_factory: ModelFactory, good: NDArray[Any], bad: NDArray[Any]
 ) -> None:
