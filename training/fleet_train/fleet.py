@@ -61,11 +61,13 @@ def train_fleet(
     *,
     report: Report = lambda results, statuses: None,
     stop: Callable[[], bool] = lambda: False,
+    wording: Callable[[str], str] = str,
 ) -> list[ProductResult]:
     """Bring all products to completion and give their results, in the order of the plan.
 
     `processors` are those of this machine. `report` gets the results so far, and where the workers are, twice a second;
-    `stop` is asked as often, and where it says so, what has no result yet is left for the next time.
+    `stop` is asked as often, and where it says so, what has no result yet is left for the next time. `wording` says a
+    product's failure as its reader would: with the command line's options in the place of arguments.
 
     Raises UsageError, OutputError, and FleetError where the cluster itself fails.
     """
@@ -78,7 +80,7 @@ def train_fleet(
     make_folder(plan.out)
     plan = replace(plan, out=plan.out.absolute(), products=tuple(one.anywhere() for one in plan.products))
     with one_writer(plan.out), cluster(plan.address, processors) as ray:
-        return _Fleet(ray, plan, report, stop).results()
+        return _Fleet(ray, plan, report, stop, wording).results()
 
 
 def check_room(out: Path, products: int) -> None:
@@ -98,8 +100,10 @@ class _Stopped(Exception):
 class _Fleet:
     """The tasks of one command."""
 
-    def __init__(self, ray: Any, plan: FleetPlan, report: Report, stop: Callable[[], bool]) -> None:
-        self._ray, self._plan, self._report, self._stop = ray, plan, report, stop
+    def __init__(
+        self, ray: Any, plan: FleetPlan, report: Report, stop: Callable[[], bool], wording: Callable[[str], str]
+    ) -> None:
+        self._ray, self._plan, self._report, self._stop, self._wording = ray, plan, report, stop, wording
         self._results: dict[str, ProductResult] = {}
         self._known: list[ProductStatus] = []
         self._has_gpu = plan.machine.device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
@@ -224,7 +228,8 @@ class _Fleet:
         return [one for one in self._known if one.name not in self._results]
 
     def _in_order(self) -> list[ProductResult]:
-        return [self._results[one.name] for one in self._plan.products if one.name in self._results]
+        found = [self._results[one.name] for one in self._plan.products if one.name in self._results]
+        return [one if one.failure is None else replace(one, failure=self._wording(one.failure)) for one in found]
 
 
 def _input_size(options: TrainingOptions, seen: Seen) -> Size:

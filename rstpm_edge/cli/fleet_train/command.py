@@ -11,7 +11,7 @@ from rstpm_edge.cli.common import training_packages
 from rstpm_edge.cli.fleet_train.table import counts, show_fleet
 from rstpm_edge.cli.parameter_types import FILE
 from rstpm_edge.cli.signals import Interrupts
-from rstpm_edge.cli.terminal import counted, percent, say, say_json, say_note, say_table
+from rstpm_edge.cli.terminal import as_typed, counted, percent, say, say_json, say_note, say_table
 from rstpm_edge.cli.training_options import ProductTrainingOptions, product_training_options
 from rstpm_edge.printable import one_line
 
@@ -78,7 +78,9 @@ def train(
     found = _products(products, typed, out)
     plan = FleetPlan(found, out, Machine(typed.device, typed.precision), threads, workers, address)
     with Interrupts() as interrupts, show_fleet(len(found)) as show:
-        results = train_fleet(plan, usable_cores(), report=show, stop=lambda: interrupts.received is not None)
+        results = train_fleet(
+            plan, usable_cores(), report=show, stop=lambda: interrupts.received is not None, wording=as_typed
+        )
     _say(results, len(found), out, as_json)
     if interrupts.received and len(results) < len(found):
         left = counted(len(found) - len(results), "product")

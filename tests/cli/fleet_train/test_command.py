@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,23 +37,30 @@ def products(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, results: Sequence[ProductResult], interrupt: bool = False) -> None:
-    def train_fleet(plan: FleetPlan, processors: int, *, report: Any, stop: Any) -> list[ProductResult]:
+    def train_fleet(plan: FleetPlan, processors: int, *, report: Any, stop: Any, wording: Any) -> list[ProductResult]:
         report(results, [])
         if interrupt:
             os.kill(os.getpid(), signal.SIGINT)
             assert stop()
-        return list(results)
+        return [one if one.failure is None else replace(one, failure=wording(one.failure)) for one in results]
 
     monkeypatch.setattr(fleet_module, "train_fleet", train_fleet)
 
 
 def test_a_table_worst_first(products: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers(monkeypatch, [result("bolt"), result("nut", measured=None, needs=()), without_model("pin", "no photos.")])
+    answers(
+        monkeypatch,
+        [
+            result("bolt"),
+            result("nut", measured=None, needs=()),
+            without_model("pin", "mend or give `skip_unreadable`."),
+        ],
+    )
     said = command_line("fleet", "train", products)
     assert said.exit_code == 3
     lines = said.stdout.splitlines()
     assert [line.split()[0] for line in lines[:4]] == ["product", "pin", "nut", "bolt"]
-    assert lines[1].endswith("failed: no photos.")
+    assert lines[1].endswith("failed: mend or give --skip-unreadable.")
     assert lines[2].split() == ["nut", "80%", "(synthetic)", "–", "–", "120", "3.0", "nothing"]
     assert lines[3].split() == ["bolt", "90%", "0.970", "5%", "120", "3.0", "audit"]
     assert lines[-1] == "2 of 3 products have a model, 1 failed. Report: models/fleet.html, models/fleet.json"

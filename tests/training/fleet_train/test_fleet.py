@@ -93,9 +93,10 @@ def test_a_worker_dies_and_a_product_fails_alone(products: tuple[Product, ...], 
     assert names == {"labelled", "labelled.onnx", "plain", "plain.onnx", "fleet.html", "fleet.json"}
 
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.suffix in (".onnx", ".safetensors")}
-    found = train_fleet(FleetPlan(products, out, CPU), 2)
+    found = train_fleet(FleetPlan(products, out, CPU), 2, wording=str.upper)
     assert [one.done_before for one in found] == [True, False, True]
-    assert found[1].failure == few.failure
+    assert found[1].failure == few.failure.upper()
+    assert found[1].failure in (out / "fleet.json").read_text("utf-8")
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
