@@ -146,6 +146,7 @@ def test_the_calibration_and_a_recalibration_that_is_taken(client: Client, model
     taken = client.post("/v1/recalibration", {"person": "Ada", "take": True})
     (event, facts) = client.recorded[-1]
     assert (event, facts["by"]["person"], facts["take"]) == ("recalibrated", "Ada", True)
+    assert (facts["product"], facts["product_version"], "version" in facts) == ("model", "1", False)
     assert facts["threshold"] == taken.document["moved"]["threshold"] != facts["threshold_before"]
     assert taken.status == 200
     assert client.get("/v1/calibration").document["threshold"] == pytest.approx(6 * 23 / 128)

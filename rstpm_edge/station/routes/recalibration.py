@@ -116,7 +116,8 @@ def recalibration_router(station: Station, history: History | None) -> APIRouter
                 {
                     "by": {**who_asks(station.access, request), "person": new.person or None},
                     **({} if products is station.products else {"line": origins[0]}),
-                    **_named(judging),
+                    "product": judging.name.name,
+                    "product_version": judging.name.version,
                     "file": str(written),
                     "sha256_before": judging.detector.sha256,
                     "threshold_before": moved.step.before.threshold,
