@@ -15,6 +15,7 @@ from ..model.teacher_weights import RANDOM
 from .content import PhotosOf
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # as a model file needs, for a station to serve it
+ENDINGS = (".onnx", ".html", ".json")  # of what lies beside the products' folders
 OF_NAMES = "letters, digits, dots, hyphens and underscores, at most 100"
 
 
@@ -59,6 +60,8 @@ def check_products(products: Sequence[Product]) -> None:
     for product in products:
         if NAME.fullmatch(product.name) is None:
             raise UsageError(f"The product {product.name!r} needs another name: {OF_NAMES}; its model has it, too.")
+        if product.name.lower().endswith(ENDINGS):
+            raise UsageError(f"The product {product.name} needs another name: files of models and the report end so.")
         other = names.setdefault(product.name.lower(), product.name)
         if other is not product.name:
             raise UsageError(f"Two products have one name, {other} and {product.name}: some disks know no capitals.")

@@ -32,9 +32,14 @@ OPTIONS = TrainingOptions(HEADLESS, epochs=EPOCHS, size=(64, 64))
 
 @pytest.fixture(scope="module", autouse=True)
 def ray() -> Iterator[Any]:
-    """A cluster of two processors, which all tests here use: it takes seconds to start."""
-    with cluster(None, 2) as ray:
-        yield ray
+    """A cluster of two processors, which all tests here use: it takes seconds to start.
+
+    Its workers are as urgent as other tests. Of itself, Ray lets them wait for all else.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_worker_niceness", "0")
+        with cluster(None, 2) as ray:
+            yield ray
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +105,7 @@ def test_a_worker_dies_and_a_product_fails_alone(products: tuple[Product, ...], 
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+@pytest.mark.slow
 def test_a_stopped_command_goes_on(products: tuple[Product, ...], tmp_path: Path) -> None:
     asked: list[bool] = []
     statuses: list[ProductStatus] = []

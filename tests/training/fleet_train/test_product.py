@@ -54,6 +54,8 @@ def test_products_that_cannot_be(tmp_path: Path) -> None:
     check_products(named("a", "b.2", "c-d_e"))
     with pytest.raises(UsageError, match=r"^The product 'left nut' needs another name: letters, digits, dots, "):
         check_products(named("left nut"))
+    with pytest.raises(UsageError, match=r"^The product fleet\.html needs another name: files of models and"):
+        check_products(named("nut", "fleet.html"))
     with pytest.raises(UsageError, match=r"^Two products have one name, nut and Nut: some disks know no capitals\.$"):
         check_products(named("nut", "Nut"))
     with pytest.raises(UsageError, match=r"^nut: `epochs` must be at least 1, not 0\.$"):
