@@ -25,6 +25,8 @@ import sys
 import time
 from pathlib import Path
 
+from processes import processes_below
+
 from rstpm_edge.training.demo.part import write_dataset
 
 OPTIONS = {"2": ("2", "1"), "1x2": ("1", "2"), "1": ("1", "1"), "2k": ("2", "1")}  # workers, threads
@@ -51,18 +53,7 @@ def fill(products: Path, data: list[Path], number: int, photos: int, tests: int)
 
 def workers_of(process: int) -> list[int]:
     """The processes below this one that train a product."""
-    parents, names = {}, {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-                names[int(folder.name)] = (folder / "cmdline").read_bytes().decode(errors="replace")
-            except OSError:  # it has ended
-                continue
-    below = {process}
-    while more := {one for one, parent in parents.items() if parent in below} - below:
-        below |= more
-    return sorted(one for one in below if names.get(one, "").startswith("ray::_work"))
+    return sorted(one for one, name in processes_below(process).items() if name.startswith("ray::_work"))
 
 
 def kill_one(command: subprocess.Popen[bytes], out: Path) -> str:
