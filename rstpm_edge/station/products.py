@@ -223,4 +223,4 @@ class Products(Closing):
                 with self._lock:
                     if self._loaded.get(product.name) is product and not product.pinned:
                         self._forget(product)
-                product = None  # type: ignore[assignment]  # the thread holds no model that is gone
+                del product  # the thread holds no model that is gone

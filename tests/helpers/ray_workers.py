@@ -8,28 +8,16 @@ import re
 import signal
 from pathlib import Path
 
+from processes import processes_below
+
 _LISTENS = "0A"
-
-
-def descendants() -> dict[int, str]:
-    """The processes below this one, each with its command line."""
-    parents, names = {}, {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-                names[int(folder.name)] = (folder / "cmdline").read_bytes().decode(errors="replace")
-            except OSError:  # it has ended
-                continue
-    ours = {os.getpid()}
-    while more := {process for process, parent in parents.items() if parent in ours} - ours:
-        ours |= more
-    return {process: names[process] for process in ours - {os.getpid()} if process in names}
 
 
 def judges() -> list[int]:
     """The ids of the processes that hold a detector."""
-    return sorted(process for process, name in descendants().items() if re.match(r"ray::.*(MapWorker|Judge)", name))
+    return sorted(
+        process for process, name in processes_below(os.getpid()).items() if re.match(r"ray::.*(MapWorker|Judge)", name)
+    )
 
 
 def kill(process: int) -> None:
@@ -39,7 +27,7 @@ def kill(process: int) -> None:
 def listening() -> set[str]:
     """The addresses that the processes below this one listen on."""
     sockets = set()
-    for process in descendants():
+    for process in processes_below(os.getpid()):
         for descriptor in Path(f"/proc/{process}/fd").iterdir():
             try:
                 sockets |= set(re.findall(r"socket:\[(\d+)\]", os.readlink(descriptor)))

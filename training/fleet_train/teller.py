@@ -47,14 +47,14 @@ class Teller:
     def _take(self, progress: Progress) -> None:
         self._whole.take(progress)
         status = ProductStatus(
-            self._name,
-            progress.stage,
-            self._whole.share,
-            self._whole.seconds_left,
-            progress.epoch,
-            progress.epochs,
-            progress.loss,
-            os.getpid(),
+            name=self._name,
+            stage=progress.stage,
+            share=self._whole.share,
+            seconds_left=self._whole.seconds_left,
+            epoch=progress.epoch,
+            epochs=progress.epochs,
+            loss=progress.loss,
+            process=os.getpid(),
         )
         now = self._clock()
         new = self._last is None or (self._last.stage, self._last.epoch) != (status.stage, status.epoch)

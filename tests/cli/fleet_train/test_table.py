@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 from fleet_results import result, without_model
 from rich.console import Console
@@ -12,7 +13,9 @@ from rstpm_edge.cli.fleet_train.table import EVERY, FleetLog, counts, table
 from rstpm_edge.training.fleet_train.result import ProductResult
 from rstpm_edge.training.fleet_train.status import ProductStatus
 
-AT_WORK = ProductStatus("nut", "students", 0.43, 80.0, 12, 47, (3.658, 4.51), 99, 2)
+AT_WORK = ProductStatus(
+    "nut", "students", share=0.43, seconds_left=80.0, epoch=12, epochs=47, loss=(3.658, 4.51), process=99, tries=2
+)
 
 
 def shown(results: list[ProductResult], statuses: list[ProductStatus], products: int) -> list[str]:
@@ -48,9 +51,9 @@ def test_a_log_says_what_changes_and_a_line_a_minute() -> None:
     time = SimulatedTime()
     log = FleetLog(3, lines.append, time.monotonic)
 
-    def told(*arguments: list[object]) -> list[str]:
+    def told(results: Sequence[ProductResult], statuses: Sequence[ProductStatus]) -> list[str]:
         before = len(lines)
-        log(*arguments)  # type: ignore[arg-type]
+        log(results, statuses)
         return [line.split(" ", 2)[2] for line in lines[before:]]  # without date and time
 
     first = ProductStatus("nut", "audit", 0.01, tries=1)
