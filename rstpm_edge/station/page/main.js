@@ -247,7 +247,8 @@ function drawKeys() {
 
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || !recall("keys", true) || document.querySelector("dialog[open]")) return;
-  if (/^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName)) return;
+  // No dialog is open. A field of one may yet have the focus, which browsers move only when they draw their next frame.
+  if (/^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName) && !event.target.closest("dialog")) return;
   const found = KEYS.find(([key]) => key === event.key || key === event.key.toLowerCase());
   if (!found) return;
   event.preventDefault();

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from axe import serious_faults
-from page_browser import BAD, click, drop_and_see, overflow, press, ready, text
+from page_browser import BAD, click, drop_and_see, is_hidden, overflow, press, ready, text
 from station_process import StationProcess
 from waiting import until
 
@@ -60,6 +60,28 @@ def test_keys_are_listed_and_can_be_switched_off(page: Chrome, station: StationP
     assert page.execute_script("return document.documentElement.dataset.theme") == theme
 
 
+def is_open(page: Chrome, dialog: str) -> bool:
+    return bool(page.execute_script("return document.getElementById(arguments[0]).open", dialog))
+
+
+def test_a_key_right_after_a_dialog_counts(page: Chrome, station: StationProcess) -> None:
+    """A browser leaves the focus in a field of a closed dialog until it draws again: no key is lost to that field."""
+    from selenium.webdriver.common.keys import Keys
+
+    drop_and_see(page, station, "keys.png", BAD)
+    press(page, "g")
+    assert is_open(page, "note-dialog")
+    focus = page.execute_script(
+        "document.getElementById('note-dialog').close(); const focus = document.activeElement;"
+        "focus.dispatchEvent(new KeyboardEvent('keydown', {key: '?', bubbles: true})); return focus.id"
+    )
+    assert focus == "note-comment"  # no frame between the two
+    assert is_open(page, "help-dialog")
+    press(page, Keys.ESCAPE, "g", "?", Keys.ESCAPE, "?")
+    assert is_open(page, "help-dialog")
+    assert page.execute_script("return document.getElementById('note-comment').value") == "?"  # a key of an open one
+
+
 @pytest.mark.parametrize("width", [1920, 1024, 390])
 @pytest.mark.parametrize("dark", [False, True])
 def test_nobody_is_kept_out(page: Chrome, station: StationProcess, width: int, dark: bool) -> None:
@@ -72,17 +94,15 @@ def test_nobody_is_kept_out(page: Chrome, station: StationProcess, width: int, d
         drop_and_see(page, station, f"axe{width}{dark}.png", BAD)
         if (page.execute_script("return document.documentElement.dataset.theme") == "dark") != dark:
             press(page, "m")
+        assert (page.execute_script("return document.documentElement.dataset.theme") == "dark") == dark
         until(lambda: page.execute_script("return document.querySelectorAll('.region').length") == 1)
         press(page, "r")
+        assert not is_hidden(page, "why")
         assert overflow(page) == []
         assert serious_faults(page) == []
         for key, dialog in (("g", "note-dialog"), ("?", "help-dialog")):
             press(page, key)
-            until(
-                lambda dialog=dialog: bool(
-                    page.execute_script("return document.getElementById(arguments[0]).open", dialog)
-                )
-            )  # type: ignore[misc]
+            assert is_open(page, dialog)
             assert serious_faults(page) == []
             page.execute_script("document.getElementById(arguments[0]).close()", dialog)
     finally:
