@@ -17,8 +17,8 @@ from rstpm_edge.cli.training_options import SharedTrainingOptions, shared_traini
 from rstpm_edge.errors import UsageError
 
 if TYPE_CHECKING:
-    from rstpm_edge.training.fleet.plan import Plan, Workload
-    from rstpm_edge.training.fleet.rates import Rates
+    from rstpm_edge.training.fleet_plan.plan import Plan, Workload
+    from rstpm_edge.training.fleet_plan.rates import Rates
     from rstpm_edge.training.learning.options import TrainingOptions
 
 RENDERED = 16  # photos of a part, where no folder is given
@@ -77,8 +77,8 @@ def plan(
     """
     load = os.getloadavg()[0]
     with training_packages():
-        from rstpm_edge.training.fleet.plan import plan_fleet
-        from rstpm_edge.training.fleet.rates import measure
+        from rstpm_edge.training.fleet_plan.plan import plan_fleet
+        from rstpm_edge.training.fleet_plan.rates import measure
         from rstpm_edge.training.learning.machine import Machine
     typed = SharedTrainingOptions(**shared)
     options = typed.training_options()
@@ -125,7 +125,7 @@ def _given(
 
 def _load(files: list[Path], options: "TrainingOptions", products: int, photos: int) -> "Workload":
     from rstpm_edge.training.data.input_size import MOST, choose_size, sampled_sizes
-    from rstpm_edge.training.fleet.plan import Workload
+    from rstpm_edge.training.fleet_plan.plan import Workload
     from rstpm_edge.training.learning.options import check_options, size_unit
 
     check_options(options)

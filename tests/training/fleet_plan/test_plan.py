@@ -13,8 +13,8 @@ from workplace import Workplace, command_line
 
 from rstpm_edge.errors import UsageError
 from rstpm_edge.training.data.holdout import wanted_count
-from rstpm_edge.training.fleet.plan import Plan, Workload, plan_fleet, training_seconds
-from rstpm_edge.training.fleet.rates import Rates
+from rstpm_edge.training.fleet_plan.plan import Plan, Workload, plan_fleet, training_seconds
+from rstpm_edge.training.fleet_plan.rates import Rates
 from rstpm_edge.training.learning.augmentation import versions
 from rstpm_edge.training.learning.options import TrainingOptions
 from rstpm_edge.training.learning.stage_times import StageRates
@@ -86,7 +86,7 @@ def test_what_cannot_be_planned() -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """`fleet plan` at a small size, which judges for a moment."""
-    from rstpm_edge.training.fleet import rates
+    from rstpm_edge.training.fleet_plan import rates
 
     monkeypatch.setattr(rates, "SCORING", 0.2)
     return lambda *arguments: command_line("fleet", "plan", "--size", "64", *arguments)
