@@ -74,7 +74,7 @@ def _threshold(bundle: Bundle, new: NDArray[np.float64], way: str) -> float:
     if way == "before":
         return float(bundle.calibration.threshold)
     confirmed = ConfirmedPhotos(len(new), tuple(map(float, new)), 0, 0)
-    return move_threshold(bundle, "0" * 64, confirmed, only_new=way == "replaced").after.threshold
+    return move_threshold(bundle, "0" * 64, confirmed, only_new=way == "replaced").after.value
 
 
 def _scores(pipeline: Pipeline, paths: "tuple[Path, ...] | list[Path]") -> NDArray[np.float64]:

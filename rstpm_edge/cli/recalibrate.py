@@ -108,23 +108,24 @@ def recalibrate(
 
 
 def _say(moved: "MovedThreshold") -> None:
-    step, before, after = moved.step, moved.step.before, moved.after
+    step, before, after = moved.step, moved.before, moved.after
     new = counted(len(step.added), "new photo")
     if step.copies:
         say(f"{step.copies} of {step.photos} photos show what another of them does, and do not count.")
     if step.known:
         say(f"{step.known} of {step.photos} photos were learned from or held out before, and do not count again.")
     say(
-        f"Calibrated on {new}{'' if step.replaced else f' and the {len(before.scores)} of before'}; was on "
-        f"{len(before.scores)}."
+        f"Calibrated on {new}{'' if step.replaced else f' and the {len(step.scores)} of before'}; was on "
+        f"{len(step.scores)}."
     )
     say(
-        f"The threshold was {before.threshold:.4g} and is {after.threshold:.4g}. Of the new photos, the one before "
+        f"The threshold was {before.value:.4g} and is {after.value:.4g}. Of the new photos, the one before "
         f"rejects {moved.rejected} ({percent(moved.rejected / len(step.added))}), this one {moved.still_rejected}."
     )
     say(
-        f"Of good parts like these it rejects at most {percent(after.alpha)} on average, {confident(moved.rate)}. "
-        f"Before: {percent(before.alpha)}, {confident(moved.rate_before)}."
+        f"Of good parts like these it rejects at most {percent(moved.calibration.alpha)} on average, "
+        f"{confident(after.rate_with_confidence)}. Before: {percent(step.alpha)}, "
+        f"{confident(before.rate_with_confidence)}."
     )
     if step.replaced:
         say("The photos count as independent ones: of one lot or one day, they promise nothing of another.")

@@ -10,16 +10,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rstpm_edge.calibration import Calibration
-
 PLAINLY = 0.01  # p-value of the two tests together, below which new photos are not added to the old ones
 
 
-def other_scores_p_value(before: Calibration, added: Sequence[float]) -> float:
-    """How often exchangeable photos differ as much from those of `before`, in (0, 1]: twice the smaller p-value."""
-    above = sum(score > before.threshold for score in added)
-    allowed = sum(score > before.threshold for score in before.scores)
-    tests = (rank_sum_p_value(before.scores, added), exceeding_p_value(len(before.scores), allowed, len(added), above))
+def other_scores_p_value(before: Sequence[float], threshold: float, added: Sequence[float]) -> float:
+    """How often exchangeable photos differ as much from those of `before`, in (0, 1]: twice the smaller p-value.
+
+    `threshold` is the one that was set by those.
+    """
+    above = sum(score > threshold for score in added)
+    allowed = sum(score > threshold for score in before)
+    tests = (rank_sum_p_value(before, added), exceeding_p_value(len(before), allowed, len(added), above))
     return min(1.0, 2 * min(tests))
 
 

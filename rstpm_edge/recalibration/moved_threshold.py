@@ -5,12 +5,12 @@ import math
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
-from rstpm_edge.calibration import Calibration, calibrate, smallest_alpha, typed
+from rstpm_edge.calibration import Calibration, Threshold, calibrate, smallest_alpha, typed
 from rstpm_edge.errors import UsageError
 from rstpm_edge.model.metadata import Bundle
 from rstpm_edge.model.recalibrations import Recalibration
-from rstpm_edge.model.session_rates import rate_with_confidence, session_rates
 from rstpm_edge.model.training_summary import KEY, OLD_KEY
+from rstpm_edge.pipeline import InferenceOptions
 from rstpm_edge.recalibration.confirmed_photos import ConfirmedPhotos
 from rstpm_edge.recalibration.exchangeability import PLAINLY, other_scores_p_value
 
@@ -21,21 +21,22 @@ SESSIONS = "sessions"  # of a training's summary, what is said of the held-out p
 class MovedThreshold:
     """`bundle` is the new document; `step` says what was and came. `p_value` is that of the two samples being one.
 
-    `rejected` are how many of the new photos the threshold before rejects, and `still_rejected` the one from now on.
-    `rate_before` and `rate` are the rates with 95 % confidence, None where sessions differ.
+    `before` and `after` are the thresholds with what they promise: of the rate that is judged by, which need not be the
+    model's own. `rejected` are how many of the new photos the one before rejects, and `still_rejected` the one from now
+    on.
     """
 
     bundle: Bundle
     step: Recalibration
     p_value: float
+    before: Threshold
+    after: Threshold
     rejected: int
     still_rejected: int
-    rate_before: float | None
-    rate: float | None
 
     @property
-    def after(self) -> Calibration:
-        """The calibration that holds from now on."""
+    def calibration(self) -> Calibration:
+        """The one that the model has from now on."""
         return self.bundle.calibration
 
 
@@ -46,17 +47,19 @@ def move_threshold(
     *,
     only_new: bool = False,
     alpha: float | None = None,
+    judged_by: float | None = None,
     user: str | None = None,
 ) -> MovedThreshold:
     """Calibrate on the photos that a model was calibrated on and the confirmed ones together, or on `only_new` ones.
 
-    The promise stays: the model's own rate, or `alpha`. `user` is who decided; by default, whoever runs this.
+    The promise stays: the model's own rate, or `alpha`. `judged_by` is the rate of a station that judges by another
+    one, before and after; by default, that is the model's own. `user` is who decided; by default, whoever runs this.
 
     Both together are one sample only where new and old photos are exchangeable, so it is refused where their scores are
     plainly not (`exchangeability`): then the promise would hold for neither. Statements on the sessions of the old
     photos go where these do; those on synthetic defects go, since they were of the threshold before.
 
-    Raises UsageError for that, where no photo is new, and for fewer photos than the rate asks for.
+    Raises UsageError for that, where no photo is new, and for fewer photos than either rate asks for.
     """
     before, added = bundle.calibration, confirmed.scores
     if not added:
@@ -65,11 +68,14 @@ def move_threshold(
             "Give good photos that it has never seen."
         )
     rate = before.alpha if alpha is None else alpha
-    p_value = other_scores_p_value(before, added)
+    old = InferenceOptions(alpha=judged_by).threshold_of(bundle)
+    p_value = other_scores_p_value(before.scores, old.value, added)
     if not only_new and p_value < PLAINLY:
         raise UsageError(_about_other_scores(before, added, p_value))
     scores = added if only_new else before.scores + added
-    _check_enough(rate, len(scores), only_new)
+    _check_enough(rate, len(scores), only_new, "" if judged_by in (None, rate) else ", the model's own rate,")
+    if judged_by is not None:
+        _check_enough(judged_by, len(scores), only_new, ", by which this station judges,")
     after = calibrate(scores, rate)
     training = {name: value for name, value in bundle.training.items() if name not in (KEY, OLD_KEY)}
     if only_new:
@@ -86,23 +92,28 @@ def move_threshold(
         scores=before.scores,
         added=tuple(sorted(added)),
     )
+    moved = replace(bundle, calibration=after, training=training)
+    new = InferenceOptions(alpha=judged_by).threshold_of(moved)
     return MovedThreshold(
-        replace(bundle, calibration=after, training=training),
+        moved,
         step,
         p_value,
-        sum(score > before.threshold for score in added),
-        sum(score > after.threshold for score in added),
-        rate_with_confidence(before, session_rates(bundle.training)),
-        rate_with_confidence(after, session_rates(training)),
+        before=old,
+        after=new,
+        rejected=sum(score > old.value for score in added),
+        still_rejected=sum(score > new.value for score in added),
     )
 
 
-def _check_enough(alpha: float, count: int, only_new: bool) -> None:
+def _check_enough(alpha: float, count: int, only_new: bool, whose: str) -> None:
+    """`whose` rate it is, in words."""
     if 0 < alpha < 1 and count < (needed := math.ceil(1 / alpha - 1e-9) - 1):
-        instead = "give more, or leave `only_new` out to add them to the old ones, or" if only_new else "give more, or"
+        new, instead = (
+            (" that are new", ", or leave `only_new` out to add them to the old ones,") if only_new else ("", ",")
+        )
         raise UsageError(
-            f"To promise {100 * alpha:.3g}% takes {needed} photos, and here are {count} that are new: {instead} "
-            f"promise less by an `alpha` of {typed(smallest_alpha(count))}."
+            f"To promise {100 * alpha:.3g}%{whose} takes {needed} photos, and here are {count}{new}: give "
+            f"more{instead} or promise less by an `alpha` of {typed(smallest_alpha(count))}."
         )
 
 

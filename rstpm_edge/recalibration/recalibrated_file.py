@@ -77,7 +77,7 @@ def _steps(file: ModelFile) -> tuple[Recalibration, ...]:
 
 def _goldens(goldens: Sequence[Golden], moved: MovedThreshold) -> tuple[list[Golden], tuple[str, ...]]:
     """Those that stay, with their verdicts, and the names of the others."""
-    calibration = moved.after
+    calibration = moved.calibration
     near = _tolerance(moved.bundle) * _span(calibration)
     kept = [
         replace(golden, is_anomalous=golden.score > calibration.threshold)

@@ -79,7 +79,7 @@ def test_a_signature_does_not_go_along(run: Any, model: Path, confirmed: Path, t
         (["--replace"], "promise less by an --alpha of 0.0625"),
         (["-o", "new.png"], "-o names a model file"),
         (["-o", "nowhere/new.onnx"], "nowhere"),
-        (["--alpha", "0.001"], "To promise 0.1% takes 999 photos, and here are 114 that are new"),
+        (["--alpha", "0.001"], "To promise 0.1% takes 999 photos, and here are 114: give more, or promise less"),
     ],
 )
 def test_what_is_refused(run: Any, model: Path, confirmed: Path, arguments: list[str], said: str) -> None:

@@ -127,7 +127,7 @@ def test_what_scores_otherwise_is_not_added(model: Path, tmp_path: Path) -> None
     with pytest.raises(UsageError, match=r"score lower than .* or were learned from"):
         moved(model, lower)
     found = moved(model, higher, only_new=True, alpha=0.06)
-    assert found.after.threshold == pytest.approx(6 * 26 / 128)
+    assert found.after.value == pytest.approx(6 * 26 / 128)
 
 
 def test_too_few_for_the_promise(model: Path, tmp_path: Path) -> None:
@@ -179,9 +179,9 @@ def test_statements_of_the_threshold_before_go(model_factory: ModelFactory, tmp_
     photos = write_confirmed(tmp_path / "new", DISTANCES)
     added, alone = moved(model, photos), moved(model, photos, only_new=True, alpha=0.1)
     assert set(added.bundle.training) == {"epochs", "sessions"}  # the old photos' sessions still differ
-    assert (added.rate_before, added.rate) == (None, None)
+    assert (added.before.rate_with_confidence, added.after.rate_with_confidence) == (None, None)
     assert set(alone.bundle.training) == {"epochs"}
-    assert alone.rate == pytest.approx(alone.after.rate_with_confidence())
+    assert alone.after.rate_with_confidence == pytest.approx(alone.calibration.rate_with_confidence())
 
 
 def test_a_model_that_changed_meanwhile_is_refused(

@@ -47,14 +47,62 @@ def test_good_parts_move_it_once_all_rejects_are_decided(tmp_path: Path, detecto
         assert (stretch.passed, stretch.wrong, stretch.defects, stretch.undecided, stretch.others) == (14, 2, 1, 0, 0)
         moved = recalibrated(history, detector, LINES, person="Ada")
         scores = [6 * one / 128 for one in DISTANCES]
-        assert moved.after.scores == pytest.approx(calibrate([*detector.info.calibration.scores, *scores], 0.01).scores)
+        assert moved.calibration.scores == pytest.approx(
+            calibrate([*detector.info.calibration.scores, *scores], 0.01).scores
+        )
         assert (moved.step.copies, moved.step.user, moved.rejected) == (1, "Ada", 2)
         history.note(START + 3, "defect")  # one that passed
         assert len(recalibrated(history, detector, LINES).step.added) == 14
         written = keep_model(history, model, moved)
-        assert Detector(written, threads=1).threshold == moved.after.threshold
+        assert Detector(written, threads=1).threshold == moved.after.value
         with opened_model(written) as file:
             assert recalibrations_of(file) == (moved.step,)
+
+
+def test_it_is_told_by_the_rate_that_the_station_judges_by(tmp_path: Path, detector: Detector, model: Path) -> None:
+    """The file keeps the model's own rate: other stations have it."""
+    stricter = Detector(model, threads=1, alpha=0.05)
+    with History(tmp_path / "kept", rgb=rgb) as history:
+        for inspection in inspect_all(stricter, [patterned(one, seed) for seed, one in enumerate(DISTANCES)]):
+            history.add(inspection)
+        for reject in history.parts.last(verdict="anomalous") if history.flush(30) else ():
+            history.note(reject.id, "good")
+        moved = recalibrated(history, stricter, LINES)
+        own = recalibrated(history, detector, LINES)
+        written = keep_model(history, model, moved)
+    assert (stricter.threshold, detector.threshold) == (0.95, 0.99) == (moved.before.value, own.before.value)
+    assert (moved.after.alpha, own.after.alpha) == (0.05, 0.01)
+    assert (moved.before.rate_with_confidence, own.before.rate_with_confidence) == tuple(
+        detector.info.calibration.rate_with_confidence(alpha) for alpha in (0.05, 0.01)
+    )
+    assert moved.calibration == own.calibration == Detector(written, threads=1).info.calibration
+    for found, alpha in ((moved, 0.05), (own, 0.01)):
+        judges = Detector(written, threads=1, alpha=alpha)
+        assert (found.after.value, found.after.alpha) == (judges.threshold, judges.alpha)
+        assert found.after.rate_with_confidence == judges.info.calibration.rate_with_confidence(alpha)
+        assert found.rejected == sum(6 * one / 128 > found.before.value for one in DISTANCES)
+        assert found.still_rejected == sum(6 * one / 128 > found.after.value for one in DISTANCES)
+    assert (moved.rejected, own.rejected) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("own", "judged_by", "said"),
+    [
+        (0.01, 0.05, "To promise 1%, the model's own rate, takes 99 photos, and here are 32 that are new: give more"),
+        (0.05, 0.01, "To promise 1%, by which this station judges, takes 99 photos, and here are 32 that are new"),
+    ],
+)
+def test_too_few_for_either_rate(
+    tmp_path: Path, model_factory: ModelFactory, own: float, judged_by: float, said: str
+) -> None:
+    model = model_factory(calibration=calibrate([one / 100 for one in range(1, 100)], own))
+    detector = Detector(model, threads=1, alpha=judged_by)
+    with History(tmp_path / "kept", rgb=rgb) as history:
+        for inspection in inspect_all(detector, [patterned(3 + seed % 9, seed) for seed in range(40)]):
+            history.add(inspection)
+        assert history.flush(30)
+        with pytest.raises(UsageError, match=said):
+            recalibrated(history, detector, LINES, only_new=True)
 
 
 def test_what_says_nothing_of_the_model_does_not_count(tmp_path: Path, detector: Detector, model: Path) -> None:

@@ -100,6 +100,11 @@ def test_the_parts_of_a_line_move_the_threshold_that_it_judges_by(folder: Path) 
         assert side_now.state.model_sha256 == after.sha256 != before["side"]
         judged_by = two.client.get("/v1/calibration?line=side").document
         assert (judged_by["threshold"], judged_by["alpha"]) == (after.threshold, 0.05)
+        told = moved.document["moved"]
+        assert (told["threshold_before"], told["threshold"], told["alpha"]) == (0.95, after.threshold, 0.05)
+        assert told["rate_with_confidence"] == judged_by["rate_with_confidence"]
+        assert told["alpha_of_model"] == 0.01
+        assert (recorded["threshold_before"], recorded["threshold"], recorded["alpha"]) == (0.95, after.threshold, 0.05)
         until(lambda: top_now.state.model_sha256 == after.sha256)  # the file is that of both
         for photo in (patterned(40, 51), patterned(4, 52)):
             two.judge("side", photo)

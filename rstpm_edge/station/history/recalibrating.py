@@ -57,10 +57,10 @@ def recalibrated(
     origins: Sequence[str],
     *,
     only_new: bool = False,
-    alpha: float | None = None,
     person: str | None = None,
 ) -> MovedThreshold:
-    """The calibration that the good parts of the newest stretch ask for; nothing is written.
+    """The calibration that the good parts of the newest stretch ask for, told by the rate that the detector judges by;
+    nothing is written.
 
     Good are those that passed, unless a person found a defect, and rejects that a person called good. All rejects must
     be decided: those alone that somebody complained of are no sample. Parts that look the same count once,
@@ -93,7 +93,7 @@ def recalibrated(
     known = [was_learned(part.fields.get("novelty")) or is_held_out(bundle.calibration, _score(part)) for part in parts]
     scores = tuple(_score(part) for part, seen in zip(parts, known, strict=True) if not seen)
     confirmed = ConfirmedPhotos(len(stretch.good), scores, copies, sum(known))
-    return move_threshold(bundle, detector.sha256, confirmed, only_new=only_new, alpha=alpha, user=person)
+    return move_threshold(bundle, detector.sha256, confirmed, only_new=only_new, judged_by=detector.alpha, user=person)
 
 
 def keep_model(history: History, model: Path, moved: MovedThreshold) -> Path:

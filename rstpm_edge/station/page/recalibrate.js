@@ -47,8 +47,10 @@ async function look() {
   pairs($("moved"), [
     [word("thresholdMoves"), `${number(moved.threshold_before)} → ${number(moved.threshold)}`],
     [word("calibratedOn"), `${count(moved.images_before)} → ${word("photos", { n: count(moved.images) })}`],
+    [word("averageKept"), percent(moved.alpha)],
     [word("ratesMove"), `${rate(moved.rate_with_confidence_before)} → ${rate(moved.rate_with_confidence)}`],
     [word("rejectsMove"), `${count(moved.rejected_before)} → ${count(moved.rejected)}`],
+    ...(moved.alpha_of_model === moved.alpha ? [] : [[word("ownRate"), percent(moved.alpha_of_model)]]),
   ]);
 }
 

@@ -120,10 +120,10 @@ def recalibration_router(station: Station, history: History | None) -> APIRouter
                     "product_version": judging.name.version,
                     "file": str(written),
                     "sha256_before": judging.detector.sha256,
-                    "threshold_before": moved.step.before.threshold,
-                    "threshold": moved.after.threshold,
+                    "threshold_before": moved.before.value,
+                    "threshold": moved.after.value,
                     "alpha": moved.after.alpha,
-                    "images": len(moved.after.scores),
+                    "images": len(moved.calibration.scores),
                     "take": new.take,
                 },
             )
@@ -160,15 +160,16 @@ def calibration_document(detector: Detector) -> dict[str, Any]:
 
 
 def moved_document(moved: MovedThreshold) -> dict[str, Any]:
-    """What came of a recalibration, or would."""
+    """What came of a recalibration, or would: by the rate that is judged by, `alpha`."""
     step = moved.step
     return {
-        "threshold": moved.after.threshold,
-        "threshold_before": step.before.threshold,
+        "threshold": moved.after.value,
+        "threshold_before": moved.before.value,
         "alpha": moved.after.alpha,
-        "rate_with_confidence": moved.rate,
-        "rate_with_confidence_before": moved.rate_before,
-        "images": len(moved.after.scores),
+        "alpha_of_model": moved.calibration.alpha,
+        "rate_with_confidence": moved.after.rate_with_confidence,
+        "rate_with_confidence_before": moved.before.rate_with_confidence,
+        "images": len(moved.calibration.scores),
         "images_before": len(step.scores),
         "added": len(step.added),
         "copies": step.copies,
@@ -195,4 +196,4 @@ def _named(product: Product) -> dict[str, str]:
 
 def _for_the_page(error: UsageError) -> str:
     """What the library says, in the words of this interface."""
-    return str(error).replace("`only_new`", "the new parts alone")
+    return str(error).replace("`only_new`", "the new parts alone").replace("`alpha`", "`--alpha`")

@@ -230,5 +230,8 @@ def test_a_line_with_options_of_its_own_is_chosen_first(browser: Chrome, tmp_pat
             click(browser, "#recalibrate-open")
             until(lambda: not is_hidden(browser, "moved"))
             assert text(browser, "stretch").split("\n")[:2] == ["Passed as good", str(passed)]
+            assert text(browser, "moved").split("\n")[1].startswith(f"{threshold} → ")
+            assert f"on average at most\n{promise}\n" in text(browser, "moved")
+            assert ("own rate" in text(browser, "moved")) == (line == "side")
             click(browser, "#recalibrate-dialog [data-close]")
         browser.get("about:blank")
