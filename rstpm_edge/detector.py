@@ -151,6 +151,11 @@ class Detector:
         """The share of good images, at most, that the threshold rejects: `Result.alpha` of what is judged next."""
         return self._slot.model.threshold.alpha
 
+    @property
+    def masked(self) -> bool:
+        """Whether a mask says where anomalies count: `Result.masked` of what is judged next."""
+        return self._slot.model.running().preprocessor.masked
+
     def __call__(self, image: ImageLike) -> Result:
         """Judge one image: a path, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8 or uint16.
 

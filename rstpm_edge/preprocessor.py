@@ -80,6 +80,11 @@ class Preprocessor:
         # Photos of one camera all have one size.
         self._cells = None if mask is None else lru_cache(maxsize=4)(mask.ignored)
 
+    @property
+    def masked(self) -> bool:
+        """Whether a mask says where anomalies count."""
+        return self._cells is not None
+
     def load(self, image: ImageLike) -> Photo:
         """Read and decode an image file, or take what is in memory. Raises ImageError."""
         if isinstance(image, (str, os.PathLike)):

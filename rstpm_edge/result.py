@@ -87,6 +87,7 @@ class Result:
     `position` (x, y) is the image pixel where the map is highest. `regions`, parts of the map above the threshold, are
     sorted by peak, highest first; an anomalous image whose map stays below it has the region around its highest value.
     `roi` (x, y, width, height) is the part of the image that was judged: all of it unless the detector has a ROI.
+    `masked` says whether a mask told where in it anomalies count: then the score may be lower than without.
     `model_map` (h, w) float32 is the anomaly map of that part at the model's resolution, read-only; what a mask
     ignores holds the lowest value of the rest.
     `model_sha256` is that of the model file that judged, in hexadecimal; None where it was no file.
@@ -109,6 +110,7 @@ class Result:
     invalid_reason: str | None = None
     light_p_value: float | None = None
     novelty: float | None = None
+    masked: bool = False
 
     @property
     def verdict(self) -> Verdict:

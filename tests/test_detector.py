@@ -223,6 +223,7 @@ def test_a_result_says_what_its_threshold_promises(
     detector = Detector(model, **options)
     for judge in (detector, copy.copy(detector)):
         for result in (judge(bad), *judge.predict_batch([bad])):
+            assert result.masked == judge.masked == ("mask" in options)
             if promise is None:
                 assert (result.alpha, result.rate_with_confidence) == (None, None)
             else:

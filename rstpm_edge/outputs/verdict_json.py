@@ -21,7 +21,8 @@ def verdict_fields(frame: "Frame", result: "Result", milliseconds: float, drift:
 
     Besides these: "frame" and "seconds" for videos; "frame", "time" (UTC), "dropped" and "damaged" for cameras
     and streams; "time" for watched folders, None where the file's time stamp is no date; "roi" where only a part of the
-    image was judged; "drift" where that is watched; "explanation" where that was asked for.
+    image was judged; "masked", which is true, where a mask said where anomalies count; "drift" where that is watched;
+    "explanation" where that was asked for.
     """
     fields: dict[str, Any] = {"path": frame.source}
     if frame.number is not None:
@@ -53,6 +54,8 @@ def verdict_fields(frame: "Frame", result: "Result", milliseconds: float, drift:
     height, width = result.image_size
     if result.roi != (0, 0, width, height):
         fields["roi"] = result.roi
+    if result.masked:
+        fields["masked"] = True
     if drift is not None:
         fields["drift"] = drift
     if result.explanation is not None:

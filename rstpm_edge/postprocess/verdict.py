@@ -71,6 +71,7 @@ def judge(
         explanation=None if explain is None else explain(None, cell),
         invalid_reason=invalid_reason,
         novelty=novelty,
+        masked=ignored is not None,
     )
 
 

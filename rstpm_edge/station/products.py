@@ -29,7 +29,6 @@ class Products(Closing):
     `max_memory` bytes, the one that nobody has used for longest is let go; the newest one, and those that lines judge
     with, never are. Requests that have it end with it.
 
-    masked: whether anomalies count elsewhere than models themselves say, so that scores are none of their calibrations.
     report: gets a sentence where a file has changed, or is refused. record: gets "model loaded", "model refused", and
     what becomes of changed files, for the audit log; a model that comes back as it was, or is refused again for the
     same reason, is no news.
@@ -41,12 +40,10 @@ class Products(Closing):
         open_detector: OpenDetector,
         *,
         max_memory: int | None = None,
-        masked: bool = False,
         report: Callable[[str], None] = lambda sentence: None,
         record: Record = nobody,
     ) -> None:
         self._shelf, self._open, self._max_memory, self._report = shelf, open_detector, max_memory, report
-        self.masked = masked
         self._record = record
         self._recorded: dict[ProductName, object] = {}  # what was said last of loading it
         self._lock = threading.Lock()

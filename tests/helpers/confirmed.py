@@ -26,3 +26,9 @@ def write_confirmed(folder: Path, distances: Sequence[int], seed: int = 0) -> li
     for i, (path, distance) in enumerate(zip(paths, distances, strict=True)):
         cv2.imwrite(str(path), patterned(distance, seed + i))
     return paths
+
+
+def counted(**some: int) -> dict[str, int]:
+    """What a station counts of the parts that it has judged: so many of some kinds, and none of the others."""
+    kinds = ("passed", "wrong", "defects", "undecided", "unjudged", "judged_otherwise", "without_pictures")
+    return dict.fromkeys(kinds, 0) | some

@@ -31,3 +31,10 @@ def test_a_time_stamp_that_is_no_date(
     frame = Frame("x.png", bad, "x.png", 1.0, taken=stamp)
     assert verdict_fields(frame, Detector(model)(bad), 1.0)["time"] == time
     assert output_name("camera:0", stamp).startswith("camera_0-")
+
+
+def test_a_mask_and_a_roi_are_told_where_there_are_any(model: Path, bad: NDArray[np.uint8]) -> None:
+    frame, mask = Frame("x.png", bad, "x.png", 1.0), np.ones(bad.shape[:2], np.bool_)
+    assert {"masked", "roi"}.isdisjoint(verdict_fields(frame, Detector(model)(bad), 1.0))
+    told = verdict_fields(frame, Detector(model, mask=mask, roi=(0, 0, 64, 64))(bad), 1.0)
+    assert (told["masked"], told["roi"]) == (True, (0, 0, 64, 64))

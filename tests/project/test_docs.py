@@ -97,7 +97,8 @@ def first_cells(text: str) -> list[str]:
 def test_the_fields_of_a_verdict(model: Path) -> None:
     image = np.full((60, 80, 3), 127, np.uint8)
     frame = Frame("a", image, "a", 1.0, number=1, seconds=0.1, taken=0.0, dropped=0, damaged=0)
-    detector = Detector(model, threads=1, roi=(0, 0, 40, 60), threshold=-1e6, explain=True)
+    mask = np.ones(image.shape[:2], np.bool_)
+    detector = Detector(model, threads=1, roi=(0, 0, 40, 60), mask=mask, threshold=-1e6, explain=True)
     fields = verdict_fields(frame, detector(image), 1.0, "stable")
     of_verdict, _, of_region = section("JSON of a verdict").partition("A region:")
     of_region, _, of_explanation = of_region.partition("An explanation,")

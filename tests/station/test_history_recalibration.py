@@ -5,17 +5,19 @@ from __future__ import annotations
 import csv
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from bundles import ModelFactory
-from confirmed import patterned
+from confirmed import counted, patterned
 from judged import START, failed, inspect, inspect_all, rgb
 from limits import make_novelty, make_profile, make_validity
 
 from rstpm_edge import Detector
 from rstpm_edge.calibration import calibrate
 from rstpm_edge.errors import UsageError
+from rstpm_edge.image.mask import load_mask
 from rstpm_edge.model.model_file import opened as opened_model
 from rstpm_edge.recalibration.recalibrated_file import recalibrations_of
 from rstpm_edge.station.history.export import COLUMNS, write_csv, write_parquet
@@ -44,7 +46,7 @@ def test_good_parts_move_it_once_all_rejects_are_decided(tmp_path: Path, detecto
             history.note(reject, "good")
         history.note(START + 60, "acknowledged")
         stretch = stretch_of(history, detector.sha256, LINES)
-        assert (stretch.passed, stretch.wrong, stretch.defects, stretch.undecided, stretch.others) == (14, 2, 1, 0, 0)
+        assert stretch.counts == counted(passed=14, wrong=2, defects=1)
         moved = recalibrated(history, detector, LINES, person="Ada")
         scores = [6 * one / 128 for one in DISTANCES]
         assert moved.calibration.scores == pytest.approx(
@@ -107,7 +109,7 @@ def test_too_few_for_either_rate(
 
 def test_what_says_nothing_of_the_model_does_not_count(tmp_path: Path, detector: Detector, model: Path) -> None:
     with History(tmp_path / "kept", rgb=rgb) as history:
-        with pytest.raises(UsageError, match="There is no good part yet"):
+        with pytest.raises(UsageError, match=r"There is no good part yet .* is kept\.$"):
             recalibrated(history, detector, LINES)
         by_hand = Detector(model, threads=1, threshold=0.5)
         history.add(inspect(by_hand, patterned(3, 0), 0))
@@ -115,8 +117,44 @@ def test_what_says_nothing_of_the_model_does_not_count(tmp_path: Path, detector:
         history.add(without)
         assert history.flush(30)
         stretch = stretch_of(history, detector.sha256, LINES)
-        assert (stretch.others, stretch.passed, stretch.good) == (2, 0, ())
-        assert stretch_of(history, "0" * 64, LINES).others == 0
+        assert (stretch.counts, stretch.good) == (counted(judged_otherwise=1, without_pictures=1), ())
+        assert stretch_of(history, "0" * 64, LINES).counts == counted()
+
+
+@pytest.mark.parametrize("options", [{"mask": np.ones((64, 64), bool)}, {"roi": (0, 0, 48, 48)}, {"threshold": 0.99}])
+def test_after_a_restart_parts_that_were_judged_otherwise_do_not_count(
+    tmp_path: Path, detector: Detector, model: Path, options: dict[str, Any]
+) -> None:
+    """Their scores are none of the model's calibration, whatever the model was; nor need their rejects be decided."""
+    with History(tmp_path / "kept", rgb=rgb) as history:
+        before = Detector(model, threads=1, notify=lambda sentence: None, **options)
+        for inspection in inspect_all(before, [patterned(5, 0), patterned(40, 1)]):
+            history.add(inspection)
+        assert history.flush(30)
+        with pytest.raises(UsageError):
+            recalibrated(history, before, LINES)
+    with History(tmp_path / "kept", rgb=rgb) as history:
+        with pytest.raises(
+            UsageError, match=r"What does not count: 2 judged with a mask, another ROI or a threshold th"
+        ):
+            recalibrated(history, detector, LINES)
+        for inspection in inspect_all(detector, [patterned(one, 10 + one) for one in (7, 9, 11)], start=10):
+            history.add(inspection)
+        assert history.flush(30)
+        assert stretch_of(history, detector.sha256, LINES).counts == counted(passed=3, judged_otherwise=2)
+        assert recalibrated(history, detector, LINES).step.added == pytest.approx([6 * one / 128 for one in (7, 9, 11)])
+
+
+def test_a_mask_of_the_model_that_was_left_out_is_none(tmp_path: Path, model_factory: ModelFactory) -> None:
+    masked = model_factory(mask=load_mask(np.ones((64, 64), bool)).stored())
+    with History(tmp_path / "kept", rgb=rgb) as history:
+        for number, detector in enumerate((Detector(masked, threads=1), Detector(masked, threads=1, mask=None))):
+            history.add(inspect(detector, patterned(5 + 2 * number, number), number))
+        assert history.flush(30)
+        with pytest.raises(UsageError, match="Scores with a mask are others than the model was calibrated on"):
+            recalibrated(history, Detector(masked, threads=1), LINES)
+        moved = recalibrated(history, detector, LINES)
+        assert moved.step.added == pytest.approx([6 * 7 / 128])
 
 
 def test_photos_that_the_model_knows_do_not_count_again(tmp_path: Path, model_factory: ModelFactory) -> None:

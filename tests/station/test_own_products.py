@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from bundles import ModelFactory
-from confirmed import patterned
+from confirmed import counted, patterned
 from handed_images import Images
 from limits import make_profile
 from page_station import page_station
@@ -46,10 +46,10 @@ class TwoLines:
 
 
 @contextlib.contextmanager
-def two_lines(folder: Path, *, masked: bool = False, **options: Any) -> Iterator[TwoLines]:
+def two_lines(folder: Path, **options: Any) -> Iterator[TwoLines]:
     cameras = {"top": Images(), "side": Images()}
     models = folder / "models"
-    with Products(FolderShelf(models), lambda path: Detector(path, threads=1, **options), masked=masked) as own:
+    with Products(FolderShelf(models), lambda path: Detector(path, threads=1, **options)) as own:
 
         def lines(feed: Feed, products: Products) -> Sequence[Line]:
             first = ProductName("first", "1")
@@ -87,8 +87,8 @@ def test_the_parts_of_a_line_move_the_threshold_that_it_judges_by(folder: Path) 
         two.judge("side", *(patterned(one, seed) for seed, one in enumerate(DISTANCES)))
         two.judge("top", patterned(40, 50), *(patterned(one, 60 + one) for one in (4, 6)))
         top, side = (two.client.get(f"/v1/recalibration?line={line}").document for line in ("top", "side"))
-        assert side["parts"] == {"passed": 10, "wrong": 0, "defects": 0, "undecided": 0, "others": 0}
-        assert top["parts"] == {"passed": 2, "wrong": 0, "defects": 0, "undecided": 1, "others": 0}
+        assert side["parts"] == counted(passed=10)
+        assert top["parts"] == counted(passed=2, undecided=1)
         assert (side["moved"]["images"], top["moved"]) == (109, None)
         before = {line.name: line.state.model_sha256 for line in two.client.station.lines}
         moved = two.client.post("/v1/recalibration", {"line": "side", "take": True})
@@ -132,10 +132,11 @@ def test_what_cannot_be_recalibrated(folder: Path, bad: Any) -> None:
         assert two.client.get("/v1/calibration?line=side").document["alpha"] is None
         found = two.client.get("/v1/recalibration?line=side").document
         assert found["problem"].startswith("Nothing is promised here that a calibration could keep: the threshold was ")
-        assert found["parts"]["others"] == 1
-    with two_lines(folder, mask=np.ones((64, 64), bool), masked=True) as two:
+        assert found["parts"]["judged_otherwise"] == 1
+    with two_lines(folder, mask=np.ones((64, 64), bool)) as two:
         two.judge("top", patterned(3, 1))
-        refused = two.client.get("/v1/recalibration?line=side")
+        assert two.client.get("/v1/recalibration?line=side").document["problem"].startswith("Scores with a mask are ot")
+        refused = two.client.post("/v1/recalibration", {"line": "side"})
         assert (refused.status, refused.error.startswith("Scores with a mask are others")) == (400, True)
         assert two.client.get("/v1/recalibration?line=top").document["parts"]["passed"] == 1
 

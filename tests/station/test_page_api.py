@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from confirmed import patterned
+from confirmed import counted, patterned
 from numpy.typing import NDArray
 from page_station import page_station
 from station_server import Client
@@ -131,7 +131,7 @@ def test_the_calibration_and_a_recalibration_that_is_taken(client: Client, model
         client, *(patterned(one, seed) for seed, one in enumerate([3, 5, 7, 9, 11, 13, 14, 15, 17, 18, 19, 20, 22, 23]))
     )
     proposal = client.get("/v1/recalibration").document
-    assert proposal["parts"] == {"passed": 12, "wrong": 0, "defects": 0, "undecided": 2, "others": 0}
+    assert proposal["parts"] == counted(passed=12, undecided=2)
     assert "nobody has decided: 2" in proposal["problem"]
     assert client.post("/v1/recalibration", {"take": True}).status == 400
     for part in client.get("/v1/inspections?verdict=anomalous").document["inspections"]:

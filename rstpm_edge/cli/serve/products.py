@@ -36,7 +36,6 @@ def open_products(options: ServeOptions, audit: StationAudit | None = None, line
         shelf,
         open_detector,
         max_memory=max_memory,
-        masked=options.mask != "model",
         report=say_note,
         record=record_of(audit, judging, line),
     )

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import cv2
@@ -27,28 +27,36 @@ class Stretch:
 
     `passed` were not rejected, `wrong` were and are good, as a person said. Both count. `defects` are rejects that a
     person confirmed, and defects that a person found among those that passed. `undecided` are rejects that nobody has
-    looked at. `others` do not count: INVALID or failed, without pictures, or with a threshold that was set by hand.
+    looked at. The others do not count: `unjudged`, which are INVALID or failed; `judged_otherwise`, with a mask,
+    another ROI than the model's or a threshold that was set by hand; `without_pictures`, which are not kept any more.
     """
 
     passed: int
     wrong: int
     defects: int
     undecided: int
-    others: int
+    unjudged: int
+    judged_otherwise: int
+    without_pictures: int
     good: tuple[Part, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many of each kind, by its name."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "good"}
 
 
 def stretch_of(history: History, model_sha256: str, origins: Sequence[str], most: int = MOST) -> Stretch:
     """The newest parts of these origins that a model judged: of lines, and of requests."""
     history.flush(2.0)
-    kinds: Counter[str] = Counter()
+    kinds = Counter[str]()
     good = []
     for part in history.parts.of_model(model_sha256, most, origins):
         kind = _kind(part)
         kinds[kind] += 1
         if kind in ("passed", "wrong"):
             good.append(part)
-    return Stretch(kinds["passed"], kinds["wrong"], kinds["defects"], kinds["undecided"], kinds["others"], tuple(good))
+    return Stretch(**{one.name: kinds[one.name] for one in fields(Stretch) if one.name != "good"}, good=tuple(good))
 
 
 def recalibrated(
@@ -72,7 +80,7 @@ def recalibrated(
     `move_threshold` does.
     """
     bundle = detector.info
-    if bundle.mask is not None:
+    if detector.masked:
         raise UsageError(
             "Scores with a mask are others than the model was calibrated on: use `rstpm-edge recalibrate`."
         )
@@ -88,7 +96,7 @@ def recalibrated(
             "without them, the good parts are no fair sample."
         )
     if not stretch.good:
-        raise UsageError("There is no good part yet that this model judged, and whose picture is kept.")
+        raise UsageError(_about_none(stretch))
     parts, copies = _once(history.pictures, stretch.good)
     known = [was_learned(part.fields.get("novelty")) or is_held_out(bundle.calibration, _score(part)) for part in parts]
     scores = tuple(_score(part) for part, seen in zip(parts, known, strict=True) if not seen)
@@ -108,13 +116,29 @@ def keep_model(history: History, model: Path, moved: MovedThreshold) -> Path:
 
 
 def _kind(part: Part) -> str:
-    if part.verdict not in ("normal", "anomalous") or not part.has_pictures or part.fields.get("alpha") is None:
-        return "others"
+    """The name of a field of `Stretch`."""
+    if part.verdict not in ("normal", "anomalous"):
+        return "unjudged"
+    if part.fields.get("alpha") is None or part.fields.get("masked"):
+        return "judged_otherwise"
+    if not part.has_pictures:
+        return "without_pictures"
     if part.verdict == "normal":
         return "defects" if part.standing == "defect" else "passed"
     if part.standing is None:
         return "undecided"
     return "wrong" if part.standing == "good" else "defects"
+
+
+def _about_none(stretch: Stretch) -> str:
+    """Why no part counts."""
+    others = {
+        "judged with a mask, another ROI or a threshold that was set by hand": stretch.judged_otherwise,
+        "without a picture, which is not kept any more": stretch.without_pictures,
+    }
+    told = "; ".join(f"{count} {what}" for what, count in others.items() if count)
+    none = "There is no good part yet that this model judged, and whose picture is kept."
+    return f"{none} What does not count: {told}." if told else none
 
 
 def _score(part: Part) -> float:

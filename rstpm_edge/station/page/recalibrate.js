@@ -4,6 +4,8 @@ import { get, post } from "./api.js";
 import { count, number, percent, word } from "./words.js";
 import { recall, remember } from "./prefs.js";
 
+const ALWAYS = ["passed", "wrong", "defects", "undecided"]; // others do not count, and are told where there are any
+
 let named = null;
 let line = () => null;
 let done = () => {};
@@ -36,7 +38,8 @@ async function look() {
     named = { parts: {}, problem: error.message.includes("--history") ? word("noHistory") : error.message, moved: null };
   }
   const { parts, problem, moved } = named;
-  pairs($("stretch"), Object.entries(parts).map(([name, value]) => [word(`s_${name}`), count(value)]));
+  const shown = Object.entries(parts).filter(([name, value]) => value > 0 || ALWAYS.includes(name));
+  pairs($("stretch"), shown.map(([name, value]) => [word(`s_${name}`), count(value)]));
   const said = parts.undecided ? word("mustDecide", { n: count(parts.undecided) }) : problem;
   $("recalibrate-problem").textContent = said || "";
   $("recalibrate-problem").hidden = !problem;

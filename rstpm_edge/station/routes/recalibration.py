@@ -62,13 +62,9 @@ def recalibration_router(station: Station, history: History | None) -> APIRouter
         name = of.state.product if product is None else of.products.resolve(product, version)
         return of.products, of.products.get(name)
 
-    def kept(products: Products) -> History:
+    def kept() -> History:
         if history is None:
             raise Refusal(409, "This station keeps no history: start it with `rstpm-edge serve --history FOLDER`.")
-        if products.masked:
-            raise UsageError(
-                "Scores with a mask are others than the model was calibrated on: use `rstpm-edge recalibrate`."
-            )
         return history
 
     @router.get("/v1/calibration", dependencies=reads, response_class=Response)
@@ -86,10 +82,9 @@ def recalibration_router(station: Station, history: History | None) -> APIRouter
     ) -> Response:
         """What the parts that this model judged would move; `problem` says why not. Nothing is written."""
         products, judging = found(line, product, version)
-        held, origins = kept(products), station.origins(products)
+        held, origins = kept(), station.origins(products)
         stretch = stretch_of(held, judging.detector.sha256, origins)
-        names = ("passed", "wrong", "defects", "undecided", "others")
-        answer: dict[str, Any] = {**_named(judging), "parts": {name: getattr(stretch, name) for name in names}}
+        answer: dict[str, Any] = {**_named(judging), "parts": stretch.counts}
         try:
             moved = recalibrated(held, judging.detector, origins, only_new=only_new)
         except UsageError as error:
@@ -100,7 +95,7 @@ def recalibration_router(station: Station, history: History | None) -> APIRouter
     def recalibrate(request: Request, new: NewCalibration) -> Response:
         """Write the model with its new threshold into the history's folder; with `take`, judge with it."""
         products, judging = found(new.line, new.product, new.version)
-        held, origins = kept(products), station.origins(products)
+        held, origins = kept(), station.origins(products)
         if new.take and not products.may_exchange:
             raise UsageError(
                 "The files of a registry stay as they are: write the model without taking it, then `rstpm-edge "
