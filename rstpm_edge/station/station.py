@@ -8,7 +8,6 @@ from rstpm_edge.errors import UsageError
 from rstpm_edge.station.access import Access
 from rstpm_edge.station.audit import Record, nobody
 from rstpm_edge.station.closing import Closing
-from rstpm_edge.station.event import REQUEST
 from rstpm_edge.station.feed import Feed
 from rstpm_edge.station.gate import Gate
 from rstpm_edge.station.line import Line
@@ -51,11 +50,6 @@ class Station(Closing):
                 return line
         names = ", ".join(line.name for line in self.lines) or "none"
         raise UsageError(f"There is no line {name}: there are {names}." if name else f"Say which line: {names}.")
-
-    def origins(self, products: Products) -> list[str]:
-        """Whose images are judged with these products: names of lines, and "request" for those of the station."""
-        lines = [line.name for line in self.lines if line.products is products]
-        return [*lines, REQUEST] if products is self.products else lines
 
     def loaded(self) -> list[Product]:
         """What is in memory: of the station, and of lines that have copies of their own."""

@@ -23,8 +23,10 @@ from rstpm_edge.recalibration.recalibrated_file import recalibrations_of
 from rstpm_edge.station.history.export import COLUMNS, write_csv, write_parquet
 from rstpm_edge.station.history.history import History
 from rstpm_edge.station.history.recalibrating import keep_model, recalibrated, stretch_of
+from rstpm_edge.station.parts import Part as ViewedPart
+from rstpm_edge.station.parts import PartRule, inspection_of
 
-LINES = ("line",)
+NAMES = ["line", "top", "top-2"]  # of one camera, which was renamed
 DISTANCES = [3, 5, 7, 9, 11, 13, 14, 15, 17, 18, 19, 20, 21, 22, 23]  # the last two are rejects: 1.03 and 1.08
 
 
@@ -41,20 +43,20 @@ def test_good_parts_move_it_once_all_rejects_are_decided(tmp_path: Path, detecto
         history.add(inspect(detector, patterned(40, 90), 60))  # a defect
         history.add(inspect(detector, patterned(5, 1), 61))  # a part that was photographed twice
         with pytest.raises(UsageError, match="Rejects that nobody has decided: 3"):
-            recalibrated(history, detector, LINES)
+            recalibrated(history, detector)
         for reject in (START + 13, START + 14):
             history.note(reject, "good")
         history.note(START + 60, "acknowledged")
-        stretch = stretch_of(history, detector.sha256, LINES)
+        stretch = stretch_of(history, detector.sha256)
         assert stretch.counts == counted(passed=14, wrong=2, defects=1)
-        moved = recalibrated(history, detector, LINES, person="Ada")
+        moved = recalibrated(history, detector, person="Ada")
         scores = [6 * one / 128 for one in DISTANCES]
         assert moved.calibration.scores == pytest.approx(
             calibrate([*detector.info.calibration.scores, *scores], 0.01).scores
         )
         assert (moved.step.copies, moved.step.user, moved.rejected) == (1, "Ada", 2)
         history.note(START + 3, "defect")  # one that passed
-        assert len(recalibrated(history, detector, LINES).step.added) == 14
+        assert len(recalibrated(history, detector).step.added) == 14
         written = keep_model(history, model, moved)
         assert Detector(written, threads=1).threshold == moved.after.value
         with opened_model(written) as file:
@@ -69,8 +71,8 @@ def test_it_is_told_by_the_rate_that_the_station_judges_by(tmp_path: Path, detec
             history.add(inspection)
         for reject in history.parts.last(verdict="anomalous") if history.flush(30) else ():
             history.note(reject.id, "good")
-        moved = recalibrated(history, stricter, LINES)
-        own = recalibrated(history, detector, LINES)
+        moved = recalibrated(history, stricter)
+        own = recalibrated(history, detector)
         written = keep_model(history, model, moved)
     assert (stricter.threshold, detector.threshold) == (0.95, 0.99) == (moved.before.value, own.before.value)
     assert (moved.after.alpha, own.after.alpha) == (0.05, 0.01)
@@ -104,21 +106,21 @@ def test_too_few_for_either_rate(
             history.add(inspection)
         assert history.flush(30)
         with pytest.raises(UsageError, match=said):
-            recalibrated(history, detector, LINES, only_new=True)
+            recalibrated(history, detector, only_new=True)
 
 
 def test_what_says_nothing_of_the_model_does_not_count(tmp_path: Path, detector: Detector, model: Path) -> None:
     with History(tmp_path / "kept", rgb=rgb) as history:
         with pytest.raises(UsageError, match=r"There is no good part yet .* is kept\.$"):
-            recalibrated(history, detector, LINES)
+            recalibrated(history, detector)
         by_hand = Detector(model, threads=1, threshold=0.5)
         history.add(inspect(by_hand, patterned(3, 0), 0))
         without = dataclasses.replace(inspect(detector, patterned(5, 1), 1), photo=None)
         history.add(without)
         assert history.flush(30)
-        stretch = stretch_of(history, detector.sha256, LINES)
-        assert (stretch.counts, stretch.good) == (counted(judged_otherwise=1, without_pictures=1), ())
-        assert stretch_of(history, "0" * 64, LINES).counts == counted()
+        stretch = stretch_of(history, detector.sha256)
+        assert (stretch.counts, stretch.good) == (counted(judged_otherwise=1, without_pictures=1), [])
+        assert stretch_of(history, "0" * 64).counts == counted()
 
 
 @pytest.mark.parametrize("options", [{"mask": np.ones((64, 64), bool)}, {"roi": (0, 0, 48, 48)}, {"threshold": 0.99}])
@@ -132,17 +134,32 @@ def test_after_a_restart_parts_that_were_judged_otherwise_do_not_count(
             history.add(inspection)
         assert history.flush(30)
         with pytest.raises(UsageError):
-            recalibrated(history, before, LINES)
+            recalibrated(history, before)
     with History(tmp_path / "kept", rgb=rgb) as history:
         with pytest.raises(
             UsageError, match=r"What does not count: 2 judged with a mask, another ROI or a threshold th"
         ):
-            recalibrated(history, detector, LINES)
+            recalibrated(history, detector)
         for inspection in inspect_all(detector, [patterned(one, 10 + one) for one in (7, 9, 11)], start=10):
             history.add(inspection)
         assert history.flush(30)
-        assert stretch_of(history, detector.sha256, LINES).counts == counted(passed=3, judged_otherwise=2)
-        assert recalibrated(history, detector, LINES).step.added == pytest.approx([6 * one / 128 for one in (7, 9, 11)])
+        assert stretch_of(history, detector.sha256).counts == counted(passed=3, judged_otherwise=2)
+        assert recalibrated(history, detector).step.added == pytest.approx([6 * one / 128 for one in (7, 9, 11)])
+
+
+def test_parts_follow_the_model_whatever_the_camera_is_called(tmp_path: Path, detector: Detector) -> None:
+    """What several cameras see is told once more, as a part: its views count."""
+    with History(tmp_path / "kept", rgb=rgb) as history:
+        for number, (name, photo) in enumerate((name, patterned(5 + 2 * i, i)) for i, name in enumerate(NAMES)):
+            history.add(dataclasses.replace(inspect(detector, photo, number), origin=name))
+        views = {name: inspect(detector, patterned(11, 9), 9) for name in ("top", "side")}
+        joined = inspection_of(ViewedPart("1", 0, 0, views), PartRule("part", ("top", "side")), (START + 10) / 1000)
+        history.add(dataclasses.replace(joined, id=START + 10))
+        assert history.flush(30)
+        assert history.parts.last(1)[0].model_sha256 == detector.sha256
+        stretch = stretch_of(history, detector.sha256)
+        assert (stretch.counts, [part.origin for part in stretch.good]) == (counted(passed=3), NAMES)
+        assert len(recalibrated(history, detector).step.added) == 3
 
 
 def test_a_mask_of_the_model_that_was_left_out_is_none(tmp_path: Path, model_factory: ModelFactory) -> None:
@@ -152,8 +169,8 @@ def test_a_mask_of_the_model_that_was_left_out_is_none(tmp_path: Path, model_fac
             history.add(inspect(detector, patterned(5 + 2 * number, number), number))
         assert history.flush(30)
         with pytest.raises(UsageError, match="Scores with a mask are others than the model was calibrated on"):
-            recalibrated(history, Detector(masked, threads=1), LINES)
-        moved = recalibrated(history, detector, LINES)
+            recalibrated(history, Detector(masked, threads=1))
+        moved = recalibrated(history, detector)
         assert moved.step.added == pytest.approx([6 * 7 / 128])
 
 
@@ -169,7 +186,7 @@ def test_photos_that_the_model_knows_do_not_count_again(tmp_path: Path, model_fa
             assert inspection.fields["verdict"] == "normal"
             history.add(inspection)
         assert history.flush(30)
-        moved = recalibrated(history, detector, LINES)
+        moved = recalibrated(history, detector)
         assert (moved.step.photos, moved.step.known, len(moved.step.added)) == (11, 2, 9)
         assert moved.step.added == pytest.approx([6 * one / 128 for one in DISTANCES[:9]])
 

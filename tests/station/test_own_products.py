@@ -82,14 +82,20 @@ def test_each_line_says_what_it_judges_by(folder: Path) -> None:
         assert two.client.get("/v1/calibration?product=first").document["threshold"] == 0.99  # as requests have it
 
 
-def test_the_parts_of_a_line_move_the_threshold_that_it_judges_by(folder: Path) -> None:
+def test_the_parts_of_all_lines_of_a_file_move_the_threshold_that_each_judges_by(folder: Path) -> None:
     with two_lines(folder, alpha=0.05) as two:
         two.judge("side", *(patterned(one, seed) for seed, one in enumerate(DISTANCES)))
         two.judge("top", patterned(40, 50), *(patterned(one, 60 + one) for one in (4, 6)))
         top, side = (two.client.get(f"/v1/recalibration?line={line}").document for line in ("top", "side"))
-        assert side["parts"] == counted(passed=10)
-        assert top["parts"] == counted(passed=2, undecided=1)
-        assert (side["moved"]["images"], top["moved"]) == (109, None)
+        assert side["parts"] == top["parts"] == counted(passed=12, undecided=1)
+        assert (side["origins"], side["moved"]) == ({"side": 10, "top": 2}, None)
+        (reject,) = side["to_decide"]
+        assert (reject["origin"], reject["verdict"], reject["decision"]) == ("top", "anomalous", None)
+        two.client.post(f"/v1/inspections/{reject['id']}/notes", {"kind": "acknowledged"})
+        top, side = (two.client.get(f"/v1/recalibration?line={line}").document for line in ("top", "side"))
+        assert side["parts"] == top["parts"] == counted(passed=12, defects=1)
+        assert (side["moved"]["images"], side["moved"]["alpha"], top["moved"]["alpha"]) == (111, 0.05, 0.01)
+        assert (side["moved"]["rejected_before"], top["moved"]["threshold_before"], top["to_decide"]) == (0, 0.99, [])
         before = {line.name: line.state.model_sha256 for line in two.client.station.lines}
         moved = two.client.post("/v1/recalibration", {"line": "side", "take": True})
         assert moved.status == 200, moved.body

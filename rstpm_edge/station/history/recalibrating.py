@@ -1,6 +1,5 @@
 """The threshold moved by what a station has judged: no photo is judged again, since its score is known."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -31,38 +30,37 @@ class Stretch:
     another ROI than the model's or a threshold that was set by hand; `without_pictures`, which are not kept any more.
     """
 
-    passed: int
-    wrong: int
-    defects: int
-    undecided: int
-    unjudged: int
-    judged_otherwise: int
-    without_pictures: int
-    good: tuple[Part, ...]
+    passed: tuple[Part, ...]
+    wrong: tuple[Part, ...]
+    defects: tuple[Part, ...]
+    undecided: tuple[Part, ...]
+    unjudged: tuple[Part, ...]
+    judged_otherwise: tuple[Part, ...]
+    without_pictures: tuple[Part, ...]
 
     @property
     def counts(self) -> dict[str, int]:
         """How many of each kind, by its name."""
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "good"}
+        return {one.name: len(getattr(self, one.name)) for one in fields(self)}
+
+    @property
+    def good(self) -> list[Part]:
+        """Those that count, oldest first."""
+        return sorted(self.passed + self.wrong, key=lambda part: part.id)
 
 
-def stretch_of(history: History, model_sha256: str, origins: Sequence[str], most: int = MOST) -> Stretch:
-    """The newest parts of these origins that a model judged: of lines, and of requests."""
+def stretch_of(history: History, model_sha256: str, most: int = MOST) -> Stretch:
+    """The newest parts that a model judged, oldest first: of lines, whatever they are called now, and of requests."""
     history.flush(2.0)
-    kinds = Counter[str]()
-    good = []
-    for part in history.parts.of_model(model_sha256, most, origins):
-        kind = _kind(part)
-        kinds[kind] += 1
-        if kind in ("passed", "wrong"):
-            good.append(part)
-    return Stretch(**{one.name: kinds[one.name] for one in fields(Stretch) if one.name != "good"}, good=tuple(good))
+    kinds: dict[str, list[Part]] = {one.name: [] for one in fields(Stretch)}
+    for part in history.parts.of_model(model_sha256, most):
+        kinds[_kind(part)].append(part)
+    return Stretch(**{name: tuple(parts) for name, parts in kinds.items()})
 
 
 def recalibrated(
     history: History,
     detector: Detector,
-    origins: Sequence[str],
     *,
     only_new: bool = False,
     person: str | None = None,
@@ -74,10 +72,10 @@ def recalibrated(
     be decided: those alone that somebody complained of are no sample. Parts that look the same count once,
     and photos that the model learned from, or was calibrated on, not again.
 
-    `origins` are those whose images this detector judges: others may have a mask, or another ROI.
+    They are those of the model file, of whatever camera: all that judge by it get its new threshold.
 
-    Raises UsageError where some are not, where the station judges otherwise than the model was calibrated, and as
-    `move_threshold` does.
+    Raises UsageError where some are not decided, where the station judges otherwise than the model was calibrated, and
+    as `move_threshold` does.
     """
     bundle = detector.info
     if detector.masked:
@@ -89,11 +87,11 @@ def recalibrated(
             "Nothing is promised here that a calibration could keep: the threshold was set by hand, or another part of "
             "the photo (ROI) is judged than the model was calibrated with."
         )
-    stretch = stretch_of(history, detector.sha256, origins)
+    stretch = stretch_of(history, detector.sha256)
     if stretch.undecided:
         raise UsageError(
-            f"Rejects that nobody has decided: {stretch.undecided}. Say of each whether it is a defect or a good part: "
-            "without them, the good parts are no fair sample."
+            f"Rejects that nobody has decided: {len(stretch.undecided)}. Say of each whether it is a defect or a good "
+            "part: without them, the good parts are no fair sample."
         )
     if not stretch.good:
         raise UsageError(_about_none(stretch))
@@ -136,7 +134,7 @@ def _about_none(stretch: Stretch) -> str:
         "judged with a mask, another ROI or a threshold that was set by hand": stretch.judged_otherwise,
         "without a picture, which is not kept any more": stretch.without_pictures,
     }
-    told = "; ".join(f"{count} {what}" for what, count in others.items() if count)
+    told = "; ".join(f"{len(parts)} {what}" for what, parts in others.items() if parts)
     none = "There is no good part yet that this model judged, and whose picture is kept."
     return f"{none} What does not count: {told}." if told else none
 

@@ -3,6 +3,7 @@ import { $, pairs, toast } from "./dom.js";
 import { get, post } from "./api.js";
 import { count, number, percent, word } from "./words.js";
 import { recall, remember } from "./prefs.js";
+import { showToDecide } from "./strip.js";
 
 const ALWAYS = ["passed", "wrong", "defects", "undecided"]; // others do not count, and are told where there are any
 
@@ -15,6 +16,7 @@ export function startRecalibrate(shownLine, onDone) {
   line = shownLine;
   done = onDone;
   $("recalibrate-open").addEventListener("click", open);
+  $("to-decide").addEventListener("click", () => { $("recalibrate-dialog").close(); showToDecide(named.to_decide); });
   for (const choice of document.querySelectorAll('input[name="only"]')) choice.addEventListener("change", look);
   $("recalibrate-dialog").addEventListener("close", () => { if ($("recalibrate-dialog").returnValue === "do") write(); });
 }
@@ -35,14 +37,16 @@ async function look() {
     if (of === undefined) throw new Error(word("chooseLine"));
     named = { ...await get(`/v1/recalibration?only_new=${onlyNew()}${of === null ? "" : `&line=${encodeURIComponent(of)}`}`), line: of };
   } catch (error) {
-    named = { parts: {}, problem: error.message.includes("--history") ? word("noHistory") : error.message, moved: null };
+    named = { parts: {}, origins: {}, to_decide: [], problem: error.message.includes("--history") ? word("noHistory") : error.message, moved: null };
   }
-  const { parts, problem, moved } = named;
+  const { parts, origins, problem, moved } = named;
   const shown = Object.entries(parts).filter(([name, value]) => value > 0 || ALWAYS.includes(name));
-  pairs($("stretch"), shown.map(([name, value]) => [word(`s_${name}`), count(value)]));
+  const lines = Object.entries(origins).map(([name, value]) => `${name === "request" ? word("requests") : name} ${count(value)}`);
+  pairs($("stretch"), [...shown.map(([name, value]) => [word(`s_${name}`), count(value)]), ...(lines.length > 1 ? [[word("s_origins"), lines.join(", ")]] : [])]);
   const said = parts.undecided ? word("mustDecide", { n: count(parts.undecided) }) : problem;
   $("recalibrate-problem").textContent = said || "";
   $("recalibrate-problem").hidden = !problem;
+  $("to-decide").hidden = !named.to_decide.length;
   $("moved").hidden = !moved;
   $("recalibrate-do").disabled = !moved;
   if (!moved) return;

@@ -13,17 +13,30 @@ const FILTERS = {
 };
 const DECIDED = { acknowledged: "✓", good: "●", defect: "▲" };
 let parts = []; // newest first
+let further = []; // rejects further back, which somebody is asked to decide
 let filter = "all";
 let selected = null;
 let pick = () => {};
 let due = false;
 
 export const onSelect = (take) => { pick = take; };
-export const stripParts = () => parts.filter(FILTERS[filter]);
+export const stripParts = () => known().filter(FILTERS[filter]);
+
+function known() {
+  const last = new Set(parts.map((part) => part.id));
+  return [...parts, ...further.filter((part) => !last.has(part.id))];
+}
 
 export function setParts(found) {
   parts = found.slice(0, MOST);
+  further = [];
   redraw();
+}
+
+// Rejects that nobody has decided, wherever they are: they stay until the parts are loaded anew.
+export function showToDecide(found) {
+  further = found;
+  setFilter("undecided");
 }
 
 export function addPart(part) {
@@ -34,8 +47,7 @@ export function addPart(part) {
 }
 
 export function setDecision(id, decision) {
-  const part = parts.find((one) => one.id === id);
-  if (part) part.decision = decision;
+  for (const part of [...parts, ...further]) if (part.id === id) part.decision = decision;
   redraw();
 }
 
@@ -74,10 +86,11 @@ function render() {
   wanted.forEach((node, index) => { if (list.children[index] !== node) list.insertBefore(node, list.children[index] || null); });
   list.scrollTop = place;
   $("strip-empty").hidden = shown.length > 0;
-  const known = new Set(parts.map((part) => part.id));
-  for (const id of kept.keys()) if (!known.has(id)) kept.delete(id);
+  const all = known();
+  const ids = new Set(all.map((part) => part.id));
+  for (const id of kept.keys()) if (!ids.has(id)) kept.delete(id);
   for (const button of $("filter").children) {
-    const number = parts.filter(FILTERS[button.dataset.filter]).length;
+    const number = all.filter(FILTERS[button.dataset.filter]).length;
     button.lastElementChild.textContent = ` ${number}`;
   }
 }

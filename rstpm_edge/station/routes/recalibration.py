@@ -1,6 +1,7 @@
 """The threshold of a model, what it promises, and how the parts that a person has confirmed move it."""
 
 import threading
+from collections import Counter
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -20,8 +21,10 @@ from rstpm_edge.station.permission import needs, who_asks
 from rstpm_edge.station.product import Product
 from rstpm_edge.station.products import Products
 from rstpm_edge.station.routes.inspect import ERRORS
+from rstpm_edge.station.routes.inspections import part_document
 from rstpm_edge.station.station import Station
 
+MOST_TO_DECIDE = 100  # as many as the page shows
 BAND = (0.05, 0.95)  # p-values between which nine of ten good parts lie
 
 ProductQuery = Annotated[
@@ -62,6 +65,10 @@ def recalibration_router(station: Station, history: History | None) -> APIRouter
         name = of.state.product if product is None else of.products.resolve(product, version)
         return of.products, of.products.get(name)
 
+    def own(line: str | None, products: Products) -> dict[str, str]:
+        """The line that alone judges with these products, for the audit log."""
+        return {} if products is station.products else {"line": station.line(line).name}
+
     def kept() -> History:
         if history is None:
             raise Refusal(409, "This station keeps no history: start it with `rstpm-edge serve --history FOLDER`.")
@@ -80,13 +87,22 @@ def recalibration_router(station: Station, history: History | None) -> APIRouter
         version: VersionQuery = None,
         only_new: OnlyNewQuery = False,
     ) -> Response:
-        """What the parts that this model judged would move; `problem` says why not. Nothing is written."""
-        products, judging = found(line, product, version)
-        held, origins = kept(), station.origins(products)
-        stretch = stretch_of(held, judging.detector.sha256, origins)
-        answer: dict[str, Any] = {**_named(judging), "parts": stretch.counts}
+        """What the parts that this model judged would move; `problem` says why not. Nothing is written.
+
+        `origins` are the lines, and requests, whose good parts count, and how many of each. `to_decide` are the newest
+        rejects that nobody has decided, as GET /v1/inspections has them.
+        """
+        _, judging = found(line, product, version)
+        held = kept()
+        stretch = stretch_of(held, judging.detector.sha256)
+        answer: dict[str, Any] = {
+            **_named(judging),
+            "parts": stretch.counts,
+            "origins": dict(sorted(Counter(part.origin for part in stretch.good).items())),
+            "to_decide": [part_document(part) for part in stretch.undecided[::-1][:MOST_TO_DECIDE]],
+        }
         try:
-            moved = recalibrated(held, judging.detector, origins, only_new=only_new)
+            moved = recalibrated(held, judging.detector, only_new=only_new)
         except UsageError as error:
             return json_answer({**answer, "problem": _for_the_page(error), "moved": None})
         return json_answer({**answer, "problem": None, "moved": moved_document(moved)})
@@ -95,7 +111,7 @@ def recalibration_router(station: Station, history: History | None) -> APIRouter
     def recalibrate(request: Request, new: NewCalibration) -> Response:
         """Write the model with its new threshold into the history's folder; with `take`, judge with it."""
         products, judging = found(new.line, new.product, new.version)
-        held, origins = kept(), station.origins(products)
+        held = kept()
         if new.take and not products.may_exchange:
             raise UsageError(
                 "The files of a registry stay as they are: write the model without taking it, then `rstpm-edge "
@@ -104,13 +120,13 @@ def recalibration_router(station: Station, history: History | None) -> APIRouter
         if not one_at_a_time.acquire(blocking=False):
             raise Refusal(409, "A recalibration is under way.")
         try:
-            moved = recalibrated(held, judging.detector, origins, only_new=new.only_new, person=new.person or None)
+            moved = recalibrated(held, judging.detector, only_new=new.only_new, person=new.person or None)
             written = keep_model(held, judging.path, moved)
             station.record(
                 "recalibrated",
                 {
                     "by": {**who_asks(station.access, request), "person": new.person or None},
-                    **({} if products is station.products else {"line": origins[0]}),
+                    **own(new.line, products),
                     "product": judging.name.name,
                     "product_version": judging.name.version,
                     "file": str(written),

@@ -217,21 +217,40 @@ def test_a_line_with_options_of_its_own_is_chosen_first(browser: Chrome, tmp_pat
         browser.execute_script("localStorage.clear()")
         ready(browser)
         station.drop("top.png", patterned(5, 0))
+        station.drop("bad.png", BAD)
         for number, distance in enumerate((7, 9, 11)):
             replace(station, folder=side).drop(f"side{number}.png", patterned(distance, 100 + number))
-        until(lambda: browser.execute_script("return document.querySelectorAll('#strip button').length") == 4)
+        until(lambda: browser.execute_script("return document.querySelectorAll('#strip button').length") == 5)
         click(browser, "#recalibrate-open")
         until(lambda: text(browser, "recalibrate-problem") == "Choose a line first, at the top.")
         click(browser, "#recalibrate-dialog [data-close]")
-        for line, promise, passed, threshold in (("side", "5%", 3, "0.95"), ("top", "1%", 1, "0.99")):
+        Select(browser.find_element(By.ID, "origin")).select_by_value("side")
+        click(browser, "#recalibrate-open")
+        until(lambda: "nobody has decided: 1." in text(browser, "recalibrate-problem"))
+        assert "Good parts by line\nside 3, top 1" in text(browser, "stretch")
+        click(browser, "#to-decide")  # one of the other line, which is not among the last parts of this one
+        until(lambda: browser.execute_script("return document.querySelectorAll('#strip button').length") == 1)
+        click(browser, "#strip button")
+        until(lambda: "bad.png" in text(browser, "stage-part"))
+        press(browser, "a")
+        until(lambda: browser.execute_script("return document.querySelectorAll('#strip button').length") == 0)
+        for line, promise, threshold in (("side", "5%", "0.95"), ("top", "1%", "0.99")):
             Select(browser.find_element(By.ID, "origin")).select_by_value(line)
             until(lambda promise=promise: f"at most {promise} are rejected" in text(browser, "promise"))  # type: ignore[misc]
             assert threshold in text(browser, "model-facts")
             click(browser, "#recalibrate-open")
             until(lambda: not is_hidden(browser, "moved"))
-            assert text(browser, "stretch").split("\n")[:2] == ["Passed as good", str(passed)]
+            assert is_hidden(browser, "to-decide")
+            assert text(browser, "stretch").split("\n")[:2] == ["Passed as good", "4"]
             assert text(browser, "moved").split("\n")[1].startswith(f"{threshold} → ")
             assert f"on average at most\n{promise}\n" in text(browser, "moved")
             assert ("own rate" in text(browser, "moved")) == (line == "side")
             click(browser, "#recalibrate-dialog [data-close]")
+        browser.set_window_size(390, 900)
+        Select(browser.find_element(By.ID, "language")).select_by_value("de")
+        click(browser, "#recalibrate-open")
+        until(lambda: "Schwelle" in text(browser, "moved"))
+        heights = "return [...document.querySelectorAll('#moved dd')].map(node => node.scrollHeight)"
+        assert max(browser.execute_script(heights)) < 45  # no letter below the other
+        click(browser, "#recalibrate-dialog [data-close]")
         browser.get("about:blank")
