@@ -99,11 +99,11 @@ MINUTES ?= 10
 fuzz: install
 	$(BIN)/python tools/fuzz.py --minutes $(MINUTES) $(FUZZ_FLAGS)
 
-# The HTML report and the page of `rstpm-edge roi` in a headless Chromium, which not every machine has.
+# The HTML report and the pages of `rstpm-edge roi` and `serve` in a headless Chromium, which not every machine has.
 test-browser: install
 	@command -v chromedriver >/dev/null || { echo 'No chromedriver here: apt install chromium chromium-driver'; exit 1; }
 	RSTPM_EDGE_NO_SKIPS=1 $(BIN)/python -m pytest -m browser $(BROWSER_FLAGS) tests/training/report/test_browser.py tests/outputs/test_roi_page.py \
-	  tests/station/page
+	  tests/station/page tests/tools/test_soak.py
 
 test-mqtt: install
 	$(BIN)/python -m pytest -m mosquitto tests/outputs/test_mosquitto.py

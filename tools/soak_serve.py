@@ -2,14 +2,18 @@
 
     python tools/soak_serve.py                                  # three minutes, on a tiny model that it makes
     python tools/soak_serve.py --model model.onnx --minutes 60  # a real one
+    python tools/soak_serve.py --page                           # with the page open in a headless Chromium
     python tools/soak_serve.py -- --keep-photos 0               # with options of `serve`
 
 `rstpm-edge serve --history` runs in a process of its own. Clients that keep their connections send images, damaged ones
-among them, as fast as they are answered, and one more reads /v1/events. It counts after --warm-up answers: the last
-1,000 verdicts stay in memory on purpose, with their photos, and must be there first. Memory is what of the process no
-file on disk holds (RssAnon); the slope is that of a least-squares line after the first quarter, as in soak.py.
-Exits with 1 where the slope, less twice its standard error, is above --limit, or where files or threads become more:
-a verdict that is kept has over a kilobyte, which makes 100 MB per 100,000.
+among them, as fast as they are answered, and one more reads /v1/events; with --page a browser has the page open, too,
+which must show what comes. It counts after --warm-up answers: the last 1,000 verdicts stay in memory on purpose, with
+their photos, and must be there first. Memory is what of the process no file on disk holds (RssAnon), and what of it is
+in use: what was asked for and not freed (soak_probe.py, with Python's own allocator turned off). Slopes are those of
+least-squares lines after the first quarter, as in soak.py. What the allocator keeps free settles only after some ten
+thousand images, so a leak is what grows in both: exits with 1 where both slopes, less twice their standard errors, are
+above --limit, or where files or threads become more. A verdict that is kept has over a kilobyte, which makes 100 MB per
+100,000.
 """
 
 from __future__ import annotations
@@ -27,8 +31,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
-from soak import pictures, tiny_models
+from soak import ROOT, pictures, tiny_models
 from soak_memory import Sample, Trend, trend
+from soak_page import OpenPage, PageSample, open_page
 
 SAMPLE = 1.0  # seconds between two samples
 REFUSED = (422,)  # what a damaged image is answered with
@@ -54,6 +59,17 @@ class Clients:
         self._ended = True
         for thread in self._threads[1:]:  # the reader ends with the server
             thread.join()
+
+    def wait_for(self, answers: int) -> None:
+        """Return once so many images were answered. Raises as `check` does."""
+        while self.answered < answers and self.fault is None:
+            time.sleep(0.05)
+        self.check()
+
+    def check(self) -> None:
+        """Raises click.ClickException where a request failed."""
+        if self.fault is not None:
+            raise click.ClickException(f"A request failed: {self.fault!r}")
 
     def join(self) -> None:
         """Wait for the reader, once the server has ended."""
@@ -90,10 +106,12 @@ class Clients:
 
 
 @contextlib.contextmanager
-def serving(model: Path, options: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """The process, with these options of `serve`, and its port."""
-    command = [sys.executable, "-m", "rstpm_edge", "serve", "--port", "0", "--model", str(model), *options]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+def serving(model: Path, options: Sequence[str], in_use: Path) -> Iterator[tuple[int, int]]:
+    """The process, with these options of `serve`, and its port; it writes to `in_use` as soak_probe.py says."""
+    serve = ["serve", "--port", "0", "--model", str(model), *options]
+    command = [sys.executable, str(Path(__file__).with_name("soak_probe.py")), str(in_use), *serve]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONMALLOC": "malloc"}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
         port = next(
@@ -118,21 +136,27 @@ def anonymous(process: int) -> float:
     return int(found[1]) * 1024 / 1e6
 
 
-def measure(process: int, clients: Clients, seconds: float, warm_up: int) -> list[Sample]:
-    """Samples for so many seconds, once `warm_up` images were answered."""
-    while clients.answered < warm_up and clients.fault is None:
-        time.sleep(0.05)
+def measure(process: int, in_use: Path, clients: Clients, seconds: float) -> list[Sample]:
+    """Samples for so many seconds; `in_use` is the file of the probe."""
     samples: list[Sample] = []
     start, before = time.monotonic(), clients.answered
     while (passed := time.monotonic() - start) < seconds and clients.fault is None:
         of_process = Path(f"/proc/{process}")
         files, alive = len(os.listdir(of_process / "fd")), len(os.listdir(of_process / "task"))
-        held = anonymous(process)
-        samples.append(Sample("serve", round(passed, 1), clients.answered - before, 0, held, held, files, alive))
+        held = anonymous(process), float(in_use.read_text())
+        samples.append(Sample("serve", round(passed, 1), clients.answered - before, 0, *held, files, alive))
         time.sleep(min(SAMPLE, seconds / 40))
-    if clients.fault is not None:
-        raise click.ClickException(f"A request failed: {clients.fault!r}")
+    clients.check()
     return samples
+
+
+def check_page(page: OpenPage, looks: Sequence[PageSample]) -> None:
+    """Raises click.ClickException for a page that has not shown what came, or tells of errors."""
+    first, last = looks
+    if last.pictures == first.pictures or last.verdicts == first.verdicts:
+        raise click.ClickException(f"The page stood still: {first}, {last}.")
+    if errors := page.errors():
+        raise click.ClickException(f"The page's console: {errors[0]}")
 
 
 def doubling(samples: Sequence[Sample]) -> list[Sample]:
@@ -145,9 +169,9 @@ def doubling(samples: Sequence[Sample]) -> list[Sample]:
 
 
 def grows(found: Trend, limit: float) -> bool:
-    """Whether it leaks: memory beyond `limit` and beyond chance, or files or threads at all."""
-    memory = found.rss.value - 2 * found.rss.error > limit
-    return memory or found.files[1] > found.files[0] or found.threads[1] > found.threads[0]
+    """Whether it leaks: memory, and what of it is in use, beyond `limit` and chance; or files or threads at all."""
+    memory = min(slope.value - 2 * slope.error for slope in (found.rss, found.heap))
+    return memory > limit or found.files[1] > found.files[0] or found.threads[1] > found.threads[0]
 
 
 @click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))
@@ -156,8 +180,9 @@ def grows(found: Trend, limit: float) -> bool:
 @click.option("--model", type=click.Path(path_type=Path, exists=True), help="[default: a tiny one]")
 @click.option("--warm-up", type=click.IntRange(min=1), default=2000, show_default=True, metavar="IMAGES")
 @click.option("--history/--no-history", default=True, show_default=True)
+@click.option("--page", is_flag=True, help="Have the station's page open (apt install chromium chromium-driver).")
 @click.option(
-    "--limit", type=float, default=20.0, show_default=True, metavar="MB", help="Growth per 100,000 images that passes."
+    "--limit", type=float, default=1.0, show_default=True, metavar="MB", help="Growth per 100,000 images that passes."
 )
 @click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTIONS OF SERVE]")
 def main(
@@ -166,35 +191,58 @@ def main(
     model: Path | None,
     warm_up: int,
     history: bool,
+    page: bool,
     limit: float,
     options: tuple[str, ...],
 ) -> None:
-    with tempfile.TemporaryDirectory() as name:
+    looks: list[PageSample] = []
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         images = [image for image in pictures(folder) if isinstance(image, bytes)]
         model = model or tiny_models(folder)[0]
         kept = ("--history", str(folder / "history")) if history else ()
-        with serving(model, [*kept, *options]) as (process, port):
+        in_use = folder / "in-use"
+        with serving(model, [*kept, *options], in_use) as (process, port):
+            opened = stack.enter_context(open_page(f"http://127.0.0.1:{port}")) if page else None
             clients = Clients(port, images)
             clients.start(number)
             try:
-                samples = measure(process, clients, 60 * minutes, warm_up)
+                clients.wait_for(warm_up)
+                looks += [] if opened is None else [opened.look()]
+                samples = measure(process, in_use, clients, 60 * minutes)
+                looks += [] if opened is None else [opened.look()]
             finally:
                 clients.stop()
+            if opened is not None:
+                check_page(opened, looks)
+            stack.close()  # the browser, before the server goes away
         clients.join()
     found = trend(samples)
     first, last = found.first, found.last
-    print("| images | events read | MB after warm-up, at the end | MB per 100,000 images | open files | threads |")
-    print("|---|---|---|---|---|---|")
+    print(
+        "| images | events read | MB after warm-up, at the end | MB per 100,000 images | in use, MB after warm-up, "
+        "at the end | MB per 100,000 images | open files | threads |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     print(
         f"| {last.images:,} | {clients.read:,} | {first.rss:.1f}, {last.rss:.1f} | {found.rss.value:+.2f} ± "
-        f"{found.rss.error:.2f} | {found.files[0]} → {found.files[1]} | {found.threads[0]} → {found.threads[1]} |"
+        f"{found.rss.error:.2f} | {first.heap:.1f}, {last.heap:.1f} | {found.heap.value:+.2f} ± {found.heap.error:.2f} "
+        f"| {found.files[0]} → {found.files[1]} | {found.threads[0]} → {found.threads[1]} |"
     )
     print()
-    print("| images since the warm-up | MB |")
-    print("|---|---|")
+    print("| images since the warm-up | MB | in use, MB |")
+    print("|---|---|---|")
     for sample in doubling(samples):
-        print(f"| {sample.images:,} | {sample.rss:.1f} |")
+        print(f"| {sample.images:,} | {sample.rss:.1f} | {sample.heap:.1f} |")
+    if looks:
+        before, after = looks
+        print()
+        print("| verdicts on the page | pictures shown | MB of JavaScript after warm-up, at the end | nodes |")
+        print("|---|---|---|---|")
+        print(
+            f"| {after.verdicts - before.verdicts:,} | {after.pictures - before.pictures:,} | {before.heap:.1f}, "
+            f"{after.heap:.1f} | {before.nodes:,} → {after.nodes:,} |"
+        )
     if grows(found, limit):
         print("Grows.", file=sys.stderr)
         sys.exit(1)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import click
 import numpy as np
 import pytest
 import soak
 import soak_memory
+import soak_page
 import soak_serve
 from click.testing import CliRunner
 from numpy.typing import NDArray
@@ -75,9 +77,35 @@ def test_a_moment_of_the_server() -> None:
     row = [cell.strip() for cell in result.stdout.splitlines()[2].strip("|").split("|")]
     assert int(row[0].replace(",", "")) > 3
     assert int(row[1].replace(",", "")) > 3
-    images, memory = (float(cell.replace(",", "")) for cell in result.stdout.splitlines()[-1].strip("| ").split(" | "))
+    last = result.stdout.splitlines()[-1].strip("| ").split(" | ")
+    images, memory, in_use = (float(cell.replace(",", "")) for cell in last)
     assert images == int(row[0].replace(",", ""))
-    assert memory > 20
+    assert memory > in_use > 20
+
+
+@pytest.mark.browser
+@pytest.mark.extra
+def test_a_moment_with_the_page_open() -> None:
+    arguments = ["--page", "--minutes", "0.1", "--warm-up", "20", "--limit", "1e9"]
+    result = CliRunner().invoke(soak_serve.main, arguments)
+    assert isinstance(result.exception, (SystemExit, type(None))), result.exception
+    assert not result.stderr.startswith("Error"), result.stderr
+    verdicts, pictures, heap, nodes = result.stdout.splitlines()[-1].strip("| ").split(" | ")
+    assert min(int(count.replace(",", "")) for count in (verdicts, pictures)) > 0
+    assert all(0.5 < float(one) < 50 for one in heap.split(", "))
+    assert all(int(one.replace(",", "")) > 100 for one in nodes.split(" → "))
+
+
+def test_a_page_that_stands_still_is_told() -> None:
+    class Page:
+        def errors(self) -> list[str]:
+            return ["no picture"]
+
+    first, last = soak_page.PageSample(3, 2, 2.0, 900), soak_page.PageSample(9, 5, 2.0, 900)
+    with pytest.raises(click.ClickException, match="stood still"):
+        soak_serve.check_page(Page(), [first, dataclasses.replace(last, pictures=2)])  # type: ignore[arg-type]
+    with pytest.raises(click.ClickException, match="console: no picture"):
+        soak_serve.check_page(Page(), [first, last])  # type: ignore[arg-type]
 
 
 def test_what_the_server_may_be_given() -> None:
@@ -94,6 +122,8 @@ def test_samples_after_twice_as_many_images() -> None:
 def test_what_each_verdict_leaves_is_found() -> None:
     noise = np.random.default_rng(0).normal(0, 0.3, 180)
     assert not soak_serve.grows(soak_memory.trend(samples(150 + noise)), 20)
+    kept = samples(150 + noise + np.arange(180), heap=70 + noise)  # by the allocator alone
+    assert not soak_serve.grows(soak_memory.trend(kept), 20)
     assert soak_serve.grows(soak_memory.trend(samples(150 + noise + np.arange(180))), 20)  # 1 kB each
     files = np.arange(180) // 60 + 20
     assert soak_serve.grows(soak_memory.trend(samples(150 + noise, files)), 20)
