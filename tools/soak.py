@@ -1,12 +1,13 @@
 """Whether a detector that runs for long keeps its memory, files and threads: judges for so many minutes, and measures.
 
     python tools/soak.py                                   # an hour, on a tiny model that it makes
-    python tools/soak.py --model model.onnx --minutes 90   # a real one
+    python tools/soak.py --model model.onnx --photos DATA/test/good --minutes 90   # a real one, and its photos
     python tools/soak.py --minutes 2 --samples samples.csv
 
 A quarter of the time goes to each stage: one thread, several threads, several threads whose detector is replaced five
 times a second, several threads whose detector takes another model so often (`Detector.swap`). Images are arrays of
-several sizes, encoded bytes, a file, and damaged ones; of some, the overlay and the map are encoded. Memory is the
+several sizes, encoded bytes, a file, and damaged ones; of some, the overlay and the map are encoded. A real model takes
+no pictures of noise: give it photos. Memory is the
 resident set, and what of it is in use: what was asked for and not freed. Slopes are those of least-squares lines over
 what comes after the first quarter of a stage, when allocators and caches have their size. Of open files and threads,
 the fewest in the first and in the last third of that are compared, since a file that is read is open for a moment.
@@ -36,6 +37,8 @@ from soak_memory import Sample, Trend, in_use, resident, trend
 
 from rstpm_edge import Detector
 from rstpm_edge.errors import ImageError, UsageError
+from rstpm_edge.image.decode import read_image
+from rstpm_edge.image.listing import list_folder
 from rstpm_edge.outputs.map_file import encode_png
 from rstpm_edge.outputs.overlay import encode_overlay
 
@@ -43,13 +46,15 @@ ROOT = Path(__file__).parent.parent
 SWAP = 0.2  # seconds between two models
 SAMPLE = 1.0  # seconds between two samples
 PICTURES = 50  # of so many images one is drawn
+PHOTOS = 60  # that are judged again and again
+REFUSED = 0.5  # share of images without a verdict above which nothing is shown: the damaged ones are fewer
 
 
 class Line:
     """Threads that judge with one detector, which `swap` exchanges under them."""
 
     def __init__(self, models: Sequence[Path], images: Sequence[object]) -> None:
-        self.judged = self.swaps = 0
+        self.judged = self.refused = self.swaps = 0
         self.fault: BaseException | None = None
         self._models, self._images = models, images
         self._detector = Detector(models[0], threads=1, notify=lambda sentence: None)
@@ -86,7 +91,7 @@ class Line:
     def _work(self, number: int) -> None:
         while not self._stop.is_set() and self.fault is None:
             try:
-                self._judge(self._images[number % len(self._images)], draw=number % PICTURES == 0)
+                has_result = self._judge(self._images[number % len(self._images)], draw=number % PICTURES == 0)
             except UsageError:  # it was closed between two lines of this thread, which takes the next one
                 continue
             except BaseException as error:
@@ -95,15 +100,18 @@ class Line:
             number += 1
             with self._counting:
                 self.judged += 1
+                self.refused += not has_result
 
-    def _judge(self, image: object, *, draw: bool) -> None:
+    def _judge(self, image: object, *, draw: bool) -> bool:
+        """Whether there was a verdict."""
         try:
             result = self._detector(image)  # type: ignore[arg-type]
         except ImageError:
-            return
+            return False
         if draw and isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3:
             encode_overlay(image[:, :, ::-1].copy(), result, name="soak")
             encode_png(result)
+        return True
 
 
 def pictures(folder: Path) -> list[object]:
@@ -123,6 +131,17 @@ def pictures(folder: Path) -> list[object]:
     path = folder / "part.png"
     cv2.imwrite(str(path), found[1])  # type: ignore[call-overload]
     return [*found, path, folder / "missing.png"]
+
+
+def pictures_of(photos: Path, folder: Path) -> list[object]:
+    """The same of photos: each as an array, as what its file holds, or as a file, by turns; and damaged ones."""
+    found: list[object] = []
+    for number, path in enumerate(list_folder(photos).images[:PHOTOS]):
+        content = path.read_bytes()
+        found.append((read_image(path)[:, :, ::-1].copy(), content, path)[number % 3])
+        if number % 8 == 0:
+            found.append(content[: len(content) // 3])
+    return [*found, b"no image", folder / "missing.png"]
 
 
 def tiny_models(folder: Path) -> list[Path]:
@@ -147,7 +166,7 @@ def run_stage(
 ) -> Trend:
     """Judge for so many seconds, with `exchange` called meanwhile; `told` gets each sample."""
     samples: list[Sample] = []
-    line.judged = line.swaps = 0
+    line.judged = line.refused = line.swaps = 0
     line.start(threads)
     start = time.monotonic()
     next_sample = 0.0
@@ -167,6 +186,10 @@ def run_stage(
         line.stop()
     if line.fault is not None:
         raise click.ClickException(f"Judging failed in the stage {name!r}: {line.fault!r}")
+    if line.refused > REFUSED * line.judged:
+        raise click.ClickException(
+            f"{line.refused} of {line.judged} images had no verdict: give photos of the model's product by --photos."
+        )
     return trend(samples)
 
 
@@ -199,12 +222,21 @@ def table(trends: Sequence[Trend]) -> str:
     help="One, or several that are exchanged.  [default: two tiny ones]",
 )
 @click.option(
+    "--photos",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Judge these, in the place of noise.",
+)
+@click.option(
     "--limit", type=float, default=1.0, show_default=True, metavar="MB", help="Growth per 100,000 images that passes."
 )
 @click.option("--samples", type=click.Path(path_type=Path), help="Write each sample to this CSV file.")
-def main(minutes: float, threads: int, model: tuple[Path, ...], limit: float, samples: Path | None) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        line = Line(model or tiny_models(Path(folder)), pictures(Path(folder)))
+def main(
+    minutes: float, threads: int, model: tuple[Path, ...], photos: Path | None, limit: float, samples: Path | None
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        images = pictures(folder) if photos is None else pictures_of(photos, folder)
+        line = Line(model or tiny_models(folder), images)
         with open(samples or os.devnull, "w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow([field.name for field in fields(Sample)])

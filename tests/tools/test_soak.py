@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
+from pathlib import Path
 
 import click
 import numpy as np
@@ -12,7 +14,10 @@ import soak
 import soak_memory
 import soak_page
 import soak_serve
+from bundles import ModelFactory
 from click.testing import CliRunner
+from confirmed import write_confirmed
+from limits import make_profile
 from numpy.typing import NDArray
 
 EXCHANGED = ["3 threads, detectors replaced", "3 threads, models swapped"]
@@ -136,3 +141,14 @@ def test_a_moment_of_all_stages() -> None:
     assert [row[0] for row in rows] == ["one thread", "3 threads", *EXCHANGED]
     assert all(int(row[1].replace(",", "")) > 10 for row in rows)
     assert [int(row[2]) > 0 for row in rows] == [False, False, True, True]
+
+
+def test_a_real_model_is_given_photos_of_its_product(tmp_path: Path, model_factory: ModelFactory) -> None:
+    model = model_factory(profile=make_profile(sizes=((64, 64),)))
+    arguments = ["--model", str(model), "--minutes", "0.05", "--limit", "1e9"]
+    refused = CliRunner().invoke(soak.main, arguments)
+    assert refused.exit_code == 1
+    assert re.search(r"Error: (\d+) of \d+ images had no verdict: give photos of the model's product", refused.output)
+    write_confirmed(tmp_path / "photos", range(3, 12))
+    result = CliRunner().invoke(soak.main, [*arguments, "--photos", str(tmp_path / "photos")])
+    assert result.exit_code == 0, result.output
