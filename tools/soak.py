@@ -33,7 +33,7 @@ import click
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from soak_memory import Sample, Trend, in_use, resident, trend
+from soak_memory import Sample, SampleTable, Trend, in_use, resident, trend
 
 from rstpm_edge import Detector
 from rstpm_edge.errors import ImageError, UsageError
@@ -165,7 +165,8 @@ def run_stage(
     exchange: Callable[[], None] | None,
 ) -> Trend:
     """Judge for so many seconds, with `exchange` called meanwhile; `told` gets each sample."""
-    samples: list[Sample] = []
+    each = min(SAMPLE, seconds / 40)
+    kept = SampleTable(name, int(seconds / each) + 2)
     line.judged = line.refused = line.swaps = 0
     line.start(threads)
     start = time.monotonic()
@@ -177,11 +178,12 @@ def run_stage(
             time.sleep(min(SWAP, seconds / 80))
             if passed < next_sample:
                 continue
-            next_sample = passed + min(SAMPLE, seconds / 40)
+            next_sample = passed + each
             files, alive = len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
             held = resident(), in_use()
-            samples.append(Sample(name, round(passed, 1), line.judged, line.swaps, *held, files, alive))
-            told(samples[-1])
+            sample = Sample(name, round(passed, 1), line.judged, line.swaps, *held, files, alive)
+            kept.add(sample)
+            told(sample)
     finally:
         line.stop()
     if line.fault is not None:
@@ -190,7 +192,7 @@ def run_stage(
         raise click.ClickException(
             f"{line.refused} of {line.judged} images had no verdict: give photos of the model's product by --photos."
         )
-    return trend(samples)
+    return trend(kept.samples())
 
 
 def table(trends: Sequence[Trend]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import weakref
 from pathlib import Path
 
 import click
@@ -51,6 +52,20 @@ def test_samples_without_an_image_between_them_say_nothing() -> None:
     stuck = [dataclasses.replace(sample, images=5) for sample in samples(np.arange(100.0, 130.0))]
     assert soak_memory.trend(stuck).rss == soak_memory.Slope(0.0, math.inf)
     assert not soak_memory.trend(stuck).grows(1.0)
+
+
+def test_samples_are_kept_without_growing() -> None:
+    """In an array that is there from the start: a list of them, in the process that is measured, looks like a leak."""
+    found = samples(100 + np.arange(200) * 0.02)
+    kept = soak_memory.SampleTable("stage", 200)
+    held = []
+    for sample in found:
+        given = dataclasses.replace(sample)
+        kept.add(given)
+        held.append(weakref.ref(given))
+    del given
+    assert [one() for one in held] == [None] * 200
+    assert kept.samples() == found
 
 
 def test_what_the_allocator_keeps_is_no_leak() -> None:
