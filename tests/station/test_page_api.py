@@ -138,7 +138,10 @@ def test_the_calibration_and_a_recalibration_that_is_taken(client: Client, model
         client.post(f"/v1/inspections/{part['id']}/notes", {"kind": "good"})
     proposal = client.get("/v1/recalibration").document
     assert (proposal["problem"], proposal["moved"]["images"]) == (None, 113)
-    assert client.get("/v1/recalibration?only_new=true").document["problem"].startswith("To promise 1% takes 99 photos")
+    problem = client.get("/v1/recalibration?only_new=true").document["problem"]
+    assert problem.startswith("To promise 1% takes 99 photos")
+    assert "leave the new parts alone out" in problem
+    assert " a rate of " in problem
     before = model.read_bytes()
     written = client.post("/v1/recalibration", {"person": "Ada"}).document
     assert Detector(written["file"], threads=1).threshold == pytest.approx(6 * 23 / 128)

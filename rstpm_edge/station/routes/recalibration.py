@@ -207,4 +207,4 @@ def _named(product: Product) -> dict[str, str]:
 
 def _for_the_page(error: UsageError) -> str:
     """What the library says, in the words of this interface."""
-    return str(error).replace("`only_new`", "the new parts alone").replace("`alpha`", "`--alpha`")
+    return str(error).replace("`only_new`", "the new parts alone").replace("an `alpha`", "a rate")
