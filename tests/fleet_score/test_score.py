@@ -104,12 +104,14 @@ def test_each_image_has_the_row_that_a_detector_gives(
 def test_workers_that_are_killed(ray: Any, model_file: Path, archive: Path, tmp_path: Path) -> None:
     killed: list[int] = []
 
+    def alive() -> list[int]:
+        return [process for process in ray_workers.judges() if process not in killed]
+
     def report(progress: Progress) -> None:
         if progress.done and len(killed) < 2:
-            alive = [process for process in ray_workers.judges() if process not in killed]
-            assert alive
-            ray_workers.kill(alive[0])
-            killed.append(alive[0])
+            until(lambda: bool(alive()))  # the second one may yet start
+            killed.append(alive()[0])
+            ray_workers.kill(killed[-1])
 
     scored = score(archive, model_file, tmp_path / "out", batch=2, report=report)
     assert len(killed) == 2

@@ -59,11 +59,11 @@ def station_process(place: Path, model: Path, *options: str, cameras: str = "") 
             assert process.poll() is None, said.read_text()
             return "Serving on" in said.read_text()
 
-        until(started, 60)
+        until(started)
         found = re.search(r"Serving on (\S+)", said.read_text())
         assert found is not None
         yield StationProcess(found[1], place / "in", place / "kept")
     finally:
         process.terminate()
-        code = process.wait(30)
+        code = process.wait(120)
     assert code == 0, said.read_text()

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Come back as soon as the condition holds; fails where that takes longer."""
+def until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    """Come back as soon as the condition holds; fails where not even a crowded machine takes as long."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
