@@ -141,7 +141,7 @@ def test_what_click_itself_refuses(arguments: list[str]) -> None:
 
 @pytest.mark.training
 def test_unreadable_images_are_one_error_or_a_line_each(tmp_path: Path) -> None:
-    from small_training import short_head_training
+    from small_training import short_stages
 
     for i in range(6):
         cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((70, 70, 3), 30 * i, np.uint8))
@@ -155,7 +155,7 @@ def test_unreadable_images_are_one_error_or_a_line_each(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert without_progress(result.stderr) == ["Error: Only 4 images can be read; training needs at least 5."]
     cv2.imwrite(str(tmp_path / "1.png"), np.full((70, 70, 3), 99, np.uint8))
-    with short_head_training():
+    with short_stages():
         result = command_line("train", tmp_path, "--size", 64, "--device", "cpu", "--skip-unreadable", "--epochs", 1)
     assert result.exit_code == 0
     (skipped,) = (line for line in result.stderr.splitlines() if "Skipped: " in line)

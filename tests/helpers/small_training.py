@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from rstpm_edge.progress import Progress
-from rstpm_edge.training.learning import head_training, stage_times, train
+from rstpm_edge.training.learning import head_training, stage_times, synthetic_scores, train
 from rstpm_edge.training.learning.checkpoint import load_checkpoint
 from rstpm_edge.training.learning.machine import Machine
 from rstpm_edge.training.learning.options import TrainingOptions
@@ -23,9 +23,13 @@ SIZE = (64, 64)
 
 
 @contextlib.contextmanager
-def short_head_training() -> Iterator[None]:
-    """The segmentation head learns for a moment: most of a small training's time, which says nothing of the rest."""
+def short_stages(synthetic: int = 8) -> Iterator[None]:
+    """What is most of a small training's time, and says nothing of the rest, takes a moment.
+
+    The segmentation head learns in few steps, and few (`synthetic`) defects are painted into held-out photos.
+    """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthetic_scores, "LEAST", synthetic)
         for module in (head_training, stage_times):
             patch.setattr(module, "STEPS", 20)
         patch.setattr(head_training, "PAINTED", (64, 64))
@@ -36,12 +40,12 @@ def teach(
     data: Path | Sequence[Path], folder: Path, *, report: Callable[[Progress], None] | None = None, **changes: Any
 ) -> Path:
     options = TrainingOptions(**{"epochs": 3, "size": SIZE, **changes})
-    with short_head_training():
+    with short_stages():
         return train.train(data, options, CPU, folder=folder, report=report or (lambda progress: None))
 
 
 def resume(folder: Path, *, report: Callable[[Progress], None] | None = None) -> Path:
-    with short_head_training():
+    with short_stages():
         return train.resume(folder, CPU, report=report or (lambda progress: None))
 
 

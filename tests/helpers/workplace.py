@@ -47,10 +47,12 @@ class Workplace:
 
 def fill_workplace(root: Path, data: Path, options: Sequence[str]) -> None:
     """Run `rstpm-edge train DATA` and `rstpm-edge export` in a folder of their own, and keep what they print."""
-    from small_training import short_head_training  # which imports torch
+    from small_training import short_stages  # which imports torch
+
+    from rstpm_edge.training.learning.synthetic_scores import LEAST
 
     (root / "work").mkdir()
-    with pytest.MonkeyPatch.context() as patch, short_head_training():
+    with pytest.MonkeyPatch.context() as patch, short_stages(synthetic=LEAST):  # a user is told of as many
         patch.chdir(root / "work")
         for command, arguments in {"train": [data, *options], "export": []}.items():
             result = command_line(command, *arguments)

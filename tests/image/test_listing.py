@@ -316,12 +316,12 @@ def odd_parts(parts: Path, tmp_path: Path) -> Path:
 def test_train_and_audit_say_what_they_leave_out(
     odd_parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from small_training import short_head_training
+    from small_training import short_stages
 
     monkeypatch.chdir(tmp_path)
     good = odd_parts / "train" / "good"
     options = [odd_parts, "--size", 64]
-    with short_head_training():
+    with short_stages():
         result = command_line("train", *options, "--epochs", 1, "--device", "cpu")
     assert result.exit_code == 0, result.stderr
     assert result.stdout.splitlines()[-1] == told(good, 12)

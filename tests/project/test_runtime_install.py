@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import venv
 from pathlib import Path
 
@@ -26,14 +27,21 @@ UNREACHABLE = (
 
 
 def copy_sources(target: Path) -> None:
-    """The files that git knows or would add, so that building leaves the working tree alone."""
+    """The files that git knows or would add, with their times, so that building leaves the working tree alone.
+
+    Where the checkout has the extension, setuptools compiles it again only if a source is newer.
+    """
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.split(b"\0"):
         source = ROOT / os.fsdecode(name)
         if name and source.is_file():
             copy = target / os.fsdecode(name)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, copy)
+            shutil.copy2(source, copy)
+    built = target / "build" / f"lib.{sysconfig.get_platform()}-{sys.implementation.cache_tag}" / "rstpm_edge"
+    built.mkdir(parents=True)
+    for extension in (ROOT / "rstpm_edge").glob(f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"):
+        shutil.copy2(extension, built)
 
 
 def pip_of(programs: Path) -> list[object]:

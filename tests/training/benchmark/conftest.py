@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from quick_benchmark import Trainings, export_in_no_time, train_in_no_time
-from small_training import short_head_training
+from small_training import short_stages
 
 
 @pytest.fixture
@@ -24,5 +24,5 @@ def trainings(monkeypatch: pytest.MonkeyPatch, quick_export: list[Path]) -> Trai
 @pytest.fixture(autouse=True)
 def short_heads() -> Iterator[None]:
     """No head learns for long in a benchmark that is tested."""
-    with short_head_training():
+    with short_stages():
         yield

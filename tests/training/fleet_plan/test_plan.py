@@ -35,6 +35,7 @@ RATES = Rates(
 PLAIN = dataclasses.replace(EDGE, segmentation_head=False)
 OPTIONS = TrainingOptions(preset=PLAIN, epochs=10)
 HUNDRED = Workload(1, 100, (256, 256))
+TRACED: dict[tuple[int, int], Any] = {}
 
 
 def planned(*loads: Workload, photos: int = 0, within: float = 24.0, options: TrainingOptions = OPTIONS) -> Plan:
@@ -85,9 +86,17 @@ def test_what_cannot_be_planned() -> None:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """`fleet plan` at a small size, which judges for a moment."""
+    """`fleet plan` at a small size, which judges for a moment, and traces a model once for all tests here."""
     from rstpm_edge.training.fleet_plan import rates
 
+    to_onnx = rates.to_onnx
+
+    def traced(model: Any, size: tuple[int, int]) -> Any:
+        if size not in TRACED:
+            TRACED[size] = to_onnx(model, size)
+        return TRACED[size]
+
+    monkeypatch.setattr(rates, "to_onnx", traced)
     monkeypatch.setattr(rates, "SCORING", 0.2)
     return lambda *arguments: command_line("fleet", "plan", "--size", "64", *arguments)
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fleet_workers
 import pytest
-import ray_workers
 from small_training import CPU
 
 from rstpm_edge.errors import UsageError
 from rstpm_edge.ray_cluster import cluster
 from rstpm_edge.training.demo.part import write_dataset
+from rstpm_edge.training.fleet_train import fleet
 from rstpm_edge.training.fleet_train.fleet import FleetPlan, train_fleet
 from rstpm_edge.training.fleet_train.product import Product
 from rstpm_edge.training.fleet_train.result import ProductResult
@@ -25,9 +27,10 @@ from rstpm_edge.training.model.presets import EDGE
 
 pytestmark = pytest.mark.extra
 
-EPOCHS = 100  # so that a fast machine is still at it when the driver looks
+EPOCHS, DIES_IN = 8, 5
 HEADLESS = override(EDGE, {"segmentation_head": "false"})  # whose training would be most of the time
 OPTIONS = TrainingOptions(HEADLESS, epochs=EPOCHS, size=(64, 64))
+LONG = replace(OPTIONS, epochs=100)  # so that a fast machine is still at it when the driver looks
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,36 +58,26 @@ def products(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pro
     )
 
 
-class Killer:
-    """A report that kills the worker of a product once, in a given epoch."""
-
-    def __init__(self, name: str, epoch: int) -> None:
-        self.killed: ProductStatus | None = None
-        self.seen: list[ProductStatus] = []
-        self._name, self._epoch = name, epoch
-
-    def __call__(self, results: Sequence[ProductResult], statuses: Sequence[ProductStatus]) -> None:
-        self.seen += statuses
-        for one in statuses:
-            if one.name == self._name and self.killed is None and (one.epoch or 0) >= self._epoch:
-                assert one.process is not None
-                ray_workers.kill(one.process)
-                self.killed = one
-
-
-def test_a_worker_dies_and_a_product_fails_alone(products: tuple[Product, ...], tmp_path: Path) -> None:
-    out = tmp_path / "models"
-    killer = Killer("labelled", 5)
-    labelled, few, plain = train_fleet(FleetPlan(products, out, CPU), 2, report=killer)
-    assert killer.killed is not None
+def test_a_worker_dies_and_a_product_fails_alone(
+    products: tuple[Product, ...], tmp_path: Path, ray: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, told = tmp_path / "models", tmp_path / "told"
+    told.mkdir()
+    ray.cloudpickle.register_pickle_by_value(fleet_workers)
+    monkeypatch.setattr(fleet, "_work", fleet_workers.dies_once("labelled", DIES_IN, told))
+    seen: list[ProductStatus] = []
+    labelled, few, plain = train_fleet(
+        FleetPlan(products, out, CPU), 2, report=lambda results, statuses: seen.extend(statuses)
+    )
     assert (labelled.failure, plain.failure) == (None, None)
     assert (labelled.tries, plain.tries) == (2, 1)
     assert few.failure is not None
     assert "training needs at least 5 good ones" in few.failure
-    # At most the epoch under way was trained twice.
-    assert killer.killed.epoch is not None
-    again = [one.epoch for one in killer.seen if one.name == "labelled" and one.tries == 2 and one.epoch is not None]
-    assert min(again) >= killer.killed.epoch
+    first, again = fleet_workers.told_epochs(told)
+    assert max(first) == DIES_IN
+    assert min(again) >= DIES_IN  # at most the epoch under way was trained twice
+    assert {one.name for one in seen} >= {"labelled", "plain"}
+    assert all(one.process is not None for one in seen)
     assert labelled.trained is not None
     assert labelled.trained.epochs == EPOCHS
     assert len(load_summary(out / labelled.trained.run).losses) == EPOCHS
@@ -117,7 +110,7 @@ def test_a_stopped_command_goes_on(products: tuple[Product, ...], tmp_path: Path
         asked.append(any((one.epoch or 0) > 1 for one in statuses))
         return asked[-1]
 
-    plan = FleetPlan(products[:1], tmp_path / "models", CPU)
+    plan = FleetPlan((replace(products[0], options=LONG),), tmp_path / "models", CPU)
     assert train_fleet(plan, 2, report=report, stop=stop) == []
     assert asked[-1]
     (checkpoint,) = (tmp_path / "models").rglob("checkpoint.safetensors")

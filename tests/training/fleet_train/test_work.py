@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from bundles import make_bundle, write_model
-from small_training import CPU, same_results, short_head_training, teach
+from small_training import CPU, same_results, short_stages, teach
 
 from rstpm_edge import Detector
 from rstpm_edge.progress import Progress
@@ -35,7 +35,7 @@ def short(finished: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         write_model(output, make_bundle())
 
     monkeypatch.setattr(work_module, "export", export)
-    with short_head_training():
+    with short_stages():
         yield
 
 
@@ -55,7 +55,7 @@ def run_of(out: Path) -> Path:
 @pytest.fixture(scope="module")
 def finished(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ProductResult, set[str]]:
     out = tmp_path_factory.mktemp("finished")
-    with short_head_training():
+    with short_stages():
         return out, *done(parts, out)
 
 

@@ -9,7 +9,7 @@ import cv2
 import onnx
 import pytest
 from onnx import helper
-from small_training import short_head_training
+from small_training import short_stages
 from workplace import command_line, document
 
 from rstpm_edge import Detector
@@ -47,7 +47,7 @@ def test_a_roi_is_learned_recorded_and_kept_to(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RSTPM_EDGE_MODEL", raising=False)
-    with short_head_training():
+    with short_stages():
         assert command_line("train", parts, *OPTIONS, "--roi", "10,20,100,80").exit_code == 0
     assert command_line("export").exit_code == 0
     (run,) = Path("runs").iterdir()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from leaderboard_contestants import VARIANTS, Common, contestant
-from small_training import short_head_training
+from small_training import short_stages
 from workplace import command_line, document
 
 from rstpm_edge.errors import UsageError
@@ -151,7 +151,7 @@ def test_variants_of_another_shape_can_be_built(name: str) -> None:
 def test_a_run_records_what_was_set(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     options = ["--set", "teacher2=tf_efficientnet_lite0", "--set", "attention=off", "--size", 64, "--epochs", 1]
-    with short_head_training():
+    with short_stages():
         result = command_line("train", parts, *options, "--device", "cpu")
     assert result.exit_code == 0, result.stderr
     (run,) = (tmp_path / "runs").iterdir()
