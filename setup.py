@@ -15,7 +15,7 @@ if os.environ.get("RSTPM_EDGE_WERROR") == "1":
     flags.append("-Werror")
 link_flags = ["-pthread"]
 if sanitizers := os.environ.get("RSTPM_EDGE_SANITIZE"):  # such as address,undefined: for `make sanitize-python`
-    flags += [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"]
+    flags += [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1", "-O1"]
     link_flags.append(f"-fsanitize={sanitizers}")
 
 native = Pybind11Extension(
