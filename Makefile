@@ -21,8 +21,6 @@
 
 PYTHON ?= python3
 PIP_FLAGS ?=
-# What installs into .venv: INSTALL='uv pip install --python .venv/bin/python' takes a fraction of the time.
-INSTALL ?= $(BIN)/python -m pip install
 # Each process takes half of the tests in their order, so that what a file or folder shares is made once, and then steals.
 PYTEST_FLAGS ?= -n 2 --dist worksteal
 WHEELS_FLAGS ?=
@@ -47,7 +45,7 @@ install: .venv/.installed
 .venv/.installed: pyproject.toml setup.py $(CXX_FILES)
 	@$(PYTHON) tools/check_python.py
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(INSTALL) --quiet $(PIP_FLAGS) --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --editable '.[dev]'
 	touch $@
 
 build: install
