@@ -13,12 +13,13 @@ in use: what was asked for and not freed (soak_probe.py, with Python's own alloc
 least-squares lines after the first quarter, as in soak.py. What the allocator keeps free settles only after some ten
 thousand images, so a leak is what grows in both: exits with 1 where both slopes, less twice their standard errors, are
 above --limit, or where files or threads become more. A verdict that is kept has over a kilobyte, which makes 100 MB per
-100,000.
+100,000. With --page, files and threads may be up to six more.
 """
 
 from __future__ import annotations
 
 import contextlib
+import csv
 import http.client
 import os
 import re
@@ -28,6 +29,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import astuple, fields
 from pathlib import Path
 
 import click
@@ -36,6 +38,7 @@ from soak_memory import Sample, Trend, trend
 from soak_page import OpenPage, PageSample, open_page
 
 SAMPLE = 1.0  # seconds between two samples
+BROWSER = 6  # connections that a browser opens and closes as it needs them, and threads that answer it
 REFUSED = (422,)  # what a damaged image is answered with
 
 
@@ -168,10 +171,11 @@ def doubling(samples: Sequence[Sample]) -> list[Sample]:
     return [*found, samples[-1]]
 
 
-def grows(found: Trend, limit: float) -> bool:
-    """Whether it leaks: memory, and what of it is in use, beyond `limit` and chance; or files or threads at all."""
+def grows(found: Trend, limit: float, room: int = 0) -> bool:
+    """Whether it leaks: memory, and what of it is in use, beyond `limit` and chance; files or threads beyond `room`."""
     memory = min(slope.value - 2 * slope.error for slope in (found.rss, found.heap))
-    return memory > limit or found.files[1] > found.files[0] or found.threads[1] > found.threads[0]
+    more = max(after - before for before, after in (found.files, found.threads))
+    return memory > limit or more > room
 
 
 @click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))
@@ -184,6 +188,7 @@ def grows(found: Trend, limit: float) -> bool:
 @click.option(
     "--limit", type=float, default=1.0, show_default=True, metavar="MB", help="Growth per 100,000 images that passes."
 )
+@click.option("--samples", "csv_file", type=click.Path(path_type=Path), help="Write each sample to this CSV file.")
 @click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[-- OPTIONS OF SERVE]")
 def main(
     minutes: float,
@@ -193,6 +198,7 @@ def main(
     history: bool,
     page: bool,
     limit: float,
+    csv_file: Path | None,
     options: tuple[str, ...],
 ) -> None:
     looks: list[PageSample] = []
@@ -217,6 +223,9 @@ def main(
                 check_page(opened, looks)
             stack.close()  # the browser, before the server goes away
         clients.join()
+    if csv_file is not None:
+        with open(csv_file, "w", newline="") as file:
+            csv.writer(file).writerows([[field.name for field in fields(Sample)], *map(astuple, samples)])
     found = trend(samples)
     first, last = found.first, found.last
     print(
@@ -243,7 +252,7 @@ def main(
             f"| {after.verdicts - before.verdicts:,} | {after.pictures - before.pictures:,} | {before.heap:.1f}, "
             f"{after.heap:.1f} | {before.nodes:,} → {after.nodes:,} |"
         )
-    if grows(found, limit):
+    if grows(found, limit, BROWSER if page else 0):
         print("Grows.", file=sys.stderr)
         sys.exit(1)
 

@@ -105,9 +105,11 @@ def test_a_moment_of_the_server() -> None:
 
 @pytest.mark.browser
 @pytest.mark.extra
-def test_a_moment_with_the_page_open() -> None:
+def test_a_moment_with_the_page_open(tmp_path: Path) -> None:
     arguments = ["--page", "--minutes", "0.1", "--warm-up", "20", "--limit", "1e9"]
-    result = CliRunner().invoke(soak_serve.main, arguments)
+    result = CliRunner().invoke(soak_serve.main, [*arguments, "--samples", str(tmp_path / "samples.csv")])
+    first, *samples = (tmp_path / "samples.csv").read_text().splitlines()
+    assert (first, len(samples) > 5) == ("stage,seconds,images,swaps,rss,heap,files,threads", True)
     assert isinstance(result.exception, (SystemExit, type(None))), result.exception
     assert not result.stderr.startswith("Error"), result.stderr
     verdicts, pictures, heap, nodes = result.stdout.splitlines()[-1].strip("| ").split(" | ")
@@ -147,6 +149,8 @@ def test_what_each_verdict_leaves_is_found() -> None:
     assert soak_serve.grows(soak_memory.trend(samples(150 + noise + np.arange(180))), 20)  # 1 kB each
     files = np.arange(180) // 60 + 20
     assert soak_serve.grows(soak_memory.trend(samples(150 + noise, files)), 20)
+    assert not soak_serve.grows(soak_memory.trend(samples(150 + noise, files)), 20, soak_serve.BROWSER)
+    assert soak_serve.grows(soak_memory.trend(samples(150 + noise, np.arange(180) // 12 + 20)), 20, soak_serve.BROWSER)
 
 
 def test_a_moment_of_all_stages() -> None:
