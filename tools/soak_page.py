@@ -79,6 +79,7 @@ def open_page(address: str) -> Iterator[OpenPage]:
         for option in ("headless", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking"):
             options.add_argument(f"--{option}")
         options.add_argument("--window-size=1400,1000")
+        options.add_argument("--disk-cache-size=20000000")  # bytes; of each picture a file, which takes long to remove
         options.add_argument(f"--user-data-dir={profile}")
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         browser = webdriver.Chrome(options=options, service=Service(driver))

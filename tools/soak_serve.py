@@ -125,7 +125,7 @@ def serving(model: Path, options: Sequence[str], in_use: Path) -> Iterator[tuple
         yield process.pid, port
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(600)  # beside other work, and after what the disk has to do
         for line in process.stderr or ():
             print(line, end="", file=sys.stderr)
         if process.stderr is not None:
