@@ -105,7 +105,7 @@ fuzz: install
 test-browser: install
 	@command -v chromedriver >/dev/null || { echo 'No chromedriver here: apt install chromium chromium-driver'; exit 1; }
 	RSTPM_EDGE_NO_SKIPS=1 $(BIN)/python -m pytest -m browser $(BROWSER_FLAGS) tests/training/report/test_browser.py tests/outputs/test_roi_page.py \
-	  tests/station/page
+	  tests/station/page tests/tools/test_soak.py
 
 test-mqtt: install
 	$(BIN)/python -m pytest -m mosquitto tests/outputs/test_mosquitto.py

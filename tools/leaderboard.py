@@ -20,8 +20,9 @@ A name in bold: no other is as good by image AUROC and as fast. Latency is that 
 turns in one run; of ours the whole detector, of the others the network alone.
 
 VARIANT is NAME:KEY=VALUE,KEY=VALUE. Keys are the fields of a preset as `rstpm-edge train --set` takes them, and preset,
-size, epochs, resize, holdout, max_images, max_minutes; after method=padim (patchcore, stfpm, efficientad) those of that
-method: size (auto: the photos' own aspect), strides, teacher, features, coreset, epochs, steps.
+size, area (192: in the photos' own shape, as many pixels as 192×192), epochs, resize, holdout, max_images, max_minutes;
+after method=padim (patchcore, stfpm, efficientad) those of that method: size (auto: the photos' own aspect), strides,
+teacher, features, coreset, epochs, steps.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from anomalib_venv import DEFAULT as VENV
@@ -41,6 +42,9 @@ from rstpm_edge.cli.benchmark import DATASETS
 from rstpm_edge.cli.parameter_types import NAMES, SEEDS, WEIGHTS
 from rstpm_edge.cli.terminal import as_typed
 from rstpm_edge.errors import RstpmEdgeError, TrainingError, UsageError
+
+if TYPE_CHECKING:
+    from leaderboard_contestants import Contestant
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ def run(settings: Settings) -> str:
     """Bring the board up to date; what it says. Raises RstpmEdgeError and ClickException."""
     import leaderboard_jobs as work
     import leaderboard_table as table
-    from leaderboard_contestants import BASE, learned_from, quick, result_key, timing_key, whole
+    from leaderboard_contestants import BASE, learned_from, on_photos, quick, result_key, timing_key, whole
 
     from rstpm_edge.training.data.datasets import load_categories
 
@@ -87,14 +91,15 @@ def run(settings: Settings) -> str:
     categories = load_categories(settings.root, settings.dataset, NAMES.convert(settings.sets, None, None))
     store = table.Store(settings.output, settings.results).load()
 
-    def jobs_of(is_quick: bool) -> list[work.Job]:
+    def jobs_of(contestants: Iterable[Contestant], is_quick: bool) -> list[work.Job]:
         found = []
-        for one in lineup(settings, is_quick):
+        for one in contestants:
             for seed in SEEDS.convert(settings.seeds if one.is_ours else settings.peer_seeds, None, None):
                 for category in categories:
                     chosen = learned_from((quick if is_quick else whole)(category), one, seed)
-                    key = result_key(chosen, one, seed)
-                    found.append(work.Job(key, chosen, one, seed, is_quick, settings.device))
+                    here = on_photos(one, chosen)
+                    key = result_key(chosen, here, seed)
+                    found.append(work.Job(key, chosen, here, seed, is_quick, settings.device))
         return found
 
     def known(jobs: Iterable[work.Job]) -> list[table.Result]:
@@ -107,9 +112,10 @@ def run(settings: Settings) -> str:
 
     sets = [category.name for category in categories]
     if settings.agree:
-        quickly, fully = (table.rows_of(known(jobs_of(each))) for each in (True, False))
+        quickly, fully = (table.rows_of(known(jobs_of(lineup(settings, each), each))) for each in (True, False))
         return table.agreement(quickly, fully, sets)
-    jobs = jobs_of(settings.quick)
+    contestants = {one.name: one for one in lineup(settings, settings.quick)}
+    jobs = jobs_of(contestants.values(), settings.quick)
     missing = list({job.key: job for job in jobs if store.find(job.key) is None}.values())
     failures: dict[str, str] = {}
     if missing and not settings.cached:
@@ -117,7 +123,6 @@ def run(settings: Settings) -> str:
             missing, settings.output, settings.venv, settings.processes, lambda line: click.echo(line, err=True)
         )
     results = known(jobs)
-    contestants = {job.contestant.name: job.contestant for job in jobs}
     if settings.rounds and not (settings.cached or settings.quick):
         models = first_models(jobs, settings.output)
         if BASE in models and (measured := work.time_models(models, settings.threads, settings.rounds, settings.calls)):
@@ -136,7 +141,7 @@ def run(settings: Settings) -> str:
     return text
 
 
-def lineup(settings: Settings, is_quick: bool) -> list[Any]:
+def lineup(settings: Settings, is_quick: bool) -> list[Contestant]:
     """The contestants. Raises UsageError."""
     from leaderboard_contestants import CONTESTANTS, DEFAULT, QUICK_EPOCHS, Common, contestant, parse_variant
 

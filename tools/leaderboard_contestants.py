@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,8 +23,9 @@ from rstpm_edge.errors import DatasetError, UsageError
 from rstpm_edge.training.benchmark.run import chosen_images
 from rstpm_edge.training.data.datasets import Category
 from rstpm_edge.training.data.images import TestImage
+from rstpm_edge.training.data.input_size import choose_size, sampled_sizes
 from rstpm_edge.training.learning.content import weights_fingerprint
-from rstpm_edge.training.learning.options import TrainingOptions, check_options
+from rstpm_edge.training.learning.options import TrainingOptions, check_options, size_unit
 from rstpm_edge.training.model.preset_overrides import override
 from rstpm_edge.training.model.presets import preset_with_teachers
 
@@ -67,9 +70,7 @@ VARIANTS: dict[str, dict[str, str]] = {
     "strides-4-8-16": {"strides": "4,8,16", "shared_stem": "none", "student1_widths": "32,48,64,96"},
     "narrow-students": {"student1_widths": "24,32,48,80", "student2_widths": "80,64,32"},
     "wide-students": {"student1_widths": "96,128,192,320", "student2_widths": "320,256,128"},
-    "size-192": {"size": "192"},
-    "size-224": {"size": "224"},
-    "size-320": {"size": "320"},
+    **{f"area-{side}": {"area": str(side)} for side in (192, 224, 256, 320, 384, 512)},
 }
 
 # What ours comes from, below the root of a checkout. Reports, audits, INT8 and the demo have no part in it.
@@ -98,6 +99,7 @@ class Contestant:
     options: TrainingOptions | PeerOptions
     max_images: int | None = None  # learn from so many only
     precision: str = "auto"
+    area: int | None = None  # pixels of the input's side, if it were a square: it has the photos' own shape
 
     @property
     def is_ours(self) -> bool:
@@ -117,6 +119,8 @@ class Contestant:
             weights = self.options.weights.items()
             chosen["weights"] = {name: weights_fingerprint(source) for name, source in weights}
             chosen["precision"] = self.precision
+            if self.area is not None:
+                chosen["area"] = self.area
         read_again: dict[str, Any] = json.loads(json.dumps({**chosen, "max_images": self.max_images}))
         return read_again
 
@@ -173,7 +177,7 @@ def contestant(name: str, values: Mapping[str, str], common: Common) -> Contesta
     size, resize = SIZE_OR_AUTO.convert(values.pop("size", common.size), None, None), values.pop("resize", "stretch")
     if resize not in ("stretch", "letterbox"):
         raise UsageError(f"resize is stretch or letterbox, not {resize!r}.")
-    epochs = _number("epochs", values.pop("epochs", None), int)
+    area, epochs = (_number(key, values.pop(key, None), int) for key in ("area", "epochs"))
     holdout = _number("holdout", values.pop("holdout", None), float)
     minutes = _number("max_minutes", values.pop("max_minutes", None), float)
     options = TrainingOptions(
@@ -186,7 +190,7 @@ def contestant(name: str, values: Mapping[str, str], common: Common) -> Contesta
     )
     options = options if holdout is None else replace(options, holdout=holdout)
     check_options(options)
-    return Contestant(name, options, max_images, common.precision)
+    return Contestant(name, options, max_images, common.precision, area)
 
 
 def quick(category: Category) -> Category:
@@ -205,6 +209,18 @@ def whole(category: Category) -> Category:
 def learned_from(category: Category, one: Contestant, seed: int) -> Category:
     """With the photos that this contestant learns from, of this seed."""
     return replace(category, train=tuple(chosen_images(category.train, one.max_images, seed)))
+
+
+def on_photos(one: Contestant, category: Category) -> Contestant:
+    """The contestant with the input that it has on these photos. Raises UsageError where it cannot work."""
+    if one.area is None or isinstance(one.options, PeerOptions):
+        return one
+    sizes = sampled_sizes(category.train, None)
+    scale = one.area / math.sqrt(statistics.median(height * width for height, width in sizes))
+    scaled = [(round(scale * height), round(scale * width)) for height, width in sizes]
+    options = replace(one.options, size=choose_size(scaled, size_unit(one.options.preset), one.area**2))
+    check_options(options)
+    return replace(one, options=options, area=None)
 
 
 def result_key(category: Category, one: Contestant, seed: int) -> str:

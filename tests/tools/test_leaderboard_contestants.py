@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from click.testing import Result
-from leaderboard_contestants import CONTESTANTS, Common, contestant, result_key
+from leaderboard_contestants import CONTESTANTS, Common, contestant, on_photos, result_key, timing_key
 from leaderboard_hash import source_hash
 from leaderboard_stub import TINY, run
 from quick_benchmark import Trainings
@@ -129,6 +131,21 @@ def test_a_key_tells_of_all_that_counts_and_of_nothing_else(sets: Path) -> None:
     assert key({**padim, "coreset": "0.01"}) == key(padim)  # PatchCore's alone
     assert key(patchcore, epochs=7) == key(patchcore)
     assert key({"method": "stfpm"}, epochs=7) != key({"method": "stfpm"})
+
+
+def test_an_area_has_the_shape_of_each_sets_photos(tmp_path: Path) -> None:
+    for name, shape in (("lying", (60, 150)), ("square", (90, 90))):
+        for part in (*(f"train/good/{i}.png" for i in range(5)), "test/good/0.png", "test/bad/0.png"):
+            (tmp_path / name / part).parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(tmp_path / name / part), np.zeros((*shape, 3), np.uint8))
+    lying, square = load_categories(tmp_path, "folder")
+    one = contestant("small", {"area": "192"}, Common())
+    sizes = [on_photos(one, category).options.size for category in (lying, square)]
+    assert sizes == [(128, 288), (192, 192)]
+    same = contestant("as it is", {"size": "192"}, Common())
+    assert result_key(square, on_photos(one, square), 0) == result_key(square, same, 0)
+    assert on_photos(same, lying) == same
+    assert timing_key(one) != timing_key(same)  # on other photos it is another size
 
 
 def test_code_counts_without_its_comments(tmp_path: Path) -> None:
