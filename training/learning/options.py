@@ -9,8 +9,7 @@ from rstpm_edge.image.placement import ResizePolicy
 from rstpm_edge.image.roi import Roi, check_roi
 
 from ..data.input_size import LARGEST
-from ..model.presets import AUGMENTATIONS, EDGE, Augmentation, Preset
-from ..model.rstpm import DEEPEST
+from ..model.presets import AUGMENTATIONS, DEEPEST, EDGE, Augmentation, Preset
 
 
 @dataclass(frozen=True)

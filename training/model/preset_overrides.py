@@ -16,7 +16,7 @@ from rstpm_edge.errors import UsageError
 from rstpm_edge.model.read_metadata import SMOOTHING
 
 from .old_names import FALSE, TRUE, current_preset
-from .presets import Preset
+from .presets import DEEPEST, Preset
 
 NONE = ("none", "")
 
@@ -74,6 +74,13 @@ def check_preset(preset: Preset) -> None:
                 f"`preset.{name}={shrink}` leaves nothing of the strides {_list(strides)}: "
                 "it must divide the finest and be smaller."
             )
+    if preset.dilation not in (1, 2):
+        raise UsageError(f"`preset.dilation` is 1 or 2, not {preset.dilation}.")
+    if preset.dilation > 1 and (preset.students == "paper" or strides[-1] != DEEPEST * preset.teacher1_shrink):
+        raise UsageError(
+            f"`preset.dilation={preset.dilation}` needs the students of edge, and teacher 1's deepest stride as the "
+            f"coarsest: strides=8,16,{DEEPEST * preset.teacher1_shrink}."
+        )
     if preset.students == "paper":
         if strides != (4, 8, 16) or stem is not None or preset.teacher1_shrink > 1:
             raise UsageError("The paper's students need strides=4,8,16, shared_stem=none and teacher1_shrink=1.")

@@ -63,7 +63,9 @@ class SegmentationHead(nn.Module):
             at_level: Tensor = layer(torch.cat([inputs[level], inputs[level + 3]], 1))  # both pairs
             if total is not None:
                 factor = at_level.shape[-1] // total.shape[-1]
-                at_level = at_level + functional.interpolate(total, scale_factor=factor, mode="bilinear")
+                if factor > 1:
+                    total = functional.interpolate(total, scale_factor=factor, mode="bilinear")
+                at_level = at_level + total
             total = at_level
         assert total is not None
         return total
