@@ -76,10 +76,11 @@ def check_preset(preset: Preset) -> None:
             )
     if preset.dilation not in (1, 2):
         raise UsageError(f"`preset.dilation` is 1 or 2, not {preset.dilation}.")
-    if preset.dilation > 1 and (preset.students == "paper" or strides[-1] != DEEPEST * preset.teacher1_shrink):
+    # Student 2 starts from the level that is dilated.
+    if preset.dilation > 1 and (preset.students == "paper" or strides[-1] != DEEPEST or preset.teacher1_shrink > 1):
         raise UsageError(
-            f"`preset.dilation={preset.dilation}` needs the students of edge, and teacher 1's deepest stride as the "
-            f"coarsest: strides=8,16,{DEEPEST * preset.teacher1_shrink}."
+            f"`preset.dilation={preset.dilation}` needs the students of edge, {DEEPEST} as the coarsest of the "
+            "strides, and teacher1_shrink=1."
         )
     if preset.students == "paper":
         if strides != (4, 8, 16) or stem is not None or preset.teacher1_shrink > 1:

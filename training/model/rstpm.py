@@ -25,7 +25,10 @@ from .teachers import TeacherNetwork, load_teacher
 
 @dataclass(frozen=True)
 class TeacherFeatures:
-    """What the students start from and what they must give, standardised."""
+    """What the students start from and what they must give, standardised.
+
+    With a dilation, height and width of the coarsest level and of `deep` are larger by this factor.
+    """
 
     source: Tensor  # for student 1: the image (B, 3, H, W), normalised, or teacher 1's stem (B, C, H/s, W/s)
     deep: Tensor  # for student 2: teacher 1's (B, C, h, w), 32 · teacher1_shrink smaller than the image
