@@ -9,7 +9,8 @@
 among them, as fast as they are answered, and one more reads /v1/events; with --page a browser has the page open, too,
 which must show what comes. It counts after --warm-up answers: the last 1,000 verdicts stay in memory on purpose, with
 their photos, and must be there first. Memory is what of the process no file on disk holds (RssAnon), and what of it is
-in use: what was asked for and not freed (soak_probe.py, with Python's own allocator turned off). Slopes are those of
+in use: what was asked for and not freed (soak_probe.py, with Python's own allocator turned off; with
+PYTHONMALLOC=pymalloc in the environment it stays on, and memory is that of an installed server). Slopes are those of
 least-squares lines after the first quarter, as in soak.py. What the allocator keeps free settles only after some ten
 thousand images, so a leak is what grows in both: exits with 1 where both slopes, less twice their standard errors, are
 above --limit, or where files or threads become more. A verdict that is kept has over a kilobyte, which makes 100 MB per
@@ -113,7 +114,7 @@ def serving(model: Path, options: Sequence[str], in_use: Path) -> Iterator[tuple
     """The process, with these options of `serve`, and its port; it writes to `in_use` as soak_probe.py says."""
     serve = ["serve", "--port", "0", "--model", str(model), *options]
     command = [sys.executable, str(Path(__file__).with_name("soak_probe.py")), str(in_use), *serve]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONMALLOC": "malloc"}
+    environment = {"PYTHONMALLOC": "malloc", **os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None

@@ -1,6 +1,5 @@
 """Running the server in this process, until it is told to stop."""
 
-import asyncio
 import contextlib
 import socket
 import ssl
@@ -13,7 +12,6 @@ from typing import Any
 import uvicorn
 
 from rstpm_edge.errors import UsageError
-from rstpm_edge.station.memory import give_back
 from rstpm_edge.station.protocol import Http
 from rstpm_edge.station.station import Station
 
@@ -22,7 +20,6 @@ CONNECTIONS = 500  # at once; those beyond get 503
 # Seconds after which a thread that wants Python's lock gets it. By default it is 5 ms, a third of a verdict: what
 # judges and what answers would wait for each other (docs/performance.md).
 SWITCH = 0.0005
-GIVING_BACK = 600  # ticks between two times that free memory goes back to the system: a minute
 
 
 @dataclass(frozen=True)
@@ -125,6 +122,4 @@ class _Server(uvicorn.Server):
         if stop:
             self.should_exit = True
             self._station.feed.end_readers()  # who of verdicts would never end
-        if counter % GIVING_BACK == GIVING_BACK - 1:
-            await asyncio.to_thread(give_back)
         return await super().on_tick(counter)
