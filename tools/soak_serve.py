@@ -36,7 +36,7 @@ from pathlib import Path
 import click
 from soak import ROOT, pictures, tiny_models
 from soak_memory import Sample, Trend, trend
-from soak_page import OpenPage, PageSample, open_page
+from soak_page import PageSample, open_page
 
 SAMPLE = 1.0  # seconds between two samples
 BROWSER = 6  # connections that a browser opens and closes as it needs them, and threads that answer it
@@ -154,12 +154,12 @@ def measure(process: int, in_use: Path, clients: Clients, seconds: float) -> lis
     return samples
 
 
-def check_page(page: OpenPage, looks: Sequence[PageSample]) -> None:
-    """Raises click.ClickException for a page that has not shown what came, or tells of errors."""
+def check_page(errors: Sequence[str], looks: Sequence[PageSample]) -> None:
+    """Raises click.ClickException for a page that has not shown what came, or whose console has these errors."""
     first, last = looks
     if last.pictures == first.pictures or last.verdicts == first.verdicts:
         raise click.ClickException(f"The page stood still: {first}, {last}.")
-    if errors := page.errors():
+    if errors:
         raise click.ClickException(f"The page's console: {errors[0]}")
 
 
@@ -220,8 +220,7 @@ def main(
                 looks += [] if opened is None else [opened.look()]
             finally:
                 clients.stop()
-            if opened is not None:
-                check_page(opened, looks)
+            errors = [] if opened is None else opened.errors()
             stack.close()  # the browser, before the server goes away
         clients.join()
     if csv_file is not None:
@@ -253,6 +252,7 @@ def main(
             f"| {after.verdicts - before.verdicts:,} | {after.pictures - before.pictures:,} | {before.heap:.1f}, "
             f"{after.heap:.1f} | {before.nodes:,} → {after.nodes:,} |"
         )
+        check_page(errors, looks)  # behind the figures, which took an hour
     if grows(found, limit, BROWSER if page else 0):
         print("Grows.", file=sys.stderr)
         sys.exit(1)
