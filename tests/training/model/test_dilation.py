@@ -79,5 +79,5 @@ def test_a_dilated_model_from_training_to_verdict(parts: Path, tmp_path: Path) -
         photo = next((parts / "train" / "good").iterdir())
         result = detector(photo)
     assert detector.info.dilation == 2
-    assert result.anomaly_map.shape[:2] == result.anomaly_map.shape
+    assert result.anomaly_map.shape == (128, 128)
     assert np.isfinite(result.anomaly_map).all()
