@@ -112,10 +112,17 @@ def test_a_moment_with_the_page_open(tmp_path: Path) -> None:
     assert (first, len(samples) > 5) == ("stage,seconds,images,swaps,rss,heap,files,threads", True)
     assert isinstance(result.exception, (SystemExit, type(None))), result.exception
     assert not result.stderr.startswith("Error"), result.stderr
-    verdicts, pictures, heap, nodes = result.stdout.splitlines()[-1].strip("| ").split(" | ")
+    verdicts, pictures, gone, heap, nodes = result.stdout.splitlines()[-1].strip("| ").split(" | ")
     assert min(int(count.replace(",", "")) for count in (verdicts, pictures)) > 0
+    assert gone == "0"
     assert all(0.5 < float(one) < 50 for one in heap.split(", "))
     assert all(int(one.replace(",", "")) > 100 for one in nodes.split(" → "))
+
+
+GONE = (
+    "http://127.0.0.1:34529/v1/inspections/17960779/small.jpg - "
+    "Failed to load resource: the server responded with a status of 404 (Not Found)"
+)
 
 
 def test_a_page_that_stands_still_is_told() -> None:
@@ -123,7 +130,15 @@ def test_a_page_that_stands_still_is_told() -> None:
     with pytest.raises(click.ClickException, match="stood still"):
         soak_serve.check_page([], [first, dataclasses.replace(last, pictures=2)])
     with pytest.raises(click.ClickException, match="console: no picture"):
-        soak_serve.check_page(["no picture"], [first, last])
+        soak_serve.check_page([GONE, "no picture"], [first, last])
+
+
+def test_a_picture_that_is_no_longer_kept_is_no_fault_of_the_page() -> None:
+    looks = soak_page.PageSample(3, 2, 2.0, 900), soak_page.PageSample(9, 5, 2.0, 900)
+    soak_serve.check_page([GONE, GONE.replace("small.jpg", "heat.png")], looks)
+    for other in (GONE.replace("404", "500"), GONE.replace("inspections/17960779/small.jpg", "models")):
+        with pytest.raises(click.ClickException, match="console: http"):
+            soak_serve.check_page([other], looks)
 
 
 def test_what_the_server_may_be_given() -> None:
