@@ -41,7 +41,7 @@ from soak_page import PageSample, open_page
 SAMPLE = 1.0  # seconds between two samples
 BROWSER = 6  # connections that a browser opens and closes as it needs them, and threads that answer it
 REFUSED = (422,)  # what a damaged image is answered with
-# A picture that is asked for after a thousand more were judged is gone; the page then shows none, but the console has it.
+# A picture that is asked for a thousand verdicts later is gone; the page then shows none, but the console has it.
 GONE = re.compile(r"/v1/inspections/\d+/\w+\.(jpg|png) - .* status of 404")
 
 

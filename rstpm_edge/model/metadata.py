@@ -26,7 +26,7 @@ GOLDENS_KEY, GOLDENS_CHECKSUM_KEY = "rstpm_edge_goldens", "rstpm_edge_crc32_gold
 RECALIBRATIONS_KEY, RECALIBRATIONS_CHECKSUM_KEY = "rstpm_edge_recalibrations", "rstpm_edge_crc32_recalibrations"
 # Of the document, and the first release that reads it. Any new key raises both: readers refuse what they do not know,
 # since a key that one of them skips may be the one that decides (a ROI, a mask, a segmentation head).
-SCHEMA_VERSION, NEEDS = 5, "0.1.0"
+SCHEMA_VERSION, NEEDS = 4, "0.1.0"
 
 EMBEDDING = "embedding"  # the name of the output that says what an image is like as a whole
 
@@ -121,8 +121,7 @@ class Bundle:
     Without `score_fusion` the score is the maximum of the anomaly map. `profile` says what the photos were like, and is
     None in files from before it was kept: what is judged is then compared with nothing. `mask` says where anomalies
     count; None is everywhere. `saturation_free` says of int8 that no processor's sums of products saturate, as they may
-    in files from before. With a `dilation`, cells of the coarsest level lie closer by this factor than its stride says.
-    `schema_version` is that of the file it was read from; what is written has the current one.
+    in files from before. `schema_version` is that of the file it was read from; what is written has the current one.
     """
 
     preset: str
@@ -143,7 +142,6 @@ class Bundle:
     mask: StoredMask | None = None
     saturation_free: bool = False
     validity: Validity | None = None
-    dilation: int = 1
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -189,8 +187,7 @@ class Bundle:
     @property
     def level_sizes(self) -> tuple[tuple[int, int], ...]:
         """(height, width) of the maps of the three levels, finest first."""
-        cells = (*self.strides[:2], self.strides[2] // self.dilation)
-        return tuple((self.height // cell, self.width // cell) for cell in cells)
+        return tuple((self.height // stride, self.width // stride) for stride in self.strides)
 
     @cached_property  # asked for at every image
     def output_sizes(self) -> Mapping[str, tuple[int, int]]:

@@ -37,8 +37,7 @@ SMOOTHING = (0.01, 64.0)  # pixels; 0 is none
 MOST_SIDE = 8192  # of the model's input: twice what is trained
 MOST_PIXELS = 1 << 23  # a side of a photo
 MOST_SCORES = 1_000_000
-# The first schemas that say what is INVALID, what score maps hold, and how close the coarsest level's cells lie.
-WITH_VALIDITY, WITH_KIND, WITH_DILATION = 3, 4, 5
+WITH_VALIDITY, WITH_KIND = 3, 4  # the first schemas that say what is INVALID, and what score maps hold
 
 
 def check_version(document: str) -> int:
@@ -64,8 +63,7 @@ def parse_bundle(document: str) -> Bundle:
         loaded = read.load(document)
         if version == 1:
             loaded = metadata_v1.upgraded(loaded)
-        since = {"validity": WITH_VALIDITY, "dilation": WITH_DILATION}
-        return _bundle(loaded, [name for name, first in since.items() if version < first], version)
+        return _bundle(loaded, () if version >= WITH_VALIDITY else ("validity",), version)
     except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError, UsageError) as error:
         raise _damaged(error) from error
 
@@ -90,7 +88,6 @@ def _bundle(loaded: Any, absent: Sequence[str], version: int) -> Bundle:
         read.number(value, "a change by the precision", -LARGEST, LARGEST)
     if not isinstance(found["saturation_free"], bool):
         raise ValueError("whether it is free of saturation is neither true nor false")
-    strides = _strides(found["strides"], height, width)
     fusion = _fusion(found["fusion"], max(height, width))
     scores = found["score_fusion"]
     return Bundle(
@@ -98,7 +95,7 @@ def _bundle(loaded: Any, absent: Sequence[str], version: int) -> Bundle:
         height=height,
         width=width,
         resize=read.choice(found["resize"], "the resize policy", get_args(ResizePolicy)),
-        strides=strides,
+        strides=_strides(found["strides"], height, width),
         fusion=fusion,
         calibration=_calibration(found["calibration"]),
         teachers=_teachers(found["teachers"]),
@@ -112,7 +109,6 @@ def _bundle(loaded: Any, absent: Sequence[str], version: int) -> Bundle:
         mask=None if found["mask"] is None else parse_mask(found["mask"]),
         saturation_free=found["saturation_free"],
         validity=None if found.get("validity") is None else parse_validity(found["validity"]),
-        dilation=_dilation(found.get("dilation", 1), strides),
         schema_version=found["schema_version"],
     )
 
@@ -124,13 +120,6 @@ def _strides(value: Any, height: int, width: int) -> tuple[int, int, int]:
     if not fine < middle < coarse or any(side % stride for side in (height, width) for stride in value):
         raise ValueError("the strides are not three numbers, finest first, that divide the input size")
     return fine, middle, coarse
-
-
-def _dilation(value: Any, strides: tuple[int, int, int]) -> int:
-    dilation = read.whole(value, "the dilation", 1, 2)
-    if strides[2] // dilation < strides[1]:
-        raise ValueError("the dilation makes the coarsest level finer than the one before it")
-    return dilation
 
 
 def _calibration(value: Any) -> Calibration:

@@ -75,8 +75,8 @@ def test_foreign_and_newer_models(
     path.write_bytes(foreign.SerializeToString())
     fails(path, provider, "was not exported by rstpm-edge", capfd)
     fails(model_factory(document="{}"), provider, "metadata is damaged", capfd)
-    newer = make_bundle().to_json().replace('"schema_version": 5', '"schema_version": 6')
-    fails(model_factory(document=newer), provider, "has schema version 6, .* needs rstpm-edge ≥ .*; upgrade", capfd)
+    newer = make_bundle().to_json().replace('"schema_version": 4', '"schema_version": 5')
+    fails(model_factory(document=newer), provider, "has schema version 5, .* needs rstpm-edge ≥ .*; upgrade", capfd)
 
 
 @pytest.mark.parametrize(
@@ -154,12 +154,12 @@ def test_a_newer_file_is_called_newer_whatever_else_it_has(
     provider: str, model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     graph = onnx.load(model)
-    document = graph.metadata_props[0].value.replace('"schema_version": 5', '"schema_version": 6, "strides": NaN')
+    document = graph.metadata_props[0].value.replace('"schema_version": 4', '"schema_version": 5, "strides": NaN')
     graph.functions.add().name = "new"
     graph.graph.node[0].domain = "new"
     helper.set_model_props(graph, {METADATA_KEY: document})
     model.write_bytes(graph.SerializeToString() + b"\xa0\x06\x01")  # and a field 100
-    fails(model, provider, "has schema version 6, .* needs rstpm-edge ≥ .*; upgrade", capfd)
+    fails(model, provider, "has schema version 5, .* needs rstpm-edge ≥ .*; upgrade", capfd)
 
 
 @pytest.mark.parametrize(

@@ -75,38 +75,19 @@ def test_a_model_of_schema_1_judges_as_one_of_today(tmp_path: Path) -> None:
         Detector(write_model(tmp_path / f"{name}.onnx", bundle, document=text), threads=1)
         for name, text in (("before", document), ("now", None))
     ]
-    assert [detector.info.schema_version for detector in detectors] == [1, 5]
+    assert [detector.info.schema_version for detector in detectors] == [1, 4]
     image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
     before, now = (detector(image) for detector in detectors)
     assert (before.score, before.threshold, before.is_anomalous) == (now.score, now.threshold, now.is_anomalous)
     np.testing.assert_array_equal(before.anomaly_map, now.anomaly_map)
 
 
-def test_schema_5_is_what_is_kept_here() -> None:
-    """Where this fails since a key was added, raise SCHEMA_VERSION and NEEDS, and keep a reader for schema 5."""
-    document = (DATA / "metadata_v5.json").read_text()
+def test_schema_4_is_what_is_kept_here() -> None:
+    """Where this fails since a key was added, raise SCHEMA_VERSION and NEEDS, and keep a reader for schema 4."""
+    document = (DATA / "metadata_v4.json").read_text()
     assert parse_bundle(document) == BUNDLE
     assert json.loads(BUNDLE.to_json()) == json.loads(document)
-    assert SCHEMA_VERSION == 5
-
-
-def test_schema_4_knows_no_dilation() -> None:
-    document = (DATA / "metadata_v4.json").read_text()
-    before = replace(BUNDLE, schema_version=4)
-    assert parse_bundle(document) == before
-    assert parse_bundle(before.to_json()) == replace(before, schema_version=5)
-    with pytest.raises(ModelError, match="unknown field 'dilation'"):
-        parse_bundle(changed(document, dilation=2))
-
-
-def test_a_dilated_level_has_closer_cells() -> None:
-    document = (DATA / "metadata_v5.json").read_text()
-    found = parse_bundle(changed(document, dilation=2))
-    assert found.level_sizes == (BUNDLE.level_sizes[0], BUNDLE.level_sizes[1], BUNDLE.level_sizes[1])
-    assert found.output_sizes["recon_32"] == BUNDLE.level_sizes[1]
-    for wrong in (0, 3, 1.5, None, "2"):
-        with pytest.raises(ModelError, match="the dilation"):
-            parse_bundle(changed(document, dilation=wrong))
+    assert SCHEMA_VERSION == 4
 
 
 def test_schema_3_knows_no_light_and_no_kind_of_score_maps() -> None:
@@ -114,7 +95,7 @@ def test_schema_3_knows_no_light_and_no_kind_of_score_maps() -> None:
     assert BUNDLE.validity is not None
     before = replace(BUNDLE, validity=replace(BUNDLE.validity, light=()), schema_version=3)
     assert parse_bundle(document) == before
-    assert parse_bundle(before.to_json()) == replace(before, schema_version=5)
+    assert parse_bundle(before.to_json()) == replace(before, schema_version=4)
     with pytest.raises(ModelError, match="unknown field 'kind'"):
         parse_bundle(changed(document, score_fusion__kind="angles"))
     # With them, angles became a part of the coarsest cells, and score maps errors.
@@ -130,7 +111,7 @@ def test_schema_2_knows_no_validity() -> None:
     document = (DATA / "metadata_v2.json").read_text()
     before = replace(BUNDLE, validity=None, schema_version=2)
     assert parse_bundle(document) == before
-    assert parse_bundle(before.to_json()) == replace(before, schema_version=5)
+    assert parse_bundle(before.to_json()) == replace(before, schema_version=4)
     with pytest.raises(ModelError, match="unknown field 'validity'"):
         parse_bundle(changed(document, validity=None))
 
@@ -154,9 +135,9 @@ def test_a_file_from_before_the_coarsest_cells_were_part_of_the_score() -> None:
             parse_bundle(json.dumps(document))
 
 
-def test_what_was_read_from_schema_1_is_written_as_schema_5() -> None:
+def test_what_was_read_from_schema_1_is_written_as_schema_4() -> None:
     older = parse_bundle((DATA / "metadata_v1.json").read_text())
-    assert parse_bundle(older.to_json()) == replace(older, schema_version=5)
+    assert parse_bundle(older.to_json()) == replace(older, schema_version=4)
 
 
 @pytest.mark.parametrize(
@@ -175,14 +156,14 @@ def test_a_newer_schema_says_what_reads_it(needs: Any, told: str) -> None:
     with pytest.raises(ModelError) as caught:
         parse_bundle(newer)
     assert str(caught.value) == (
-        f"The model has schema version 6, but this rstpm-edge, {__version__}, reads up to 5: it needs {told}; upgrade, "
+        f"The model has schema version 5, but this rstpm-edge, {__version__}, reads up to 4: it needs {told}; upgrade, "
         "or export the model again with this version."
     )
 
 
 def test_a_newer_document_that_says_of_no_release() -> None:
     with pytest.raises(ModelError, match="it needs a newer rstpm-edge; upgrade"):
-        check_version('{"schema_version": 6, "strides": NaN, "strides": 1}')
+        check_version('{"schema_version": 5, "strides": NaN, "strides": 1}')
 
 
 def test_this_release_reads_what_it_writes() -> None:

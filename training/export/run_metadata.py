@@ -35,7 +35,6 @@ def bundle_of(config: RunConfig, summary: Summary, teachers: tuple[Teacher, Teac
         width=config.width,
         resize=config.resize,
         strides=config.preset.strides,
-        dilation=config.preset.dilation,
         fusion=summary.fusion,
         calibration=summary.calibration,
         teachers=teachers,

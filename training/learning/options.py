@@ -9,7 +9,8 @@ from rstpm_edge.image.placement import ResizePolicy
 from rstpm_edge.image.roi import Roi, check_roi
 
 from ..data.input_size import LARGEST
-from ..model.presets import AUGMENTATIONS, DEEPEST, EDGE, Augmentation, Preset
+from ..model.presets import AUGMENTATIONS, EDGE, Augmentation, Preset
+from ..model.rstpm import DEEPEST
 
 
 @dataclass(frozen=True)

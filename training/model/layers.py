@@ -63,12 +63,10 @@ def synchronize_batch_norm(module: nn.Module) -> None:
             synchronize_batch_norm(child)
 
 
-def conv(
-    inputs: int, outputs: int, kernel: int = 3, *, stride: int = 1, dilation: int = 1, relu: bool = True
-) -> nn.Sequential:
+def conv(inputs: int, outputs: int, kernel: int = 3, *, stride: int = 1, relu: bool = True) -> nn.Sequential:
     """Convolution, batch normalisation and, usually, ReLU."""
     layers: list[nn.Module] = [
-        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2 * dilation, dilation, bias=False),
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
         BatchNorm(outputs),
     ]
     return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)
@@ -77,11 +75,9 @@ def conv(
 class ResidualBlock(nn.Module):
     """Two 3×3 convolutions beside a skip, as in ResNet-18; `final_relu` follows the sum there."""
 
-    def __init__(self, channels: int, *, final_relu: bool, projected_skip: bool = False, dilation: int = 1) -> None:
+    def __init__(self, channels: int, *, final_relu: bool, projected_skip: bool = False) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            conv(channels, channels, dilation=dilation), conv(channels, channels, dilation=dilation, relu=False)
-        )
+        self.body = nn.Sequential(conv(channels, channels), conv(channels, channels, relu=False))
         self.skip = conv(channels, channels, 1, relu=False) if projected_skip else nn.Identity()
         self.final_relu = final_relu
 

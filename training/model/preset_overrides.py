@@ -16,7 +16,7 @@ from rstpm_edge.errors import UsageError
 from rstpm_edge.model.read_metadata import SMOOTHING
 
 from .old_names import FALSE, TRUE, current_preset
-from .presets import DEEPEST, Preset
+from .presets import Preset
 
 NONE = ("none", "")
 
@@ -74,14 +74,6 @@ def check_preset(preset: Preset) -> None:
                 f"`preset.{name}={shrink}` leaves nothing of the strides {_list(strides)}: "
                 "it must divide the finest and be smaller."
             )
-    if preset.dilation not in (1, 2):
-        raise UsageError(f"`preset.dilation` is 1 or 2, not {preset.dilation}.")
-    # Student 2 starts from the level that is dilated.
-    if preset.dilation > 1 and (preset.students == "paper" or strides[-1] != DEEPEST or preset.teacher1_shrink > 1):
-        raise UsageError(
-            f"`preset.dilation={preset.dilation}` needs the students of edge, {DEEPEST} as the coarsest of the "
-            "strides, and teacher1_shrink=1."
-        )
     if preset.students == "paper":
         if strides != (4, 8, 16) or stem is not None or preset.teacher1_shrink > 1:
             raise UsageError("The paper's students need strides=4,8,16, shared_stem=none and teacher1_shrink=1.")

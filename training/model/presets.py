@@ -7,7 +7,6 @@ from rstpm_edge.errors import UsageError
 from rstpm_edge.model.metadata import FusionMode
 
 Augmentation = Literal["none", "shift", "rotate", "flip"]
-DEEPEST = 32  # the stride of teacher 1, relative to what it sees, at which student 2 starts
 AUGMENTATIONS: tuple[Augmentation, ...] = get_args(Augmentation)
 
 
@@ -30,7 +29,6 @@ class Preset:
     weight_decay: float
     batch_size: int
     epochs: int
-    dilation: int = 1  # of the coarsest level: with 2 its cells lie as close as those of the level before it
     teacher1_shrink: int = 1  # teacher 1 sees the image reduced by this factor
     teacher2_shrink: int = 1  # and teacher 2 by this one
     shared_stem: int | None = None  # student 1 starts from teacher 1's feature at this stride, not from the image

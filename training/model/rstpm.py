@@ -14,21 +14,19 @@ from torch.nn import functional
 from rstpm_edge.model.metadata import EMBEDDING, angle_map_names, head_names, map_names, score_map_names
 from rstpm_edge.model.outputs import ModelOutputs
 
-from .dilation import dilate
 from .distances import Distance
 from .model_outputs import AnomalyMaps
-from .presets import DEEPEST, Preset
+from .presets import Preset
 from .segmentation_head import SegmentationHead
 from .students import BackboneStudent, EdgeReconstructionStudent, EdgeStudent, PaperReconstructionStudent
 from .teachers import TeacherNetwork, load_teacher
 
+DEEPEST = 32  # the stride of teacher 1, relative to what it sees, at which student 2 starts
+
 
 @dataclass(frozen=True)
 class TeacherFeatures:
-    """What the students start from and what they must give, standardised.
-
-    With a dilation, height and width of the coarsest level and of `deep` are larger by this factor.
-    """
+    """What the students start from and what they must give, standardised."""
 
     source: Tensor  # for student 1: the image (B, 3, H, W), normalised, or teacher 1's stem (B, C, H/s, W/s)
     deep: Tensor  # for student 2: teacher 1's (B, C, h, w), 32 · teacher1_shrink smaller than the image
@@ -58,18 +56,13 @@ class RSTPM(nn.Module):
         self.strides1 = sorted({*stem, *strides, deepest})  # of teacher 1's features, relative to the image
         self.teacher1 = load_teacher(preset.teacher1, [stride // shrinks[0] for stride in self.strides1], weights)
         self.teacher2 = load_teacher(preset.teacher2, [stride // shrinks[1] for stride in strides], weights)
-        if preset.dilation > 1:
-            dilate(self.teacher1, preset.teacher1)
-            dilate(self.teacher2, preset.teacher2)
         channels1 = dict(zip(self.strides1, self.teacher1.channels, strict=True))
         targets1, targets2 = [channels1[stride] for stride in strides], self.teacher2.channels
         student1: nn.Module
         student2: nn.Module
         if preset.students == "edge":
             source = (channels1[stem[0]], stem[0]) if stem else (3, 1)
-            student1 = EdgeStudent(
-                *source, targets1, strides, preset.student1_widths, preset.student1_blocks, preset.dilation
-            )
+            student1 = EdgeStudent(*source, targets1, strides, preset.student1_widths, preset.student1_blocks)
             student2 = EdgeReconstructionStudent(
                 channels1[deepest],
                 targets2,
@@ -78,7 +71,6 @@ class RSTPM(nn.Module):
                 preset.student2_blocks,
                 deepest,
                 attention=preset.attention,
-                dilation=preset.dilation,
             )
         else:
             student1 = BackboneStudent(preset.teacher1, strides)

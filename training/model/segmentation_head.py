@@ -63,9 +63,7 @@ class SegmentationHead(nn.Module):
             at_level: Tensor = layer(torch.cat([inputs[level], inputs[level + 3]], 1))  # both pairs
             if total is not None:
                 factor = at_level.shape[-1] // total.shape[-1]
-                if factor > 1:
-                    total = functional.interpolate(total, scale_factor=factor, mode="bilinear")
-                at_level = at_level + total
+                at_level = at_level + functional.interpolate(total, scale_factor=factor, mode="bilinear")
             total = at_level
         assert total is not None
         return total

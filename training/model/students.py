@@ -24,7 +24,6 @@ class EdgeStudent(nn.Module):
     input_channels, input_stride: what it starts from, the image (3, 1) or a feature of its teacher's stem.
     widths: its channels; the first at the input's stride (at stride 2 from an image), each next at twice that.
     blocks: its residual blocks at each of `strides`; none elsewhere, where they would cost more than the rest.
-    dilation: of the coarsest level, whose cells lie closer by this factor (see `dilate`).
     """
 
     def __init__(
@@ -35,7 +34,6 @@ class EdgeStudent(nn.Module):
         strides: Sequence[int],
         widths: Sequence[int],
         blocks: Sequence[int],
-        dilation: int = 1,
     ) -> None:
         super().__init__()
         depth = dict(zip(strides, blocks, strict=True))
@@ -46,9 +44,8 @@ class EdgeStudent(nn.Module):
         self.stages, width_at = nn.ModuleDict(), {}  # by stride
         for before, after in pairwise(widths):
             stride *= 2
-            factor = dilation if stride == strides[-1] else 1
-            residual = (ResidualBlock(after, final_relu=False, dilation=factor) for _ in range(depth.get(stride, 0)))
-            self.stages[str(stride)] = nn.Sequential(conv(before, after, stride=2 // factor), *residual)
+            residual = (ResidualBlock(after, final_relu=False) for _ in range(depth.get(stride, 0)))
+            self.stages[str(stride)] = nn.Sequential(conv(before, after, stride=2), *residual)
             width_at[stride] = after
         self.projections = nn.ModuleDict(
             {str(s): nn.Conv2d(width_at[s], c, 1) for s, c in zip(strides, teacher_channels, strict=True)}
@@ -69,7 +66,7 @@ class EdgeReconstructionStudent(nn.Module):
 
     The deepest feature has `deep_stride`. `widths` are the decoder's channels and `blocks` its residual blocks at each
     level, coarsest first. Without `attention` there are no gates, and teacher 2's features are only what it is
-    compared with. With a `dilation`, cells of the deepest feature and of the coarsest level lie closer by this factor.
+    compared with.
     """
 
     def __init__(
@@ -82,25 +79,21 @@ class EdgeReconstructionStudent(nn.Module):
         deep_stride: int,
         *,
         attention: bool = True,
-        dilation: int = 1,
     ) -> None:
         super().__init__()
         self.entry = conv(deep_channels, widths[0], 1)
         self.narrow, self.stages, self.projections, self.gates = (nn.ModuleDict() for _ in range(4))  # by stride
         self.factors = {}
-        before, cell_before = widths[0], deep_stride // dilation
+        before, stride_before = widths[0], deep_stride
         levels = zip(strides[::-1], teacher_channels[::-1], widths, blocks, strict=True)
         for stride, channels, width, depth in levels:
-            factor = dilation if stride == strides[-1] else 1
-            self.factors[str(stride)] = cell_before // (stride // factor)
+            self.factors[str(stride)] = stride_before // stride
             self.narrow[str(stride)] = conv(before, width, 1) if len(self.narrow) else nn.Identity()
-            self.stages[str(stride)] = nn.Sequential(
-                *(ResidualBlock(width, final_relu=False, dilation=factor) for _ in range(depth))
-            )
+            self.stages[str(stride)] = nn.Sequential(*(ResidualBlock(width, final_relu=False) for _ in range(depth)))
             self.projections[str(stride)] = nn.Conv2d(width, channels, 1)
             if attention and stride != strides[0]:  # after the finest level there is nothing left to decode
                 self.gates[str(stride)] = AttentionGate(channels, width, 1, skip=True)
-            before, cell_before = width, stride // factor
+            before, stride_before = width, stride
 
     def forward(self, deep: Tensor, teacher: Sequence[Tensor]) -> list[Tensor]:
         """`deep` (B, C, h, w) and teacher 2's three features -> their reconstructions, finest first."""
