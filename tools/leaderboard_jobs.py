@@ -31,7 +31,6 @@ from rstpm_edge import __version__
 from rstpm_edge.atomic_files import make_folder
 from rstpm_edge.errors import RstpmEdgeError
 from rstpm_edge.training.data.datasets import Category
-from rstpm_edge.training.evaluation.metrics import image_metrics
 from rstpm_edge.training.learning.machine import Machine
 
 
@@ -58,7 +57,7 @@ def model_path(output: Path, key: str) -> Path:
 def run_job(job: Job, output: Path, venv: Path, threads: int | None = None) -> Result:
     """Train, judge and measure, and write the result below `output`. Raises RstpmEdgeError and ClickException."""
     chosen = job.contestant.options
-    alone: dict[str, dict[str, float | None]] = {}
+    parts: dict[str, dict[str, float | None]] = {}
     model, scratch = model_path(output, job.key), output / "runs" / job.key
     if isinstance(chosen, PeerOptions):
         judged, minutes, versions = judge_peer(job.category, chosen, job.seed, venv, output / "fits", model, str(job))
@@ -67,9 +66,6 @@ def run_job(job: Job, output: Path, venv: Path, threads: int | None = None) -> R
         options, machine = replace(chosen, seed=job.seed), Machine(job.device, job.contestant.precision)
         judged, parts, minutes = judge_ours(job.category, options, machine, scratch / "run", model, threads)
         versions = {"rstpm-edge": __version__, "torch": torch.__version__}
-        peaks = [float(judged.map_at(i).max()) for i in range(len(judged.defective))]
-        alone = {"maximum": {"image_auroc": image_metrics(judged.defective, peaks).auroc}}
-        alone |= {name: asdict(figures(part)) for name, part in parts.items()}
     point = figures(judged)
     names = [os.fspath(image.path.relative_to(job.category.folder)) for image in job.category.test]
     result = Result(
@@ -82,7 +78,7 @@ def run_job(job: Job, output: Path, venv: Path, threads: int | None = None) -> R
         options=job.contestant.described(),
         figures=asdict(point),
         intervals=intervals(judged, point),
-        alone=alone,
+        parts=parts,
         learned=len(job.category.train),
         good=int((~judged.defective).sum()),
         defective=int(judged.defective.sum()),

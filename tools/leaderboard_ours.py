@@ -1,34 +1,41 @@
-"""Our side of leaderboard.py: a training, its export, and what the exported file makes of the test photos."""
+"""Our side of leaderboard.py: a training, its export, and what the exported file makes of the test photos.
+
+Of a trained model, every part of its score and of its anomaly map is left out once, too: for that nothing is learned
+anew, so each training tells what its own parts were worth.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
-from leaderboard_measure import JudgedPhotos
+from leaderboard_measure import JudgedPhotos, figures
 
+from rstpm_edge.model.metadata import Bundle, Fusion, ScoreFusion
 from rstpm_edge.model.outputs import Pair
 from rstpm_edge.pipeline import InferenceOptions
-from rstpm_edge.postprocess.scoring import ScoredMaps
 from rstpm_edge.training.benchmark.run import train_model
 from rstpm_edge.training.data.datasets import Category
 from rstpm_edge.training.evaluation.evaluate import pair_alone
+from rstpm_edge.training.evaluation.metrics import image_metrics
 from rstpm_edge.training.evaluation.predict import predict
 from rstpm_edge.training.learning.machine import Machine
 from rstpm_edge.training.learning.options import TrainingOptions
 from rstpm_edge.training.learning.run_summary import load_summary
 
+SCORE = ("errors", "residuals", "angles")  # what the score is the sum of: max(B), max(C) and max(D) of ScoreFusion
+
 
 def judge_ours(
     category: Category, options: TrainingOptions, machine: Machine, run: Path, model: Path, threads: int | None
-) -> tuple[JudgedPhotos, dict[str, JudgedPhotos], float]:
+) -> tuple[JudgedPhotos, dict[str, dict[str, float | None]], float]:
     """Train on the photos of `category` in the folder `run`, export `model`, and have it judge the test photos.
 
-    Returns what it made of them, what each part alone makes of them by name, and core-minutes of training and export.
-    Raises RstpmEdgeError.
+    Returns what `judge_model` does, and core-minutes of training and export. Raises RstpmEdgeError.
     """
     resumed = run.exists()
     wall, cores = time.monotonic(), time.process_time()
@@ -37,6 +44,17 @@ def judge_ours(
     core_minutes = (time.process_time() - cores) / 60
     if resumed:  # the clock of the run knows what went before
         core_minutes = max(core_minutes, load_summary(run).minutes * share)
+    return *judge_model(category, model, threads), core_minutes
+
+
+def judge_model(
+    category: Category, model: Path, threads: int | None
+) -> tuple[JudgedPhotos, dict[str, dict[str, float | None]]]:
+    """What a model file makes of the test photos, and the figures of its parts by name.
+
+    These are each pair alone, the anomaly map's maximum, and what `scores_without` and `maps_without` have: of a score
+    the figures of images, of a map those of pixels. Raises RstpmEdgeError.
+    """
     predictions = predict(
         category.folder,
         model,
@@ -49,18 +67,70 @@ def judge_ours(
     masked = all(mask is not None for mask in predictions.masks)
     masks = [mask for mask in predictions.masks if mask is not None] if masked else None
 
-    def judged(score: Callable[[int], ScoredMaps]) -> JudgedPhotos:
+    def judged(
+        fusion: Fusion, score_fusion: ScoreFusion | None, pair: Pair | None = None, *, pixels: bool = True
+    ) -> JudgedPhotos:
+        score = predictions.scorer(fusion, score_fusion, pair)
         scored = [score(i) for i in range(len(defective))]
         return JudgedPhotos(
             defective,
             np.array([one.score[0] for one in scored], np.float64),
-            masks,
+            masks if pixels else None,
             lambda i: predictions.at_image_size(i, scored[i].anomaly_map[0]),
         )
 
-    whole = judged(predictions.scorer(bundle.fusion, bundle.score_fusion))
+    parts: dict[str, dict[str, float | None]] = {}
+    whole = judged(bundle.fusion, bundle.score_fusion)
+    peaks = [float(whole.map_at(i).max()) for i in range(len(defective))]
+    parts["maximum"] = {"image_auroc": image_metrics(defective, peaks).auroc}
     pairs: tuple[Pair, ...] = get_args(Pair)
-    alone: dict[str, JudgedPhotos] = {
-        pair: judged(predictions.scorer(*pair_alone(bundle.fusion, bundle.score_fusion, pair))) for pair in pairs
-    }
-    return whole, alone, core_minutes
+    for pair in pairs:
+        parts[pair] = asdict(figures(judged(*pair_alone(bundle.fusion, bundle.score_fusion, pair))))
+    for name, score_fusion in scores_without(bundle).items():
+        parts[name] = asdict(figures(judged(bundle.fusion, score_fusion, pixels=False)))
+    if masks is not None:
+        for name, fusion in maps_without(bundle).items():
+            found = asdict(figures(judged(fusion, bundle.score_fusion)))
+            parts[name] = {metric: found[metric] for metric in ("pixel_auroc", "aupro_30")}
+    return whole, parts
+
+
+def scores_without(bundle: Bundle) -> Mapping[str, ScoreFusion]:
+    """The score of a model without one of its three parts, and of each of them alone; none where it has not all."""
+    score = bundle.score_fusion
+    if score is None or score.kind != "errors" or score.coarse is None or not score.coarse.has_angles:
+        return {}
+    found = {}
+    for part in SCORE:
+        found[f"without {part}"] = _of_parts(score, [one for one in SCORE if one != part])
+        found[f"{part} alone"] = _of_parts(score, [part])
+    return found
+
+
+def _of_parts(score: ScoreFusion, kept: Sequence[str]) -> ScoreFusion:
+    assert score.coarse is not None
+    errors, *coarse = (float(part in kept) for part in ("errors", "residuals", "residuals", "angles", "angles"))
+    return replace(
+        score,
+        fusion=replace(score.fusion, weights=tuple(errors * weight for weight in score.fusion.weights)),
+        coarse=replace(
+            score.coarse,
+            weights=tuple(factor * weight for factor, weight in zip(coarse, score.coarse.weights, strict=True)),
+        ),
+    )
+
+
+def maps_without(bundle: Bundle) -> Mapping[str, Fusion]:
+    """The anomaly map of a model without its segmentation head, without smoothing, and with pairs that weigh alike."""
+    fusion, found = bundle.fusion, dict[str, Fusion]()
+    if fusion.mode != "normalized":
+        return found
+    if fusion.head is not None:
+        found["without the head"] = replace(fusion, head=None)
+    if fusion.smoothing_sigma:
+        found["without smoothing"] = replace(fusion, smoothing_sigma=0.0)
+    by_pair = [sum(fusion.weights[:3]) / 3, sum(fusion.weights[3:]) / 3]
+    if by_pair[0] != by_pair[1]:
+        weights = tuple(weight / by_pair[place // 3] for place, weight in enumerate(fusion.weights))
+        found["pairs alike"] = replace(fusion, weights=weights)
+    return found

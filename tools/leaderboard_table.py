@@ -17,7 +17,7 @@ from rstpm_edge.training.benchmark.results import Spread, spread
 
 BEGIN, END = "<!-- leaderboard -->", "<!-- end of the leaderboard -->"
 RULE = {"image_auroc": 0.01, "aupro_30": 0.02}  # what no set may lose
-PARTS = {"maximum": "the map's maximum", "stpm": "STPM pair", "recon": "reconstruction pair"}
+ALONE = {"maximum": "the map's maximum", "stpm": "STPM pair", "recon": "reconstruction pair"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Result:
     options: Mapping[str, Any]
     figures: Mapping[str, float | None]  # by the names of METRICS
     intervals: Mapping[str, Sequence[float] | None]  # 95 %, over the test photos
-    alone: Mapping[str, Mapping[str, float | None]]  # figures of PARTS; none for anomalib's
+    parts: Mapping[str, Mapping[str, float | None]]  # figures of ALONE, and without a part; none for anomalib's
     learned: int  # photos, held-out ones included
     good: int  # test photos
     defective: int
@@ -121,7 +121,7 @@ class Store:
 def parse_result(content: Any) -> Result:
     """A Result from what JSON gave. Raises ValueError, TypeError, KeyError and AttributeError for anything else."""
     result = Result(**content)
-    numbers = [figure for group in (result.figures, *result.alone.values()) for figure in group.values()]
+    numbers = [figure for group in (result.figures, *result.parts.values()) for figure in group.values()]
     if set(result.figures) != set(METRICS):
         raise ValueError("its figures are others")
     if not all(number is None or 0 <= number <= 1 for number in numbers):
@@ -201,7 +201,7 @@ class Row:
 
 
 def tables(rows: Sequence[Row], sets: Sequence[str], base: str) -> str:
-    """All that the board says: the mean over the sets, the worst, each set, each pair alone, and the verdicts."""
+    """All that the board says: the mean over the sets, the worst, each set, what each part brings, and the verdicts."""
     parts = [f"**Mean over {len(sets)} sets** ({', '.join(sets)})" if len(sets) > 1 else f"**{sets[0]}**"]
     header = ["", *METRICS.values(), "latency, to ours (ms)", "core-minutes", "seeds"]
     front = on_front(rows, sets)
@@ -232,6 +232,10 @@ def tables(rows: Sequence[Row], sets: Sequence[str], base: str) -> str:
                 parts += [_about(name, rows), _table(["", *METRICS.values()], body)]
     if alone := _alone(rows, sets):
         parts += ["**What each pair does alone**: image AUROC, pixel AUROC, AUPRO", alone]
+    for row in rows:
+        for metric in RULE:
+            if without := _without(row, sets, metric):
+                parts += [f"**{row.name} without a part of it**, of the same trainings: {METRICS[metric]}", without]
     if said := verdicts(rows, sets, base):
         parts.append("\n".join(f"- {line}" for line in said))
     return "\n\n".join(parts)
@@ -359,12 +363,45 @@ def _alone(rows: Sequence[Row], sets: Sequence[str]) -> str:
     for row in rows:
         for name in sets:
             mine = row.on(name)
-            if not mine or not mine[0].alone:
+            if not mine or not mine[0].parts:
                 continue
             parts: list[Callable[[Result], Mapping[str, float | None]]] = [lambda one: one.figures]
-            parts += [lambda one, part=part: one.alone.get(part, {}) for part in PARTS]  # type: ignore[misc]
+            parts += [lambda one, part=part: one.parts.get(part, {}) for part in ALONE]  # type: ignore[misc]
             body.append([row.name, name, *(_three(mine, part) for part in parts)])
-    return _table(["", "set", "as it is", *PARTS.values()], body) if body else ""
+    return _table(["", "set", "as it is", *ALONE.values()], body) if body else ""
+
+
+def _without(row: Row, sets: Sequence[str], metric: str) -> str:
+    """A line as it is, and one for each part that results of this contestant have been measured without.
+
+    Only results that have all parts count, so that all lines are of the same trainings.
+    """
+    found = [one for one in row.results if set(one.parts) > set(ALONE) and one.figures[metric] is not None]
+    names = list(dict.fromkeys(name for one in found for name in one.parts if name not in ALONE))
+    whole = replace(row, results=tuple(found))
+    as_it_is = {"as it is": whole}
+    for name in names:
+        own = [replace(one, figures={**one.figures, **one.parts[name]}) for one in found if metric in one.parts[name]]
+        if own:
+            as_it_is[name] = replace(row, results=tuple(own))
+    sets = [name for name in sets if whole.on(name)]
+    if len(as_it_is) == 1:
+        return ""
+    body = [
+        [
+            name,
+            *(_cell(each.figure(one, metric), None) for one in sets),
+            _cell(each.mean(sets, metric), None),
+            *([_recalls(each, sets)] if metric == "image_auroc" else []),
+        ]
+        for name, each in as_it_is.items()
+    ]
+    return _table(["", *sets, "mean", *(["mean recall at 1 %, 5 %"] if metric == "image_auroc" else [])], body)
+
+
+def _recalls(row: Row, sets: Sequence[str]) -> str:
+    found = [row.mean(sets, metric) for metric in ("recall_01", "recall_05")]
+    return ", ".join("–" if each is None else f"{each.mean:.3f}" for each in found)
 
 
 def _three(results: Sequence[Result], part: Callable[[Result], Mapping[str, float | None]]) -> str:

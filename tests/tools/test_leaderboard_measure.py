@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import pytest
+from bundles import make_bundle
 from leaderboard_measure import METRICS, Figures, JudgedPhotos, _pixel_replicates, figures, intervals, recall_at
+from leaderboard_ours import maps_without, scores_without
+from leaderboard_stub import rows_of as cells_of
 from leaderboard_table import Latency, Result, Row, agreement, is_kept, on_front, rows_of, tables, verdicts
 from sklearn.metrics import roc_auc_score
 
 from rstpm_edge.errors import UsageError
+from rstpm_edge.model.metadata import CoarseCells, Fusion, HeadMap, ScoreFusion
 from rstpm_edge.training.evaluation.metrics import pixel_metrics
 
 
@@ -99,6 +103,38 @@ def test_pixels_counted_at_levels_give_nearly_the_exact_figures() -> None:
         assert low < value < high, name
 
 
+# A model without a part of it
+
+
+def test_a_score_without_its_parts_and_each_alone() -> None:
+    coarse = CoarseCells((0.0,) * 4, (1.0,) * 4, (3.0, 3.0, 5.0, 5.0))
+    score = ScoreFusion(Fusion(weights=(2.0,) * 6), bias=0.5, coarse=coarse)
+    found = {
+        name: (one.fusion.weights[0], *one.coarse.weights)
+        for name, one in scores_without(make_bundle(score_fusion=score)).items()
+        if one.coarse is not None
+    }
+    assert found == {
+        "without errors": (0, 3, 3, 5, 5),
+        "errors alone": (2, 0, 0, 0, 0),
+        "without residuals": (2, 0, 0, 5, 5),
+        "residuals alone": (0, 3, 3, 0, 0),
+        "without angles": (2, 3, 3, 0, 0),
+        "angles alone": (0, 0, 0, 5, 5),
+    }
+    for other in (None, replace(score, coarse=None), replace(score, kind="angles")):
+        assert scores_without(make_bundle(score_fusion=other)) == {}
+
+
+def test_a_map_without_head_smoothing_and_weights() -> None:
+    fusion = Fusion(weights=(0.8,) * 3 + (1.2,) * 3, smoothing_sigma=2.0, head=HeadMap(0.0, 1.0, 0.25))
+    found = maps_without(make_bundle(fusion=fusion))
+    assert found["without the head"] == replace(fusion, head=None)
+    assert found["without smoothing"] == replace(fusion, smoothing_sigma=0.0)
+    assert found["pairs alike"].weights == pytest.approx((1.0,) * 6)
+    assert maps_without(make_bundle(fusion=Fusion())) == maps_without(make_bundle(fusion=Fusion("paper"))) == {}
+
+
 # Tables
 
 
@@ -114,7 +150,7 @@ def result(contestant: str, name: str, auroc: float, aupro: float | None = 0.8, 
         "options": {},
         "figures": values,
         "intervals": {key: None if value is None else (value - 0.06, value + 0.03) for key, value in values.items()},
-        "alone": {},
+        "parts": {},
         "learned": 10,
         "good": 4,
         "defective": 5,
@@ -147,7 +183,7 @@ def test_means_are_over_sets_first_and_then_over_seeds() -> None:
 def test_a_table_from_known_results() -> None:
     alone = {"maximum": {"image_auroc": 0.5}, "stpm": {"image_auroc": 0.6, "pixel_auroc": 0.7, "aupro_30": 0.25}}
     rows = [
-        Row("edge", (result("edge", "a", 0.9, alone=alone), result("edge", "b", 0.8, None)), Latency(12.5, 1.0)),
+        Row("edge", (result("edge", "a", 0.9, parts=alone), result("edge", "b", 0.8, None)), Latency(12.5, 1.0)),
         Row("slow", (result("slow", "a", 0.5, ours=False), result("slow", "b", 0.4, None, ours=False)), Latency(25, 2)),
     ]
     text = tables(rows, ["a", "b"], "edge")
@@ -162,6 +198,27 @@ def test_a_table_from_known_results() -> None:
     counts = {line.count("|") for line in lines[2:6]}
     assert len(counts) == 1
     assert next(iter(METRICS.values())) in lines[2]
+
+
+def test_what_each_part_brings_is_told_of_the_trainings_that_have_it() -> None:
+    def parts(image: float, aupro: float) -> dict[str, dict[str, float]]:
+        alone = {name: {"image_auroc": 0.1} for name in ("maximum", "stpm", "recon")}
+        images = {"image_auroc": image, "recall_01": image, "recall_05": image}
+        return {**alone, "without errors": images, "without the head": {"aupro_30": aupro}}
+
+    results = [
+        result("edge", "a", 0.9, 0.8, parts=parts(0.7, 0.6)),
+        result("edge", "b", 0.8, None, parts={**parts(0.5, 0.0), "without the head": {}}),
+        result("edge", "a", 0.1, 0.1, seed=1),  # from before
+        result("edge", "c", 0.1, 0.1),
+    ]
+    text = tables([Row("edge", tuple(results))], ["a", "b", "c"], "edge")
+    images = cells_of(text, "**edge without a part of it**, of the same trainings: image AUROC")
+    assert images["as it is"] == ["0.900", "0.800", "0.850", "0.500, 0.750"]
+    assert images["without errors"] == ["0.700", "0.500", "0.600", "0.600, 0.600"]
+    pixels = cells_of(text, "**edge without a part of it**, of the same trainings: AUPRO")
+    assert pixels == {"as it is": ["0.800", "0.800"], "without the head": ["0.600", "0.600"]}
+    assert "without a part" not in tables([row("edge", ("a", 0.9, 0.7, 0))], ["a"], "edge")
 
 
 def test_the_front() -> None:
