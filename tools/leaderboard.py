@@ -83,13 +83,14 @@ def run(settings: Settings) -> str:
     import leaderboard_jobs as work
     import leaderboard_table as table
     from leaderboard_contestants import BASE, learned_from, on_photos, quick, result_key, timing_key, whole
+    from leaderboard_results import Result, Store
 
     from rstpm_edge.training.data.datasets import load_categories
 
     if settings.write and (settings.quick or settings.agree):
         raise UsageError("--write shows full results; leave out --quick and --agree.")
     categories = load_categories(settings.root, settings.dataset, NAMES.convert(settings.sets, None, None))
-    store = table.Store(settings.output, settings.results).load()
+    store = Store(settings.output, settings.results).load()
 
     def jobs_of(contestants: Iterable[Contestant], is_quick: bool) -> list[work.Job]:
         found = []
@@ -102,7 +103,7 @@ def run(settings: Settings) -> str:
                     found.append(work.Job(key, chosen, here, seed, is_quick, settings.device))
         return found
 
-    def known(jobs: Iterable[work.Job]) -> list[table.Result]:
+    def known(jobs: Iterable[work.Job]) -> list[Result]:
         found = ((job, store.find(job.key)) for job in jobs)
         return [
             replace(one, set=job.category.name, contestant=job.contestant.name, seed=job.seed, quick=job.quick)
@@ -123,7 +124,7 @@ def run(settings: Settings) -> str:
             missing, settings.output, settings.venv, settings.processes, lambda line: click.echo(line, err=True)
         )
     results = known(jobs)
-    if settings.rounds and not (settings.cached or settings.quick):
+    if settings.rounds and not settings.cached:
         models = first_models(jobs, settings.output)
         if BASE in models and (measured := work.time_models(models, settings.threads, settings.rounds, settings.calls)):
             store.save_latencies({timing_key(contestants[name]): each for name, each in measured.items()})

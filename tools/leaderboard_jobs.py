@@ -25,7 +25,7 @@ from leaderboard_contestants import Contestant
 from leaderboard_measure import figures, intervals
 from leaderboard_ours import judge_ours
 from leaderboard_peers import PeerOptions, judge_peer
-from leaderboard_table import Latency, Result, Store
+from leaderboard_results import Latency, Result, Store
 
 from rstpm_edge import __version__
 from rstpm_edge.atomic_files import make_folder

@@ -10,8 +10,9 @@ import pytest
 from bundles import make_bundle
 from leaderboard_measure import METRICS, Figures, JudgedPhotos, _pixel_replicates, figures, intervals, recall_at
 from leaderboard_ours import maps_without, scores_without
+from leaderboard_results import Latency, Result
 from leaderboard_stub import rows_of as cells_of
-from leaderboard_table import Latency, Result, Row, agreement, is_kept, on_front, rows_of, tables, verdicts
+from leaderboard_table import Row, agreement, is_kept, on_front, rows_of, tables, verdicts
 from sklearn.metrics import roc_auc_score
 
 from rstpm_edge.errors import UsageError
