@@ -1,13 +1,13 @@
 """Our side of leaderboard.py: a training, its export, and what the exported file makes of the test photos.
 
-Of a trained model, every part of its score and of its anomaly map is left out once, too: for that nothing is learned
+Of a trained model, the parts of its score and of its anomaly map are left out once, too: for that nothing is learned
 anew, so each training tells what its own parts were worth.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import get_args
@@ -26,8 +26,6 @@ from rstpm_edge.training.evaluation.predict import predict
 from rstpm_edge.training.learning.machine import Machine
 from rstpm_edge.training.learning.options import TrainingOptions
 from rstpm_edge.training.learning.run_summary import load_summary
-
-SCORE = ("errors", "residuals", "angles")  # what the score is the sum of: max(B), max(C) and max(D) of ScoreFusion
 
 
 def judge_ours(
@@ -96,39 +94,24 @@ def judge_model(
 
 
 def scores_without(bundle: Bundle) -> Mapping[str, ScoreFusion]:
-    """The score of a model without one of its three parts, and of each of them alone; none where it has not all."""
+    """The score of a model by errors alone and by angles alone; none where it is not the sum of both."""
     score = bundle.score_fusion
-    if score is None or score.kind != "errors" or score.coarse is None or not score.coarse.has_angles:
+    if score is None or score.kind != "errors" or score.coarse is None:
         return {}
-    found = {}
-    for part in SCORE:
-        found[f"without {part}"] = _of_parts(score, [one for one in SCORE if one != part])
-        found[f"{part} alone"] = _of_parts(score, [part])
-    return found
-
-
-def _of_parts(score: ScoreFusion, kept: Sequence[str]) -> ScoreFusion:
-    assert score.coarse is not None
-    errors, *coarse = (float(part in kept) for part in ("errors", "residuals", "residuals", "angles", "angles"))
-    return replace(
-        score,
-        fusion=replace(score.fusion, weights=tuple(errors * weight for weight in score.fusion.weights)),
-        coarse=replace(
-            score.coarse,
-            weights=tuple(factor * weight for factor, weight in zip(coarse, score.coarse.weights, strict=True)),
-        ),
-    )
+    nothing = tuple(0.0 for _ in score.fusion.weights)
+    return {
+        "errors alone": replace(score, coarse=None),
+        "angles alone": replace(score, fusion=replace(score.fusion, weights=nothing)),
+    }
 
 
 def maps_without(bundle: Bundle) -> Mapping[str, Fusion]:
-    """The anomaly map of a model without its segmentation head, without smoothing, and with pairs that weigh alike."""
+    """The anomaly map of a model without its segmentation head, and with pairs that weigh alike."""
     fusion, found = bundle.fusion, dict[str, Fusion]()
     if fusion.mode != "normalized":
         return found
     if fusion.head is not None:
         found["without the head"] = replace(fusion, head=None)
-    if fusion.smoothing_sigma:
-        found["without smoothing"] = replace(fusion, smoothing_sigma=0.0)
     by_pair = [sum(fusion.weights[:3]) / 3, sum(fusion.weights[3:]) / 3]
     if by_pair[0] != by_pair[1]:
         weights = tuple(weight / by_pair[place // 3] for place, weight in enumerate(fusion.weights))

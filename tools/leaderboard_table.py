@@ -255,7 +255,8 @@ def _without(row: Row, sets: Sequence[str], metric: str) -> str:
     whole = replace(row, results=tuple(found))
     as_it_is = {"as it is": whole}
     for name in names:
-        own = [replace(one, figures={**one.figures, **one.parts[name]}) for one in found if metric in one.parts[name]]
+        measured = ((one, one.parts.get(name, {})) for one in found)
+        own = [replace(one, figures={**one.figures, **part}) for one, part in measured if metric in part]
         if own:
             as_it_is[name] = replace(row, results=tuple(own))
     sets = [name for name in sets if whole.on(name)]

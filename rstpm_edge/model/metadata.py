@@ -70,7 +70,7 @@ class CoarseCells:
 
     The first two numbers are those of the anomaly maps of pair 1 and pair 2, which make one sum, the others those of
     the angle maps of both (`Bundle.angle_map_names`), which make another. Where there are two numbers each, angle maps
-    have no part: so it is in files from before they had.
+    have no part. Residuals, with weights above 0, have one in files from before angles and errors were enough.
     """
 
     mean: tuple[float, ...]

@@ -22,7 +22,7 @@ from rstpm_edge.postprocess.regions import Explain
 from rstpm_edge.result import Explanation, ScoreTerm
 
 Cells: TypeAlias = NDArray[np.bool_]
-COARSE = ("residuals", "angles")  # of which a model may have the first alone
+COARSE = ("residuals", "angles")  # of which a model may have either alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,8 +134,10 @@ def _terms(outputs: ModelOutputs, bundle: Bundle) -> tuple[list[_Term], float]:
             for name, values in zip(names, coarse_parts(outputs, fused.coarse), strict=True)
         ]
         terms += [
-            _Term(f"coarse_{kind}", 1.0, (first, second))
-            for kind, first, second in zip(COARSE, parts[::2], parts[1::2], strict=False)
+            _Term(f"coarse_{kind}", float(any(weights)), (first, second))
+            for kind, first, second, *weights in zip(
+                COARSE, parts[::2], parts[1::2], fused.coarse.weights[::2], fused.coarse.weights[1::2], strict=False
+            )
         ]
     return terms, fused.bias
 

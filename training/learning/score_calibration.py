@@ -33,9 +33,9 @@ def calibrate_score(
     assert outputs.score_maps is not None
     errors = _errors(outputs.score_maps, smoothing_sigma)
     of_errors = make_fuser(errors, outputs.level_sizes, size)(outputs.score_maps.six).score
-    # Errors find what is small and strong, coarse residuals and angles what is large, weak, or in the wrong place: a
-    # deviation of one over good images counts as much as a deviation of the others.
-    coarse = _coarse(outputs, _deviation(of_errors))
+    # Errors find what is small and strong, angles of the coarsest level what is large, weak, or in the wrong place: a
+    # deviation of the one over good images counts as much as a deviation of the other.
+    coarse = _angles(outputs, _deviation(of_errors))
     together = of_errors + sum(_highest(cells) for cells in coarse_cells(outputs, coarse))
     raw, unit = (calibrate(map(float, values), alpha) for values in (together, peaks))
     spans = [one.threshold - one.median for one in (unit, raw)]
@@ -55,15 +55,13 @@ def _errors(maps: ByPair[Map], smoothing_sigma: float) -> Fusion:
     return Fusion(mean=mean, std=std, weights=weights, smoothing_sigma=smoothing_sigma)
 
 
-def _coarse(outputs: ModelOutputs, deviation: float) -> CoarseCells:
-    """The cells whose maxima have this deviation each, of residuals and of angles, with both pairs alike."""
+def _angles(outputs: ModelOutputs, deviation: float) -> CoarseCells:
+    """The cells of angles whose maximum has this deviation, with both pairs alike; those of residuals have no part."""
     assert outputs.angle_maps is not None
-    mean, std = means_and_deviations(
-        (outputs.anomaly_maps.stpm[-1], outputs.anomaly_maps.recon[-1], *outputs.angle_maps)
-    )
-    own = [_deviation(_highest(cells)) for cells in coarse_cells(outputs, CoarseCells(mean, std, (1.0,) * 4))]
-    shares = [deviation / one if one > NOTHING else 0.0 for one in own]
-    return CoarseCells(mean, std, (shares[0], shares[0], shares[1], shares[1]))
+    mean, std = means_and_deviations(outputs.angle_maps)
+    cells = CoarseCells((0.0, 0.0, *mean), (1.0, 1.0, *std), (0.0, 0.0, 1.0, 1.0))
+    own = _deviation(_highest(coarse_cells(outputs, cells)[1]))
+    return replace(cells, weights=_times(deviation / own if own > NOTHING else 0.0, cells.weights))
 
 
 def _highest(cells: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -22,7 +22,6 @@ class Preset:
     students: Literal["edge", "paper"]
     standardize: bool  # scale each teacher channel to mean 0, deviation 1 over the training images
     fusion: FusionMode
-    smoothing_sigma: float  # pixels of the model's input
     optimizer: Literal["adamw", "sgd"]
     learning_rate: float
     schedule: Literal["one-cycle", "constant"]
@@ -41,6 +40,7 @@ class Preset:
     segmentation_head: bool = False  # trained on synthetic defects; see `has_segmentation_head`
     augmentation: Augmentation = "none"  # copies of the photos that are learned from beside them
     reconstruction_weight: float = 1.0  # of pair 2's maps beside pair 1's; fusion "normalized" only
+    smoothing_sigma: float = 0.0  # of a Gaussian over the sum of maps, in pixels of the model's input; 0 is none
 
     @property
     def has_segmentation_head(self) -> bool:
@@ -59,7 +59,6 @@ EDGE = Preset(
     distance="normalized-residual",
     standardize=True,  # without it a few loud channels decide the distance, and low contrast is lost
     fusion="normalized",
-    smoothing_sigma=2.0,  # a quarter of a cell of the finest map: against its kinks; more blurs small defects away
     optimizer="adamw",
     learning_rate=3e-3,
     schedule="one-cycle",
@@ -102,7 +101,6 @@ PAPER = Preset(
     students="paper",
     standardize=False,
     fusion="paper",
-    smoothing_sigma=0.0,
     # Optimiser, batch and epochs: RSTPM, section 4 (arXiv 2111.15376).
     optimizer="sgd",
     learning_rate=0.4,

@@ -158,8 +158,9 @@ def _score(score_fusion: dict[str, Any] | None) -> str:
     coarse, weight = score_fusion["coarse"], score_fusion["map_weight"]
     parts = [f"the highest value of the fused score maps, of {score_fusion['kind']}"]
     if coarse is not None:
-        parts.append("the highest cell of the coarsest level, of residuals")
-        parts += ["the highest one, of angles"] if len(coarse["weights"]) == 4 else []
+        of_pairs = (coarse["weights"][:2], coarse["weights"][2:])
+        kinds = [kind for kind, weights in zip(("residuals", "angles"), of_pairs, strict=True) if any(weights)]
+        parts += [f"the highest cell of the coarsest level, of {kind}" for kind in kinds]
     if weight:
         parts.append(f"{weight:.4g} of the highest value of the anomaly map")
     return " + ".join(parts)

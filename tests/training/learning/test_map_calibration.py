@@ -92,7 +92,7 @@ def test_where_the_maximum_is_the_score_every_maps_peak_counts_the_same_in_its_p
 
 
 def test_the_papers_product_takes_no_weights() -> None:
-    found, _ = calibrated(replace(ANGLES, fusion="paper", smoothing_sigma=0.0, reconstruction_weight=3.0))
+    found, _ = calibrated(replace(ANGLES, fusion="paper", reconstruction_weight=3.0))
     assert found.fusion.weights == (1.0,) * 6
 
 
@@ -119,17 +119,18 @@ def test_scores_are_in_the_unit_of_the_anomaly_map(alpha: float | None) -> None:
     highest = calibrate(map(float, peaks), alpha)
     assert found.calibration.median == pytest.approx(highest.median, rel=1e-3)
     assert found.calibration.threshold == pytest.approx(highest.threshold, rel=1e-3)
-    # Of what makes the score differ from image to image, the coarsest cells have their share, the anomaly map none.
+    # Of what makes the score differ from image to image, errors and coarsest angles have the same share, and nothing else
+    # has any.
     coarse = found.score_fusion.coarse
     assert coarse is not None
     of_errors = peaks_under(found.score_fusion.fusion, maps.score_maps).std()
     deviations = [cells.max((1, 2)).std() for cells in coarse_cells(maps, coarse)]
-    assert deviations == pytest.approx([of_errors, of_errors], rel=1e-3)
+    assert deviations == pytest.approx([0, of_errors], rel=1e-3)
     assert found.score_fusion.map_weight == 0
 
 
 def test_a_product_of_maps_can_have_the_score() -> None:
-    found, maps = calibrated(replace(EDGE, fusion="paper", smoothing_sigma=0.0))
+    found, maps = calibrated(replace(EDGE, fusion="paper"))
     assert found.score_fusion is not None
     bundle = make_bundle(fusion=found.fusion, score_fusion=found.score_fusion, height=SIZE, width=SIZE)
     np.testing.assert_allclose(found.scores, score(maps, bundle)[1], rtol=1e-4, atol=1e-3)
