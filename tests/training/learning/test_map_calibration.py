@@ -119,8 +119,7 @@ def test_scores_are_in_the_unit_of_the_anomaly_map(alpha: float | None) -> None:
     highest = calibrate(map(float, peaks), alpha)
     assert found.calibration.median == pytest.approx(highest.median, rel=1e-3)
     assert found.calibration.threshold == pytest.approx(highest.threshold, rel=1e-3)
-    # Of what makes the score differ from image to image, errors and coarsest angles have the same share, and nothing else
-    # has any.
+    # Of what makes the score differ from image to image, errors and coarsest angles have the same share, all else none.
     coarse = found.score_fusion.coarse
     assert coarse is not None
     of_errors = peaks_under(found.score_fusion.fusion, maps.score_maps).std()

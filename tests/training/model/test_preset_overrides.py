@@ -80,7 +80,7 @@ def test_the_presets_themselves_pass(preset: Preset) -> None:
         ({"smoothing_sigma": "wide"}, "`preset.smoothing_sigma` takes a number, not 'wide'."),
         ({"smoothing_sigma": "nan"}, "`preset.smoothing_sigma` must be a finite number from 0 up, not nan."),
         ({"smoothing_sigma": "-1"}, "`preset.smoothing_sigma` must be a finite number from 0 up, not -1."),
-        ({"fusion": "paper", "smoothing_sigma": "2"}, "`preset.fusion=paper` needs smoothing_sigma=0: a product of maps"),
+        ({"fusion": "paper", "smoothing_sigma": "2"}, "`preset.fusion=paper` needs smoothing_sigma=0"),
         ({"learning_rate": "0"}, "`preset.learning_rate` must be a finite number above 0, not 0."),
         ({"learning_rate": "inf"}, "`preset.learning_rate` must be a finite number above 0, not inf."),
         (
