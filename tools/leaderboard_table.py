@@ -256,7 +256,7 @@ def _without(row: Row, sets: Sequence[str], metric: str) -> str:
     as_it_is = {"as it is": whole}
     for name in names:
         measured = ((one, one.parts.get(name, {})) for one in found)
-        own = [replace(one, figures={**one.figures, **part}) for one, part in measured if metric in part]
+        own = [replace(one, figures={**one.figures, **part}) for one, part in measured if part.get(metric) is not None]
         if own:
             as_it_is[name] = replace(row, results=tuple(own))
     sets = [name for name in sets if whole.on(name)]

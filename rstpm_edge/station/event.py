@@ -21,8 +21,8 @@ class Inspection:
     image that failed "verdict" and "error".
 
     `result` is None where there is no score, and `photo` where nothing is known of it: an array (H, W, 3) BGR, uint8 or
-    uint16, or what the image file held. Whoever keeps inspections for long leaves both out: `light`, which keeps
-    the `size` of the photo.
+    uint16, or what the image file held, as bytes or as a view of them. Whoever keeps inspections for long leaves both
+    out: `light`, which keeps the `size` of the photo.
     `seconds` is what each stage took, by its name.
     """
 
@@ -32,7 +32,7 @@ class Inspection:
     version: str
     fields: Mapping[str, Any]
     result: Result | None = None
-    photo: NDArray[Any] | bytes | None = None
+    photo: NDArray[Any] | bytes | memoryview | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     id: int = 0
     size: tuple[int, int] | None = None

@@ -22,8 +22,8 @@ def rgb_of(station: Station, inspection: Inspection, pixels: int) -> NDArray[np.
     if photo is None:
         return None
     try:
-        if isinstance(photo, bytes):
-            photo = decode(photo, "the image", pixels)
+        if isinstance(photo, bytes | memoryview):
+            photo = decode(bytes(photo), "the image", pixels)
         return to_rgb(photo, "bgr", bits=_bits(station, ProductName(inspection.product, inspection.version)))
     except ImageError:
         return None

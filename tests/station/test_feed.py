@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
+from dataclasses import replace
 
 import numpy as np
+import pytest
+from numpy.typing import NDArray
 
+from rstpm_edge.result import Result
 from rstpm_edge.station.event import Inspection
 from rstpm_edge.station.feed import Feed
 from rstpm_edge.station.recent import Recent
 from rstpm_edge.station.shift import Shift
+
+EMPTY = np.zeros((10, 10), np.float32)
+RESULT = Result(0.0, 1.0, 1.0, None, None, 0.5, (0, 0), (), (0, 0, 1, 1), (1, 1), EMPTY)
 
 
 def inspection(verdict: str = "normal", photo: bytes | None = None, product: str = "bolt") -> Inspection:
@@ -73,18 +81,46 @@ def test_photos_are_kept_as_long_as_they_fit() -> None:
     assert [one.id for one in recent.since(numbers[4])] == numbers[5:]
     large = feed.publish(inspection(photo=bytes(1000)))
     assert [one.photo is not None for one in recent.last(2)] == [True, False]
-    assert recent.get(large.id) is large
+    kept = recent.get(large.id)
+    assert kept is not None
+    assert kept.photo == large.photo
+
+
+@pytest.mark.parametrize("photo", [np.arange(48, dtype=np.uint16).reshape(2, 8, 3)[:, ::2], b"what a JPEG holds"])
+def test_what_is_kept_lies_in_pages_of_its_own(photo: NDArray[np.uint16] | bytes) -> None:
+    """In the heap, small things that stay would settle between photos that come and go: it would grow for ever."""
+    recent = Recent()
+    number = Feed([recent.add]).publish(replace(inspection(), photo=photo, result=RESULT)).id
+    kept = recent.get(number)
+    assert kept is not None
+    assert kept.photo is not None
+    assert kept.result is not None
+    np.testing.assert_array_equal(np.asarray(kept.photo), np.asarray(memoryview(photo)))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(kept.result.model_map, EMPTY)
+    assert not kept.result.model_map.flags.writeable
+    assert isinstance(owner(kept.photo), mmap.mmap)
+    assert isinstance(owner(kept.result.model_map), mmap.mmap)
+
+
+def test_an_empty_photo_is_kept_as_it_is() -> None:
+    recent = Recent()
+    kept = recent.get(Feed([recent.add]).publish(inspection(photo=b"")).id)
+    assert kept is not None
+    assert kept.photo == b""
+
+
+def owner(held: object) -> object:
+    """What the memory of an array or a view of one belongs to."""
+    while isinstance(held, np.ndarray | memoryview):
+        held = held.base if isinstance(held, np.ndarray) else held.obj
+    return held
 
 
 def test_maps_count_as_photos_do() -> None:
-    from rstpm_edge import Result
-
-    empty = np.zeros((10, 10), np.float32)
-    result = Result(0.0, 1.0, 1.0, None, None, 0.5, (0, 0), (), (0, 0, 1, 1), (1, 1), empty)
     recent = Recent(bytes=500)
     feed = Feed([recent.add])
     for _ in range(3):
-        feed.publish(Inspection(0.0, "line", "bolt", "1", {"verdict": "normal"}, result))
+        feed.publish(Inspection(0.0, "line", "bolt", "1", {"verdict": "normal"}, RESULT))
     assert [one.result is not None for one in recent.last()] == [True, False, False]
 
 
