@@ -185,6 +185,39 @@ def grows(found: Trend, limit: float, room: int = 0) -> bool:
     return memory > limit or more > room
 
 
+def tell(
+    samples: Sequence[Sample], found: Trend, read: int, looks: Sequence[PageSample], errors: Sequence[str]
+) -> None:
+    """Print the tables: of the server with so many events `read`, and of the page that was open, where one was."""
+    first, last = found.first, found.last
+    print(
+        "| images | events read | MB after warm-up, at the end | MB per 100,000 images | in use, MB after warm-up, "
+        "at the end | MB per 100,000 images | open files | threads |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    print(
+        f"| {last.images:,} | {read:,} | {first.rss:.1f}, {last.rss:.1f} | {found.rss.value:+.2f} ± "
+        f"{found.rss.error:.2f} | {first.heap:.1f}, {last.heap:.1f} | {found.heap.value:+.2f} ± {found.heap.error:.2f} "
+        f"| {found.files[0]} → {found.files[1]} | {found.threads[0]} → {found.threads[1]} |"
+    )
+    print()
+    print("| images since the warm-up | MB | in use, MB |")
+    print("|---|---|---|")
+    for sample in doubling(samples):
+        print(f"| {sample.images:,} | {sample.rss:.1f} | {sample.heap:.1f} |")
+    if looks:
+        before, after = looks
+        print()
+        gone = sum(bool(GONE.search(error)) for error in errors)
+        print("| verdicts on the page | pictures shown | gone | MB of JavaScript after warm-up, at the end | nodes |")
+        print("|---|---|---|---|---|")
+        print(
+            f"| {after.verdicts - before.verdicts:,} | {after.pictures - before.pictures:,} | {gone:,} | "
+            f"{before.heap:.1f}, {after.heap:.1f} | {before.nodes:,} → {after.nodes:,} |"
+        )
+    sys.stdout.flush()
+
+
 @click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))
 @click.option("--minutes", type=click.FloatRange(min=0.02), default=3.0, show_default=True)
 @click.option("--clients", "number", type=click.IntRange(min=1), default=2, show_default=True)
@@ -229,37 +262,13 @@ def main(
             errors = [] if opened is None else opened.errors()
             stack.close()  # the browser, before the server goes away
         clients.join()
-    if csv_file is not None:
-        with open(csv_file, "w", newline="") as file:
-            csv.writer(file).writerows([[field.name for field in fields(Sample)], *map(astuple, samples)])
-    found = trend(samples)
-    first, last = found.first, found.last
-    print(
-        "| images | events read | MB after warm-up, at the end | MB per 100,000 images | in use, MB after warm-up, "
-        "at the end | MB per 100,000 images | open files | threads |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
-    print(
-        f"| {last.images:,} | {clients.read:,} | {first.rss:.1f}, {last.rss:.1f} | {found.rss.value:+.2f} ± "
-        f"{found.rss.error:.2f} | {first.heap:.1f}, {last.heap:.1f} | {found.heap.value:+.2f} ± {found.heap.error:.2f} "
-        f"| {found.files[0]} → {found.files[1]} | {found.threads[0]} → {found.threads[1]} |"
-    )
-    print()
-    print("| images since the warm-up | MB | in use, MB |")
-    print("|---|---|---|")
-    for sample in doubling(samples):
-        print(f"| {sample.images:,} | {sample.rss:.1f} | {sample.heap:.1f} |")
+        if csv_file is not None:
+            with open(csv_file, "w", newline="") as file:
+                csv.writer(file).writerows([[field.name for field in fields(Sample)], *map(astuple, samples)])
+        found = trend(samples)
+        tell(samples, found, clients.read, looks, errors)  # before its folder goes, which takes minutes after an hour
     if looks:
-        before, after = looks
-        print()
-        gone = sum(bool(GONE.search(error)) for error in errors)
-        print("| verdicts on the page | pictures shown | gone | MB of JavaScript after warm-up, at the end | nodes |")
-        print("|---|---|---|---|---|")
-        print(
-            f"| {after.verdicts - before.verdicts:,} | {after.pictures - before.pictures:,} | {gone:,} | "
-            f"{before.heap:.1f}, {after.heap:.1f} | {before.nodes:,} → {after.nodes:,} |"
-        )
-        check_page(errors, looks)  # behind the figures, which took an hour
+        check_page(errors, looks)
     if grows(found, limit, BROWSER if page else 0):
         print("Grows.", file=sys.stderr)
         sys.exit(1)
