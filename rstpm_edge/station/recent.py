@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 
 from rstpm_edge.station.event import Inspection
 
+COPIED = (
+    8 << 20
+)  # bytes at most: to copy more takes milliseconds of each part, and of what is larger only a few are kept
+
 
 class Recent:
     """A tap of the feed that keeps the last `entries` verdicts.
@@ -78,6 +82,8 @@ def _apart(inspection: Inspection) -> Inspection:
 
 
 def _in_pages(array: NDArray[Any]) -> NDArray[Any]:
+    if array.nbytes > COPIED:
+        return array
     pages = mmap.mmap(-1, max(array.nbytes, 1), access=mmap.ACCESS_COPY)  # goes back to the system with the last view
     copy = np.frombuffer(pages, array.dtype, array.size).reshape(array.shape)
     copy[...] = array

@@ -102,6 +102,14 @@ def test_what_is_kept_lies_in_pages_of_its_own(photo: NDArray[np.uint16] | bytes
     assert isinstance(owner(kept.result.model_map), mmap.mmap)
 
 
+def test_a_large_photo_is_not_copied() -> None:
+    pixels = np.zeros((2000, 2000, 3), np.uint8)
+    recent = Recent()
+    kept = recent.get(Feed([recent.add]).publish(replace(inspection(), photo=pixels)).id)
+    assert kept is not None
+    assert kept.photo is pixels
+
+
 def test_an_empty_photo_is_kept_as_it_is() -> None:
     recent = Recent()
     kept = recent.get(Feed([recent.add]).publish(inspection(photo=b"")).id)
