@@ -14,7 +14,10 @@ from golden_models import goldens_of, put_document, put_goldens
 
 from rstpm_edge import Detector
 from rstpm_edge.model.c_header import c_header
+from rstpm_edge.model.metadata import CoarseCells, Fusion, ScoreFusion
 from rstpm_edge.model.session_rates import SessionRates, about_sessions
+
+CELL = "the highest cell of the coarsest level, of"
 
 
 def test_info(run: Any, model: Path) -> None:
@@ -114,6 +117,24 @@ def test_where_sessions_differ_no_rate_is_given_with_confidence(run: Any, model_
     assert f"at most 1% of good parts on average, {none}\n" in text
     assert f"infer --alpha 0.2   threshold 0.8, {none}\n" in text
     assert "95% confidence at most" not in text
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ((0.0, 0.0, 1.0, 1.0), f" + {CELL} angles"),
+        ((1.0, 1.0), f" + {CELL} residuals"),
+        ((1.0, 1.0, 1.0, 1.0), f" + {CELL} residuals + {CELL} angles"),
+    ],
+)
+def test_what_the_score_is_the_sum_of(
+    run: Any, model_factory: ModelFactory, weights: tuple[float, ...], said: str
+) -> None:
+    n = len(weights)
+    kind: Any = "errors" if n == 4 else "angles"
+    score = ScoreFusion(Fusion(), 0.0, CoarseCells((0.0,) * n, (1.0,) * n, weights), kind=kind)
+    found = run("info", model_factory(score_fusion=score))
+    assert " ".join(found.stdout.split()).count(f"the highest value of the fused score maps, of {kind}{said}") == 1
 
 
 def test_info_as_a_c_header(run: Any, model: Path) -> None:

@@ -28,7 +28,8 @@ PLAIN = Fusion(weights=(1, 2, 1, 0.5, 1, 2), mean=(0.1,) * 6, std=(0.2, 0.3, 0.4
 WITH_HEAD = dataclasses.replace(PLAIN, head=HeadMap(0.3, 0.5, 1.5))
 COARSE = CoarseCells((0.1, 0.1, 0.4, 0.5), (0.5,) * 4, (0.4, 0.5, 0.6, 0.7))
 SCORES = ScoreFusion(Fusion(mean=(0.2,) * 6, std=(0.5,) * 6), bias=-2.0, coarse=COARSE, map_weight=0.3)
-ERRORS = dataclasses.replace(SCORES, map_weight=0.0)  # as models have it today
+ERRORS = dataclasses.replace(SCORES, map_weight=0.0)
+TODAY = dataclasses.replace(ERRORS, coarse=dataclasses.replace(COARSE, weights=(0.0, 0.0, 0.6, 0.7)))
 SUMS = [vector for vector in load() if vector.finite and vector.fusion.mode == "normalized"]
 SUMS = [one for one in SUMS if one.score_fusion is None or one.score_fusion.fusion.mode == "normalized"]
 
@@ -72,7 +73,7 @@ def random_outputs(bundle: Bundle, seed: int = 0) -> ModelOutputs:
     return ModelOutputs.named(list(bundle.output_sizes), maps)
 
 
-@pytest.mark.parametrize("score_fusion", [None, ERRORS, dataclasses.replace(SCORES, coarse=None, bias=0.0)])
+@pytest.mark.parametrize("score_fusion", [None, TODAY, ERRORS, dataclasses.replace(SCORES, coarse=None, bias=0.0)])
 @pytest.mark.parametrize("fusion", [PLAIN, WITH_HEAD])
 @pytest.mark.parametrize("masked", [False, True])
 def test_an_image_and_a_part_of_it(fusion: Fusion, score_fusion: ScoreFusion | None, masked: bool) -> None:
@@ -87,6 +88,20 @@ def test_an_image_and_a_part_of_it(fusion: Fusion, score_fusion: ScoreFusion | N
     part[20:50, 100:130] = True
     for cells in (None, part):
         check_sums(*explain(bundle, outputs, ignored, cells))
+
+
+@pytest.mark.parametrize(
+    ("score_fusion", "names"),
+    [
+        (TODAY, ["score_map", "coarse_angles", "bias"]),
+        (ERRORS, ["score_map", "coarse_residuals", "coarse_angles", "bias"]),
+        (SCORES, ["score_map", "anomaly_map", "coarse_residuals", "coarse_angles", "bias"]),
+    ],
+)
+def test_terms_are_those_that_have_a_part(score_fusion: ScoreFusion, names: list[str]) -> None:
+    bundle = bundle_of((96, 160), PLAIN, score_fusion)
+    found, _, _ = explain(bundle, random_outputs(bundle))
+    assert [term.name for term in found.terms] == names
 
 
 def without(pair: Pair, outputs: ModelOutputs, bundle: Bundle) -> ModelOutputs:
