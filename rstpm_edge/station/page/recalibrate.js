@@ -8,6 +8,7 @@ import { showToDecide } from "./strip.js";
 const ALWAYS = ["passed", "wrong", "defects", "undecided"]; // others do not count, and are told where there are any
 
 let named = null;
+let asked = 0; // how often, to know the last answer
 let line = () => null;
 let done = () => {};
 
@@ -26,19 +27,24 @@ const onlyNew = () => document.querySelector('input[name="only"]:checked').value
 async function open() {
   $("recalibrate-person").value = recall("person", "");
   $("recalibrate-dialog").returnValue = "";
+  pairs($("stretch"), []); // until the answer is there, nothing of the line that was shown before
+  for (const part of ["recalibrate-problem", "to-decide", "moved"]) $(part).hidden = true;
   $("recalibrate-dialog").showModal();
   await look();
 }
 
 async function look() {
   $("recalibrate-do").disabled = true;
-  const of = line();
+  const of = line(), turn = ++asked;
+  let answer;
   try {
     if (of === undefined) throw new Error(word("chooseLine"));
-    named = { ...await get(`/v1/recalibration?only_new=${onlyNew()}${of === null ? "" : `&line=${encodeURIComponent(of)}`}`), line: of };
+    answer = { ...await get(`/v1/recalibration?only_new=${onlyNew()}${of === null ? "" : `&line=${encodeURIComponent(of)}`}`), line: of };
   } catch (error) {
-    named = { parts: {}, origins: {}, to_decide: [], problem: error.message.includes("--history") ? word("noHistory") : error.message, moved: null };
+    answer = { parts: {}, origins: {}, to_decide: [], problem: error.message.includes("--history") ? word("noHistory") : error.message, moved: null };
   }
+  if (turn !== asked) return; // something else has been asked for meanwhile
+  named = answer;
   const { parts, origins, problem, moved } = named;
   const shown = Object.entries(parts).filter(([name, value]) => value > 0 || ALWAYS.includes(name));
   const lines = Object.entries(origins).map(([name, value]) => `${name === "request" ? word("requests") : name} ${count(value)}`);

@@ -246,6 +246,17 @@ def test_a_line_with_options_of_its_own_is_chosen_first(browser: Chrome, tmp_pat
             assert f"on average at most\n{promise}\n" in text(browser, "moved")
             assert ("own rate" in text(browser, "moved")) == (line == "side")
             click(browser, "#recalibrate-dialog [data-close]")
+        # Until the answer is there, the dialog has nothing of the line before.
+        browser.execute_script(
+            "window.plain = window.fetch; window.held = [];"
+            "window.fetch = (...all) => new Promise((go) => window.held.push(go)).then(() => window.plain(...all));"
+        )
+        click(browser, "#recalibrate-open")
+        assert [is_hidden(browser, part) for part in ("moved", "to-decide", "recalibrate-problem")] == [True] * 3
+        assert text(browser, "stretch") == ""
+        browser.execute_script("window.fetch = window.plain; window.held.forEach((go) => go());")
+        until(lambda: not is_hidden(browser, "moved"))
+        click(browser, "#recalibrate-dialog [data-close]")
         browser.set_window_size(390, 900)
         Select(browser.find_element(By.ID, "language")).select_by_value("de")
         click(browser, "#recalibrate-open")
