@@ -88,7 +88,7 @@ def test_photos_are_kept_as_long_as_they_fit() -> None:
 
 @pytest.mark.parametrize("photo", [np.arange(48, dtype=np.uint16).reshape(2, 8, 3)[:, ::2], b"what a JPEG holds"])
 def test_what_is_kept_lies_in_pages_of_its_own(photo: NDArray[np.uint16] | bytes) -> None:
-    """In the heap, small things that stay would settle between photos that come and go: it would grow for ever."""
+    """In the heap, small things that stay would settle between photos that come and go."""
     recent = Recent()
     number = Feed([recent.add]).publish(replace(inspection(), photo=photo, result=RESULT)).id
     kept = recent.get(number)
