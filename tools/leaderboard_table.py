@@ -246,21 +246,21 @@ def _alone(rows: Sequence[Row], sets: Sequence[str]) -> str:
 
 
 def _without(row: Row, sets: Sequence[str], metric: str) -> str:
-    """A line as it is, and one for each part that results of this contestant have been measured without.
+    """A line as it is, and one for each other way in which results of this contestant have been measured.
 
-    Only results that have all parts count, so that all lines are of the same trainings.
+    Results without these do not count, so that all lines are of the same trainings.
     """
     found = [one for one in row.results if set(one.parts) > set(ALONE) and one.figures[metric] is not None]
     names = list(dict.fromkeys(name for one in found for name in one.parts if name not in ALONE))
     whole = replace(row, results=tuple(found))
-    as_it_is = {"as it is": whole}
+    lines = {"as it is": whole}
     for name in names:
         measured = ((one, one.parts.get(name, {})) for one in found)
         own = [replace(one, figures={**one.figures, **part}) for one, part in measured if part.get(metric) is not None]
         if own:
-            as_it_is[name] = replace(row, results=tuple(own))
+            lines[name] = replace(row, results=tuple(own))
     sets = [name for name in sets if whole.on(name)]
-    if len(as_it_is) == 1:
+    if len(lines) == 1:
         return ""
     body = [
         [
@@ -269,7 +269,7 @@ def _without(row: Row, sets: Sequence[str], metric: str) -> str:
             _cell(each.mean(sets, metric), None),
             *([_recalls(each, sets)] if metric == "image_auroc" else []),
         ]
-        for name, each in as_it_is.items()
+        for name, each in lines.items()
     ]
     return _table(["", *sets, "mean", *(["mean recall at 1 %, 5 %"] if metric == "image_auroc" else [])], body)
 

@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 
 from rstpm_edge.station.event import Inspection
 
-COPIED = (
-    8 << 20
-)  # bytes at most: to copy more takes milliseconds of each part, and of what is larger only a few are kept
+COPIED = 8 << 20  # bytes at most: to copy more takes milliseconds of each part, and only a few that large are kept
 
 
 class Recent:
