@@ -18,6 +18,7 @@ from rstpm_edge.cli.signals import Interrupts
 from rstpm_edge.cli.systemd import Service
 from rstpm_edge.cli.terminal import counted, say_error, say_note
 from rstpm_edge.errors import OutputError
+from rstpm_edge.station.allocator import share_freed_memory
 from rstpm_edge.station.app import make_app
 from rstpm_edge.station.routes.page import page_routers
 from rstpm_edge.station.routes.parts import parts_router
@@ -29,6 +30,7 @@ STUCK = 60.0  # seconds without a sign of life of a line, after which systemd he
 
 def run_serve(options: ServeOptions) -> int:
     """The exit code. Raises what the command line turns into one sentence."""
+    share_freed_memory()
     try:
         return _serve(options)
     except OutputError as error:  # no wrong use: a service manager shall try again
