@@ -137,6 +137,13 @@ def test_what_the_score_is_the_sum_of(
     assert " ".join(found.stdout.split()).count(f"the highest value of the fused score maps, of {kind}{said}") == 1
 
 
+@pytest.mark.parametrize(("sigma", "said"), [(0.0, "normalized"), (2.0, "normalized, smoothing 2 px")])
+def test_a_map_is_smoothed_where_that_is_said(run: Any, model_factory: ModelFactory, sigma: float, said: str) -> None:
+    lines = run("info", model_factory(fusion=Fusion(smoothing_sigma=sigma))).stdout.splitlines()
+    (fusion,) = (line.split(None, 1)[1] for line in lines if line.split()[:1] == ["fusion"])
+    assert fusion.strip() == said
+
+
 def test_info_as_a_c_header(run: Any, model: Path) -> None:
     text = run("info", model, "--c-header").stdout
     assert text == c_header(Detector(model).info)

@@ -78,7 +78,7 @@ def configuration(predictions: Predictions) -> Rows:
         ("Input", f"{bundle.width} × {bundle.height} pixels, resize policy “{bundle.resize}”"),
         *([("Judged part", "x {}, y {}, {} × {} pixels of each photo".format(*bundle.roi))] if bundle.roi else []),
         ("Maps", ", ".join(bundle.map_names)),
-        ("Fusion", f"{fusion.mode}, smoothed with σ = {fusion.smoothing_sigma:g} pixels"),
+        ("Fusion", fusion.mode + (f", smoothed, σ = {sigma:g} pixels" if (sigma := fusion.smoothing_sigma) else "")),
     ]
     if fusion.mode == "normalized":
         rows += [

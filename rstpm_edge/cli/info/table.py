@@ -54,7 +54,7 @@ def facts_table(model: Path, facts: dict[str, Any]) -> str:
         *_recalibrated(facts["recalibrations"]),
         *_synthetic(facts["training"], calibration["thresholds"]),
         *_sessions(facts["training"], calibration["alpha"]),
-        ("fusion", f"{fusion['mode']}, smoothing {fusion['smoothing_sigma']:g} px"),
+        ("fusion", fusion["mode"] + (f", smoothing {sigma:g} px" if (sigma := fusion["smoothing_sigma"]) else "")),
         *((name, _numbers(fusion[name])) for name in ("mean", "std", "weights")),
         *([("head", _numbers(fusion["head"].values()) + " (mean, std, weight)")] if fusion["head"] else []),
         ("score", _score(facts["score_fusion"])),

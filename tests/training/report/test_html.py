@@ -205,6 +205,7 @@ def test_the_facts_are_those_of_the_model_and_the_machine(document: Document, pr
     assert terms["Teacher 1"] == "first, licence Apache-2.0"
     assert terms["Weights of teacher 2"] == f"tests; SHA-256 {'1' * 64}"
     assert terms["Training: epochs"] == "3"
+    assert terms["Fusion"] == "normalized"
     assert terms["Threshold"].startswith("0.99 ")
     assert terms["Images"] == f"6 good, 4 {NASTY}, 5 spot"
     assert terms["Python"] == predictions.environment.python
