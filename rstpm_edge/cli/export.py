@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     help="Keep this photo in the model, with the verdict on it, so that `verify` can tell whether another device gives "
     "the same. Repeat it for up to 8. Whoever has the model can see them.",
 )
-@click.option("--int8", is_flag=True, help="8-bit convolutions: a quarter of the file, and faster on most processors.")
+@click.option("--int8", is_flag=True, help="8-bit convolutions: a third of the file, and faster on most processors.")
 @click.option("--fp16", is_flag=True, help="16-bit floats: half the file, for GPUs and some ARM processors.")
 @click.option("--symmetric", is_flag=True, help="With --int8: as TensorRT takes it, and slow on a CPU.")
 @click.option("--data", type=FILE, metavar="FOLDER", help="Where the run's photos are now.")

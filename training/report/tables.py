@@ -91,7 +91,8 @@ def configuration(predictions: Predictions) -> Rows:
     if bundle.score_fusion is not None:
         coarse, map_weight = bundle.score_fusion.coarse, bundle.score_fusion.map_weight
         score = ["highest of the fused score maps"]
-        kinds = [] if coarse is None else ["residuals", "angles"][: len(coarse.weights) // 2]
+        of_pairs = () if coarse is None else (coarse.weights[:2], coarse.weights[2:])
+        kinds = [kind for kind, weights in zip(("residuals", "angles"), of_pairs, strict=False) if any(weights)]
         score += [f"highest cell of the coarsest level, of {kind}" for kind in kinds]
         score += [f"{map_weight:.4g} × highest of the map"] if map_weight else []
         rows += [

@@ -19,14 +19,14 @@ from workplace import command_line
 
 from rstpm_edge.calibration import Calibration
 from rstpm_edge.errors import ImageError, OutputError
-from rstpm_edge.model.metadata import Fusion
+from rstpm_edge.model.metadata import CoarseCells, Fusion, ScoreFusion
 from rstpm_edge.pipeline import InferenceOptions
 from rstpm_edge.training.evaluation.evaluate import evaluate_predictions
 from rstpm_edge.training.evaluation.evaluation import Evaluation
 from rstpm_edge.training.evaluation.predict import Predictions, predict
 from rstpm_edge.training.report.html import MAX_BYTES, render_report, write_report
 from rstpm_edge.training.report.pictures import Painter
-from rstpm_edge.training.report.tables import counted, percent
+from rstpm_edge.training.report.tables import configuration, counted, percent
 
 KINDS = {"good": 6, "spot": 5, NASTY: 4}
 
@@ -335,6 +335,18 @@ def test_the_papers_fusion_has_no_statistics(model_factory: ModelFactory, tmp_pa
     terms = [element.text for element in document.all("dt")]
     assert "Fusion" in terms
     assert "Mean of each map" not in terms
+
+
+@pytest.mark.parametrize(
+    ("weights", "terms"), [((0.0, 0.0, 1.0, 1.0), ["angles"]), ((1.0, 1.0, 1.0, 1.0), ["residuals", "angles"])]
+)
+def test_the_terms_of_the_score_are_those_that_weigh(
+    model_factory: ModelFactory, tmp_path: Path, weights: tuple[float, ...], terms: list[str]
+) -> None:
+    score = ScoreFusion(Fusion(), 0.5, CoarseCells((0.0,) * 4, (1.0,) * 4, weights), kind="errors")
+    predictions = predict(write_labelled(tmp_path / "data", {"good": 1, "spot": 1}), model_factory(score_fusion=score))
+    shown = dict(configuration(predictions))["Score"].split(" + ")
+    assert shown[1:] == [*(f"highest cell of the coarsest level, of {kind}" for kind in terms), "0.5"]
 
 
 def test_a_model_of_a_part_of_the_photo_shows_that_part(model_factory: ModelFactory, tmp_path: Path) -> None:
