@@ -50,7 +50,8 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Region:
-    """A connected part of the image whose anomaly is above the threshold. Pixels are those of the image.
+    """A connected part of an anomalous image whose anomaly is above the threshold; where none is, the surroundings of
+    the highest one. Pixels are those of the image.
 
     `box` is (x, y, width, height); `area` counts pixels; `peak` is the highest anomaly inside and `position`
     is where it is, (x, y). The model's grid is coarser than the image, so all of them are as exact as it is.
@@ -73,8 +74,9 @@ class Result:
     good. `invalid_reason` says why; it is None for all others, and where the model has no limits to tell it by.
 
     `score` is in no unit and without bounds; compare it with `threshold` and with `typical_score`, the median over the
-    good images that the model was calibrated on. It is the highest value of the anomaly map, or, where the model has
-    score maps (`Bundle.score_fusion`), also theirs, in that map's unit.
+    good images that the model was calibrated on. Where the model has score maps (`Bundle.score_fusion`), it is a sum of
+    maxima: of the fused errors of all levels, of the angles at the cells of the coarsest level, and in older files of
+    further maps; its unit is that of the anomaly map. For other models it is the highest value of the anomaly map.
     `alpha` and `rate_with_confidence` are what `threshold` promises: the share of good images, at most, that score
     higher; the one on average over calibrations, the other for this model with 95 % confidence. Both are None where
     nothing is promised: for a threshold that was set by hand, or with another ROI than the model was calibrated with.

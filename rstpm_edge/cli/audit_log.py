@@ -21,7 +21,7 @@ SOMETHING_CHANGED = 1
 )
 @click.pass_context
 def audit_log(ctx: click.Context, file: Path, holds: str | None) -> None:
-    """Check the log that `infer --audit-log FILE` writes, with the files that were set aside (FILE.000001, …).
+    """Check the log that --audit-log of `infer` or `serve` writes, with what was set aside of it (FILE.000001, …).
 
     Each line holds the hash of the one before. So lines that were changed, removed or inserted are found, and named.
     What a crash cuts off is told apart. Lines that are missing at the end, or a log that was written anew from its

@@ -77,7 +77,7 @@ def benchmark(output: Path, **options: Any) -> None:
       rstpm-edge benchmark mvtec_anomaly_detection --dataset mvtec
       rstpm-edge benchmark VisA --dataset visa --categories candle,pcb1 --seeds 0,1,2,3,4
       rstpm-edge benchmark photos --max-images 30 --output few
-      rstpm-edge benchmark mvtec_anomaly_detection --dataset mvtec --preset paper \\
+      rstpm-edge benchmark mvtec_anomaly_detection --dataset mvtec --preset paper --size 256 \\
           --weights resnet18=resnet18.pth --weights resnet50=resnet50.pth
     """
     with training_packages():

@@ -54,9 +54,10 @@ def train(
     """Train all PRODUCTS at once: audit, train, calibrate, export, and evaluate where there are labelled photos.
 
     PRODUCTS is a folder with a folder for each product, as `train` takes it; or a TOML file with a section for each,
-    such as [product.bracket], of which `data` names the folder, and all else is an option of this command. Models go
-    to FOLDER/NAME.onnx, reports to FOLDER/fleet.html and fleet.json. A product that cannot be trained fails alone. The
-    same command goes on where it was, and repeats nothing that is done: photos, options and version tell, not time.
+    such as [product.bracket], of which `data` names the folder, and all else is an option of this command that
+    concerns one product, so not --device, --precision, --threads or --workers. Models go to FOLDER/NAME.onnx, reports
+    to FOLDER/fleet.html and fleet.json. A product that cannot be trained fails alone. The same command goes on where it
+    was, and repeats nothing that is done: photos, options and version tell, not time.
     Needs the packages of the [fleet] and [train] extras: Ray shares out the work, on this machine or, with --address,
     on a cluster.
 
