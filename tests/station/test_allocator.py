@@ -47,7 +47,8 @@ def arenas_of_threads(environment: Mapping[str, str]) -> int:
 def arenas_in(maps: str) -> int:
     """How many arenas there are in the memory that /proc/PID/maps tells of, beside the first one.
 
-    Each is at a multiple of 64 MB; so may be other memory, but hardly what is of no file and can be written.
+    Each begins at a multiple of 64 MB, as hardly anything else does that is of no file and can be written. One that
+    follows on other such memory is not seen.
     """
     found = re.findall(r"^([0-9a-f]+)-[0-9a-f]+ rw-p 00000000 00:00 0 *$", maps, re.MULTILINE)
     return sum(int(start, 16) % (64 << 20) == 0 for start in found)
@@ -58,7 +59,7 @@ def test_threads_share_one_arena() -> None:
 
 
 def test_who_has_set_the_allocator_is_left_that() -> None:
-    assert arenas_of_threads({"MALLOC_ARENA_MAX": "6"}) == 5
+    assert arenas_of_threads({"MALLOC_ARENA_MAX": "6"}) > 1
 
 
 @pytest.mark.extra
