@@ -8,6 +8,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ class Mosquitto:
         server_certificate.cert_chain_pems[0].write_to_path(str(folder / "certificate.pem"))
         server_certificate.private_key_pem.write_to_path(str(folder / "key.pem"))
         (folder / "users").touch(0o600)
+        (folder / "kept").mkdir()
         for user, password in PASSWORDS.items():
             command = ["mosquitto_passwd", "-b", str(folder / "users"), user, password]
             subprocess.run(command, check=True, capture_output=True)
@@ -44,6 +46,7 @@ class Mosquitto:
             f"listener {self.port} 127.0.0.1\n"
             f"allow_anonymous false\npassword_file {folder}/users\n"
             f"cafile {folder}/ca.pem\ncertfile {folder}/certificate.pem\nkeyfile {folder}/key.pem\n"
+            f"persistence true\npersistence_location {folder}/kept/\n"
         )
         self.start()
 
@@ -67,14 +70,20 @@ class Mosquitto:
 
 
 class Subscriber:
-    """Collects what is published below line/4, as (topic, payload, whether it was retained)."""
+    """Collects what is published below line/4, as (topic, payload, whether it was retained).
+
+    The broker keeps its session: when both have lost the broker, the detector may be back first, and what it publishes
+    then has to wait for the subscriber.
+    """
 
     def __init__(self, broker: Mosquitto) -> None:
         self.received: list[tuple[str, str, bool]] = []
-        client = Client(CallbackAPIVersion.VERSION2)
+        self.subscribed = False
+        client = Client(CallbackAPIVersion.VERSION2, client_id=uuid.uuid4().hex, clean_session=False)
         client.username_pw_set("watcher", PASSWORDS["watcher"])
         client.tls_set_context(ssl.create_default_context(cafile=str(broker.folder / "ca.pem")))
         client.on_connect = lambda client, *rest: client.subscribe("line/4/#", qos=1)
+        client.on_subscribe = self._note_subscription
         client.on_message = self._note
         client.reconnect_delay_set(1, 1)
         client.connect("127.0.0.1", broker.port)
@@ -84,11 +93,14 @@ class Subscriber:
     def _note(self, client: Any, userdata: Any, message: Any) -> None:
         self.received.append((message.topic, message.payload.decode(), message.retain))
 
+    def _note_subscription(self, *arguments: Any) -> None:
+        self.subscribed = True
+
     def payloads(self, topic: str) -> list[str]:
         return [payload for name, payload, _ in self.received if name == topic]
 
     def __enter__(self) -> Subscriber:
-        until(self.client.is_connected)
+        until(lambda: self.subscribed)
         return self
 
     def __exit__(self, *exception: object) -> None:
