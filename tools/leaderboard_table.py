@@ -36,6 +36,11 @@ class Row:
         """Its results on a set, by seed."""
         return sorted((one for one in self.results if one.set == name), key=lambda one: one.seed)
 
+    def matched(self, other: Row) -> Row:
+        """With those of its results alone that are of a set and a seed that the other has results of, too."""
+        theirs = {(one.set, one.seed) for one in other.results}
+        return replace(self, results=tuple(one for one in self.results if (one.set, one.seed) in theirs))
+
     def figure(self, name: str, metric: str) -> Spread | None:
         """On a set, over its seeds."""
         return spread(one.figures[metric] for one in self.on(name))
@@ -110,6 +115,8 @@ def tables(rows: Sequence[Row], sets: Sequence[str], base: str) -> str:
         for metric in RULE:
             if without := _without(row, sets, metric):
                 parts += [f"**{row.name} without a part of it**, of the same trainings: {METRICS[metric]}", without]
+    if differences := _beside(rows, sets, base):
+        parts += [f"**Variants less {base}**, in points of {' and '.join(METRICS[one] for one in RULE)}", differences]
     if said := verdicts(rows, sets, base):
         parts.append("\n".join(f"- {line}" for line in said))
     return "\n\n".join(parts)
@@ -117,42 +124,68 @@ def tables(rows: Sequence[Row], sets: Sequence[str], base: str) -> str:
 
 def verdicts(rows: Sequence[Row], sets: Sequence[str], base: str) -> list[str]:
     """A line for each variant of ours that has all sets, by the rule of `is_kept`, and the other way round."""
-    of = {row.name: row for row in rows if row.results and all(one.ours for one in row.results) and row.seeds(sets)}
-    if base not in of:
-        return []
     return [
-        f"{name}: {is_kept(row, of[base], sets)[1]} The other way round, {base} in the place of {name} is "
-        f"{'kept' if is_kept(of[base], row, sets)[0] else 'not kept'}."
-        for name, row in of.items()
-        if name != base
+        f"{row.name}: {is_kept(row, usual, sets)[1]} The other way round, {base} in the place of {row.name} is "
+        f"{'kept' if is_kept(usual, row, sets)[0] else 'not kept'}."
+        for row, usual in _variants(rows, base)
+        if row.matched(usual).seeds(sets)
     ]
+
+
+def _variants(rows: Sequence[Row], base: str) -> list[tuple[Row, Row]]:
+    """Each other contestant of ours, beside the base, where there is one."""
+    ours = {row.name: row for row in rows if row.results and all(one.ours for one in row.results)}
+    usual = ours.pop(base, None)
+    return [] if usual is None else [(row, usual) for row in ours.values()]
+
+
+def _beside(rows: Sequence[Row], sets: Sequence[str], base: str) -> str:
+    """What each variant has more than the base, of the sets and seeds that both have."""
+    body = []
+    for row, usual in _variants(rows, base):
+        new, old = row.matched(usual), usual.matched(row)
+        cells = [_points((new.figure(name, one), old.figure(name, one)) for one in RULE) for name in sets]
+        mean = _points((new.mean(sets, one), old.mean(sets, one)) for one in RULE)
+        body.append([row.name, *cells, mean, str(len(new.seeds(sets)))])
+    return _table(["", *sets, "mean", "seeds"], body) if body else ""
+
+
+def _points(pairs: Iterable[tuple[Spread | None, Spread | None]]) -> str:
+    found = [f"{100 * (new.mean - old.mean):+.1f}" for new, old in pairs if new is not None and old is not None]
+    return ", ".join(found) or "–"
 
 
 def is_kept(variant: Row, base: Row, sets: Sequence[str]) -> tuple[bool, str]:
     """Whether the variant may take the base's place, and a sentence with the reason.
 
     It may when the mean over the sets gains more than the seeds' spread, by image AUROC or by AUPRO, while the other
-    of the two loses no more than its own, and no set loses more than a point of image AUROC or two of AUPRO. The
-    spread is the larger one of the two rows' sample standard deviations over their seeds; with one seed it is not
-    known, and counts as 0.
+    of the two loses no more than its own, and no set loses more than a point of image AUROC or two of AUPRO. All that
+    is of the seeds that both rows have. The spread is the larger one of the two rows' sample standard deviations over
+    all of their seeds; where both have one seed it is not known, and counts as 0.
     """
     gains, lost = {}, []
+    new_row, old_row = variant.matched(base), base.matched(variant)
     for metric, most in RULE.items():
-        ours, theirs = variant.mean(sets, metric), base.mean(sets, metric)
+        ours, theirs = new_row.mean(sets, metric), old_row.mean(sets, metric)
         if ours is None or theirs is None:
             continue
-        gains[metric] = ours.mean - theirs.mean, max(ours.std or 0.0, theirs.std or 0.0)
+        gains[metric] = ours.mean - theirs.mean, max(_std(variant, sets, metric), _std(base, sets, metric))
         for name in sets:
-            new, old = variant.figure(name, metric), base.figure(name, metric)
+            new, old = new_row.figure(name, metric), old_row.figure(name, metric)
             if new is not None and old is not None and old.mean - new.mean > most + 1e-9:
                 lost.append(f"{name} loses {100 * (old.mean - new.mean):.1f} points of {METRICS[metric]}")
     gained = any(gain > least for gain, least in gains.values())
     fell = any(gain < -least for gain, least in gains.values())
     kept = gained and not fell and not lost
     means = ", ".join(f"{METRICS[metric]} {gain:+.3f} (spread {least:.3f})" for metric, (gain, least) in gains.items())
-    alone = min(len(row.seeds(sets)) for row in (variant, base)) < 2
+    alone = len(new_row.seeds(sets)) < 2
     reason = "; ".join(lost) or ("no set loses too much" if kept else "the mean does not gain enough")
     return kept, f"{'kept' if kept else 'not kept'}: {means}; {reason}{'; one seed' if alone else ''}."
+
+
+def _std(row: Row, sets: Sequence[str], metric: str) -> float:
+    found = row.mean(sets, metric)
+    return 0.0 if found is None else found.std or 0.0
 
 
 def on_front(rows: Sequence[Row], sets: Sequence[str]) -> set[str]:

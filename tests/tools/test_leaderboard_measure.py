@@ -264,6 +264,19 @@ def test_verdicts_are_on_variants_of_ours_that_have_all_sets() -> None:
     single = row("one", ("a", 0.99, 0.9, 0), ("b", 0.9, 0.9, 0))
     (line,) = verdicts([BASE, single], ["a", "b"], "edge")
     assert "; one seed." in line
+    assert verdicts([BASE, row("other", ("a", 0.99, 0.9, 2), ("b", 0.9, 0.9, 2))], ["a", "b"], "edge") == []
+
+
+def test_a_variant_is_held_against_the_base_of_the_same_seeds() -> None:
+    # Of seed 1, where the base's mean by image is 0.86, and not 0.855.
+    variant = row("new", ("a", 0.90, 0.85, 1), ("b", 0.83, 0.71, 1), ("a", 0.5, 0.5, 7))
+    _, sentence = is_kept(variant, BASE, ["a", "b"])
+    assert sentence.startswith("not kept: image AUROC +0.005 (spread 0.007), AUPRO +0.030 (spread 0.000); a loses 2.0 ")
+    text = tables([BASE, variant, row("half", ("b", 0.79, None, 0))], ["a", "b"], "edge")
+    differences = cells_of(text, "**Variants less edge**, in points of image AUROC and AUPRO")
+    assert differences["new"] == ["-2.0, +5.0", "+3.0, +1.0", "+0.5, +3.0", "1"]
+    assert differences["half"] == ["–", "-1.0", "–", "0"]
+    assert "Variants less" not in tables([BASE], ["a", "b"], "edge")
 
 
 def test_agreement_is_one_where_the_ranks_are_the_same_and_less_where_not() -> None:
