@@ -14,8 +14,12 @@ from rstpm_edge.pipeline import Pipeline
 from rstpm_edge.printable import one_line
 
 # docs/experiments.md, recalibration. Of the way from a typical score to the threshold: a held-out photo, judged once
-# more, comes back within a third of that.
-SAME_SCORE = 5e-5
+# more, comes back within a quarter of that.
+SAME_SCORE = 2e-4
+# Among many held-out scores, one lies that close to almost any. What is left out by chance must stay a small share of
+# the new photos, and the same of typical and of high scores, or those that stay were no fair sample.
+BY_CHANCE = 0.02
+NEIGHBOURS = 8  # held-out scores on either side that tell how close together they lie
 SAME_EMBEDDING = 1e-3  # of a photo that was learned from; another photo of the product lies 30 times farther away
 NAMED = 5  # photos at most, in a sentence
 
@@ -75,10 +79,13 @@ def was_learned(novelty: float | None) -> bool:
 
 def is_held_out(calibration: Calibration, score: float) -> bool:
     """Whether a score is, but for rounding, one of those calibrated on: then it is most likely of that photo."""
-    rounding = SAME_SCORE * (calibration.threshold - calibration.median)
     scores = np.asarray(calibration.scores)
     place = int(np.searchsorted(scores, score))
-    return bool((np.abs(scores[max(place - 1, 0) : place + 1] - score) <= rounding).any())
+    near = scores[max(place - NEIGHBOURS, 0) : place + NEIGHBOURS]
+    rounding = SAME_SCORE * (calibration.threshold - calibration.median)
+    if len(near) == 2 * NEIGHBOURS:  # elsewhere they are few, or lie far apart
+        rounding = min(rounding, BY_CHANCE / 2 * (near[-1] - near[0]) / (len(near) - 1))
+    return bool((np.abs(near - score) <= rounding).any())
 
 
 def _look(pipeline: Pipeline, path: Path) -> _Looked:
