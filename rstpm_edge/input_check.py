@@ -161,7 +161,7 @@ class InputCheck:
         """16-bit values must lie in the range that was learned from. Raises InvalidImageError."""
         white = (1 << self._bits) - 1
         if photo.dtype == np.uint16 and white < 65535:
-            highest = int(photo.max())
+            highest = int(photo[..., :3].max())  # alpha is dropped
             if highest > white:
                 raise InvalidImageError(
                     f"{_first(name)} holds the value {highest}, but the model learned from {profile.bits} bits, which "
@@ -204,7 +204,7 @@ class InputCheck:
                 f"{name} has 8-bit values, where the model learned from {profile.bits} bits of 16; 255 is taken for "
                 f"what {white} was, and it {like}."
             )
-        highest = int(photo.max())
+        highest = int(photo[..., :3].max())  # alpha is dropped
         if profile.depth == 8 and highest <= FEW:
             return (
                 f"{name} holds 16-bit values of at most {highest}, where {white} is taken for white, and the model "

@@ -88,6 +88,10 @@ class InferenceOptions:
             public_key=key if key is None or isinstance(key, PublicKey) else os.path.abspath(key),
         )
 
+    def judges_part_of(self, bundle: Bundle) -> bool:
+        """Whether the part of a photo is judged that the model was calibrated with."""
+        return self.roi_of_model or self.roi == bundle.roi
+
     def threshold_of(self, bundle: Bundle) -> Threshold:
         """The score above which an image is anomalous, and its promise: none for one that was set by hand, or where
         another part is judged than the held-out images were. With 95 % confidence nothing is promised where the model
@@ -98,7 +102,7 @@ class InferenceOptions:
         if self.threshold is not None:
             return Threshold(float(self.threshold))
         promised = bundle.calibration.promised(self.alpha)
-        if not self.roi_of_model and self.roi != bundle.roi:
+        if not self.judges_part_of(bundle):
             return Threshold(promised.value)
         confident = rate_with_confidence(bundle.calibration, session_rates(bundle.training), promised.alpha)
         return replace(promised, rate_with_confidence=confident)

@@ -294,6 +294,8 @@ def test_values_beyond_the_learned_range_are_refused(model_factory: ModelFactory
     image[5, 5] = 4096
     with pytest.raises(ImageError, match=r"^The image holds the value 4096, but the model learned from 12 bits, which"):
         Detector(path)(image)
+    opaque = np.dstack([deep(2000), np.full((120, 160), 65535, np.uint16)])
+    assert Detector(path)(opaque).score == Detector(path)(deep(2000)).score  # whose alpha is no value of the part
     cv2.imwrite(str(tmp_path / "deep.png"), image)
     result = command_line("infer", tmp_path / "deep.png", "--model", path)
     assert result.exit_code == 4

@@ -123,7 +123,12 @@ def evaluate(
             say(_about_invalid(result))
         for sentence in images.about_test_folders(data):
             say(sentence)
-        if threshold is not None or alpha is not None:
+        if result.alpha is None:
+            say(
+                f"Threshold {result.threshold:.4g}. Nothing is promised of it: another part of the photos is judged "
+                "than the model was calibrated with, or it lies below the scores of all good images of the calibration."
+            )
+        elif threshold is not None or alpha is not None:
             say(
                 f"Threshold {result.threshold:.4g}, for at most {percent(result.alpha)} of good parts rejected on "
                 f"average, {confident(result.rate_with_confidence)}."

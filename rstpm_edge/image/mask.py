@@ -65,11 +65,12 @@ class Mask:
     def _ignored(self, part: NDArray[np.uint8], grid: Grid, size: tuple[int, int]) -> NDArray[np.bool_]:
         placed = grid.placement
         share = cv2.resize(part, (placed.width, placed.height), interpolation=cv2.INTER_AREA)
-        ignored = np.zeros(size, np.bool_)  # padding counts, as it does without a mask
-        ignored[placed.window] = np.asarray(share) < WHITE
-        if ignored[placed.window].all():
+        inside = np.asarray(share) < WHITE
+        if inside.all():
             raise UsageError(f"{self.name} leaves nothing to judge; black is ignored, white is judged.")
-        return ignored
+        # Padding counts, as it does without a mask, but not beside black: what lies there shows in it.
+        below, right = size[0] - placed.top - placed.height, size[1] - placed.left - placed.width
+        return np.pad(inside, ((placed.top, below), (placed.left, right)), mode="edge")
 
 
 def _has_shape(mask: tuple[int, ...], image: tuple[int, int]) -> bool:
@@ -140,7 +141,7 @@ def black_and_white(pixels: NDArray[Any]) -> NDArray[np.bool_]:
 
     Of two values, whatever they are (0 and 1, say), the higher one is white. Otherwise nearly all of it must be black
     or white, or there are other greys at the edges between them only, where pens and JPEGs smooth. Raises ImageError
-    for other pictures: a photo.
+    for other pictures: a photo, or numbers of several objects.
     """
     if pixels.dtype == np.bool_:
         return pixels
@@ -160,4 +161,7 @@ def black_and_white(pixels: NDArray[Any]) -> NDArray[np.bool_]:
             raise ImageError(
                 "It is no mask but a picture with shades of grey: a mask is black and white, without other areas."
             )
-    return np.asarray(grey >= WHITE)
+    counts = np.asarray(grey >= WHITE)
+    if not counts.any():
+        raise ImageError(f"Its values go from {low} to {high}, so nothing is white: draw what counts in white (255).")
+    return counts

@@ -16,8 +16,10 @@ from workplace import command_line
 
 from rstpm_edge.detector import Detector
 from rstpm_edge.errors import ImageError, ModelError, UsageError
+from rstpm_edge.image.grid import Grid
 from rstpm_edge.image.input_profile import InputProfile
 from rstpm_edge.image.mask import black_and_white, load_mask, stored_mask
+from rstpm_edge.image.placement import place
 from rstpm_edge.image.stored_mask import pack
 from rstpm_edge.model.read_metadata import parse_bundle
 from rstpm_edge.outputs.overlay import HEADER, draw_overlay
@@ -182,6 +184,23 @@ def test_a_threshold_below_everything_finds_no_region_under_the_mask(model: Path
         assert region.box == (0, 0, 40, 120)
 
 
+def test_padding_beside_black_does_not_count(model_factory: ModelFactory, good: Image) -> None:
+    wide = np.hstack([good, good])  # with padding above and below
+    wide[:8] = 255 - wide[:8]  # something else, which shows in the padding beside it
+    mask = np.ones(wide.shape[:2], bool)
+    mask[:12] = False
+    detector = Detector(model_factory(resize="letterbox"), mask=mask)
+    photo = detector.predict_batch([wide])[0]
+    x, y = photo.position
+    assert mask[y, x]
+    assert all(mask[region.position[1], region.position[0]] for region in photo.regions)
+    grid = Grid(place(120, 320, (64, 64), "letterbox"), 120, 320)
+    ignored = load_mask(mask).ignored(grid, (64, 64))
+    top, bottom = grid.placement.top, grid.placement.top + grid.placement.height
+    assert ignored[: top + 1].all()
+    assert not ignored[bottom - 1 :].any()
+
+
 def test_a_mask_is_scaled_to_the_photo(model: Path, two: Image) -> None:
     mask = np.full((120, 160), 255, np.uint8)
     mask[:, :80] = 0
@@ -298,6 +317,14 @@ def test_pictures_that_are_no_masks() -> None:
     for picture in (half, gradient, labels, dark, np.random.default_rng(0).integers(0, 256, (120, 160), np.uint8)):
         with pytest.raises(ImageError, match="no mask"):
             black_and_white(picture)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_numbers_of_several_objects_are_no_mask(dtype: type[np.uint8 | np.uint16]) -> None:
+    picture = np.zeros((120, 160), dtype)
+    picture[10:20], picture[50:60] = 1, 2
+    with pytest.raises(ImageError, match="no mask" if dtype == np.uint16 else "go from 0 to 2, so nothing is white"):
+        black_and_white(picture)
 
 
 def test_smooth_edges_and_jpegs_are_masks(tmp_path: Path) -> None:

@@ -91,10 +91,14 @@ def evaluate_predictions(
 
     calibration, sessions = bundle.calibration, session_rates(bundle.training)
     verdicts = _verdicts(groups, scores, predictions.threshold.value)
+    own = predictions.threshold.value
+    says = predictions.same_part and own >= min(calibration.scores)  # whether the calibration says anything of it
+    others = calibration.thresholds if predictions.same_part else {}
     points = []
-    for alpha, threshold in {**calibration.thresholds, calibration.alpha: predictions.threshold.value}.items():
+    for rate, threshold in {**others, calibration.alpha: own}.items():
         found = _verdicts(groups, scores, threshold)
-        confident = rate_with_confidence(calibration, sessions, alpha)
+        alpha = rate if says or rate != calibration.alpha else None
+        confident = None if alpha is None else rate_with_confidence(calibration, sessions, alpha)
         points.append(OperatingPoint(alpha, confident, threshold, found["good"], all_defects(found)))
     return Evaluation(
         both=both,
@@ -104,8 +108,8 @@ def evaluate_predictions(
         by_kind=by_kind,
         verdicts=verdicts,
         threshold=predictions.threshold.value,
-        alpha=calibration.alpha,
-        rate_with_confidence=rate_with_confidence(calibration, sessions),
+        alpha=calibration.alpha if says else None,
+        rate_with_confidence=rate_with_confidence(calibration, sessions) if says else None,
         operating_points=tuple(points),
         images=tuple(
             JudgedImage(

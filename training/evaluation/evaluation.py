@@ -47,11 +47,12 @@ class OperatingPoint:
     """What the threshold for a false-reject rate `alpha` does on the test images.
 
     It is set by the model's calibration images alone, so the figures are those of a model that had it from the
-    start: no test image had a say.
+    start: no test image had a say. `alpha` is the share of good parts that they allow to be rejected, on average. It is
+    None where they say nothing: another part of the photos is judged, or the threshold given lies below them all.
     """
 
-    alpha: float
-    rate_with_confidence: float | None  # as `session_rates.rate_with_confidence` has it
+    alpha: float | None
+    rate_with_confidence: float | None  # with 95 % confidence; None where sessions differ, too
     threshold: float
     false_rejects: Verdicts
     recall: Verdicts
@@ -105,8 +106,8 @@ class Evaluation:
     by_kind: Mapping[str, Metrics]
     verdicts: Mapping[str, Verdicts]
     threshold: float
-    alpha: float  # the share of good parts that the model's calibration allows to be rejected, on average
-    rate_with_confidence: float | None  # and with 95 % confidence; None where sessions differ
+    alpha: float | None  # as the operating point's
+    rate_with_confidence: float | None  # the same
     operating_points: tuple[OperatingPoint, ...]  # by alpha, ascending; the model's own among them
     images: tuple[JudgedImage, ...]
 

@@ -41,7 +41,8 @@ class Predictions:
     ignored: tuple[NDArray[np.bool_] | None, ...]  # cells of the input that the model's mask leaves out
     masks: tuple[NDArray[np.bool_] | None, ...]
     outputs: ModelOutputs
-    threshold: Threshold  # above its value an image is called anomalous
+    threshold: Threshold  # above its value an image is called anomalous; its promise is that of `Detector`
+    same_part: bool  # whether the part that is judged is the one that the model was calibrated with
     invalid: tuple[str | None, ...]  # why an image is INVALID
     skip_unmasked: bool = False
 
@@ -112,7 +113,7 @@ def predict(
     and the pixels of that part count.
 
     options: as a station runs, so that it is measured as it does. The calibration in the result's `bundle` has the rate
-        that was asked for, or the one that the threshold amounts to.
+        that was asked for, or the one that the threshold amounts to, if there is one.
     skip_unmasked: see `test_images`; such images have no part in the pixel metrics.
 
     Raises UsageError for those that cannot work, DatasetError, ImageError, ModelError and ProviderError.
@@ -165,6 +166,7 @@ def predict(
         masks=tuple(masks),
         outputs=ModelOutputs.concatenate(outputs),
         threshold=options.threshold_of(session.bundle),
+        same_part=options.judges_part_of(session.bundle),
         invalid=tuple(invalid),
         skip_unmasked=skip_unmasked,
     )

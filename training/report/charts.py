@@ -48,8 +48,9 @@ def roc_chart(images: Sequence[JudgedImage], own: OperatingPoint, points: Sequen
         circle = ElementTree.SubElement(
             svg, "circle", {"cx": f"{x:.1f}", "cy": f"{y:.1f}", "r": radius, "class": f"point {kind}"}
         )
+        alpha = "" if point.alpha is None else f" (α = {point.alpha:.2%})"
         ElementTree.SubElement(circle, "title").text = (
-            f"Threshold {point.threshold:.4g} (α = {point.alpha:.2%}): {point.recall.rate:.1%} found, "
+            f"Threshold {point.threshold:.4g}{alpha}: {point.recall.rate:.1%} found, "
             f"{point.false_rejects.rate:.1%} rejected"
         )
     taken = [at(point.false_rejects.rate, point.recall.rate) for point in points]

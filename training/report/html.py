@@ -19,7 +19,7 @@ from .charts import roc_chart, score_chart
 from .page import fill_in
 from .pictures import EmbeddedPicture, Painter, Views
 from .selection import ends, fitting, gallery_order, worst_first
-from .tables import configuration, environment, promise
+from .tables import NO_PROMISE, Promise, configuration, environment, promise
 
 MAX_BYTES = 8_000_000  # a mail takes it, and a tablet opens it at once
 MAX_ROWS = 12  # histograms, one for each kind; with more kinds there is one for all defects
@@ -156,7 +156,9 @@ def _fill_in(predictions: Predictions, evaluation: Evaluation, kinds: list[Kind]
         model=predictions.model,
         created=datetime.now().astimezone(),
         evaluation=evaluation,
-        promise=promise(
+        promise=Promise(False, NO_PROMISE)
+        if evaluation.alpha is None
+        else promise(
             evaluation.false_rejects, predictions.bundle.calibration, session_rates(predictions.bundle.training)
         ),
         columns=COLUMNS,

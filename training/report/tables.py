@@ -17,6 +17,12 @@ Rows = list[tuple[str, str]]
 SUSPICIOUS = 0.01  # probability below which chance no longer explains the false rejects
 
 
+NO_PROMISE = (
+    "No false-reject rate is promised: another part of the photos is judged than the model was calibrated with, or the "
+    "threshold that was given lies below the scores of all good images that it was calibrated on."
+)
+
+
 @dataclass(frozen=True)
 class Promise:
     """Whether the good test images bear out the false-reject rate that the model was calibrated for."""

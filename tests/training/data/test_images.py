@@ -358,6 +358,15 @@ def test_a_photo_is_no_mask_of_a_defect(tmp_path: Path) -> None:
     assert str(error.value).startswith(f"The mask {image.mask} cannot be used. It is no mask but a picture")
 
 
+def test_a_mask_of_numbered_defects_is_refused(tmp_path: Path) -> None:
+    drawn = np.zeros((20, 30), np.uint8)
+    drawn[5:9, 4:20], drawn[12:15, 4:20] = 1, 2
+    with pytest.raises(
+        DatasetError, match=r"mask\.png cannot be used\. Its values go from 0 to 2, so nothing is white"
+    ):
+        read_mask(TestImage(Path("x.png"), "dent", put(tmp_path / "mask.png", drawn)), (20, 30))
+
+
 def test_a_mask_of_zeros_and_ones(tmp_path: Path) -> None:
     drawn = np.zeros((20, 30), np.uint8)
     drawn[5:9, 4:20] = 1

@@ -40,7 +40,22 @@ def test_a_threshold_beyond_all_scores(tmp_path: Path, model: Path, threshold: f
     found = evaluate(data, model, InferenceOptions(threads=1, threshold=threshold))
     assert found.false_rejects.rate == found.recall.rate == rate
     assert found.threshold == threshold
-    assert found.alpha == pytest.approx(0.99 if rate else 0.01)
+    (own,) = (point for point in found.operating_points if point.threshold == threshold)
+    if rate:  # all of the good ones may be rejected
+        assert (found.alpha, found.rate_with_confidence, own.alpha) == (None, None, None)
+        assert len([point.alpha for point in found.operating_points if point.alpha]) == 5
+    else:
+        assert found.alpha == own.alpha == pytest.approx(0.01)
+        assert found.rate_with_confidence == own.rate_with_confidence is not None
+
+
+def test_of_another_part_nothing_is_promised(tmp_path: Path, model: Path) -> None:
+    data = write_labelled(tmp_path / "data", {"good": 3, "spot": 5})
+    found = evaluate(data, model, InferenceOptions(threads=1, roi=(0, 0, 90, 70), alpha=0.05))
+    assert found.threshold == Detector(model, threads=1, roi=(0, 0, 90, 70), alpha=0.05).threshold
+    (point,) = found.operating_points
+    assert (found.alpha, found.rate_with_confidence, point.alpha) == (None, None, None)
+    assert (point.threshold, point.recall) == (found.threshold, found.recall)
 
 
 def test_a_mask_and_a_roi_are_those_of_the_detector(tmp_path: Path, model: Path) -> None:
@@ -60,19 +75,21 @@ def test_the_command_takes_what_infer_takes(tmp_path: Path, model: Path) -> None
     cv2.imwrite(str(tmp_path / "mask.png"), np.full((80, 100), 255, np.uint8))
     report = ["--report", tmp_path / "r.html", "--json", tmp_path / "r.json"]
     five, fifty = (
-        f"{rate} of good parts rejected on average, with 95% confidence at most {confident}"
+        f", for at most {rate} of good parts rejected on average, with 95% confidence at most {confident}.\n"
         for rate, confident in (("5%", "9.01%"), ("50%", "58.2%"))
     )
     for options, threshold, promised in (
         (["--alpha", "5%"], 0.95, five),
         (["--alpha", "0.05", "--roi", "full", "--mask", tmp_path / "mask.png"], 0.95, five),
-        (["--threshold", "0.5", "--roi", "0,0,90,70"], 0.5, fifty),
+        (["--threshold", "0.5"], 0.5, fifty),
+        (["--threshold", "0.5", "--roi", "0,0,90,70"], 0.5, ". Nothing is promised of it: another part "),
+        (["--roi", "0,0,90,70"], 0.99, ". Nothing is promised of it: another part "),
     ):
         result = command_line("evaluate", data, "--model", model, *options, *report)
         assert result.exit_code == 0, result.output
         assert json.loads((tmp_path / "r.json").read_text())["threshold"] == threshold
-        assert f"Threshold {threshold:g}, for at most {promised}.\n" in result.stdout
-        assert "<html" in (tmp_path / "r.html").read_text()
+        assert f"Threshold {threshold:g}{promised}" in result.stdout
+        assert ("No false-reject rate is promised" in (tmp_path / "r.html").read_text()) == ("Nothing" in promised)
     for options in (
         ["--alpha", "x"],
         ["--alpha", "5%", "--threshold", "1"],
