@@ -73,7 +73,7 @@ class Product:
             return
         else:
             self._change.take()
-        if path.exists():
+        if os.path.exists(path):  # Path.exists raises where a share is away
             self.take(report)
 
     def take(self, report: Callable[[str], None]) -> RstpmEdgeError | None:

@@ -210,14 +210,25 @@ class Products(Closing):
         return self._loaded.pop(product.name)
 
     def _look(self) -> None:
+        problem = None
         while not self._stopped.wait(POLL):
-            self._catalogue = self._shelf.catalogue()
-            for product in self.loaded():
-                path = self._catalogue.get(product.name.name, {}).get(product.name.version)
-                if path is not None or product.pinned:
-                    product.look(path or product.path, self._report)
-                    continue
-                with self._lock:
-                    if self._loaded.get(product.name) is product and not product.pinned:
-                        self._forget(product)
-                del product  # the thread holds no model that is gone
+            try:
+                self._look_once()
+            except Exception as error:  # a fault of ours, or of a share: no reason to stop judging
+                if sentence(error) != problem:
+                    problem = sentence(error)
+                    self._report(f"Cannot look for models that have changed: {problem} Judging goes on.")
+            else:
+                problem = None
+
+    def _look_once(self) -> None:
+        self._catalogue = self._shelf.catalogue()
+        for product in self.loaded():
+            path = self._catalogue.get(product.name.name, {}).get(product.name.version)
+            if path is not None or product.pinned:
+                product.look(path or product.path, self._report)
+                continue
+            with self._lock:
+                if self._loaded.get(product.name) is product and not product.pinned:
+                    self._forget(product)
+            del product  # the thread holds no model that is gone

@@ -14,8 +14,8 @@ LIVE = "live"  # the version of all products: which number that is, the registry
 class RegistryShelf:
     """Gives the file of the live version, and of another one once that is promoted, or rolled back to.
 
-    A log that cannot be read, or is damaged meanwhile, changes nothing. Raises UsageError where there is no registry,
-    and ModelError for a newer one.
+    A log that cannot be read, or is damaged meanwhile, changes nothing, nor does a folder that is away: nothing is ever
+    removed from a registry. Raises UsageError where there is no registry, and ModelError for a newer one.
     """
 
     may_exchange = False
@@ -26,12 +26,12 @@ class RegistryShelf:
 
     def catalogue(self) -> Catalogue:
         """What is live now."""
+        known = dict(self._known)
         with contextlib.suppress(RstpmEdgeError):  # a share that has gone for a moment
-            known = {}
             for name in self._registry.products():
                 known[name] = self._live(name)
-            self._known = known
-        return {name: {LIVE: path} for name, (_, path) in self._known.items() if path is not None}
+        self._known = known  # at once: requests ask for it, too
+        return {name: {LIVE: path} for name, (_, path) in sorted(self._known.items()) if path is not None}
 
     def check(self, path: Path, sha256: str) -> None:
         """Raises ModelError where a file that was loaded is not the one that the log names."""

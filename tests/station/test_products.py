@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from concurrent.futures import Future
@@ -24,7 +25,7 @@ from rstpm_edge.station import product as product_module
 from rstpm_edge.station import products as products_module
 from rstpm_edge.station.product import ProductName
 from rstpm_edge.station.products import Products, UnknownProduct
-from rstpm_edge.station.shelf import FolderShelf
+from rstpm_edge.station.shelf import Catalogue, FolderShelf
 
 pytestmark = pytest.mark.extra
 
@@ -214,6 +215,52 @@ def test_a_file_that_is_gone_is_a_product_that_is_gone(folder: Path) -> None:
             products.resolve("nut")
         with pytest.raises(UnknownProduct):
             products.get(NUT)
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES, errno.EIO, errno.ESTALE, errno.ETIMEDOUT])
+def test_a_share_that_is_away_for_a_while_ends_nothing(
+    folder: Path,
+    model_factory: ModelFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+) -> None:
+    """What the system says of such a file is as many things as there are kinds of shares."""
+    newer = model_factory("newer.onnx", fusion=Fusion(weights=(2.0,) * 6))
+    file, real, asked = folder / "nut.onnx", os.stat, [0]
+
+    def away(path: Any, *arguments: Any, **keywords: Any) -> os.stat_result:
+        if str(path).startswith(str(file)):
+            asked[0] += 1
+            raise OSError(number, os.strerror(number), str(path))
+        return real(path, *arguments, **keywords)
+
+    with Products(FolderShelf(file=file), open_one) as products:
+        before = products.pin(NUT).detector.sha256
+        monkeypatch.setattr(os, "stat", away)
+        until(lambda: asked[0] > 20)  # longer than it takes a file to settle
+        monkeypatch.setattr(os, "stat", real)
+        replace(file, newer)
+        until(lambda: products.get(NUT).detector.sha256 != before)
+
+
+def test_a_shelf_that_fails_is_told_once_and_looked_at_again(folder: Path) -> None:
+    class Failing(FolderShelf):
+        failures = 0
+
+        def catalogue(self) -> Catalogue:
+            if threading.current_thread().name == "changed models" and self.failures < 5:
+                self.failures += 1
+                raise RuntimeError("no such luck")
+            return super().catalogue()
+
+    said: list[str] = []
+    shelf = Failing(folder)
+    with Products(shelf, open_one, report=said.append) as products:
+        until(lambda: shelf.failures == 5)
+        (folder / "nut.onnx").unlink()
+        until(lambda: "nut" not in products.catalogue)
+    assert len(said) == 1
+    assert "no such luck" in said[0]
 
 
 def test_what_the_loader_did_not_expect_is_told(folder: Path) -> None:

@@ -25,7 +25,7 @@ from rstpm_edge.model.metadata import Fusion
 from rstpm_edge.registry.registry import Registry, make_registry
 from rstpm_edge.station import products as products_module
 from rstpm_edge.station.product import ProductName
-from rstpm_edge.station.products import Products
+from rstpm_edge.station.products import Products, UnknownProduct
 from rstpm_edge.station.registry_shelf import RegistryShelf
 
 pytestmark = pytest.mark.extra
@@ -94,6 +94,21 @@ def test_a_log_that_is_damaged_changes_nothing(registry: Registry) -> None:
     log.write_text("no log")
     assert shelf.catalogue() == before
     assert RegistryShelf(registry.folder).catalogue() == {}
+
+
+def test_a_registry_that_is_away_changes_nothing(registry: Registry, tmp_path: Path) -> None:
+    with Products(RegistryShelf(registry.folder), open_one) as products:
+        products.get(BOLT)
+        registry.folder.rename(tmp_path / "away")
+        registry.folder.mkdir()  # where the share was mounted
+        with pytest.raises(UnknownProduct, match="there are bolt"):  # which looks anew
+            products.resolve("screw")
+        assert products.resolve("bolt") == BOLT
+        assert products.in_memory(BOLT) is not None
+        registry.folder.rmdir()
+        (tmp_path / "away").rename(registry.folder)
+        registry.promote("nut", 1, "live")
+        until(lambda: list(products.catalogue) == ["bolt", "nut"])
 
 
 def test_a_recalibration_leaves_the_files_of_a_registry(
