@@ -9,6 +9,7 @@ from rstpm_edge.registry.registry import open_registry
 from rstpm_edge.station.shelf import Catalogue
 
 LIVE = "live"  # the version of all products: which number that is, the registry's log says
+UNREAD: "tuple[State, Path | None]" = ((), None)  # a state that no log has
 
 
 class RegistryShelf:
@@ -49,7 +50,5 @@ class RegistryShelf:
         try:
             live = self._registry.product(name).live
         except RstpmEdgeError:
-            if before is None:
-                return state, None
-            return before
+            return before or UNREAD  # tried again: a permission, or a share that is back, changes no time stamp
         return state, None if live is None else self._registry.model_file(live.model)

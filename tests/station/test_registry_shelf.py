@@ -20,7 +20,7 @@ from watcher import encoded
 from workplace import finish
 
 from rstpm_edge import Detector
-from rstpm_edge.errors import ModelError
+from rstpm_edge.errors import ModelError, OutputError
 from rstpm_edge.model.metadata import Fusion
 from rstpm_edge.registry.registry import Registry, make_registry
 from rstpm_edge.station import products as products_module
@@ -94,6 +94,19 @@ def test_a_log_that_is_damaged_changes_nothing(registry: Registry) -> None:
     log.write_text("no log")
     assert shelf.catalogue() == before
     assert RegistryShelf(registry.folder).catalogue() == {}
+
+
+def test_a_log_that_could_not_be_read_at_first_is_read_again(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*arguments: Any, **keywords: Any) -> Any:
+        raise OutputError("Input/output error")
+
+    shelf = RegistryShelf(registry.folder)
+    with monkeypatch.context() as patch:
+        patch.setattr("rstpm_edge.registry.product_log.check_chain", fails)
+        assert shelf.catalogue() == {}
+    assert list(shelf.catalogue()) == ["bolt"]
 
 
 def test_a_registry_that_is_away_changes_nothing(registry: Registry, tmp_path: Path) -> None:
