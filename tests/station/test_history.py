@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import os
 import resource
+import sqlite3
 import subprocess
 import sys
 import time
@@ -204,6 +206,57 @@ def test_verdicts_wait_while_the_database_cannot_be_written(tmp_path: Path, dete
         assert said[1:] == [f"The history {tmp_path / 'kept'} can be written again."]
         assert [one.id - START for one in history.parts.all()] == [0, 1, 2, 3]
         assert history.lost == 0
+
+
+def test_a_database_that_another_program_holds_costs_no_picture(tmp_path: Path, detector: Detector) -> None:
+    said: list[str] = []
+    with opened(tmp_path / "kept", report=said.append) as history:
+        for inspection in inspect_all(detector, [patterned(3, seed) for seed in range(4)]):
+            history.add(inspection)
+        assert history.flush(30)
+        before = files(tmp_path / "kept")
+        with contextlib.closing(sqlite3.connect(tmp_path / "kept" / "history.sqlite", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            history.add(inspect(detector, patterned(3, 4), 4))
+            until(lambda: bool(said))
+            assert said[0].startswith("Cannot write the history")
+            assert set(before) <= set(files(tmp_path / "kept"))
+            other.execute("ROLLBACK")
+        assert history.flush(30)
+        assert [one.has_pictures for one in history.parts.all()] == [True] * 5  # also of the one that had to wait
+        assert history.pictures.read(START + 4, PHOTO) is not None
+
+
+def test_a_damaged_database_costs_no_picture(tmp_path: Path, detector: Detector) -> None:
+    said: list[str] = []
+    with opened(tmp_path / "kept") as history:
+        for inspection in inspect_all(detector, [patterned(3, seed) for seed in range(4)]):
+            history.add(inspection)
+        assert history.flush(30)
+        (size,) = history._database.execute("PRAGMA page_size").fetchone()
+        (page,) = history._database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'judged'").fetchone()
+        before = files(tmp_path / "kept")
+    with open(tmp_path / "kept" / "history.sqlite", "r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(bytes([255]) * size)
+    with opened(tmp_path / "kept", report=said.append) as history:
+        history.add(inspect(detector, patterned(3, 4), 4))
+        until(lambda: bool(said))
+        assert not history.flush(1)  # tried again meanwhile
+        assert set(before) <= set(files(tmp_path / "kept"))
+
+
+def test_a_full_database_takes_the_room_of_old_pictures(tmp_path: Path, detector: Detector) -> None:
+    with opened(tmp_path / "kept", report=lambda said: None) as history:
+        for inspection in inspect_all(detector, [patterned(3, seed) for seed in range(4)]):
+            history.add(inspection)
+        assert history.flush(30)
+        history._database.execute("PRAGMA max_page_count = 1")  # it stays as large as it is
+        for number in range(100):
+            history.add(failed(10 + number))
+        until(lambda: files(tmp_path / "kept") == [])
+        history._database.execute("PRAGMA max_page_count = 100000")
+        assert history.flush(30)
 
 
 def test_a_name_that_is_no_text_is_kept_as_it_may_be_printed(tmp_path: Path, detector: Detector, good: Image) -> None:

@@ -59,6 +59,7 @@ class History(Closing):
         self._rgb, self._report, self._clock = rgb, report, clock
         self._queue: deque[Inspection] = deque()
         self._photos_waiting = 0
+        self._sizes: dict[int, int] = {}  # bytes of pictures whose rows are not written yet, by their parts
         self._ready = threading.Condition()
         self._idle = threading.Event()
         self._idle.set()
@@ -155,12 +156,11 @@ class History(Closing):
 
     def _write(self, waiting: list[Inspection]) -> bool:
         """Pictures first, and then the rows that name them. Whether all of it is written, but for pictures."""
-        sizes = {}
         for place, inspection in enumerate(waiting):
             if inspection.photo is not None:
                 size = self._write_picture(inspection)
                 if size:
-                    sizes[inspection.id] = size
+                    self._sizes[inspection.id] = size
                 with self._ready:
                     self._photos_waiting -= 1
                     light = inspection.light()
@@ -169,16 +169,21 @@ class History(Closing):
             try:
                 with self._writing, changing(self._database, synced=True):
                     for inspection in waiting:
-                        insert_part(self._database, inspection, sizes.get(inspection.id))
-                self._room.take(sum(sizes.values()))
+                        insert_part(self._database, inspection, self._sizes.get(inspection.id))
+                self._room.take(sum(self._sizes.values()))
+                self._sizes.clear()
                 self._well()
                 return True
             except (sqlite3.Error, OSError) as error:
-                if attempt or not self._room.remove_oldest():
-                    for part in sizes:
+                full = _is_full(error)  # what is locked, or damaged, is so with fewer pictures, too
+                if full and not attempt and self._room.remove_oldest():
+                    continue
+                if full:
+                    for part in self._sizes:
                         self.pictures.remove(part)
-                    self._trouble(f"Cannot write the history {self._path}: {why(error)}.")
-                    return False
+                    self._sizes.clear()
+                self._trouble(f"Cannot write the history {self._path}: {why(error)}.")
+                return False
         return False
 
     def _write_picture(self, inspection: Inspection) -> int:
@@ -191,7 +196,7 @@ class History(Closing):
                 try:
                     return self.pictures.write(inspection.id, photo, inspection.result)
                 except OSError as error:
-                    if error.errno not in FULL or not self._room.remove_oldest():
+                    if not _is_full(error) or not self._room.remove_oldest():
                         raise
         except (OSError, cv2.error) as error:
             self._trouble(f"Cannot keep pictures in {self.pictures.folder}: {_why(error)}. Verdicts are kept.")
@@ -206,6 +211,12 @@ class History(Closing):
         if self._in_trouble:
             self._report(f"The history {self.folder} can be written again.")
         self._in_trouble = False
+
+
+def _is_full(error: sqlite3.Error | OSError) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in FULL
+    return str(error) == "database or disk is full"  # SQLITE_FULL: Python tells its number only from 3.11 on
 
 
 def _why(error: OSError | cv2.error) -> str:

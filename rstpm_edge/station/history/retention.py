@@ -72,7 +72,11 @@ class Room:
 
     def remove_oldest(self) -> int:
         """Remove the pictures of some parts, the oldest that have any; gives of how many there were files."""
-        rows = self._database.execute("SELECT part, bytes FROM picture ORDER BY part LIMIT ?", (MAKE_ROOM,)).fetchall()
+        ask = "SELECT part, bytes FROM picture ORDER BY part LIMIT ?"
+        try:
+            rows = self._database.execute(ask, (MAKE_ROOM,)).fetchall()
+        except sqlite3.Error:  # damaged
+            return 0
         # The files first: where the disk is full, the database can be written only then. Where it cannot even so, the
         # rows go at the next start, or with the next ones.
         removed = sum([self._pictures.remove(part) for part, _ in rows])
