@@ -10,6 +10,7 @@ import resource
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,14 @@ from rstpm_edge import Detector
 from rstpm_edge.errors import OutputError, UsageError
 from rstpm_edge.outputs.journal import Journal
 from rstpm_edge.station.history import history as history_module
+from rstpm_edge.station.history import retention as retention_module
 from rstpm_edge.station.history.corrections import Corrections
+from rstpm_edge.station.history.database import HISTORY
 from rstpm_edge.station.history.export import row_of
 from rstpm_edge.station.history.history import History
 from rstpm_edge.station.history.parts import PartReader
 from rstpm_edge.station.history.pictures import MAP, MAP_THRESHOLD, PHOTO, SMALL, Pictures
-from rstpm_edge.station.history.retention import MAKE_ROOM, Retention
+from rstpm_edge.station.history.retention import DAY, MAKE_ROOM, Retention, Room
 
 Image = NDArray[np.uint8]
 
@@ -147,7 +150,10 @@ def test_the_oldest_pictures_go_first_and_verdicts_never(tmp_path: Path, detecto
         )
 
 
-def test_what_is_older_than_the_days_goes(tmp_path: Path, detector: Detector, good: Image) -> None:
+def test_what_is_older_than_the_days_goes(
+    tmp_path: Path, detector: Detector, good: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention_module, "STEADY", 0.0)
     clock = [START / 1000]
     with opened(tmp_path / "kept", retention=Retention(days=2)) as history:
         history.add(inspect(detector, good, 0))
@@ -158,6 +164,68 @@ def test_what_is_older_than_the_days_goes(tmp_path: Path, detector: Detector, go
         assert history.flush(30)
         assert [one.id for one in history.parts.all()] == [START + 3 * 86_400_000]
     assert len(files(tmp_path / "kept")) == 3
+
+
+class Ageing:
+    """A history that keeps 90 days, and looks for what is older; its clock may be set to anything."""
+
+    def __init__(self, folder: Path, parts: dict[int, int]) -> None:
+        """parts: when each was judged, by its id; both in ms since 1970."""
+        with opened(folder) as history:
+            for part, judged in parts.items():
+                history.add(dataclasses.replace(failed(0), id=part, time=judged / 1000))
+            assert history.flush(30)
+        self.clock, self.time = START / 1000, 500.0  # the latter is that of the machine, which nobody sets
+        self._database = HISTORY.open(folder / "history.sqlite")
+        self._room = Room(
+            self._database,
+            threading.Lock(),
+            Pictures(folder / "pictures"),
+            Retention(days=90),
+            lambda: self.clock,
+            lambda: self.time,
+        )
+
+    def run(self, hours: float) -> list[int]:
+        """Ids that are kept after so many hours, with a look each minute."""
+        for _ in range(round(hours * 60)):
+            self.clock += 60
+            self.time += 60
+            self._room.forget()
+        return [part for (part,) in self._database.execute("SELECT id FROM part ORDER BY id")]
+
+    def close(self) -> None:
+        self._database.close()
+
+
+def test_a_clock_that_jumps_costs_no_verdict(tmp_path: Path) -> None:
+    with contextlib.closing(Ageing(tmp_path / "kept", {START: START, START + DAY: START + DAY})) as ageing:
+        kept = ageing.run(0.5)
+        ageing.clock += 365 * DAY / 1000
+        assert ageing.run(0.5) == kept
+        ageing.clock -= 365 * DAY / 1000
+        assert ageing.run(2) == kept
+        ageing.clock += 90.5 * DAY / 1000  # and it was right
+        assert ageing.run(0.9) == kept
+        assert ageing.run(0.2) == kept[1:]
+
+
+def test_a_start_with_a_wrong_clock_costs_no_verdict(tmp_path: Path) -> None:
+    with contextlib.closing(Ageing(tmp_path / "kept", {START: START})) as ageing:
+        ageing.clock += 365 * DAY / 1000
+        assert ageing.run(0.9) == [START]
+        ageing.clock -= 365 * DAY / 1000
+        assert ageing.run(2) == [START]
+
+
+def test_parts_of_a_clock_that_was_not_set_are_as_old_as_those_beside_them(tmp_path: Path) -> None:
+    first, later = 100_000, START + 50 * DAY  # the clock began in 1970, at first and after a restart
+    with contextlib.closing(
+        Ageing(tmp_path / "kept", {first: first, START: START, START + 1: 200_000, later: later})
+    ) as ageing:
+        assert ageing.run(2) == [first, START, START + 1, later]
+        ageing.clock += 90 * DAY / 1000
+        assert ageing.run(2) == [later]
 
 
 def test_a_full_disk_takes_old_pictures_for_new_ones(

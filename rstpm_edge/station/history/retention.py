@@ -12,8 +12,13 @@ from rstpm_edge.station.history.pictures import Pictures
 
 FORGET_EACH = 600.0  # seconds between two looks for what is too old
 FORGET_MOST = 5000  # parts at a time
+STEADY = 3600.0  # seconds for which the clock must have gone as time goes before anything is too old by it
+JUMP = 60.0  # seconds: more than a clock that is set gently gains in that time
+CLOCK_SET = 1_577_836_800_000  # 2020, in ms since 1970: a clock that says less was never set
 MAKE_ROOM = 32  # parts whose pictures go at a time
 DAY = 86_400_000  # ms
+
+_LAST_OLD = "SELECT max(id) FROM part WHERE id >= ? AND id < ?"
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,13 @@ class Retention:
 class Room:
     """What the pictures of a history take. Used by the history's own thread, once it is made.
 
-    database: its SQLite file, which is written with `writing` held. clock: seconds since 1970. Raises sqlite3.Error.
+    What is too old goes by its id, not by when its clock says it was judged: an id is made of the time, and never lower
+    than the one before, so parts of a clock that was set back are no older than those before. Those from before the
+    clock was ever set go with the next ones. And a clock that jumped, or has just begun, is waited for: in that time it
+    may be set right.
+
+    database: its SQLite file, which is written with `writing` held. clock: seconds since 1970. monotonic: seconds, by
+    which a jump of the clock shows. Raises sqlite3.Error.
     """
 
     def __init__(
@@ -37,10 +48,12 @@ class Room:
         pictures: Pictures,
         retention: Retention,
         clock: Callable[[], float],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database, self._writing, self._pictures = database, writing, pictures
-        self._retention, self._clock = retention, clock
-        self._forget_at = 0.0
+        self._retention, self._clock, self._monotonic = retention, clock, monotonic
+        self._forget_at = self._steady_since = monotonic()
+        self._ahead = clock() - self._steady_since  # of the clock, as long as it does not jump
         self._bytes = self._match_pictures()
 
     def take(self, size: int) -> None:
@@ -53,14 +66,12 @@ class Room:
         with contextlib.suppress(sqlite3.Error):
             while limit is not None and self._bytes > limit and self.remove_oldest():
                 pass
-            now = time.monotonic()
-            if self._retention.days is None or now < self._forget_at:
+            now, clock = self._monotonic(), self._clock()
+            if not self._is_steady(now, clock) or self._retention.days is None or now < self._forget_at:
                 return
-            oldest = int(self._clock() * 1000 - self._retention.days * DAY)
-            gone = [
-                row[0]
-                for row in self._database.execute("SELECT id FROM part WHERE judged < ? LIMIT ?", (oldest, FORGET_MOST))
-            ]
+            oldest = int(clock * 1000 - self._retention.days * DAY)
+            ask = f"SELECT id FROM part WHERE id <= ({_LAST_OLD}) ORDER BY id LIMIT ?"
+            gone = [row[0] for row in self._database.execute(ask, (CLOCK_SET, oldest, FORGET_MOST))]
             for part in gone:
                 self._pictures.remove(part)
             with self._writing, changing(self._database, synced=False):
@@ -85,6 +96,11 @@ class Room:
                 self._database.executemany("DELETE FROM picture WHERE part = ?", [(part,) for part, _ in rows])
             self._bytes -= sum(size for _, size in rows)
         return removed
+
+    def _is_steady(self, now: float, clock: float) -> bool:
+        if abs(clock - now - self._ahead) > JUMP:
+            self._ahead, self._steady_since = clock - now, now
+        return now - self._steady_since >= STEADY
 
     def _match_pictures(self) -> int:
         """After a crash, remove files that no row names, and rows whose files are gone. Gives the bytes of all."""
