@@ -37,7 +37,7 @@ class Line:
     model must be one that can be loaded. reactions: called with the fields of each verdict before it is published, as
     those of `infer`. first_drift: the state of a test for drift (`rstpm_edge.drift`) before the first image of a model;
     None makes no test.
-    drift_file: keeps what is known of drift; `select` and another file begin anew in it.
+    drift_file: keeps what is known of drift; another product and another file begin anew in it.
     tell_drift: gets what is known of drift, at the start and when that changes. tell_source: gets False when the source
     is lost, and True when it is back. journal: `Journal.entry` of that of a watched folder. keep_photos: whether
     what is published holds the photo. report: gets sentences for people.
@@ -126,13 +126,16 @@ class Line:
         """
         with self._select:
             new = self._products.pin(product)
+            if new is self._product:  # nothing is another one, and what is known of drift stays
+                self._products.unpin(new)
+                return
             try:
                 drift = self._drift.before(new)
             except RstpmEdgeError:
                 self._products.unpin(new)
                 raise
+            self._drift.begin(drift, new)  # first: the next image may be under way at once
             before, self._product = self._product, new
-            self._drift.begin(drift, new)
             self._products.unpin(before)
 
     def stop(self, timeout: float = 15.0) -> None:

@@ -205,6 +205,9 @@ def test_drift_is_watched(products: Products, good: NDArray[np.uint8]) -> None:
         assert drift is not None
         assert drift.drift == "scene changed"  # all of them score alike, which held-out ones did not
         assert len(said) == 1
+        line.select(products.resolve("first"))  # it judges already
+        assert line.state.drift == drift
+        assert products.get(ProductName("first", "1")).pinned == 1
         line.select(products.resolve("second"))
         assert line.state.drift is not None
         assert line.state.drift.images == 0
