@@ -13,6 +13,7 @@ from rstpm_edge.outputs.verdict_json import failure_fields, verdict_fields
 from rstpm_edge.result import Result
 from rstpm_edge.sources.file_state import WatchedFile
 from rstpm_edge.sources.frames import Failure, Frame, Source, SourceReport
+from rstpm_edge.sources.live import Live
 from rstpm_edge.station.drift_file import DriftFile
 from rstpm_edge.station.event import Inspection
 from rstpm_edge.station.feed import Feed
@@ -184,7 +185,8 @@ class Line:
                 self._judge(item)
             elif isinstance(item, Failure):
                 self._publish(failure_fields(item), self._product, item.file)
-            self._wait_while_paused()
+            if not isinstance(source, Live):  # it keeps its newest frame for whoever waits, until long after its part
+                self._wait_while_paused()
             if self._stopped:
                 return
 

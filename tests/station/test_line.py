@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from rstpm_edge import Detector
 from rstpm_edge.drift import DriftState, begin
 from rstpm_edge.errors import SourceError, UsageError
 from rstpm_edge.model.metadata import Bundle
+from rstpm_edge.sources import live
 from rstpm_edge.sources.frames import Failure, Frame, Item, Source
+from rstpm_edge.sources.live import Live
 from rstpm_edge.sources.watched_folder import WatchedFolder
 from rstpm_edge.station.feed import Feed
 from rstpm_edge.station.line import Line
@@ -151,6 +154,54 @@ def test_an_image_that_comes_in_the_moment_of_a_pause(products: Products, good: 
             assert lines[0].state.images == 1
         finally:
             lines[0].stop()
+
+
+class Triggered:
+    """A camera that waits for parts."""
+
+    def __init__(self, image: NDArray[np.uint8]) -> None:
+        self.part, self.taken = threading.Event(), 0
+        self._image = image
+
+    def grab(self) -> bool | None:
+        if not self.part.wait(0.05):
+            return None
+        self.part.clear()
+        return True
+
+    def retrieve(self) -> tuple[bool, Any]:
+        self.taken += 1
+        return True, self._image
+
+    def get(self, prop: int) -> float:
+        return 0.0
+
+    def release(self) -> None:
+        pass
+
+
+def test_parts_that_pass_a_camera_during_a_pause_get_no_verdict_after_it(
+    products: Products, good: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    camera, feed = Triggered(good), Feed()
+    monkeypatch.setattr(live, "open_capture", lambda kind, source: camera)
+    with (
+        feed.subscribe("test") as subscription,
+        running(products, lambda report: Live("camera", "aravis:top", report=report), feed) as line,
+    ):
+        camera.part.set()
+        assert subscription.get(20).fields["frame"] == 0  # type: ignore[union-attr]
+        line.pause()
+        for number in (1, 2):
+            camera.part.set()
+            until(lambda number=number: camera.taken > number)  # type: ignore[misc]
+        beat = line.state.beat
+        until(lambda: line.state.beat > beat + 0.3)  # alive
+        assert line.state.condition == "paused"
+        line.resume()
+        assert subscription.get(0.5) is None
+        camera.part.set()
+        assert subscription.get(20).fields["frame"] == 3  # type: ignore[union-attr]
 
 
 def test_another_product(products: Products, good: NDArray[np.uint8]) -> None:
