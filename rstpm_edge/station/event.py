@@ -23,7 +23,8 @@ class Inspection:
     `result` is None where there is no score, and `photo` where nothing is known of it: an array (H, W, 3) BGR, uint8 or
     uint16, or what the image file held, as bytes or as a view of them. Whoever keeps inspections for long leaves both
     out: `light`, which keeps the `size` of the photo.
-    `seconds` is what each stage took, by its name.
+    `seconds` is what each stage took, by its name. `model` is (product, version) of what judged the photo, where that
+    is another one than is told: of a part that several cameras see, that of the view.
     """
 
     time: float
@@ -36,6 +37,7 @@ class Inspection:
     seconds: Mapping[str, float] = field(default_factory=dict)
     id: int = 0
     size: tuple[int, int] | None = None
+    model: tuple[str, str] | None = None
 
     @property
     def verdict(self) -> str:

@@ -183,7 +183,8 @@ def inspection_of(part: Part, rule: PartRule, now: float) -> Inspection:
     # What a part's rate would be is not known: views are judged one by one.
     unknown = {"alpha": None, "rate_with_confidence": None} if "alpha" in view.fields else {}
     fields = {**view.fields, **unknown, "path": path, "verdict": verdict, "view": worst, "views": views}
-    return Inspection(now, rule.name, rule.name, "", fields, view.result, view.photo)
+    model = view.product, view.version
+    return Inspection(now, rule.name, rule.name, "", fields, view.result, view.photo, model=model)
 
 
 def _of_view(view: Inspection | None) -> Mapping[str, Any]:

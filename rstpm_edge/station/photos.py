@@ -24,7 +24,8 @@ def rgb_of(station: Station, inspection: Inspection, pixels: int) -> NDArray[np.
     try:
         if isinstance(photo, bytes | memoryview):
             photo = decode(bytes(photo), "the image", pixels)
-        return to_rgb(photo, "bgr", bits=_bits(station, ProductName(inspection.product, inspection.version)))
+        judged_by = ProductName(*(inspection.model or (inspection.product, inspection.version)))
+        return to_rgb(photo, "bgr", bits=_bits(station, judged_by))
     except ImageError:
         return None
 

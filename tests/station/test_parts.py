@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from waiting import until
 
@@ -14,6 +17,8 @@ from rstpm_edge.station.event import Inspection
 from rstpm_edge.station.feed import Feed
 from rstpm_edge.station.part_feed import PartFeed
 from rstpm_edge.station.parts import Joiner, Part, PartRule, inspection_of, verdict_of
+from rstpm_edge.station.photos import rgb_of
+from rstpm_edge.station.product import ProductName
 
 pytestmark = pytest.mark.extra
 
@@ -75,6 +80,17 @@ def test_the_worst_view_is_shown() -> None:
     part.views["top"] = view("top", "anomalous", score=1.5)
     part.views["side"] = view("side", "anomalous", score=3.0)
     assert verdict_of(part, PartRule("part", VIEWS)) == ("anomalous", "side")
+
+
+def test_the_photo_of_a_part_has_the_bits_of_its_view() -> None:
+    product = SimpleNamespace(name=ProductName("bracket", "1"), detector=SimpleNamespace(info=SimpleNamespace(bits=12)))
+    station: Any = SimpleNamespace(loaded=lambda: [product])
+    grey = np.full((8, 8, 3), 2047, np.uint16)
+    views = {name: dataclasses.replace(view(name), photo=grey) for name in VIEWS}
+    told = inspection_of(Part("1", 0, 0, views), PartRule("part", VIEWS), 5.0)
+    shown = rgb_of(station, told, 1 << 20)
+    assert shown is not None
+    assert shown[0, 0].tolist() == [127, 127, 127]
 
 
 # By time
