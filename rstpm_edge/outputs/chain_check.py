@@ -10,7 +10,7 @@ from rstpm_edge.outputs.hash_chain import FIRST, TORN, Link, files_of, is_torn, 
 from rstpm_edge.printable import one_line
 
 MOST = 100  # sentences about one log
-WITHIN_RUN = ("start", "counts", "drift", "shadow", "swap", "swap refused", "rolled back")  # after these, a run goes on
+ENDED = ("stop", "refused", TORN)  # after any other entry a run goes on; of the last one there is a note already
 
 
 @dataclass
@@ -124,7 +124,7 @@ def _follow(checked: Checked, before: Link | None, place: _Place, found: Link, c
     if missing == 0 and found.previous == before.hash:
         if str(found.fields.get("time", "")) < str(before.fields.get("time", "")):
             checked.notes.append(f"The clock was set back before entry {found.number}.")
-        if found.fields.get("event") == "start" and before.fields.get("event") in WITHIN_RUN:
+        if found.fields.get("event") == "start" and before.fields.get("event") not in ENDED:
             checked.notes.append(f"The run before entry {found.number} did not end: it was killed, or crashed.")
     elif missing > 0 and missing != changed:
         lost = f"entry {before.number + 1} is" if missing == 1 else f"{missing} entries are"

@@ -113,7 +113,15 @@ def test_a_refusal_hides_passwords(tmp_path: Path) -> None:
     assert "camera/1" in entry["error"]
 
 
-@pytest.mark.parametrize("last", ["", "log.tell_drift({'drift': 'scene changed'}); "])
+@pytest.mark.parametrize(
+    "last",
+    [
+        "",
+        "log.tell_drift({'drift': 'scene changed'}); ",
+        "log.record('model loaded', {}); ",
+        "log.record('line paused', {}); ",
+    ],
+)
 def test_a_run_that_was_killed_is_noted(last: str, tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     code = (
