@@ -3,11 +3,10 @@
 import json
 import math
 import os
-import queue
 import ssl
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -15,9 +14,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from rstpm_edge.errors import UsageError
+from rstpm_edge.outputs.mqtt_outbox import Outbox
 
 PASSWORD_VARIABLE = "RSTPM_EDGE_MQTT_PASSWORD"
-QUEUE = 1000  # messages kept while the broker is away
+QUEUE = 1000  # messages kept while the broker is away; further verdicts are lost, and no state is
 WINDOW = 20  # of them may be on their way without an answer
 RETAINED = ("status", "drift")  # topics whose last message a broker gives to whoever comes later
 GOODBYE = 5.0  # seconds at the end in which the broker may still acknowledge
@@ -123,8 +123,9 @@ class Mqtt:
     TOPIC/verdict gets each verdict's JSON. TOPIC/status is retained: "online"; "no source" while the camera or folder
     is lost; and "offline" when the inspection ends or, as last will, when the broker has not heard of it for some
     seconds. TOPIC/drift, retained, is what `tell_drift` was told. While the broker is away, up to 1000 messages wait;
-    further ones are lost and counted in `lost`. `report` is called, also from another thread, with a sentence when the
-    broker cannot be reached, refuses, is lost, or is back.
+    further verdicts are lost and counted in `lost`, while the latest status and drift always wait, and no older ones.
+    `report` is called, also from another thread, with a sentence when the broker cannot be reached, refuses, is lost,
+    or is back.
 
     Leaving the context waits for up to five seconds until all is delivered. Raises UsageError without paho-mqtt,
     and for a certificate that cannot be read.
@@ -142,7 +143,7 @@ class Mqtt:
         self._in_trouble = self._full = self._closed = False
         self._status = "online"
         self._unanswered = _Unanswered()
-        self._queue: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()  # the topic's last part, and the message
+        self._outbox = Outbox()
         self._ready = threading.Event()  # connected, and what was on its way when the connection broke is sent again
         self._window = threading.Semaphore(WINDOW)
         self._greetings: list[int] = []  # numbers of the messages that said the status and have no answer yet
@@ -165,30 +166,29 @@ class Mqtt:
 
     def tell(self, fields: Mapping[str, Any]) -> None:
         """Publish the verdict that `verdict_fields` gave, or a failure."""
-        self._publish("verdict", fields)
-
-    def tell_drift(self, fields: Mapping[str, Any]) -> None:
-        """Publish what is known of drift now, after the verdicts before it."""
-        self._publish("drift", fields)
-
-    def _publish(self, topic: str, fields: Mapping[str, Any]) -> None:
-        full = not self._enqueue(topic, json.dumps(fields, allow_nan=False))
-        if full:
+        message = json.dumps(fields, allow_nan=False)
+        full = not self._unanswered.add(QUEUE)
+        if not full:
+            self._outbox.put("verdict", message)
+        else:
             self.lost += 1
         if full and not self._full:
             self._report(f"{QUEUE} messages wait for the MQTT broker {self._broker.name}; further ones are lost.")
         self._full = full
 
+    def tell_drift(self, fields: Mapping[str, Any]) -> None:
+        """Publish what is known of drift now, after the verdicts before it; `line` says of which camera, if of one."""
+        self._publish_state(("drift", fields.get("line")), "drift", json.dumps(fields, allow_nan=False))
+
     def tell_source(self, there: bool) -> None:
         """Publish whether there is a source: after the verdicts before it, or with the next connection."""
         self._status = "online" if there else "no source"
-        self._enqueue("status", self._status)
+        self._publish_state("status", "status", self._status)
 
-    def _enqueue(self, topic: str, message: str) -> bool:
-        if not self._unanswered.add(QUEUE):
-            return False
-        self._queue.put((topic, message))
-        return True
+    def _publish_state(self, state: Hashable, topic: str, message: str) -> None:
+        self._unanswered.add()
+        if self._outbox.put_state(state, topic, message):
+            self._unanswered.remove()  # the one that waited
 
     def __enter__(self) -> "Mqtt":
         return self
@@ -203,7 +203,7 @@ class Mqtt:
             self._client.publish(f"{self._broker.topic}/status", "offline", qos=1, retain=True)
             self._unanswered.wait(0 if hurry else 1)
         self._closed = True
-        for release in (self._ready.set, self._window.release, lambda: self._queue.put(("", ""))):
+        for release in (self._ready.set, self._window.release, self._outbox.close):
             release()  # whatever the thread waits for
         self._thread.join()
         self._client.on_disconnect = None
@@ -213,11 +213,12 @@ class Mqtt:
     def _send_all(self) -> None:
         # Handed to paho only now: what it gets while it connects may overtake what it got before.
         while True:
-            topic, message = self._queue.get()
+            self._outbox.wait()
             self._ready.wait()
             self._window.acquire()
             if self._closed:
                 return
+            topic, message = self._outbox.take()
             self._client.publish(f"{self._broker.topic}/{topic}", message, qos=1, retain=topic in RETAINED)
 
     # Called by paho, in its thread.

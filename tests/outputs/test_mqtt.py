@@ -206,6 +206,33 @@ def test_the_queue_is_bounded_and_the_inspection_does_not_wait(
     assert publisher.lost == 25
 
 
+def test_what_holds_at_last_is_told_after_a_full_queue(reports: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mqtt, "QUEUE", 10)
+    port = free_port()
+    with Mqtt(parse_broker(f"mqtt://127.0.0.1:{port}/t"), report=reports.append) as publisher:
+        publisher.tell(BAD)
+        publisher.tell_source(False)
+        publisher.tell_source(True)
+        for _ in range(12):
+            publisher.tell(BAD)
+        publisher.tell_source(False)
+        publisher.tell_drift({"drift": "stable", "line": "top"})
+        publisher.tell_drift({"drift": "stable", "line": "side"})
+        publisher.tell_drift({"drift": "scene changed", "line": "top"})
+        with Broker(port) as broker:
+            until(lambda: len(broker.payloads("t/drift")) == 2)
+            assert [message.topic for message in broker.received] == [
+                "t/status",  # the greeting
+                *["t/verdict"] * 9,
+                "t/status",
+                *["t/drift"] * 2,
+            ]
+            assert broker.payloads("t/status") == ["no source", "no source"]
+            assert [json.loads(one)["line"] for one in broker.payloads("t/drift")] == ["side", "top"]
+            assert json.loads(broker.retained["t/drift"].payload)["drift"] == "scene changed"
+    assert publisher.lost == 13 - 9
+
+
 class Slow(int):
     """A count in the middle of whose change another thread gets its turn."""
 
@@ -238,7 +265,7 @@ def test_messages_of_several_threads_are_all_counted(reports: list[str], monkeyp
             publisher.tell(BAD)
         for thread in threads:
             thread.join()
-    assert publisher.lost == (1 + 4 - 2) * 25
+    assert publisher.lost == 25 + 1 - 2 * 25  # of the source only the latest state waits
 
 
 def test_lost_messages_are_in_the_summary(run: Any, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
