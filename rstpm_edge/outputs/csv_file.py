@@ -1,15 +1,16 @@
 """Verdicts as a table for spreadsheets: one row an image, written as they come."""
 
-import contextlib
 import csv
 import io
 import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rstpm_edge.errors import OutputError, UsageError
+from rstpm_edge.errors import UsageError
+from rstpm_edge.outputs.appended_file import AppendedFile, missing_line_break
 from rstpm_edge.outputs.verdict_json import image_name
 from rstpm_edge.printable import one_line
 
@@ -20,33 +21,25 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what makes a spreadsheet compute a
 class CsvFile:
     """Appends rows to `path`, UTF-8, with a header where the file is new; `tell` takes what `verdict_fields` gives.
 
-    Each row is one write, so that a process that is killed leaves whole rows. Control characters in names are escaped,
-    and a name that begins as a formula does gets a ' before it. "verdict" is normal, anomalous, invalid or failed;
-    "error" also says why an image is invalid. "path" of a frame ends in " #" and its number.
+    Each row is one write, so that a process that is killed leaves whole rows. Where another program takes the file
+    away, or puts another one in its place, rows go to the one that has its name. Control characters in names are
+    escaped, and a name that begins as a formula does gets a ' before it. "verdict" is normal, anomalous, invalid or
+    failed; "error" also says why an image is invalid. "path" of a frame ends in " #" and its number.
 
     `report`, where it is given, is told once when rows cannot be written, and again when they can; without it, that
-    raises OutputError. Raises UsageError for a file that holds something else, OutputError for one that cannot be
-    opened.
+    raises OutputError. `lost` counts them. Raises UsageError for a file that holds something else, OutputError for one
+    that cannot be opened.
     """
 
     def __init__(self, path: Path, *, report: Callable[[str], None] | None = None) -> None:
-        self.lost = 0
         self._path = path
-        self._report = report
-        self._in_trouble = False
-        header = csv_row(COLUMNS)
-        try:
-            start = _start_of(path, len(header))
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
-        except OSError as error:
-            raise OutputError(f"Cannot write {path}: {error.strerror or error}.") from error
-        if start is None:
-            self._append(header)
-        elif not start.startswith(header):
-            os.close(self._file)
-            raise UsageError(f"{path} holds something else than verdicts: give another name.")
-        elif not _ends_a_line(path):  # the machine went down in the middle of a row
-            self._append(b"\n")
+        self._rows = AppendedFile(path, self._lead, report=report)
+        self._rows.append(b"")  # the header stands there before the first verdict
+
+    @property
+    def lost(self) -> int:
+        """How many rows could not be written."""
+        return self._rows.lost
 
     def tell(self, fields: Mapping[str, Any]) -> None:
         """Write the row of a verdict or failure."""
@@ -54,7 +47,7 @@ class CsvFile:
         values = {**fields, "path": image_name(fields), "error": error}
         if "regions" in fields:
             values["regions"] = len(fields["regions"])
-        self._append(csv_row([values.get(column, "") for column in COLUMNS]))
+        self._rows.append(csv_row([values.get(column, "") for column in COLUMNS]))
 
     def __enter__(self) -> "CsvFile":
         return self
@@ -62,26 +55,18 @@ class CsvFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with contextlib.suppress(OSError):
-            os.close(self._file)
+        self._rows.__exit__(kind, error, traceback)
 
-    def _append(self, row: bytes) -> None:
-        try:
-            written = os.write(self._file, b"\n" + row if self._in_trouble else row)
-            if written < len(row):
-                raise OSError(None, "the disk is full")
-        except OSError as error:
-            self.lost += 1
-            sentence = f"Cannot write {self._path}: {error.strerror or error}."
-            if self._report is None:
-                raise OutputError(sentence) from error
-            if not self._in_trouble:
-                self._report(f"{sentence} Judging goes on without.")
-            self._in_trouble = True
-        else:
-            if self._in_trouble and self._report is not None:
-                self._report(f"{self._path} can be written again.")
-            self._in_trouble = False
+    def _lead(self, file: int) -> bytes:
+        """The header, or what lacks of it since the disk was full; a line break where the last row was cut off."""
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise OSError(None, "it is no file")
+        start = os.pread(file, len(HEADER), 0)
+        if start == HEADER:
+            return missing_line_break(file)
+        if not HEADER.startswith(start):
+            raise UsageError(f"{self._path} holds something else than verdicts: give another name.")
+        return HEADER[len(start) :]
 
 
 def csv_row(values: Sequence[Any]) -> bytes:
@@ -99,17 +84,4 @@ def _cell(value: Any) -> str:
     return "'" + one_line(value) if value.startswith(FORMULA) else one_line(value)
 
 
-def _start_of(path: Path, length: int) -> bytes | None:
-    """The first bytes of a file; None where there is none, or nothing in it."""
-    if not path.exists():
-        return None
-    if not path.is_file():
-        raise OSError(None, "it is no file")
-    with open(path, "rb") as file:
-        return file.read(length) or None
-
-
-def _ends_a_line(path: Path) -> bool:
-    with open(path, "rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
+HEADER = csv_row(COLUMNS)

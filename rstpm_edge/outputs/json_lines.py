@@ -1,15 +1,13 @@
 """Appending JSON objects to a file, one a line."""
 
-import contextlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rstpm_edge.errors import OutputError
+from rstpm_edge.outputs.appended_file import AppendedFile, missing_line_break
 
 
 class JsonLines:
@@ -19,35 +17,17 @@ class JsonLines:
     """
 
     def __init__(self, path: Path, *, report: Callable[[str], None]) -> None:
-        self.lost = 0
-        self._path, self._report, self._in_trouble = path, report, False
-        try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
-            size = os.fstat(self._file).st_size
-            self._start = b"\n" if size and os.pread(self._file, 1, size - 1) != b"\n" else b""
-        except OSError as error:
-            raise OutputError(f"Cannot write {path}: {error.strerror or error}.") from error
+        self._lines = AppendedFile(path, missing_line_break, report=report)
+
+    @property
+    def lost(self) -> int:
+        """How many lines could not be written."""
+        return self._lines.lost
 
     def tell(self, fields: Mapping[str, Any]) -> None:
         """Write a line, with the time before its `fields`."""
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        line = self._start + json.dumps({"time": now, **fields}, allow_nan=False).encode() + b"\n"
-        try:
-            size = os.fstat(self._file).st_size
-            if os.write(self._file, line) < len(line):
-                with contextlib.suppress(OSError):
-                    os.ftruncate(self._file, size)
-                raise OSError(None, "the disk is full")
-        except OSError as error:
-            self.lost += 1
-            if not self._in_trouble:
-                self._report(f"Cannot write {self._path}: {error.strerror or error}. Judging goes on without.")
-            self._in_trouble = True
-        else:
-            self._start = b""
-            if self._in_trouble:
-                self._report(f"{self._path} can be written again.")
-            self._in_trouble = False
+        self._lines.append(json.dumps({"time": now, **fields}, allow_nan=False).encode() + b"\n")
 
     def __enter__(self) -> "JsonLines":
         return self
@@ -55,4 +35,4 @@ class JsonLines:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        os.close(self._file)
+        self._lines.__exit__(kind, error, traceback)

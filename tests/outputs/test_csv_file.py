@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from workplace import command_line, finish, running
 
-from rstpm_edge.errors import OutputError
+from rstpm_edge.errors import OutputError, UsageError
 from rstpm_edge.outputs.csv_file import COLUMNS, CsvFile
 
 HEADER = "path,verdict,score,p_value,threshold,regions,ms,error"
@@ -143,3 +143,73 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Judging goes on without" in told[0]
     assert "can be written again" in told[1]
     assert len(rows(tmp_path / "x.csv")) == 1
+
+
+@pytest.mark.parametrize("written", [0, 10])
+def test_a_table_that_is_begun_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int) -> None:
+    write, free = os.write, [written, 0]
+
+    def on_full_disk(descriptor: int, content: bytes) -> int:
+        if not free[0]:
+            raise OSError(28, "No space left on device")
+        return write(descriptor, content[: free.pop(0)])
+
+    def refuse(descriptor: int, size: int) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    told: list[str] = []
+    path = tmp_path / "x.csv"
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", on_full_disk)
+        full.setattr(os, "ftruncate", refuse)  # what was written of the header cannot be taken back
+        table = CsvFile(path, report=told.append)
+        table.tell(ROW)
+        assert path.read_text() == HEADER[:written]
+    with table:
+        table.tell(ROW)
+    assert table.lost == 1
+    assert [sentence.partition(": ")[0] for sentence in told] == [
+        f"Cannot write {path}",
+        f"{path} can be written again.",
+    ]
+    assert path.read_text().splitlines()[0] == HEADER
+    assert len(rows(path)) == 1
+
+
+def test_a_header_that_was_cut_off_is_completed(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text(HEADER[:10])
+    with CsvFile(tmp_path / "x.csv") as table:
+        table.tell(ROW)
+    assert (tmp_path / "x.csv").read_text().splitlines()[0] == HEADER
+    assert len(rows(tmp_path / "x.csv")) == 1
+    (tmp_path / "y.csv").write_text("pathology")
+    with pytest.raises(UsageError, match="holds something else"):
+        CsvFile(tmp_path / "y.csv")
+
+
+def test_no_row_is_lost_where_another_program_takes_the_file_away(tmp_path: Path) -> None:
+    told: list[str] = []
+    path = tmp_path / "x.csv"
+    with CsvFile(path, report=told.append) as table:
+        table.tell({**ROW, "path": "1"})
+        path.rename(tmp_path / "monday.csv")
+        table.tell({**ROW, "path": "2"})
+        (tmp_path / "edited").write_bytes(path.read_bytes().replace(b"\n2,", b"\ntwo,"))  # as sed -i does
+        (tmp_path / "edited").replace(path)
+        table.tell({**ROW, "path": "3"})
+        assert [row["path"] for row in rows(path)] == ["two", "3"]
+        path.write_bytes(b"")
+        table.tell({**ROW, "path": "4"})
+        assert [row["path"] for row in rows(path)] == ["4"]
+        path.unlink()
+        path.write_text("notes")
+        table.tell({**ROW, "path": "5"})
+        path.unlink()
+        table.tell({**ROW, "path": "6"})
+    assert [row["path"] for row in rows(path)] == ["6"]
+    assert [row["path"] for row in rows(tmp_path / "monday.csv")] == ["1"]
+    assert table.lost == 1
+    assert told == [
+        f"Cannot write {path}. {path} holds something else than verdicts: give another name. Judging goes on without.",
+        f"{path} can be written again.",
+    ]
