@@ -12,6 +12,8 @@ from collections.abc import Iterator
 # File systems of other hosts, whose writers this kernel does not know; a lease may be refused there for other reasons.
 REMOTE = re.compile(r"nfs|cifs|smb|9p|fuse|ceph|afs|gfs|glusterfs|lustre|ocfs2|virtiofs|vboxsf|prl_fs", re.ASCII)
 LASTS = 2.0  # seconds for which what was found in /proc will do
+# Errors of an open while somebody has a lease of his own, as Samba does, or, on a Windows share, lets nobody else in.
+HELD_BY_OTHERS = (errno.EWOULDBLOCK, errno.EBUSY, errno.ETXTBSY)
 BLOCK = 4096  # bytes; what was not written yet is zero in such blocks
 
 _MAPPED = re.compile(r"^\S+ .w.s \S+ ([0-9a-f]+):([0-9a-f]+) (\d+)", re.MULTILINE)  # shared, in /proc/N/maps
@@ -28,8 +30,10 @@ def is_open_for_writing(path: str | os.PathLike[str], *, since: float | None = N
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    except BlockingIOError:  # somebody holds a lease of his own, as Samba does
-        return True
+    except OSError as error:
+        if error.errno in HELD_BY_OTHERS:
+            return True
+        raise
     try:
         status = os.fstat(descriptor)
         if not _is_remote(status.st_dev):

@@ -21,6 +21,7 @@ SETTLED = 0.2  # seconds without a change after which a file may be whole, where
 UNFILLED = 10  # times as long, where it has holes, or blocks of zeros
 GIVEN_UP = 5.0  # seconds without a change after which a file that cannot be read never will be
 FATAL = 3  # processes in a row that died at a file, after which it is not tried again: it may have killed them
+GONE = (FileNotFoundError, NotADirectoryError)  # of a file that was taken away; any other error may pass
 HELD = 30.0  # seconds without a change after which a file that somebody still has open for writing is told of
 
 
@@ -46,14 +47,15 @@ class LeftOut:
 class _Arrival:
     """A new file: its folder, its state when last looked at, since when it has it, and when to try to read it.
 
-    `held` says that it has been told of, since it stayed open for writing.
+    `told` says that it has been told of: it stayed open for writing, or could not be opened, since `failing`.
     """
 
     listing: Listing
     state: FileState | None = None
     since: float = 0.0
     next_try: float = 0.0
-    held: bool = False
+    told: bool = False
+    failing: float | None = None
 
 
 class _HeldOpen(Exception):
@@ -67,11 +69,11 @@ class WatchedFolder:
     changed for `settle` seconds, and can be decoded. Where a part of it may not be written yet, since it has holes, or
     blocks of zeros and nobody knows its writers, it is taken after ten times as long; where it was renamed into its
     place, at once. A file that cannot be read for five seconds after its last change, or that is held open for thirty,
-    is a failure. A file that is written to later on, or whose name another one takes, is new; one that is moved or
-    renamed is not, as far as its time stamp tells it. Links are followed as `list_folder` does. `leave_out` are folders
-    in it whose images are not looked at. With `memory`, images that are there already are taken, too, but for those
-    that it holds; one at which three processes died is a failure. `say` gets a sentence on the first file of each kind
-    that is no image.
+    is a failure; one that cannot be opened then is, too, and is tried further. A file that is written to later on, or
+    whose name another one takes, is new; one that is moved or renamed is not, as far as its time stamp tells it. Links
+    are followed as `list_folder` does. `leave_out` are folders in it whose images are not looked at. With `memory`,
+    images that are there already are taken, too, but for those that it holds; one at which three processes died is a
+    failure. `say` gets a sentence on the first file of each kind that is no image.
     When the folder goes away, `report` is called with a sentence and False, and once more, with True, when it is back.
 
     Raises SourceError when there is no such folder.
@@ -131,6 +133,7 @@ class WatchedFolder:
             says = "is back." if self._reachable else "has gone; waiting for it."
             self._report(f"The folder {self._folder} {says}", self._reachable)
             for arrival in self._arrivals.values():
+                arrival.failing = None
                 arrival.state = None  # nobody could write meanwhile: no time in which it did not change
         return self._reachable
 
@@ -142,7 +145,7 @@ class WatchedFolder:
             state, taken = _state_of(path)
             now = time.monotonic()
             if state != arrival.state:
-                arrival.state, arrival.since, arrival.held = state, now, False
+                arrival.state, arrival.since, arrival.told, arrival.failing = state, now, False, None
                 arrival.next_try = now + (0.0 if name in listing.written.moved else self._settle)
             if now < arrival.next_try or not self._is_whole(path, arrival, now - arrival.since):
                 return None
@@ -156,21 +159,49 @@ class WatchedFolder:
                     return None
         except _HeldOpen as held:
             return Failure(str(path), str(held))
-        except OSError:
+        except GONE:
             # Taken away, or renamed: then it arrives under its other name. Or the whole folder has gone: then it is
             # listed again when that is back, for what it is, an image that has not been judged.
             listing.forget(name)
             del self._arrivals[path]
             return None
+        except OSError as error:
+            return self._unreadable(path, arrival, error)
+        arrival.failing = None
         if isinstance(item, Failure) and now - arrival.since < max(GIVEN_UP, 2 * self._settle):
             arrival.next_try = now + max(self._settle, POLL, (now - arrival.since) / 2)
             return None
-        if kind != "image" and name not in listing.told:
-            listing.told.add(name)
-            self.left_out(path, kind)
+        if kind != "image":
+            self._leave_out(path, listing, kind)
         self._files.remember(name, listing, state)
         del self._arrivals[path]
         return item
+
+    def _unreadable(self, path: Path, arrival: _Arrival, error: OSError) -> Failure | None:
+        """What is told of a file that cannot be looked at or opened, as on a share: once, when that lasts.
+
+        It is tried again and again: whether the file is damaged, or the share away for a moment, nobody knows.
+        """
+        now = time.monotonic()
+        if arrival.failing is None:
+            arrival.failing = now
+        lasts = now - arrival.failing
+        arrival.next_try = now + max(self._settle, POLL, min(lasts / 2, GIVEN_UP))
+        if arrival.told or lasts < max(GIVEN_UP, 2 * self._settle):
+            return None
+        arrival.told = True
+        kind = kind_of_file(path)
+        if kind != "image":
+            self._leave_out(path, arrival.listing, kind)
+            return None
+        return Failure(
+            str(path), f"Cannot read {path}: {error.strerror or error}; it is judged when it can be read again."
+        )
+
+    def _leave_out(self, path: Path, listing: Listing, reason: Reason) -> None:
+        if path.name not in listing.told:
+            listing.told.add(path.name)
+            self.left_out(path, reason)
 
     def _read(self, path: Path, state: FileState, taken: float) -> Frame | Failure:
         file = WatchedFile(os.path.relpath(path, self._folder), state)
@@ -191,8 +222,8 @@ class WatchedFolder:
         if is_open is None and name in written.unclosed and unchanged < HELD:  # later on: as if a notice was lost
             is_open = True
         if is_open:
-            if unchanged >= HELD and not arrival.held and kind_of_file(path) == "image":  # and no log, for instance
-                arrival.held = True
+            if unchanged >= HELD and not arrival.told and kind_of_file(path) == "image":  # and no log, for instance
+                arrival.told = True
                 raise _HeldOpen(
                     f"Cannot read {path}: it has not changed for {HELD:.0f} seconds, and another process still has it "
                     "open for writing; it is judged when that closes it."
@@ -213,8 +244,8 @@ def _may_be_listed(folder: Path) -> bool:
 
 
 def _state_of(path: Path) -> tuple[FileState, float]:
-    """The file's state, and when it was written. Raises OSError where there is no regular file."""
+    """The file's state, and when it was written. Raises OSError: one of `GONE` where there is no regular file."""
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
-        raise OSError("it is not a regular file")
+        raise FileNotFoundError("it is not a regular file")
     return FileState(os.lstat(path).st_ino, status.st_size, status.st_mtime_ns), status.st_mtime

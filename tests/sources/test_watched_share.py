@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from watcher import Watcher, encoded
 from rstpm_edge.errors import SourceError
 from rstpm_edge.sources import new_files
 from rstpm_edge.sources import watched_folder as watching
-from rstpm_edge.sources.frames import Frame
+from rstpm_edge.sources.frames import Failure, Frame
 from rstpm_edge.sources.watched_folder import WatchedFolder
 
 pytestmark = pytest.mark.usefixtures("clock")
@@ -79,6 +81,70 @@ def test_an_image_that_cannot_be_looked_at_for_a_moment(
     monkeypatch.setattr(os, "stat", flaky)
     watcher.until("x.png")
     watcher.nothing()
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, function: str, error: int, name: str) -> None:
+    """A share on which a call fails for a file of this name."""
+    real = getattr(os, function)
+
+    def refusing(path: Any, *args: Any, **keywords: Any) -> Any:
+        if str(path).endswith(name):
+            raise OSError(error, os.strerror(error), str(path))
+        return real(path, *args, **keywords)
+
+    monkeypatch.setattr(os, function, refusing)
+
+
+@pytest.mark.parametrize("function", ["open", "stat"])
+@pytest.mark.parametrize("error", [errno.EIO, errno.ESTALE, errno.EACCES])
+def test_an_image_that_cannot_be_opened_is_told_of_once_and_judged_when_it_can(
+    tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch, error: int, function: str
+) -> None:
+    watcher = Watcher(tmp_path)
+    (tmp_path / "x.png").write_bytes(encoded(bad))
+    with monkeypatch.context() as share:
+        refuse(share, function, error, "x.png")
+        watcher.nothing(4)
+        (failure,) = watcher.until("x.png").values()
+        assert isinstance(failure, Failure)
+        assert failure.message == (
+            f"Cannot read {tmp_path / 'x.png'}: {os.strerror(error)}; it is judged when it can be read again."
+        )
+        assert failure.file is None  # no verdict for a journal
+        watcher.nothing(30)
+    assert isinstance(watcher.until("x.png")["x.png"], Frame)
+    watcher.nothing(10)
+
+
+def test_a_file_without_an_extension_that_cannot_be_opened_for_a_moment(
+    tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = Watcher(tmp_path)
+    for name in ("1", "2"):
+        (tmp_path / name).write_bytes(encoded(bad))
+    with monkeypatch.context() as share:
+        refuse(share, "open", errno.EIO, "1")
+        watcher.until("2")
+        assert watcher.said == []
+    watcher.until("1")
+    (tmp_path / "3").write_bytes(encoded(bad))
+    refuse(monkeypatch, "open", errno.EIO, "3")
+    watcher.nothing(15)
+    assert watcher.said == [f"Left out {tmp_path / '3'}: without permission to read. Further ones are only counted."]
+
+
+def test_an_image_that_a_writer_on_a_windows_share_keeps_to_himself(
+    tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = Watcher(tmp_path)
+    (tmp_path / "x.png").write_bytes(encoded(bad))
+    with monkeypatch.context() as share:
+        refuse(share, "open", errno.EBUSY, "x.png")
+        watcher.nothing(20)
+        (failure,) = watcher.until("x.png").values()
+        assert isinstance(failure, Failure)
+        assert failure.message.endswith("still has it open for writing; it is judged when that closes it.")
+    assert isinstance(watcher.until("x.png")["x.png"], Frame)
 
 
 def test_a_share_that_is_mounted_as_another_device(tmp_path: Path, bad: NDArray[np.uint8]) -> None:
