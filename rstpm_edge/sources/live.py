@@ -128,9 +128,10 @@ class Live:
                 continue
             taken = time.time()
             lost, wait, attempts = self._note_back(lost), FIRST_WAIT, 0
-            if self._every.slot(number, time.monotonic()) != slot:
-                slot = self._every.slot(number, time.monotonic())
-                self._hand_over(None if damage.damaged else capture, number, taken)
+            due = self._every.slot(number, time.monotonic())
+            # A frame that is damaged leaves its slot to the next one.
+            if due != slot and self._hand_over(None if damage.damaged else capture, number, taken):
+                slot = due
             number += 1
         capture.release()
 
@@ -145,13 +146,13 @@ class Live:
         self.dropped += 1
         self.damaged += 1
 
-    def _hand_over(self, capture: Capture | None, number: int, taken: float) -> None:
-        """Give the frame that was grabbed to the caller; None for one that is damaged."""
+    def _hand_over(self, capture: Capture | None, number: int, taken: float) -> bool:
+        """Give the frame that was grabbed to the caller; False where it is damaged (None, or found only now)."""
         start = time.perf_counter()
         image = _retrieved(capture, self._deep) if capture else None
         if image is None:  # damaged on the way; the next one will do
             self._count_damaged()
-            return
+            return False
         milliseconds = (time.perf_counter() - start) * 1000
         with self._ready:
             if self._newest:
@@ -167,6 +168,7 @@ class Live:
                 damaged=self.damaged,
             )
             self._ready.notify()
+        return True
 
 
 def _grabbed(capture: Capture) -> bool | None:

@@ -229,6 +229,15 @@ def test_damaged_frames_are_dropped(camera: FakeCapture, monkeypatch: pytest.Mon
         until(lambda: source.live.dropped > 3)
 
 
+def test_a_damaged_frame_leaves_its_turn_to_the_next_one(camera: FakeCapture, monkeypatch: pytest.MonkeyPatch) -> None:
+    damaged = [True, True]
+    whole = np.full((4, 6), 127, np.uint8)
+    monkeypatch.setattr(camera, "retrieve", lambda: (False, None) if damaged and damaged.pop() else (True, whole))
+    with Source("camera", "camera:0", every=Every(10**6)) as source:
+        frame = source.next()
+        assert (frame.number, frame.damaged) == (2, 2)
+
+
 def test_what_goes_wrong_in_the_thread_is_told(camera: FakeCapture, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(self: FakeCapture) -> bool:
         raise MemoryError("no room")
