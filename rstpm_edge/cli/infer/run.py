@@ -19,7 +19,7 @@ from rstpm_edge.cli.line.audit_log import open_log
 from rstpm_edge.cli.line.journal import open_journal
 from rstpm_edge.cli.line.judging import judging_of
 from rstpm_edge.cli.line.reactions import SOMETHING_UNWRITTEN, open_reactions
-from rstpm_edge.cli.line.source import InspectionPlan, plan_sources
+from rstpm_edge.cli.line.source import InspectionPlan, lies_in_missing, plan_sources
 from rstpm_edge.cli.signals import Interrupts
 from rstpm_edge.cli.systemd import Service
 from rstpm_edge.cli.terminal import counted, say, say_error, say_note
@@ -44,7 +44,10 @@ def run_infer(options: InferOptions) -> int:
 
 def _infer(options: InferOptions) -> int:
     check_together(options)
-    folders = [make_folder(folder) for folder in (options.save_overlay, options.save_map) if folder]
+    folders = [folder for folder in (options.save_overlay, options.save_map) if folder]
+    for folder in folders:
+        if not lies_in_missing(folder, options.sources):
+            make_folder(folder)
     plan = plan_sources(
         options.sources, every=options.every, watch=options.watch, settle=options.settle, leave_out=folders
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from rstpm_edge.cli.common import images_below
+from rstpm_edge.cli.common import images_below, real
 from rstpm_edge.errors import UsageError
 from rstpm_edge.printable import without_password
 from rstpm_edge.sources.camera import LiveKind
@@ -40,11 +40,14 @@ def plan_sources(
     """Check what was typed. `leave_out` are folders that are written to; where they lie in a folder that is read, their
     images are not. None for `every` and `settle` is what holds without the option.
 
-    Raises UsageError for what does not go together, and for a folder without images, or that is written to itself.
+    Raises UsageError for what does not go together, for an empty name, and for a folder without images, or that is
+    written to itself.
     """
+    if "" in sources:  # as of a variable that is not set; a path of no name would be the current folder
+        raise UsageError("The name of a source is empty: give a file, a folder, a camera or a stream.")
     kinds = [kind_of(source) for source in sources]
     for kind, source in zip(kinds, sources, strict=True):
-        if kind == "folder" and any(os.path.samefile(source, folder) for folder in leave_out):
+        if kind == "folder" and any(os.path.exists(to) and os.path.samefile(source, to) for to in leave_out):
             raise UsageError(
                 f"Pictures and maps cannot be written into {source} itself, whose images are judged: "
                 f"give another folder, such as {Path(source) / 'results'}."
@@ -70,6 +73,12 @@ def plan_sources(
     shared = _shared_folder([Path(source) for source in sources])
     named = [(kind, path, os.path.relpath(path, shared)) for kind, path in files]
     return InspectionPlan(f"{len(named)} files", True, lambda report, say, memory: Files(named, due))
+
+
+def lies_in_missing(path: Path, sources: Sequence[str]) -> bool:
+    """Whether `path` is below a source that is not there: whoever makes it makes that, too, as an empty folder."""
+    missing = [Path(source) for source in sources if not os.path.exists(source)]
+    return any(real(path).is_relative_to(real(source)) for source in missing)
 
 
 def _live(kind: LiveKind, source: str, every: Every) -> InspectionPlan:

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import numpy as np
+import pytest
 from notify_socket import NotifySocket
 from numpy.typing import NDArray
 from waiting import until
@@ -23,6 +24,23 @@ def test_a_folder_that_is_not_there_yet_is_no_wrong_use(model: Path, tmp_path: P
     result = command_line("infer", tmp_path / "share", "--watch", "--model", model)
     assert result.exit_code == 3  # after which a service is started again
     assert result.stderr == f"Error: Cannot watch {tmp_path / 'share'}: it is not there.\n"
+
+
+def test_a_folder_that_is_not_there_is_not_made_for_what_is_written_into_it(model: Path, tmp_path: Path) -> None:
+    share = tmp_path / "share"
+    for more in (["--watch"], []):
+        result = command_line("infer", share, *more, "--model", model, "--save-overlay", share / "rejects")
+        assert result.exit_code == 3
+        assert not share.exists()
+
+
+def test_an_empty_source_is_wrong_use(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["", "--watch"], [""], [tmp_path, ""]):
+        result = command_line("infer", *arguments, "--model", model, "--save-overlay", "out")
+        assert result.exit_code == 2
+        assert result.stderr == ("Error: The name of a source is empty: give a file, a folder, a camera or a stream.\n")
+    assert not (tmp_path / "out").exists()
 
 
 def test_watching(model: Path, tmp_path: Path, good: NDArray[np.uint8], bad: NDArray[np.uint8]) -> None:
