@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,11 +45,13 @@ def roi(source: str, output: Path | None, page: Path | None, chosen: "Roi | None
     import cv2
 
     from rstpm_edge.atomic_files import write_bytes
+    from rstpm_edge.cli.common import images_below
     from rstpm_edge.image.mask import load_mask
     from rstpm_edge.image.roi import crop
     from rstpm_edge.outputs.roi_page import page_of
     from rstpm_edge.outputs.roi_picture import draw_grid
     from rstpm_edge.printable import without_password
+    from rstpm_edge.sources.files import kind_of
 
     if page is not None and (output is not None or mask is not None):
         raise UsageError("--page goes with --roi only; masks are drawn on it, and it is the only file that is written.")
@@ -58,9 +61,13 @@ def roi(source: str, output: Path | None, page: Path | None, chosen: "Roi | None
     if picture.suffix.lower() not in PICTURES:
         raise UsageError(f"--output writes a PNG or JPEG picture: name it as one, such as roi.png, not {picture}.")
     written = page or picture
-    if written.exists() and os.path.exists(source) and written.samefile(source):
-        raise UsageError(f"{written} is the photo itself: give the picture another name.")
-    photo, name = _first_image(source)
+    images = images_below(Path(source)) if kind_of(source) == "folder" else []
+    if _is_one_of(written, images or [Path(source)]):
+        what = f"a photo in {source}" if images else "the photo itself"
+        raise UsageError(f"{written} is {what}: give the picture another name.")
+    if mask is not None and _is_one_of(written, [mask]):
+        raise UsageError(f"{written} is the mask: give the picture another name.")
+    photo, name = _first_image(source, images)
     height, width = photo.shape[:2]
     crop(photo, chosen, name)
     if page is not None:
@@ -77,9 +84,15 @@ def roi(source: str, output: Path | None, page: Path | None, chosen: "Roi | None
         say(f"The option to type: --roi {','.join(map(str, chosen))}" + (f" --mask {mask}" if mask else ""))
 
 
-def _first_image(source: str) -> "tuple[NDArray[np.uint8], str]":
-    """The first image of a source, (H, W, 3) BGR, and its name. Raises UsageError, ImageError or SourceError."""
-    from rstpm_edge.cli.common import images_below
+def _is_one_of(written: Path, files: Sequence[Path]) -> bool:
+    return os.path.exists(written) and any(os.path.exists(file) and os.path.samefile(written, file) for file in files)
+
+
+def _first_image(source: str, images: Sequence[Path]) -> "tuple[NDArray[np.uint8], str]":
+    """The first image of a source, (H, W, 3) BGR, and its name; `images` are those of a folder.
+
+    Raises UsageError, ImageError or SourceError.
+    """
     from rstpm_edge.image.decode import read_image
     from rstpm_edge.sources.files import kind_of, video_frames
     from rstpm_edge.sources.frames import Every, Failure, Frame
@@ -87,7 +100,7 @@ def _first_image(source: str) -> "tuple[NDArray[np.uint8], str]":
 
     kind = kind_of(source)
     if kind == "folder":
-        source, kind = str(images_below(Path(source))[0]), "image"
+        source, kind = str(images[0]), "image"
     if kind == "image":
         return read_image(source, channels="bgr"), source
     if kind == "video":

@@ -95,6 +95,32 @@ def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert len(result.stderr.splitlines()) == 1
 
 
+def test_no_photo_and_no_mask_is_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    for name in ("photos/0.png", "photos/1.png", "mask.png"):
+        cv2.imwrite(name, np.full((240, 320), 255, np.uint8))
+    before = Path("mask.png").read_bytes()
+    Path("link.png").symlink_to("mask.png")
+    for arguments, message in {
+        ("photos", "-o", "photos/0.png"): "photos/0.png is a photo in photos: give the picture another name.",
+        ("photos", "-o", "photos/1.png"): "photos/1.png is a photo in photos: give the picture another name.",
+        ("photos", "--mask", "mask.png", "-o", "mask.png"): "mask.png is the mask: give the picture another name.",
+        (
+            "photos/1.png",
+            "--mask",
+            "link.png",
+            "-o",
+            "mask.png",
+        ): "mask.png is the mask: give the picture another name.",
+    }.items():
+        result = command_line("roi", *arguments)
+        assert (result.exit_code, result.stderr) == (2, f"Error: {message}\n")
+    assert all(Path(name).read_bytes() == before for name in ("photos/0.png", "photos/1.png", "mask.png"))
+    for _ in range(2):  # its own picture it may write over
+        assert command_line("roi", "photos", "--mask", "mask.png", "-o", "check.png").exit_code == 0
+
+
 def test_the_first_frame_of_a_video_or_stream(tmp_path: Path) -> None:
     video = write_video(tmp_path / "video.avi")
     assert command_line("roi", video, "-o", tmp_path / "a.png").exit_code == 0
