@@ -83,9 +83,11 @@ class DatabaseKind:
             raise UsageError(f"There is no {self.name} {path}.")
         with self.one_sentence(path, "read"):
             self._check_start(path)
-            # On a disk that cannot be written there are no locks; nobody writes, either.
-            frozen = not os.access(path.parent, os.W_OK) and not os.path.exists(f"{path}-wal")
-            address = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if frozen else ''}"
+            # On a disk that cannot be written there are no locks; nobody writes, either. The disk is that of the file,
+            # not of a link to it, and so is what SQLite has beside it.
+            there = Path(os.path.realpath(path))
+            frozen = not os.access(there.parent, os.W_OK) and not os.path.exists(f"{there}-wal")
+            address = f"{there.as_uri()}?mode=ro{'&immutable=1' if frozen else ''}"
             opened = sqlite3.connect(address, timeout=BUSY, isolation_level=None, uri=True, check_same_thread=False)
             with contextlib.closing(opened) as database:
                 yield database if self._is_ours(path, database) else None

@@ -274,3 +274,14 @@ def test_one_that_was_copied_while_it_was_written_is_whole(journal: Journal, pat
         torn.write(b"half of a frame")
     assert names(tmp_path / "copy") == ["1.png", "2.png"]
     assert json.loads(json.dumps(next(read_entries(path))))["path"] == "in/1.png"
+
+
+def test_a_link_to_one_in_a_folder_that_may_not_be_written(
+    journal: Journal, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge(journal, "1.png", "2.png")
+    link = tmp_path / "links" / "journal"
+    link.parent.mkdir()
+    link.symlink_to(path)
+    monkeypatch.setattr(os, "access", lambda folder, mode: Path(folder) != link.parent)  # root may do everything
+    assert names(link) == ["1.png", "2.png"]
