@@ -90,6 +90,12 @@ def test_options_for_videos(run: Any, video: Path, photos: Path, tmp_path: Path)
     assert read_image(tmp_path / "out" / "video.avi.000010.map.png").shape == (120, 160, 3)
 
 
+def test_a_frame_that_cannot_be_judged_is_told_with_its_number(run: Any, video: Path) -> None:
+    result = run(video, "--roi", "100,100,100,100", "--json", "--limit", 3)
+    assert result.exit_code == 3
+    assert [json.loads(line)["frame"] for line in result.stdout.splitlines()] == [0, 1, 2]
+
+
 def test_videos_that_were_cut_short(run: Any, tmp_path: Path) -> None:
     for name in ("v.avi", "v.mp4"):
         content = write_video(tmp_path / name).read_bytes()

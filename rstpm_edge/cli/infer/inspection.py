@@ -126,7 +126,7 @@ class Inspection:
             message = f"Cannot judge {frame.source}: {as_typed(str(error))}"
             # A fault of the model, the device or an option is no verdict on the file: it has one after a restart.
             file = frame.file if isinstance(error, ImageError) else None
-            self._fail(Failure(frame.source, message, file=file), self._of_parts)
+            self._fail(Failure(frame.source, message, frame.number, file), self._of_parts)
             return
         seconds = time.perf_counter() - start
         self.reading_seconds += frame.read_ms / 1000
