@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rstpm_edge.cli.common import training_packages
-from rstpm_edge.cli.parameter_types import FILE, FRAME_SIZE
+from rstpm_edge.cli.parameter_types import FILE, FRAME_SIZE, NumberRange
 from rstpm_edge.cli.progress import show_progress
 from rstpm_edge.cli.terminal import counted, say_json, say_table
 from rstpm_edge.cli.training_options import SharedTrainingOptions, shared_training_options
@@ -48,7 +48,7 @@ RENDERED = 16  # photos of a part, where no folder is given
 )
 @click.option("--model", type=FILE, metavar="FILE", help="Score with this model.  [default: one of the preset]")
 @click.option(
-    "--within", type=click.FloatRange(min=0, min_open=True), default=24.0, show_default=True, metavar="HOURS",
+    "--within", type=NumberRange(min=0, min_open=True), default=24.0, show_default=True, metavar="HOURS",
     help="How soon all is to be done, which says how many machines it takes.",
 )  # fmt: skip
 @shared_training_options

@@ -4,6 +4,7 @@ Each type raises UsageError, in one sentence that names the option. `convert(tex
 the command line.
 """
 
+import math
 import re
 from collections.abc import Callable
 from decimal import Decimal
@@ -58,6 +59,16 @@ class SizeType(TextType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return None if value == "auto" else super().convert(value, param, ctx)
+
+
+class NumberRange(click.FloatRange):
+    """A number within limits; without an upper one, too, it is finite."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):  # NaN is neither below a limit nor above one
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
 
 
 def _rate(text: str) -> float | None:
@@ -136,6 +147,8 @@ def _seeds(text: str) -> tuple[int, ...] | None:
 FILE = click.Path(path_type=Path)  # or a folder, there already or not
 # A rate, such as 0.05 or 5%. Which ones are possible is told by those who take it.
 RATE = TextType("rate", "is a rate, such as 0.05 or 5%", _rate)
+# Seconds without a change after which a file is judged.
+SETTLE = NumberRange(0, 3600)
 # Pixels of a model's input: (height, width).
 SIZE = TextType("size", "is a number of pixels or HEIGHTxWIDTH, such as 256 or 256x512", _size)
 SIZE_OR_AUTO = SizeType("size", "is auto, a number of pixels, or HEIGHTxWIDTH, such as 256 or 256x512", _size)

@@ -78,12 +78,23 @@ def parse_broker(url: str, *, password_file: Path | None = None, ca: Path | None
         except (OSError, UnicodeError) as error:
             raise UsageError(f"Cannot read the MQTT password from {password_file}: {error}.") from error
     user = unquote(parts.username) if parts.username else None
+    if not (_is_text(url) and _is_text(password or "")):  # neither of them is shown
+        raise UsageError("The broker's address and its password are text in UTF-8, which one of yours is not.")
     if password and not user:
         raise UsageError("An MQTT password goes with a user: mqtt://user@host/topic.")
     tls = parts.scheme == "mqtts"
     if ca is not None and not tls:
         raise UsageError("Certificates of a CA are for mqtts:// only.")
     return Broker(host, port or (8883 if tls else 1883), topic, tls, user, password, ca)
+
+
+def _is_text(value: str) -> bool:
+    """Whether MQTT can carry it; bytes that are no UTF-8 come from the command line and the environment as they are."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class _Unanswered:

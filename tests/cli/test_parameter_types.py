@@ -161,6 +161,27 @@ def test_the_judged_part_is_handed_to_the_detector_as_it_takes_it() -> None:
             assert (context.params["roi"], context.params["mask"]) == (roi, mask)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["infer", "x", "--on-anomaly-timeout", "nan"],
+        ["infer", "x", "--on-anomaly-timeout", "inf"],
+        ["infer", "x", "--on-anomaly-timeout", "9999999"],  # more seconds than a wait for a process takes
+        ["infer", "x", "--settle", "nan"],
+        ["infer", "x", "--journal-days", "nan"],
+        ["serve", "x", "--history-days", "nan"],
+        ["fleet", "plan", "--within", "nan"],
+        ["fleet", "plan", "--within", "inf"],
+    ],
+)
+def test_a_number_has_limits_and_is_finite(arguments: list[str]) -> None:
+    result = command_line(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    (*_, sentence) = result.stderr.splitlines()
+    assert sentence.startswith(f"Error: Invalid value for '{arguments[-2]}': ")
+    assert sentence.endswith(("is not a finite number.", "is not in the range 0.1<=x<=3600."))
+
+
 def test_bits_are_a_choice() -> None:
     with pytest.raises(click.BadParameter, match="'9' is not one of 'auto', '8', '10', '12', '14', '16'"):
         BITS.convert("9", None, None)

@@ -370,6 +370,11 @@ def test_addresses(tmp_path: Path) -> None:
         (["mqtt://host:port/t"], "which yours is not: Port could not be cast to integer value as 'port'."),
         (["mqtt://host:99999/t"], "which yours is not: Port out of range 0-65535."),
         (["mqtt://" + "x" * 80 + "/t"], "which yours is not: "),
+        (
+            ["mqtt://host/t\udcff"],
+            "The broker's address and its password are text in UTF-8, which one of yours is not.",
+        ),
+        (["mqtt://me:secret\udcff@host/t"], "The broker's address and its password are text in UTF-8"),
         (["mqtt://host"], "ends in a topic, without + and #, such as mqtt://host/line1."),
         (["mqtt://host/a/%23"], "ends in a topic, without + and #"),
         (["mqtt://:secret@host/t"], "An MQTT password goes with a user: mqtt://user@host/topic."),
@@ -390,6 +395,12 @@ def test_addresses_that_cannot_be(run: Any, photos: Path, arguments: list[str], 
     assert result.stderr.count("\n") == 1
     assert "secret" not in result.stderr
     assert result.stdout == ""
+
+
+def test_a_password_that_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RSTPM_EDGE_MQTT_PASSWORD", "secret\udcff")
+    with pytest.raises(UsageError, match="are text in UTF-8"):
+        parse_broker("mqtt://me@host/t")
 
 
 def test_without_paho(run: Any, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from rstpm_edge.cli.options import (
     public_key_option,
     size_change_option,
 )
-from rstpm_edge.cli.parameter_types import EVERY, FILE, RATE
+from rstpm_edge.cli.parameter_types import EVERY, FILE, RATE, SETTLE, NumberRange
 
 
 def shadow_options(share_help: str) -> Decorator[Any]:
@@ -67,7 +67,7 @@ source_options = option_group(
     click.option("--watch", is_flag=True, help="Judge what is written into the folder SOURCE from now on."),
     click.option(
         "--settle",
-        type=click.FloatRange(0, 3600),
+        type=SETTLE,
         metavar="SECONDS",
         help="With --watch: judge a file that nobody is known to write any more when it has not changed for so long.  "
         "[default: 0.2]",
@@ -86,7 +86,7 @@ reaction_options = option_group(
         "the JSON on standard input; without a shell.",
     ),
     click.option(
-        "--on-anomaly-timeout", type=click.FloatRange(min=0.1), default=10.0, show_default=True, metavar="SECONDS"
+        "--on-anomaly-timeout", type=NumberRange(0.1, 3600), default=10.0, show_default=True, metavar="SECONDS"
     ),
     click.option(
         "--on-anomaly-unjudged", is_flag=True, help="Run it for an INVALID or failed image, too; {json} says why."
@@ -111,7 +111,7 @@ def record_options(audit_log_help: str) -> Decorator[Any]:
         ),
         click.option(
             "--journal-days",
-            type=click.FloatRange(min=0, min_open=True, max=36_500),
+            type=NumberRange(min=0, min_open=True, max=36_500),
             metavar="DAYS",
             help="Forget verdicts that are older; their files stay known.  [default: keep all]",
         ),

@@ -14,7 +14,7 @@ from rstpm_edge.cli.line.option_groups import (
     verdict_options,
 )
 from rstpm_edge.cli.options import model_option, registry_option, session_options
-from rstpm_edge.cli.parameter_types import FILE
+from rstpm_edge.cli.parameter_types import FILE, NumberRange
 from rstpm_edge.cli.serve.options import TOKENS, ServeOptions, check_together
 from rstpm_edge.errors import UsageError
 
@@ -95,7 +95,7 @@ COMMANDLINE, DEFAULT = ParameterSource.COMMANDLINE, ParameterSource.DEFAULT
 )
 @click.option(
     "--history-days",
-    type=click.FloatRange(min=0, min_open=True, max=36_500),
+    type=NumberRange(min=0, min_open=True, max=36_500),
     metavar="DAYS",
     help="Forget what is older.  [default: keep all verdicts]",
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rstpm_edge.cli.common import real
-from rstpm_edge.cli.parameter_types import EVERY, RATE, ROI_OR_FULL
+from rstpm_edge.cli.parameter_types import EVERY, RATE, ROI_OR_FULL, SETTLE
 from rstpm_edge.cli.serve.options import ServeOptions
 from rstpm_edge.cli.toml_file import TomlFile
 from rstpm_edge.errors import UsageError
@@ -106,7 +106,7 @@ class _File(TomlFile):
             "every": self.typed(table, values, "every", EVERY),
             "drift": self.typed(table, values, "drift", RATE),
             "drift_state": self._drift_state(table, values),
-            "settle": self.number(table, values, "settle"),
+            "settle": self._settle(table, values),
             "watch": watch,
         }
         own: dict[str, Any] = {}
@@ -125,6 +125,12 @@ class _File(TomlFile):
         if "allow_size_change" in values:
             own["allow_size_change"] = self.flag(table, values, "allow_size_change")
         return Camera(name, replace(options, **changes, **own), bool(own), self.place(table))
+
+    def _settle(self, table: str, values: Mapping[str, Any]) -> float | None:
+        seconds, limits = self.number(table, values, "settle"), (SETTLE.min or 0, SETTLE.max or 0)
+        if seconds is not None and not limits[0] <= seconds <= limits[1]:
+            raise self.bad(f"{table}.settle", f"is in seconds, {limits[0]} to {limits[1]}, not {seconds:g}")
+        return seconds
 
     def _drift_state(self, table: str, values: Mapping[str, Any]) -> Path | None:
         """A path below the folder of the file, which no other camera has."""

@@ -137,6 +137,8 @@ PART = TWO + '[part]\nviews = ["top", "side"]\n'
         (CAMERA + "watch = 'yes'\n", r", line 3: camera\.top\.watch is true or false, not 'yes'\.$"),
         (CAMERA + "drift_state = 'a'\n", r", line 3: camera\.top\.drift_state goes with drift only\.$"),
         (DRIFT + "drift_state = './a'\n", r", line 8: camera\.side\.drift_state is that of another camera"),
+        (CAMERA + "settle = -1\n", r", line 3: camera\.top\.settle is in seconds, 0 to 3600, not -1\.$"),
+        (CAMERA + "settle = 1e9\n", r", line 3: camera\.top\.settle is in seconds, 0 to 3600, not 1e\+09\.$"),
         (CAMERA + "settle = nan\n", r", line 3: camera\.top\.settle is a number, not nan\.$"),
         (CAMERA + "mask = 3\n", r", line 3: camera\.top\.mask is a text in quotes\.$"),
         ("part = 1\n" + CAMERA, r", line 1: part is a section: \[part\]\.$"),
