@@ -45,7 +45,7 @@ class NewFiles:
     """Finds files in `folder` and below it that are new, or not as they were; what is there already is not.
 
     With `memory`, that decides of files that are there already, and of those in folders that are seen for the first
-    time.
+    time. Without, what is there already is also what a file system holds that is mounted at `folder` later than that.
 
     One that is moved or renamed is not new, as far as its time stamp tells it. Links are followed as `list_folder`
     does. `leave_out` are folders in it that are not looked into. `left_out` is called with the path of what can be no
@@ -67,6 +67,7 @@ class NewFiles:
         self._listings: dict[str, dict[tuple[int, int], Listing]] = {}
         self._known: dict[FileState, None] = {}  # the latest, wherever they are now; in the order in which they came
         self._notices = Notices()
+        self._was_mount: bool | None = None  # `folder` is, or was once, where a file system is mounted
         self._from_before: list[tuple[Path, Listing]] = []
         for path, listing in self.find():
             if memory is None:
@@ -77,19 +78,26 @@ class NewFiles:
     def find(self) -> list[tuple[Path, Listing]]:
         """Files that are not as they were when their folders were listed last, in natural order."""
         found, self._from_before = self._from_before, []
-        walk = FolderWalk(str(self._folder))
+        walk, is_late = FolderWalk(str(self._folder)), False
         for path, status in walk:
             if status is None or os.path.realpath(path) in self._leave_out:
                 continue
             with contextlib.suppress(OSError):  # it has gone, or may not be read: next time
                 listing = self._listing_of(path, status)
+                is_first_look = listing.listed is None and path == str(self._folder)
                 if listing.is_due(status):
                     found += [(Path(path, name), listing) for name in self._list(path, listing)]
                     recent = abs(time.time_ns() - status.st_mtime_ns) < RECENT * 1e9
                     listing.changed = -1 if recent else status.st_mtime_ns
+                if is_first_look:
+                    is_late = self._is_mounted_late() and self._memory is None
                 for inner, is_link in listing.folders:
                     walk.add(inner, is_link=is_link)
         self._notices.take()
+        if is_late:
+            for file, listing in found:
+                self._know(listing.files[file.name])
+            return []
         return sorted(found, key=lambda pair: natural_order(pair[0]))
 
     def remember(self, name: str, listing: Listing, state: FileState) -> None:
@@ -101,6 +109,15 @@ class NewFiles:
     def close(self) -> None:
         """Listen no more."""
         self._notices.close()
+
+    def _is_mounted_late(self) -> bool:
+        """Whether a file system is mounted at the folder for the first time; its mount point was watched so far.
+
+        One that was there before is away for a while: what it holds then has come meanwhile.
+        """
+        before = self._was_mount
+        self._was_mount = bool(before) or os.path.ismount(os.path.realpath(self._folder))
+        return before is False and self._was_mount
 
     def _know(self, state: FileState) -> None:
         self._known[state] = None

@@ -183,6 +183,68 @@ def test_a_share_of_many_files_that_is_mounted_as_another_device(
     watcher.until("5.png")
 
 
+def as_mounts(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
+    """As if a file system were mounted at each of these."""
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) in folders)
+
+
+def test_what_a_share_holds_that_is_mounted_late_is_there_already(
+    tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share, again, mount = tmp_path / "share", tmp_path / "again", tmp_path / "mount"
+    as_mounts(monkeypatch, share, again)
+    for name in ("old.png", "monday/old.png"):
+        (share / name).parent.mkdir(parents=True, exist_ok=True)
+        (share / name).write_bytes(encoded(bad))
+    (share / "half.png").write_bytes(encoded(bad)[:100])
+    (tmp_path / "empty").mkdir()
+    put_there(mount, tmp_path / "empty")
+    watcher = Watcher(mount)
+    watcher.nothing(0.3)
+    put_there(mount, share)
+    watcher.nothing(10)
+    (share / "half.png").write_bytes(encoded(bad))
+    watcher.until("half.png")
+    (share / "monday" / "new.png").write_bytes(encoded(bad))
+    watcher.until("new.png")
+    put_there(mount, tmp_path / "empty")
+    watcher.nothing(0.5)
+    shutil.copytree(share, again, copy_function=os.link)
+    (again / "meanwhile.png").write_bytes(encoded(bad))
+    put_there(mount, again)
+    watcher.until("meanwhile.png")
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_what_came_to_a_share_while_it_was_away_is_new(
+    tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch, holds: bool
+) -> None:
+    share, again, mount = tmp_path / "share", tmp_path / "again", tmp_path / "mount"
+    as_mounts(monkeypatch, share, again)
+    for folder in (share, tmp_path / "empty"):
+        folder.mkdir()
+    if holds:
+        (share / "old.png").write_bytes(encoded(bad))
+    put_there(mount, share)
+    watcher = Watcher(mount)
+    put_there(mount, tmp_path / "empty")
+    watcher.nothing(0.5)
+    shutil.copytree(share, again, copy_function=os.link)  # with other numbers
+    (again / "new.png").write_bytes(encoded(bad))
+    put_there(mount, again)
+    watcher.until("new.png")
+
+
+def test_a_folder_that_is_renamed_and_made_anew(tmp_path: Path, bad: NDArray[np.uint8]) -> None:
+    watched = tmp_path / "in"
+    watched.mkdir()
+    watcher = Watcher(watched)
+    watched.rename(tmp_path / "yesterday")
+    watched.mkdir()
+    (watched / "1.png").write_bytes(encoded(bad))
+    watcher.until("1.png")
+
+
 def test_while_the_share_is_away_nobody_can_write(
     tmp_path: Path, bad: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
