@@ -21,6 +21,7 @@ from rstpm_edge.station.answers import Refusal
 from rstpm_edge.station.settings import Limits
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
+LONGEST_LENGTH = 20  # digits of it
 # Little-endian, as the protocol has it.
 NUMBERS: Mapping[str, Any] = {"UINT8": np.dtype("u1"), "UINT16": np.dtype("<u2")}
 INPUTS = (
@@ -57,7 +58,8 @@ def parse_inference(body: bytes, json_length: str | None, limits: Limits) -> Inf
     """
     end = len(body)
     if json_length is not None:
-        if not json_length.isdecimal() or int(json_length) > len(body):
+        # Of thousands of digits Python makes no number.
+        if not json_length.isdecimal() or len(json_length) > LONGEST_LENGTH or int(json_length) > len(body):
             _refuse(f"{LENGTH_HEADER} must be a number of bytes, at most those of the body")
         end = int(json_length)
     document = _object(_parsed(body[:end]), "The request")
@@ -213,7 +215,7 @@ def _wanted(outputs: object, binary: bool) -> dict[str, bool]:
     found = {}
     for output in outputs:
         name = _object(output, "An output").get("name")
-        if name not in _DATATYPES:
+        if not isinstance(name, str) or name not in _DATATYPES:
             _refuse(f"There is no output {str(name)[:100]!r}: there are {', '.join(_DATATYPES)}")
         parameters = _object(output.get("parameters", {}), "An output's parameters")
         if "shared_memory_region" in parameters or parameters.get("classification"):

@@ -188,6 +188,7 @@ def test_json_by_hand(client: Client) -> None:
         ({"inputs": [{"name": "file", "datatype": "BYTES", "shape": [2], "data": ["YQ=="]}]}, "says 2 files"),
         ({"inputs": [{"name": "file", "datatype": "UINT8", "shape": [2], "data": []}]}, "must be BYTES"),
         ({"inputs": [IMAGE], "outputs": [{"name": "map"}]}, "There is no output 'map': there are score"),
+        ({"inputs": [IMAGE], "outputs": [{"name": []}]}, "There is no output '[]': there are score"),
         ({"inputs": [IMAGE], "outputs": {}}, "outputs must be a list"),
     ],
 )
@@ -207,6 +208,7 @@ def test_binary_tensors_that_are_wrong(client: Client) -> None:
     for text, tail, length, words in (
         (sized(4), b"\x7f" * 4, "9999", "must be a number of bytes"),
         (sized(4), b"\x7f" * 4, "-1", "must be a number of bytes"),
+        (sized(4), b"\x7f" * 4, "1" * 5000, "must be a number of bytes"),
         (sized(4), b"\x7f" * 5, None, "There are 5 bytes behind the JSON, and the input says 4"),
         (sized(3), b"\x7f" * 3, None, "takes 4 bytes, and there are 3"),
         (sized(True), b"\x7f" * 1, None, "binary_data_size must be a number of bytes"),

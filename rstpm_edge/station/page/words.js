@@ -103,5 +103,6 @@ export const count = (value) => new Intl.NumberFormat(language).format(value);
 export const percent = (share, digits = 3) =>
   new Intl.NumberFormat(language, { style: "percent", maximumSignificantDigits: digits }).format(share);
 
+// Not by hour12: false, which in older browsers begins the day at 24.
 export const clock = (seconds) =>
-  new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false }).format(seconds * 1000);
+  new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" }).format(seconds * 1000);

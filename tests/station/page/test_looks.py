@@ -38,6 +38,15 @@ def test_languages(page: Chrome, station: StationProcess) -> None:
     assert text(page, "word") == "AUSSCHUSS"
 
 
+def test_the_day_begins_at_zero(page: Chrome) -> None:
+    """In each language. Older browsers than today's take `hour12: false` for a day from 1 to 24: 24:05."""
+    said = page.execute_script(
+        "return import('/page/words.js').then(({ LANGUAGES, setLanguage, clock }) => LANGUAGES.map((name) => {"
+        " setLanguage(name); return [0, 12, 23].map((hour) => clock(new Date(2026, 6, 1, hour, 5, 12) / 1000)); }))"
+    )
+    assert said == [["00:05:12", "12:05:12", "23:05:12"]] * 3
+
+
 def test_dark_mode(page: Chrome, station: StationProcess) -> None:
     ground = "return getComputedStyle(document.body).backgroundColor"
     theme = "return document.documentElement.dataset.theme"
