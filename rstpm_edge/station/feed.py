@@ -100,6 +100,12 @@ class Feed:
         """How many read now."""
         return len(self._subscriptions)
 
+    @property
+    def newest(self) -> int:
+        """The highest number so far; 0 where none is known."""
+        with self._lock:
+            return self._last
+
     def tap(self, tap: Tap) -> None:
         """Call this with each verdict from now on, as those that were given at the start."""
         with self._lock:

@@ -42,7 +42,9 @@ def test_numbers_grow_across_restarts_and_where_the_clock_goes_back() -> None:
     assert [feed.publish(inspection()).id for _ in range(3)] == [100_000, 100_001, 100_002]
     assert Feed(now=lambda: 101.0).publish(inspection()).id == 101_000
     after = Feed(now=lambda: 50.0)  # a machine that begins with a clock of the past
+    assert after.newest == 0
     after.go_on_from(101_000)
+    assert after.newest == 101_000
     assert after.publish(inspection()).id == 101_001
 
 

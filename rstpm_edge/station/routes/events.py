@@ -48,7 +48,10 @@ def events_router(station: Station) -> APIRouter:
 
 
 async def event_stream(station: Station, after: int | None, origin: str | None) -> AsyncIterator[str]:
-    """The text of events, until the station stops. `after` is the id of the last one that the reader knows."""
+    """The text of events, until the station stops. `after` is the id of the last one that the reader knows.
+
+    An id above all of ours is from before a restart after which the clock went back: that reader knows none of ours.
+    """
     loop, come = asyncio.get_running_loop(), asyncio.Event()
 
     def wake() -> None:
@@ -57,7 +60,7 @@ async def event_stream(station: Station, after: int | None, origin: str | None) 
 
     with station.feed.subscribe("events", room=ROOM, wake=wake) as subscription:
         yield "retry: 2000\n\n"
-        last = after or 0
+        last = 0 if after is None or after > station.feed.newest else after
         for inspection in station.recent.since(last) if after is not None else ():
             last = inspection.id
             if origin in (None, inspection.origin):
