@@ -12,10 +12,12 @@ import { drawDecision, press, startDecisions } from "./decisions.js";
 import { startRecalibrate } from "./recalibrate.js";
 
 const STATE_EACH = 2000; // ms between two looks at the station
+const MOST = 300; // parts that the page knows: the chart shows as many
 const SHOW_EACH = 150; // ms between two live images: a faster line shows the newest of them
 
 let origin = null; // the line that is shown; null for all
 let selected = null; // the part that is looked at; null for the live one
+let recent = []; // the last parts, newest first
 let newest = null;
 let lastShown = 0;
 let waiting = 0;
@@ -35,6 +37,8 @@ function partOf(document) {
 
 function take(part) {
   if (origin && part.origin !== origin) return;
+  if (recent.some((one) => one.id === part.id)) return; // the list of parts was quicker than the event
+  recent = [part, ...recent].slice(0, MOST);
   newest = part;
   showVerdict(part);
   addPoint(part);
@@ -100,22 +104,30 @@ function step(by) {
 
 // ----- the station
 
+// Parts that come while the answer is on its way are put to those that it has.
 async function loadParts() {
-  const { inspections: parts } = await get(`/v1/inspections?most=300${origin ? `&origin=${encodeURIComponent(origin)}` : ""}`);
-  setParts(parts);
-  setPoints([...parts].reverse());
-  if (!parts.length) {
-    newest = null;
-    showVerdict(null);
-    return;
+  const of = origin;
+  const { inspections } = await get(`/v1/inspections?most=${MOST}${origin ? `&origin=${encodeURIComponent(origin)}` : ""}`);
+  if (of !== origin) return; // another line was chosen meanwhile
+  const known = new Map(recent.map((part) => [part.id, part]));
+  for (const part of inspections) {
+    const same = known.get(part.id);
+    if (same) same.decision = part.decision ?? same.decision;
+    else known.set(part.id, part);
   }
-  if (newest && newest.id > parts[0].id) return; // one came meanwhile
-  [newest] = parts;
-  const part = newest;
+  recent = [...known.values()].sort((a, b) => b.id - a.id).slice(0, MOST);
+  setParts(recent);
+  setPoints([...recent].reverse());
+  const part = recent[0] ?? null;
+  if (part && part === newest) return; // it came meanwhile, and is shown
+  newest = part;
   showVerdict(part);
+  if (!part) return;
   if (selected === null) showLive();
   if (!part.fields) await complete(part);
 }
+
+const tryParts = () => loadParts().catch((error) => toast(error.message));
 
 async function loadCalibration() {
   const line = lineShown(origin) || (newest && lineShown(newest.origin));
@@ -142,7 +154,15 @@ let again = 0;
 function listen(broken = false) {
   events = new EventSource("/v1/events");
   events.addEventListener("verdict", (event) => take(partOf(JSON.parse(event.data))));
-  events.addEventListener("open", () => { if (broken) { broken = false; loadParts(); loadStation(); } });
+  events.addEventListener("dropped", tryParts); // this page was too slow for some
+  events.addEventListener("open", () => {
+    if (broken) {
+      broken = false;
+      recent = []; // a station that was started anew may not know them
+      loadStation();
+    }
+    tryParts(); // those of before: only from now on does each verdict come by itself
+  });
   events.addEventListener("error", () => {
     broken = true;
     showOffline();
@@ -297,12 +317,12 @@ async function start() {
   $("new-shift").addEventListener("click", newShift);
   $("language").addEventListener("change", (event) => { remember("language", event.target.value); chooseLanguage(event.target.value); });
   $("products").addEventListener("change", (event) => chooseProduct(event.target.value));
-  $("origin").addEventListener("change", async (event) => { origin = event.target.value || null; newest = null; select(null); await loadParts(); await loadStation(); await loadCalibration(); });
+  $("origin").addEventListener("change", async (event) => { origin = event.target.value || null; newest = null; recent = []; select(null); await tryParts(); await loadStation(); await loadCalibration(); });
   $("keys-on").checked = recall("keys", true);
   $("keys-on").addEventListener("change", (event) => remember("keys", event.target.checked));
   for (const button of document.querySelectorAll("[data-close]")) button.addEventListener("click", () => button.closest("dialog").close());
   document.addEventListener("keydown", onKey);
-  const parts = loadParts().catch((error) => toast(error.message));
+  const parts = tryParts();
   await loadStation();
   if (document.visibilityState === "visible") listen();
   document.addEventListener("visibilitychange", attend);

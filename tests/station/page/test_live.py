@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from bundles import make_bundle, write_model
@@ -57,6 +58,44 @@ def test_photos_dropped_into_the_folder_appear_with_their_verdicts(page: Chrome,
     )
     assert "at most 1% are rejected on average" in text(page, "promise")
     assert "The scene is stable." in text(page, "drift")
+
+
+# The answer to what begins so reaches the page once it is let.
+HOLD = """
+window.held = [];
+const fetched = window.fetch;
+window.fetch = async (path, options) => {
+  const answer = await fetched(path, options);
+  if (String(path).startsWith(START) && !window.go) await new Promise((resolve) => held.push(resolve));
+  return answer;
+};
+"""
+
+
+@pytest.mark.parametrize("start", ["/v1/station", "/v1/inspections?"])
+def test_parts_that_come_while_it_opens_are_on_it(page: Chrome, station: StationProcess, start: str) -> None:
+    """Before it listens, and between the list of the last parts and its arrival."""
+
+    def last() -> list[Any]:
+        with urllib.request.urlopen(f"{station.address}/v1/inspections?most=300", timeout=30) as answer:
+            found: list[Any] = json.load(answer)["inspections"]
+        return found
+
+    hold = page.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": HOLD.replace("START", repr(start))})
+    page.get(station.address)
+    page.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", hold)
+    until(lambda: page.execute_script("return held.length > 0"))
+    time.sleep(0.3)  # whatever else it asks for is there
+    name = f"in/open{len(last())}.png"
+    station.drop(Path(name).name, BAD)
+    until(lambda: last()[0]["name"] == name)
+    page.execute_script("window.go = true; held.forEach((go) => go())")
+    ready(page)
+    shown = "return [...document.querySelectorAll('#strip button')].map(button => Number(button.dataset.id))"
+    until(lambda: page.execute_script(shown) == [part["id"] for part in last()[:100]])
+    assert text(page, "v-name") == name
+    chart = "return document.getElementById('chart').getAttribute('aria-label')"
+    until(lambda: f"last {len(last())} parts" in page.execute_script(chart))
 
 
 @pytest.mark.parametrize("cache", ["cold", "warm"])
@@ -124,8 +163,6 @@ def test_pages_that_nobody_sees_take_no_connection(page: Chrome, station: Statio
 
 
 def test_it_asks_nobody_else(page: Chrome, station: StationProcess) -> None:
-    import json
-
     page.get_log("performance")
     page.get(station.address)
     ready(page)
