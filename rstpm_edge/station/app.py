@@ -39,4 +39,4 @@ def make_app(station: Station, *, hosts: Iterable[str] = (), routers: Iterable[A
     for router in routers:
         app.include_router(router)
     handle_errors(app)
-    return Guard(app, hosts, report=station.report)
+    return Guard(app, hosts, limits=station.limits, report=station.report)

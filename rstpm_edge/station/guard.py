@@ -1,4 +1,5 @@
-"""What every request must pass: the right host, no page of another origin, and an answer whatever happens."""
+"""What every request must pass: the right host, no page of another origin, a body within limits, and an answer whatever
+happens."""
 
 import ipaddress
 import re
@@ -7,6 +8,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from rstpm_edge.station.answers import problem
+from rstpm_edge.station.arrival import Arrival
+from rstpm_edge.station.settings import Limits
 from rstpm_edge.unexpected import sentence
 
 Scope: TypeAlias = Any  # of ASGI, whose own types are mappings of anything
@@ -33,8 +36,8 @@ class Guard:
     origin's page makes it ask; then it may open our pages as a link does, and nothing else.
     """
 
-    def __init__(self, app: Any, hosts: Iterable[str] = (), *, report: Callable[[str], None]) -> None:
-        self._app, self._report = app, report
+    def __init__(self, app: Any, hosts: Iterable[str] = (), *, limits: Limits, report: Callable[[str], None]) -> None:
+        self._app, self._limits, self._report = app, limits, report
         self._hosts = {"localhost", socket.gethostname().lower(), *(host.lower() for host in hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,12 +45,14 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope = dict(scope)
+        arrival = Arrival(scope, receive, self._limits)
         begun = ended = False
 
         async def guarded(message: Any) -> None:
             nonlocal begun, ended
             if message["type"] == "http.response.start":
-                begun = True
+                begun = arrival.answered = True
                 headers = list(message.get("headers", ()))
                 there = {name.lower() for name, _ in headers}
                 message = {**message, "headers": headers + [one for one in HEADERS if one[0] not in there]}
@@ -56,17 +61,17 @@ class Guard:
 
         refusal = self._refusal(scope)
         if refusal is not None:
-            await problem(403, refusal)(scope, receive, guarded)
+            await problem(403, refusal)(scope, arrival, guarded)
             return
         try:
-            await self._app(scope, receive, guarded)
+            await self._app(scope, arrival, guarded)
         except Exception as error:  # a fault of ours: one request has failed, and the station goes on
             said = sentence(error)
             self._report(said)
             if begun and not ended:
                 raise _Broken from None  # the client sees that the answer ends too early
             if not begun:
-                await problem(500, said)(scope, receive, guarded)
+                await problem(500, said)(scope, arrival, guarded)
 
     def _refusal(self, scope: Scope) -> str | None:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 class Limits:
     """Of requests.
 
-    `body` is the most bytes of one. `workers` are judged at once, and `waiting` more wait for that. `body_seconds` is
-    how long a request may take to arrive. `batch` is the most images of one request. `readers` may read the verdicts as
-    they come. `photos` are the bytes that photos and maps of the last verdicts may take in memory.
+    `body` is the most bytes of one that brings images, `json_body` of any other. `workers` are judged at once, and
+    `waiting` more wait for that. `body_seconds` is how long a request may take to arrive. `batch` is the most images of
+    one request. `readers` may read the verdicts as they come. `photos` are the bytes that photos and maps of the last
+    verdicts may take in memory.
     """
 
     body: int = 64 << 20
+    json_body: int = 1 << 16
     workers: int = 2
     waiting: int = 16
     body_seconds: float = 20.0

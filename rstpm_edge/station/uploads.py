@@ -1,6 +1,5 @@
 """What a request brings, within limits, and in memory: nothing is written to disk."""
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,10 +7,10 @@ from fastapi import Request
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from rstpm_edge.station.answers import Refusal
+from rstpm_edge.station.arrival import CLOSE, allow_body
 from rstpm_edge.station.settings import Limits
 
 LONGEST_NAME = 200  # characters of what a client calls an image
-CLOSE = {"Connection": "close"}  # nobody reads the rest
 
 
 @dataclass(frozen=True)
@@ -23,28 +22,11 @@ class Upload:
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:
-    """All of it. Raises Refusal for one that is too long, takes too long, or is compressed."""
+    """All of it, up to `Limits.body`. Raises Refusal for one that is compressed, and what `Arrival` does."""
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Refusal(415, "Send the body as it is, without Content-Encoding.", CLOSE)
-    too_long = Refusal(413, f"The request has more than {limits.body:,} bytes.", CLOSE)
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > limits.body:
-        raise too_long
-
-    async def read() -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        async for part in request.stream():
-            size += len(part)
-            if size > limits.body:
-                raise too_long
-            parts.append(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    try:
-        return await asyncio.wait_for(read(), limits.body_seconds)
-    except asyncio.TimeoutError:
-        raise Refusal(408, f"The request did not arrive within {limits.body_seconds:g} seconds.", CLOSE) from None
+    allow_body(request, limits.body)
+    return await request.body()
 
 
 def images_in(content_type: str, body: bytes) -> list[Upload]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from page_station import page_station
 from station_server import Client, serving
 from waiting import until
 from watcher import encoded
@@ -287,6 +289,71 @@ def test_a_client_that_sends_slowly_is_told_and_holds_up_nobody(model: Path, goo
             assert json.loads(response.read()) == {"error": "The request did not arrive within 0.5 seconds."}
             assert slow.recv(10) == b""
         until(lambda: client.station.gate.inside == 0)
+
+
+def posted(path: str, *headers: str, body: bytes = b"") -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", "Content-Type: application/json", *headers]
+    return "\r\n".join([*lines, "\r\n"]).encode() + body
+
+
+def answer_to(connection: socket.socket) -> tuple[int, str, bool]:
+    """Status and error of what it answers, and whether it ends the connection."""
+    with http.client.HTTPResponse(connection) as response:
+        response.begin()
+        (said,) = json.loads(response.read()).values()
+        return response.status, said, response.getheader("connection") == "close"
+
+
+CHUNKED = "Transfer-Encoding: chunked"
+TAKES_JSON = ("/v1/session", "/v1/station/product", "/v1/inspections/1/notes", "/v1/recalibration")
+
+
+@pytest.mark.parametrize("path", TAKES_JSON)
+def test_no_route_takes_much_or_waits_for_long(model: Path, tmp_path: Path, path: str) -> None:
+    """Not even of those who have a token, and each of them has none: FastAPI reads a body before it asks for one."""
+    access = Access(read_tokens(None, {"T": f"inspect {INSPECT}"}, "T"))
+    limits = Limits(body_seconds=1)
+    too_long = (413, "The request has more than 65,536 bytes.", True)
+    too_late = (408, "The request did not arrive within 1 seconds.", True)
+    with page_station(model, tmp_path / "kept", access=access, limits=limits) as client:
+        chunk = b"%x\r\n%s\r\n" % (1 << 15, b"1" * (1 << 15))
+        for sent, expected in (
+            (posted(path, "Content-Length: 300000000"), too_long),
+            (posted(path, "Content-Length: " + "9" * 18), too_long),
+            (posted(path, CHUNKED, body=chunk * 3), too_long),
+            (
+                posted(path, "Content-Length: 50", body=b"{"),
+                too_late,
+            ),
+            (posted(path, CHUNKED, body=chunk), too_late),
+        ):
+            with socket.create_connection(("127.0.0.1", client.port), timeout=30) as connection:
+                connection.sendall(sent)
+                assert answer_to(connection) == expected
+        assert client.post(path, b" " * 65_536, {"Content-Type": "application/json"}).status == 400  # no JSON
+        assert client.said == []
+
+
+def test_a_body_that_nobody_reads_must_end(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what comes behind a request must be another one: otherwise, connections would be held for nothing."""
+    monkeypatch.setattr(protocol, "BODY_SECONDS", 3.0)
+    monkeypatch.setattr(protocol, "SECONDS", 3.0)
+    access = Access(read_tokens(None, {"T": f"inspect {INSPECT}"}, "T"))
+    unfinished = posted("/v1/inspect", "Content-Length: 1000", body=b"abc")
+    whole = posted("/v1/inspect", "Content-Length: 3", body=b"abc")
+    with serving(model, access=access) as client, contextlib.ExitStack() as stack:
+        connections = []
+        for sent, more in ((unfinished, b""), (unfinished, b"d"), (whole, b"\r\n")):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", client.port), timeout=30))
+            connection.sendall(sent)
+            assert answer_to(connection)[0] == 401
+            connection.sendall(more)  # which ends the wait of uvicorn for another request
+            connections.append(connection)
+        assert [connection.recv(10) for connection in connections] == [b""] * 3
+        again = stack.enter_context(socket.create_connection(("127.0.0.1", client.port), timeout=30))
+        for _ in range(3):
+            again.sendall(whole)
+            assert answer_to(again)[0] == 401
 
 
 def test_a_client_that_goes_away_leaves_its_place(model: Path, good: NDArray[np.uint8]) -> None:
