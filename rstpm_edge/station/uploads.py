@@ -9,6 +9,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from rstpm_edge.station.answers import Refusal
 from rstpm_edge.station.arrival import CLOSE, allow_body
 from rstpm_edge.station.settings import Limits
+from rstpm_edge.station.station import Station
 
 LONGEST_NAME = 200  # characters of what a client calls an image
 
@@ -29,14 +30,17 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     return await request.body()
 
 
-def images_in(content_type: str, body: bytes) -> list[Upload]:
-    """The image files of a body: the parts of multipart/form-data that have a file's name, or all of the body.
+async def read_images(request: Request, station: Station) -> list[Upload]:
+    """The image files of a request: the parts of multipart/form-data that have a file's name, or all of the body.
 
-    Raises Refusal where there is none.
+    Raises Refusal where there is none, and for a form of more than twice as many parts as a batch has images.
     """
-    kind, options = parse_options_header(content_type)
+    body = await read_body(request, station.limits)
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind == b"multipart/form-data":
-        found = [Upload(bytes(part.content), part.filename) for part in _parts(body, options.get(b"boundary", b""))]
+        # In a thread that judges: the parser is written in Python, and there are forms that take it a minute.
+        boundary, most = options.get(b"boundary", b""), 2 * station.limits.batch
+        found = await station.gate.run(_files_in, body, boundary, most)
     else:
         found = [Upload(body, None)] if body else []
     if not found:
@@ -46,24 +50,30 @@ def images_in(content_type: str, body: bytes) -> list[Upload]:
 
 @dataclass
 class _Part:
-    headers: dict[str, str] = field(default_factory=dict)
+    disposition: str = ""  # the only header that says anything here
     content: bytearray = field(default_factory=bytearray)
 
     @property
     def filename(self) -> str | None:
-        _, options = parse_options_header(self.headers.get("content-disposition", ""))
+        _, options = parse_options_header(self.disposition)
         name = options.get(b"filename")
         return None if name is None else name.decode("utf-8", "replace")[:LONGEST_NAME]
 
 
-def _parts(body: bytes, boundary: bytes) -> list[_Part]:
-    """The parts that are files. Raises Refusal for a body that is no such form, or ends too early."""
+def _files_in(form: bytes, boundary: bytes, most: int) -> list[Upload]:
+    """The parts that are files. Raises Refusal for a body that is no form, ends too early, or has too many parts."""
     parts: list[_Part] = []
     name, value = bytearray(), bytearray()
     ended = False
 
+    def begin() -> None:
+        if len(parts) == most:
+            raise Refusal(400, f"The form has more than {most} parts.")
+        parts.append(_Part())
+
     def end_header() -> None:
-        parts[-1].headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        if name.lower() == b"content-disposition":
+            parts[-1].disposition = value.decode("latin-1")
         name.clear()
         value.clear()
 
@@ -72,7 +82,7 @@ def _parts(body: bytes, boundary: bytes) -> list[_Part]:
         ended = True
 
     callbacks: Any = {
-        "on_part_begin": lambda: parts.append(_Part()),
+        "on_part_begin": begin,
         "on_part_data": lambda data, start, stop: parts[-1].content.extend(data[start:stop]),
         "on_header_field": lambda data, start, stop: name.extend(data[start:stop]),
         "on_header_value": lambda data, start, stop: value.extend(data[start:stop]),
@@ -81,10 +91,12 @@ def _parts(body: bytes, boundary: bytes) -> list[_Part]:
     }
     try:
         parser = MultipartParser(boundary, callbacks)
-        parser.write(body)
+        parser.write(form)
         parser.finalize()
+    except Refusal:
+        raise
     except Exception as error:  # the parser has several kinds of them
         raise Refusal(400, f"The form cannot be read: {str(error).rstrip('.')}.") from None
     if not ended:
         raise Refusal(400, "The form ends too early.")
-    return [part for part in parts if part.filename is not None]
+    return [Upload(bytes(part.content), part.filename) for part in parts if part.filename is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from station_server import Client, form, serving
 from watcher import encoded
 
 from rstpm_edge import Detector
+from rstpm_edge.station import uploads
 from rstpm_edge.station.settings import Limits
 
 pytestmark = pytest.mark.extra
@@ -91,10 +93,12 @@ def test_requests_that_bring_no_image(client: Client, good: NDArray[np.uint8]) -
     image = encoded(good)
     two, headers = form(("1", image), ("2", image))
     four, _ = form(*[("1", image)] * 4)
+    many, _ = form(*[("1", b"")] * 7)
     for path, body, extra, status, words in (
         ("/v1/inspect", b"", {}, 400, "There is no image"),
         ("/v1/inspect", two, headers, 400, "There are several images: /v1/inspect/batch takes them."),
         ("/v1/inspect/batch", four, headers, 400, "There are 4 images, and a batch has at most 3."),
+        ("/v1/inspect/batch", many, headers, 400, "The form has more than 6 parts."),
         ("/v1/inspect", two[:-30], headers, 400, "The form"),
         ("/v1/inspect", image, headers, 400, "The form cannot be read"),
         ("/v1/inspect", image, {"Content-Type": "multipart/form-data"}, 400, "The form"),
@@ -109,3 +113,29 @@ def test_requests_that_bring_no_image(client: Client, good: NDArray[np.uint8]) -
         assert (answer.status, words in answer.error) == (status, True), (path, answer.body)
     assert client.get("/v1/inspect").status == 405
     assert client.post("/v1/inspect", image).status == 200
+
+
+def test_a_form_that_takes_long_holds_up_nobody(
+    client: Client, good: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, let = threading.Event(), threading.Event()
+
+    class Slow(uploads.MultipartParser):
+        def write(self, data: bytes) -> int:
+            begun.set()
+            assert let.wait(30)
+            return super().write(data)
+
+    monkeypatch.setattr(uploads, "MultipartParser", Slow)
+    body, headers = form(("a.png", encoded(good)))
+    answers: list[int] = []
+    for path in ("/v1/inspect", "/v1/inspect/batch"):
+        begun.clear()
+        let.clear()
+        asking = threading.Thread(target=lambda path=path: answers.append(client.post(path, body, headers).status))  # type: ignore[misc]
+        asking.start()
+        assert begun.wait(30)
+        assert client.get("/v2/health/live").status == 200
+        let.set()
+        asking.join(30)
+    assert answers == [200, 200]

@@ -14,7 +14,7 @@ from rstpm_edge.station.judging import decode, find_product, judge_sent
 from rstpm_edge.station.permission import needs
 from rstpm_edge.station.product import Product
 from rstpm_edge.station.station import Station
-from rstpm_edge.station.uploads import LONGEST_NAME, Upload, images_in, read_body
+from rstpm_edge.station.uploads import LONGEST_NAME, Upload, read_images
 
 ProductQuery = Annotated[str | None, Query(max_length=100, description="Which product; the only one if there is one.")]
 VersionQuery = Annotated[str | None, Query(max_length=100, description="Which version of it; the newest if none.")]
@@ -71,7 +71,7 @@ def inspect_router(station: Station) -> APIRouter:
         """Judge one image: a file as the body, or as the only file of a form."""
         start = time.perf_counter()
         with station.gate.enter():
-            uploads = images_in(request.headers.get("content-type", ""), await read_body(request, station.limits))
+            uploads = await read_images(request, station)
             if len(uploads) > 1:
                 raise Refusal(400, "There are several images: /v1/inspect/batch takes them.")
             upload = uploads[0] if name is None else Upload(uploads[0].content, name)
@@ -103,7 +103,7 @@ def inspect_router(station: Station) -> APIRouter:
         """Judge the files of a form, one after the other; other requests come in between."""
         start = time.perf_counter()
         with station.gate.enter():
-            uploads = images_in(request.headers.get("content-type", ""), await read_body(request, station.limits))
+            uploads = await read_images(request, station)
             if len(uploads) > station.limits.batch:
                 raise Refusal(400, f"There are {len(uploads)} images, and a batch has at most {station.limits.batch}.")
             accepted = time.perf_counter()
