@@ -1,7 +1,9 @@
 """What a benchmark is to do, and the mark that keeps the results of one from mixing with those of another."""
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 from rstpm_edge import __version__
 from rstpm_edge.atomic_files import make_folder, write_json
 from rstpm_edge.errors import UsageError
+from rstpm_edge.folder_lock import one_writer
 
 from ..data.images import MINIMUM_IMAGES
 from ..learning.augmentation import run_preset
@@ -61,16 +64,24 @@ def settings(plan: BenchmarkPlan) -> dict[str, Any]:
     return reread
 
 
-def claim(output: Path, plan: BenchmarkPlan) -> dict[str, Any]:
-    """Make `output` the folder of the plan's settings, which are given back.
+@contextlib.contextmanager
+def claimed(output: Path, plan: BenchmarkPlan) -> Iterator[dict[str, Any]]:
+    """Make `output` the folder of the plan's settings, which are given, and no other process's until the block's end.
 
-    Raises UsageError when it has results of others, OutputError, WeightsError.
+    Raises UsageError when it has results of others, or another process is in the block, OutputError, WeightsError.
     """
-    ours, path = settings(plan), output / "settings.json"
+    ours = settings(plan)
+    make_folder(output)
+    with one_writer(output, advice="wait for its end, or give another `output`"):
+        _claim(output, ours)
+        yield ours
+
+
+def _claim(output: Path, ours: Mapping[str, Any]) -> None:
+    path = output / "settings.json"
     if not any((output / name).exists() for name in ("results", "runs")):  # nothing can be mixed up yet
-        make_folder(output)
         write_json(path, ours, below=output)
-        return ours
+        return
     try:
         theirs = json.loads(path.read_text())
         theirs = current_run(theirs) if isinstance(theirs, dict) else theirs
@@ -89,7 +100,6 @@ def claim(output: Path, plan: BenchmarkPlan) -> dict[str, Any]:
         raise UsageError(
             f"{output} belongs to other settings ({'; '.join(differences[:3])}{more}); give another `output`."
         )
-    return ours
 
 
 def _flat(content: Any) -> dict[str, Any]:

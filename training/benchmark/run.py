@@ -36,7 +36,7 @@ from ..learning.run_config import load_config
 from ..learning.run_summary import load_summary
 from ..learning.train import resume, train
 from ..report.html import write_report
-from .plan import BenchmarkPlan, check_plan, claim
+from .plan import BenchmarkPlan, check_plan, claimed
 from .results import RunResult, load_result, markdown, save_result, summary
 
 TESTING = 0.1  # of what a training takes, about
@@ -73,11 +73,24 @@ def run_benchmark(
     `report` gets the progress of each training and test, `say` a line when one begins or fails. A category that cannot
     be read, diverges, or cannot be exported is a FailedTraining, and the others go on.
 
-    Raises UsageError for a plan that cannot work, or an `output` of other settings; TrainingError when an older result
-    is damaged; WeightsError; OutputError.
+    Raises UsageError for a plan that cannot work, or an `output` of other settings, or where another process writes;
+    TrainingError when an older result is damaged; WeightsError; OutputError.
     """
     check_plan(plan)
-    ours = claim(output, plan)
+    with claimed(output, plan) as ours:
+        return _complete(plan, categories, output, ours, machine, report, say)
+
+
+def _complete(
+    plan: BenchmarkPlan,
+    categories: Sequence[Category],
+    output: Path,
+    ours: Mapping[str, Any],
+    machine: Machine | None,
+    report: Report,
+    say: Callable[[str], None],
+) -> BenchmarkResults:
+    """`run_benchmark` in an `output` that is its own; `ours` are its settings."""
     pending = [(category, seed) for seed in plan.seeds for category in categories]
     known = {
         (category.name, seed): load_result(_result_path(output, category, seed), category.name, seed)

@@ -22,13 +22,17 @@ OPTIMIZER = "optimizer/"  # begins the names of a checkpoint's tensors that only
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state after `epoch` whole epochs. `losses` holds (pair 1, pair 2) of each."""
+    """The state after `epoch` whole epochs. `losses` holds (pair 1, pair 2) of each.
+
+    `of_before` is that of a run in schema 1, which keeps what the optimiser needs, finished or not.
+    """
 
     epoch: int
     schedule: float  # how far along its learning-rate schedule the training is, 0 to 1
     minutes: float
     losses: tuple[tuple[float, float], ...]
     tensors: Mapping[str, Tensor] = field(repr=False)
+    of_before: bool = False
 
     @property
     def has_learned_all(self) -> bool:
@@ -64,7 +68,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
             names = {current_tensor(name) if older else name: name for name in file.keys()}  # noqa: SIM118 (not a dict)
             tensors = {current: file.get_tensor(name) for current, name in names.items()}
         losses = tuple((float(a), float(b)) for a, b in progress.pop("losses"))
-        return Checkpoint(losses=losses, tensors=tensors, **progress)
+        return Checkpoint(losses=losses, tensors=tensors, of_before=older, **progress)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(f"{path} is damaged ({error}); train again.") from error
 

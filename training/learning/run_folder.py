@@ -9,12 +9,14 @@ calibration.lock         beside it: empty, held by whoever changes it
 samples/                 a few held-out images, on which an export checks itself
 """
 
+import contextlib
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 from rstpm_edge.atomic_files import make_folder, write_bytes
 from rstpm_edge.errors import OutputError, TrainingError
+from rstpm_edge.folder_lock import one_writer
 
 RUNS = Path("runs")
 SAMPLES = 8
@@ -37,6 +39,20 @@ def new_run_folder() -> Path:
             folder = RUNS / f"{name}_{number}"
         except OSError as error:
             raise OutputError(f"Cannot create the folder {folder}: {error.strerror or error}.") from error
+
+
+def check_no_run(folder: Path) -> None:
+    """Raises OutputError where `folder` holds a run, also one that is still in its first epoch."""
+    if any((folder / name).exists() for name in ("config.json", "checkpoint.safetensors")):
+        raise OutputError(f"{folder} holds a run already: go on with it by `resume`, or name another folder.")
+
+
+def one_training(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Let no other process train in a run's folder, which is made where it is missing, until the end of the block.
+
+    Raises OutputError, and UsageError where another one does.
+    """
+    return one_writer(make_folder(folder), advice="wait for its end")
 
 
 def newest_run() -> Path:

@@ -3,8 +3,10 @@
 rstpm-edge train DATA        # does all of this; see `rstpm-edge train --help`
 """
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +16,6 @@ from numpy.typing import NDArray
 
 from rstpm_edge import __version__
 from rstpm_edge.atomic_files import make_folder
-from rstpm_edge.errors import OutputError
 from rstpm_edge.model.metadata import EMBEDDING
 from rstpm_edge.progress import Report
 
@@ -35,7 +36,7 @@ from .options import TrainingOptions, check_options, check_size, size_unit
 from .photo_choice import ChosenPhotos, choose_photos
 from .residual_normalization import fit_residual_normalization
 from .run_config import RunConfig, load_config, save_config
-from .run_folder import new_run_folder, save_samples
+from .run_folder import check_no_run, new_run_folder, one_training, save_samples
 from .run_summary import Summary, save_summary
 from .session_calibration import rates_of_run
 from .stage_times import plan_again, plan_stages
@@ -57,13 +58,14 @@ def train(
     """Train on the good images of `data` and return the run's folder (a new one in ./runs by default).
 
     `data` is a folder (see `good_images`), or the images themselves.
-    Raises DatasetError, UsageError and WeightsError before training starts, TrainingError when it diverges,
-    OutputError when the run cannot be written, or `folder` holds one. Whole epochs are never lost: see `resume`.
+    Raises DatasetError, UsageError and WeightsError before training starts, also where another process trains in
+    `folder`, TrainingError when it diverges, OutputError when the run cannot be written, or `folder` holds one. Whole
+    epochs are never lost: see `resume`.
     """
     options = options or TrainingOptions()
     check_options(options)
-    if folder is not None and load_checkpoint(folder):
-        raise OutputError(f"{folder} holds a run already: go on with it by `resume`, or name another folder.")
+    if folder is not None:
+        check_no_run(folder)
     budget = Budget(options.max_minutes)
     below = options.sessions == FOLDERS
     if isinstance(data, str | Path):
@@ -92,39 +94,46 @@ def train(
         job.warn("augmentation", missing)
     plan_stages(job, config, model, learned, held_out)
     job.check_time(len(files))
-    folder = _new_folder(job, folder, config, [photos.paths[i] for i in photos.held_out])
-    with job.log.ended():
-        _finish(job, folder, config, model, learned, held_out, None)
-    return folder
+    with _new_run(job, folder, config, [photos.paths[i] for i in photos.held_out]) as run, job.log.ended():
+        _finish(job, run, config, model, learned, held_out, None)
+    return run
 
 
 def resume(folder: Path, machine: Machine | None = None, *, report: Report = lambda progress: None) -> Path:
     """Go on with a run after its last whole epoch; its losses are those of an uninterrupted run.
 
-    Raises TrainingError when `folder` is no run or its images have changed.
+    Raises TrainingError when `folder` is no run or its images have changed, UsageError where another process trains it.
     """
-    config, checkpoint = load_config(folder), load_checkpoint(folder)
-    job = start(machine, Budget(config.max_minutes, checkpoint.minutes if checkpoint else 0.0), report)
-    if job.fabric.is_global_zero:
-        job.log.open(folder)
+    config = load_config(folder)
+    job = start(machine, Budget(config.max_minutes), report)
+    with _held(job, folder):
+        checkpoint = load_checkpoint(folder)  # now that nobody else replaces it
+        job = replace(job, budget=Budget(config.max_minutes, checkpoint.minutes if checkpoint else 0.0))
+        if job.fabric.is_global_zero:
+            job.log.open(folder)
+        with job.log.ended():
+            _go_on(job, folder, config, checkpoint)
+    return folder
+
+
+def _go_on(job: Job, folder: Path, config: RunConfig, checkpoint: Checkpoint | None) -> None:
+    """All of `resume` that a line of the run's log tells the end of."""
     source = existing_folder(config.data)
     photos = (*config.train, *config.holdout)
-    with job.log.ended():
-        tell = job.stage("reading", 2 * len(photos))
-        paths = recorded_files(source, photos, "train again on the new images", progress=tell)
-        inputs, _, _ = load_inputs(
-            paths,
-            config.size,
-            config.resize,
-            roi=config.roi,
-            bits=config.bits,
-            progress=lambda done: tell(len(paths) + done),
-        )
-        learned, held_out = inputs[: len(config.train)], inputs[len(config.train) :]
-        model = _build(config)
-        plan_stages(job, config, model, learned, held_out)
-        _finish(job, folder, config, model, learned, held_out, checkpoint)
-    return folder
+    tell = job.stage("reading", 2 * len(photos))
+    paths = recorded_files(source, photos, "train again on the new images", progress=tell)
+    inputs, _, _ = load_inputs(
+        paths,
+        config.size,
+        config.resize,
+        roi=config.roi,
+        bits=config.bits,
+        progress=lambda done: tell(len(paths) + done),
+    )
+    learned, held_out = inputs[: len(config.train)], inputs[len(config.train) :]
+    model = _build(config)
+    plan_stages(job, config, model, learned, held_out)
+    _finish(job, folder, config, model, learned, held_out, checkpoint)
 
 
 def _chosen_size(job: Job, files: Sequence[Path], options: TrainingOptions) -> tuple[int, int]:
@@ -173,17 +182,28 @@ def _build(config: RunConfig) -> RSTPM:
     return RSTPM(config.preset, config.weights)
 
 
-def _new_folder(job: Job, folder: Path | None, config: RunConfig, held_out: Sequence[Path]) -> Path:
-    """The run's folder, the same for all processes, with what is known of the run before it begins."""
+@contextlib.contextmanager
+def _new_run(job: Job, folder: Path | None, config: RunConfig, held_out: Sequence[Path]) -> Iterator[Path]:
+    """The run's folder, the same for all processes, with what is known of the run before it begins; see `_held`."""
     if folder is None and job.fabric.is_global_zero:
         folder = new_run_folder()
     folder = Path(job.fabric.broadcast(str(folder)))
-    if job.fabric.is_global_zero:
-        save_config(folder, config)
-        save_samples(folder, held_out)
-        job.log.open(folder)
-    job.fabric.barrier()
-    return folder
+    with _held(job, folder):
+        if job.fabric.is_global_zero:
+            check_no_run(folder)  # another one may have begun and ended since this one looked
+            save_config(folder, config)
+            save_samples(folder, held_out)
+            job.log.open(folder)
+        job.fabric.barrier()
+        yield folder
+
+
+@contextlib.contextmanager
+def _held(job: Job, folder: Path) -> Iterator[None]:
+    """Let the processes of this job alone train in `folder`, until the end of the block: see `one_training`."""
+    with one_training(folder) if job.fabric.is_global_zero else contextlib.nullcontext():
+        job.fabric.barrier()
+        yield
 
 
 def _finish(

@@ -7,13 +7,17 @@ from rstpm_edge.errors import TrainingError
 from ..model.rstpm import RSTPM
 from .checkpoint import load_checkpoint, load_trained_state
 from .run_config import load_config
+from .run_summary import load_summary
 
 
 def load_model(run: Path) -> RSTPM:
-    """In evaluation mode. Raises TrainingError and WeightsError."""
-    config, checkpoint = load_config(run), load_checkpoint(run)
+    """In evaluation mode. Raises TrainingError, also for a run that has not finished, and WeightsError."""
+    config, summary, checkpoint = load_config(run), load_summary(run, as_trained=True), load_checkpoint(run)
     if checkpoint is None:
         raise TrainingError(f"The run {run} has no checkpoint; train again.")
+    learned_all = checkpoint.has_learned_all or checkpoint.of_before
+    if checkpoint.losses != summary.losses or not learned_all:  # its maps would go with the threshold of others
+        raise TrainingError(f"The checkpoint of the run {run} is not the one that its summary is of; train again.")
     model = RSTPM(config.preset, config.weights)
     load_trained_state(model, checkpoint)
     return model.eval()

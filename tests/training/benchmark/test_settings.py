@@ -14,6 +14,7 @@ from small_training import files_of
 from workplace import command_line, document
 
 from rstpm_edge.errors import TrainingError, UsageError, WeightsError
+from rstpm_edge.folder_lock import one_writer
 from rstpm_edge.training.benchmark import run as benchmark
 from rstpm_edge.training.benchmark.plan import BenchmarkPlan
 from rstpm_edge.training.benchmark.run import run_benchmark
@@ -96,6 +97,19 @@ def test_a_folder_from_before_augmentation_had_one_name(tmp_path: Path, training
     (output / "settings.json").write_text(json.dumps(settings))
     with pytest.raises(UsageError, match=r"other settings \(preset\.augmentation none there, shift here\)"):
         run_benchmark(plan_for(root), categories, output)
+
+
+def test_one_command_at_a_time_writes_to_a_folder(tmp_path: Path, trainings: Trainings) -> None:
+    root, output = mvtec(tmp_path / "data", "bottle"), tmp_path / "out"
+    categories = load_categories(root, "mvtec")
+    output.mkdir()
+    with (
+        one_writer(output),
+        pytest.raises(UsageError, match=r"writing to .*out: wait for its end, or give another `output`\.$"),
+    ):
+        run_benchmark(plan_for(root), categories, output)
+    assert trainings == []
+    assert len(run_benchmark(plan_for(root), categories, output).results) == 1
 
 
 @pytest.mark.parametrize("content", [None, "", "\udcff"])

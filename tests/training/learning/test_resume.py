@@ -19,11 +19,12 @@ import torch
 from small_training import Stop, files_of, resume, same_results, teach
 from workplace import document, finish, start
 
-from rstpm_edge.errors import DatasetError, OutputError, TrainingError
+from rstpm_edge.errors import DatasetError, OutputError, TrainingError, UsageError
 from rstpm_edge.progress import Progress
 from rstpm_edge.training.data import shift_augmentation
 from rstpm_edge.training.learning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from rstpm_edge.training.learning.run_summary import load_summary
+from rstpm_edge.training.learning.trained_model import load_model
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +93,32 @@ def test_a_run_stopped_in_its_first_epoch_starts_again(parts: Path, whole: Path,
     with pytest.raises(KeyboardInterrupt):
         teach(parts, tmp_path / "run", report=Stop(1))
     assert load_checkpoint(tmp_path / "run") is None
+    before = {name: (tmp_path / "run" / name).read_bytes() for name in files_of(tmp_path / "run")}
+    with pytest.raises(OutputError, match="holds a run already: go on with it by `resume`"):
+        teach(parts, tmp_path / "run")
+    assert before == {name: (tmp_path / "run" / name).read_bytes() for name in files_of(tmp_path / "run")}
     resume(tmp_path / "run")
     same_results(tmp_path / "run", whole)
+
+
+def test_a_run_that_still_trains_is_left_alone(parts: Path, whole: Path, tmp_path: Path) -> None:
+    folder, refused = tmp_path / "run", []
+
+    def meanwhile(progress: Progress) -> None:
+        if progress.stage == "students" and progress.done == 2:
+            for another in (lambda: resume(folder), lambda: teach(parts, folder)):
+                with pytest.raises((UsageError, OutputError)) as error:
+                    another()
+                refused.append(str(error.value))
+
+    teach(parts, folder, report=meanwhile)
+    assert refused == [
+        f"Another command is writing to {folder}: wait for its end.",
+        f"{folder} holds a run already: go on with it by `resume`, or name another folder.",
+    ]
+    same_results(folder, whole)
+    assert "Another command" not in (folder / "train.log").read_text()
+    resume(folder)  # now nobody else does
 
 
 def test_a_finished_run_stays_as_it_is(whole: Path, tmp_path: Path) -> None:
@@ -159,6 +184,23 @@ def test_a_checkpoint_of_another_model(interrupted: Path) -> None:
         {**checkpoint.tensors, "model/another": torch.zeros(1)},
     ):
         is_refused(interrupted, checkpoint, tensors, r"checkpoint does not fit its preset; train again\.$")
+
+
+def test_a_checkpoint_that_the_summary_is_not_of(cut: Path, whole: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(whole, tmp_path / "run"))
+    load_model(run)
+    done, of_epoch = load_checkpoint(run), load_checkpoint(cut)
+    assert done
+    assert of_epoch
+    under_way = dataclasses.replace(done, tensors={**done.tensors, "optimizer/0/step": torch.ones(1)})
+    for other in (of_epoch, under_way):
+        save_checkpoint(run, other)
+        with pytest.raises(TrainingError, match=rf"^The checkpoint of the run {run} is not the one that its summary is"):
+            load_model(run)
+    save_checkpoint(run, done)
+    (run / "summary.json").unlink()
+    with pytest.raises(TrainingError, match=r"has not finished; go on with `rstpm-edge train --resume "):
+        load_model(run)
 
 
 def test_a_checkpoint_with_nan(interrupted: Path) -> None:
