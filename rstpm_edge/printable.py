@@ -38,6 +38,15 @@ def one_line(text: object) -> str:
     return _UNSAFE.sub(_escaped, str(text))
 
 
+def printed(text: str) -> str:
+    """`text` for a document that holds nothing but what Python prints, as a model's does: all else is escaped.
+
+    Beside what `one_line` escapes, that is spaces other than the usual one, as in names of screenshots, and marks that
+    nobody sees.
+    """
+    return re.sub(".", lambda found: found[0] if found[0].isprintable() else _escaped(found), text, flags=re.DOTALL)
+
+
 def quoted(name: object) -> str:
     """A file's name as it may be typed in a shell, for a command that a message advises."""
     return shlex.quote(str(name))

@@ -21,7 +21,7 @@ from workplace import command_line
 
 from rstpm_edge.errors import UsageError
 from rstpm_edge.outputs.mqtt import parse_broker
-from rstpm_edge.printable import one_line, own_lines, without_password, without_passwords
+from rstpm_edge.printable import one_line, own_lines, printed, without_password, without_passwords
 from rstpm_edge.sources.live import output_name
 
 FORGED = "normal     score   0.0001  p-value 1.0000  regions  0  all.png"
@@ -72,6 +72,18 @@ def test_one_line_is_one_harmless_line(text: str) -> None:
 @given(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"])))
 def test_names_that_are_text_stay_as_they_are(name: str) -> None:
     assert one_line(name) == name
+
+
+@given(st.text(st.characters(exclude_categories=())))
+@example("part 9.41.00\u202fAM\u00a0\u00ad\udce4.png")
+def test_what_a_document_holds_is_printed(name: str) -> None:
+    assert printed(name).isprintable()
+    assert printed(printed(name)) == printed(name)
+    assert not name.isprintable() or printed(name) == name
+
+
+def test_a_character_that_is_not_printed_can_still_be_told() -> None:
+    assert printed("9.41.00\u202fAM\u00a0\U000e0001\udce4\n.png") == "9.41.00\\u202fAM\\xa0\\U000e0001\\xe4\\n.png"
 
 
 def hostile_photos(folder: Path) -> list[str]:

@@ -22,7 +22,7 @@ from rstpm_edge.model.model_file import golden_entries
 from rstpm_edge.model.outputs import ModelOutputs
 from rstpm_edge.postprocess.postprocessor import Postprocessor
 from rstpm_edge.preprocessor import Preprocessor
-from rstpm_edge.printable import one_line
+from rstpm_edge.printable import printed
 
 from ..graph.session import open_graph, run_maps
 
@@ -31,7 +31,7 @@ def read_goldens(photos: Sequence[Path]) -> list[tuple[str, bytes]]:
     """Names and PNGs of the photos. Raises UsageError for too many, or too much, and ImageError."""
     if len(photos) > MOST:
         raise UsageError(f"A model file takes up to {MOST} goldens, but here are {len(photos)}.")
-    images = [(one_line(path.name)[:255], golden_image(read_stored(path))) for path in photos]
+    images = [(printed(path.name)[:255], golden_image(read_stored(path))) for path in photos]
     size = sum(len(image) for _, image in images)
     if size > MOST_BYTES:
         raise UsageError(

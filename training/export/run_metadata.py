@@ -16,6 +16,7 @@ from rstpm_edge.image.stored_mask import StoredMask
 from rstpm_edge.model.metadata import Bundle, Precision, Teacher
 from rstpm_edge.model.session_rates import SessionRates
 from rstpm_edge.model.validity import Validity
+from rstpm_edge.printable import printed
 
 from ..learning.convergence import unfinished
 from ..learning.novelty import with_held_out
@@ -48,7 +49,7 @@ def bundle_of(config: RunConfig, summary: Summary, teachers: tuple[Teacher, Teac
             "loss": {"stpm": round(final[0], 4), "recon": round(final[1], 4)},
             **({} if reason is None else {"not_converged": reason}),
             **synthetic_summary(summary.synthetic_scores, summary.calibration),
-            **({"dropped_as_defective": list(summary.defective)} if summary.defective else {}),
+            **({"dropped_as_defective": [printed(name) for name in summary.defective]} if summary.defective else {}),
             **_sessions(summary.sessions),
         },
         roi=config.roi,

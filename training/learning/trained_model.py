@@ -5,9 +5,9 @@ from pathlib import Path
 from rstpm_edge.errors import TrainingError
 
 from ..model.rstpm import RSTPM
-from .checkpoint import load_checkpoint, load_trained_state
+from .checkpoint import Checkpoint, load_checkpoint, load_trained_state
 from .run_config import load_config
-from .run_summary import load_summary
+from .run_summary import Summary, load_summary
 
 
 def load_model(run: Path) -> RSTPM:
@@ -15,12 +15,18 @@ def load_model(run: Path) -> RSTPM:
     config, summary, checkpoint = load_config(run), load_summary(run, as_trained=True), load_checkpoint(run)
     if checkpoint is None:
         raise TrainingError(f"The run {run} has no checkpoint; train again.")
-    learned_all = checkpoint.has_learned_all or checkpoint.of_before
-    if checkpoint.losses != summary.losses or not learned_all:  # its maps would go with the threshold of others
+    if not is_finished(checkpoint, summary):  # its maps would go with the threshold of others
         raise TrainingError(f"The checkpoint of the run {run} is not the one that its summary is of; train again.")
     model = RSTPM(config.preset, config.weights)
     load_trained_state(model, checkpoint)
     return model.eval()
+
+
+def is_finished(checkpoint: Checkpoint | None, summary: Summary) -> bool:
+    """Whether the checkpoint of a run has learned all, and is the one that the run's summary is of."""
+    if checkpoint is None or checkpoint.losses != summary.losses:
+        return False
+    return checkpoint.has_learned_all or checkpoint.of_before
 
 
 def teachers_changed(model: RSTPM, sha256: tuple[str, str]) -> bool:

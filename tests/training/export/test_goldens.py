@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,14 @@ def test_what_is_added_is_what_a_detector_says(
     detector = Detector(model, verify=True)
     assert [detector(path).is_anomalous for path in files] == [False, True]
     assert detector.info == bundle
+
+
+@pytest.mark.parametrize("name", ["part 9.41.00\u202fAM.png", "Kopie\u00a01.png", os.fsdecode(b"geh\xe4use.png")])
+def test_any_name_of_a_photo(name: str, model_factory: ModelFactory, tmp_path: Path, good: Image) -> None:
+    model = model_factory()
+    images = read_goldens([photo(tmp_path / "good.png", good).rename(tmp_path / name)])
+    model.write_bytes(add_goldens(model.read_bytes(), Detector(model).info, images))
+    Detector(model, verify=True)
 
 
 def test_too_many(tmp_path: Path, good: Image) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from bundles import TEACHERS
 
 from rstpm_edge.calibration import Calibration, calibrate
 from rstpm_edge.model.metadata import Fusion
+from rstpm_edge.model.read_metadata import parse_bundle
 from rstpm_edge.model.session_rates import session_rates
 from rstpm_edge.training.data.run_files import RecordedFile
 from rstpm_edge.training.export.run_metadata import bundle_of, reduced_bundle, without_defective
@@ -53,6 +55,18 @@ def test_what_fewer_bits_promise_a_new_session_is_found_from_their_own_scores() 
     reduced = ReducedModel(onnx.ModelProto(), behaviour, PrecisionComparison(4, 1, (), {}), (1.0, 1.0))
     assert session_rates(reduced_bundle(bundle, reduced, "int8", config, "^([abc])").training) == of[8]
     assert "sessions" not in reduced_bundle(replace(bundle, training={}), reduced, "int8", config, None).training
+
+
+def test_any_name_of_a_dropped_photo_can_be_stored() -> None:
+    names = ("part 9.41.00\u202fAM.png", "Kopie\u00a01.png", os.fsdecode(b"geh\xe4use.png"), "Gehäuse.png")
+    bundle = bundle_of(CONFIG, replace(SUMMARY, defective=names), TEACHERS)
+    assert parse_bundle(bundle.to_json()) == bundle
+    assert bundle.training["dropped_as_defective"] == [
+        "part 9.41.00\\u202fAM.png",
+        "Kopie\\xa01.png",
+        "geh\\xe4use.png",
+        "Gehäuse.png",
+    ]
 
 
 def test_a_run_of_which_nothing_was_dropped_stays_as_it_is() -> None:
