@@ -1,5 +1,6 @@
 """The files of a run: how it remembers them, and whether they are still the same."""
 
+import contextlib
 import os
 import zlib
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ class RecordedFile(NamedTuple):
 
     name: str
     size: int  # bytes
-    crc32: int | None = None  # of its bytes; unknown to runs from before
+    crc32: int | None = None  # of its bytes; unknown to runs from before, and of a file that cannot be read
 
 
 def training_file(data: Path, name: str) -> Path:
@@ -68,8 +69,9 @@ def identify(
 ) -> tuple[Path, tuple[RecordedFile, ...]]:
     """The folder that all of `files` lie in or below, and each of them with its name relative to that.
 
-    Without `folder` that is the one that lies deepest. `progress` is called with the number of files read.
-    Raises DatasetError when a file is missing, or none is given.
+    Without `folder` that is the one that lies deepest. `progress` is called with the number of files read. One that
+    cannot be read is left for `load_inputs` to name with all others, or to skip.
+    Raises DatasetError when none is given.
     """
     if not files:
         raise DatasetError(f"There are no images; training needs at least {MINIMUM_IMAGES} good ones.")
@@ -77,9 +79,10 @@ def identify(
     recorded = []
     for path in files:
         name = path.absolute().relative_to(folder).as_posix()
-        try:
-            recorded.append(RecordedFile(name, path.stat().st_size, _crc32(path)))
-        except OSError as error:
-            raise DatasetError(f"Cannot read {error.filename}: {error.strerror}.") from error
+        size, crc32 = 0, None
+        with contextlib.suppress(OSError):
+            size = path.stat().st_size
+            crc32 = _crc32(path)
+        recorded.append(RecordedFile(name, size, crc32))
         progress(len(recorded))
     return folder, tuple(recorded)

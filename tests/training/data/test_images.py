@@ -396,11 +396,9 @@ def test_files_are_named_from_the_folder_that_holds_all_of_them(
     assert done == [1, 2]
     monkeypatch.chdir(tmp_path / "a")
     assert identify([Path("x/1.png"), Path("y/1.png")]) == identify(paths)
-    with pytest.raises(DatasetError, match=r"^Cannot read .*2\.png: No such file or directory\.$"):
-        identify([*paths, tmp_path / "2.png"])
-    os.mkfifo(tmp_path / "fifo.png")
-    with pytest.raises(DatasetError, match=r"^Cannot read .*fifo\.png: it is not a regular file\.$"):
-        identify([*paths, tmp_path / "fifo.png"])
+    os.mkfifo(tmp_path / "fifo.png")  # what cannot be read is left for whoever reads the images
+    unreadable = [tmp_path / "2.png", tmp_path / "fifo.png"]
+    assert identify([*unreadable, *paths])[1][:2] == (("2.png", 0, None), ("fifo.png", 0, None))
     with pytest.raises(DatasetError, match=r"^There are no images; training needs at least 5 good ones\.$"):
         identify([])
 

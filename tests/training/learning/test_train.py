@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import zlib
 from dataclasses import replace
@@ -316,6 +317,26 @@ def test_skipped_images_are_reported_and_left_out(parts: Path, tmp_path: Path) -
     config = load_config(folder)
     assert len(config.train) + len(config.holdout) == 11
     assert "003.png" not in {photo.name for photo in (*config.train, *config.holdout)}
+
+
+def test_files_that_the_system_refuses_are_named_at_once_or_skipped(parts: Path, tmp_path: Path) -> None:
+    files = sorted((parts / "train" / "good").iterdir())
+    refused = [tmp_path / "gone.png", tmp_path / "fifo.png"]
+    os.mkfifo(refused[1])
+    with pytest.raises(DatasetError, match=r"(?s)^2 of 14 images cannot be read;.*gone\.png.*fifo\.png"):
+        teach([*refused, *files], tmp_path / "run", epochs=1)
+    warnings: list[str | None] = []
+    folder = teach(
+        [*refused, *files],
+        tmp_path / "run",
+        epochs=1,
+        skip_unreadable=True,
+        report=lambda p: warnings.append(p.warning),
+    )
+    assert len([one for one in warnings if one and "Cannot read" in one]) == 2
+    config = load_config(folder)
+    assert len(config.train) + len(config.holdout) == 12
+    assert all(photo.crc32 is not None for photo in (*config.train, *config.holdout))
 
 
 def test_images_in_folders_below_are_left_out_and_told(parts: Path, tmp_path: Path) -> None:
