@@ -152,13 +152,13 @@ def markdown(results: Sequence[RunResult]) -> str:
     parts = []
     for pair, title in PAIRS.items():
         rows = [
-            [category, *(_cell(spread(result.metric(pair, name) for result in group)) for name in COLUMNS)]
+            [one_line(category), *(_cell(spread(result.metric(pair, name) for result in group)) for name in COLUMNS)]
             for category, group in groups.items()
         ]
         rows.append([f"mean of {len(groups)}", *(_cell(mean_over_categories(results, pair, name)) for name in COLUMNS)])
         parts.append(f"{title[0].upper()}{title[1:]}\n\n{_table(['category', *COLUMNS.values()], rows)}")
     splits = "\n".join(
-        f"- {category}: {group[0].images} images to learn from, {group[0].test_images} to test on; split: "
+        f"- {one_line(category)}: {group[0].images} images to learn from, {group[0].test_images} to test on; split: "
         f"{group[0].split}; seeds {', '.join(str(result.seed) for result in group)}; "
         f"{statistics.fmean(result.minutes for result in group):.1f} minutes of training"
         for category, group in groups.items()

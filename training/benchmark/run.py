@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from rstpm_edge.atomic_files import drop_link, make_folder, write_bytes, write_json
-from rstpm_edge.errors import DatasetError, ExportError, ImageError, ModelError, TrainingError
+from rstpm_edge.errors import DatasetError, ExportError, ImageError, ModelError, TrainingError, UsageError
 from rstpm_edge.pipeline import InferenceOptions
 from rstpm_edge.progress import Progress, Report
 
@@ -30,16 +30,19 @@ from ..evaluation.evaluate import evaluate_predictions
 from ..evaluation.predict import predict
 from ..export.export import export
 from ..learning.checkpoint import load_checkpoint
-from ..learning.machine import Machine
+from ..learning.machine import Machine, check_machine
 from ..learning.options import TrainingOptions
 from ..learning.run_config import load_config
 from ..learning.run_summary import load_summary
 from ..learning.train import resume, train
+from ..learning.trained_model import is_finished
 from ..report.html import write_report
 from .plan import BenchmarkPlan, check_plan, claimed
 from .results import RunResult, load_result, markdown, save_result, summary
 
 TESTING = 0.1  # of what a training takes, about
+# Of one category: a UsageError, too, where its photos are too many for `max_minutes`, or too few for `alpha`.
+FAILURES = (DatasetError, ExportError, ImageError, ModelError, TrainingError, UsageError)
 
 
 @dataclass(frozen=True)
@@ -71,12 +74,13 @@ def run_benchmark(
     """Bring the results of `plan` in `output` to completion, and write the tables there.
 
     `report` gets the progress of each training and test, `say` a line when one begins or fails. A category that cannot
-    be read, diverges, or cannot be exported is a FailedTraining, and the others go on.
+    be read, does not suit the options, diverges, or cannot be exported is a FailedTraining, and the others go on.
 
     Raises UsageError for a plan that cannot work, or an `output` of other settings, or where another process writes;
     TrainingError when an older result is damaged; WeightsError; OutputError.
     """
     check_plan(plan)
+    check_machine(machine or Machine())
     with claimed(output, plan) as ours:
         return _complete(plan, categories, output, ours, machine, report, say)
 
@@ -113,7 +117,7 @@ def _complete(
                 known[category.name, seed] = _run_one(
                     plan, category, seed, output, machine, _of_part(report, part, parts)
                 )
-            except (DatasetError, ExportError, ImageError, ModelError, TrainingError) as error:
+            except FAILURES as error:
                 failures.append(FailedTraining(category.name, seed, str(error)))
                 say(f"{category.name}, seed {seed} failed: {error}")
             benchmark = _collect(plan, categories, known, failures)
@@ -223,17 +227,15 @@ def _is_run_on(run: Path, files: Sequence[Path]) -> bool:
     """Whether `run` can go on, or has finished, on just these images; otherwise it is trained from the start."""
     try:
         config, checkpoint = load_config(run), load_checkpoint(run)
-        finished = (run / "summary.json").exists()
-        if finished:
-            load_summary(run)
+        if (run / "summary.json").exists() and not is_finished(checkpoint, load_summary(run)):
+            return False
     except TrainingError:  # there is none, or it is damaged
         return False
     folder, found = identify(files)
     recorded = (*config.train, *config.holdout, *config.aside)
-    if any(file.crc32 is None for file in recorded):  # from before content was recorded
-        found = tuple(file._replace(crc32=None) for file in found)
-    same = Path(config.data) == folder and set(recorded) == set(found)
-    return same and not (finished and checkpoint is None)
+    if any(file.crc32 is None for file in (*recorded, *found)):  # a run from before that, or a file that is not read
+        recorded, found = (tuple(file._replace(crc32=None) for file in some) for some in (recorded, found))
+    return Path(config.data) == folder and set(recorded) == set(found)
 
 
 def _collect(

@@ -44,12 +44,18 @@ def is_first_process() -> bool:
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
-def launch(machine: Machine) -> Fabric:
+def check_machine(machine: Machine) -> str:
+    """The name of its device. Raises UsageError for a machine that is not there, or that no training can use."""
     device = _checked_device(machine.device)
     if machine.precision not in PRECISIONS:
         raise UsageError(f"`precision` is one of {', '.join(PRECISIONS)}, not {machine.precision!r}.")
     if machine.processes < 1:
         raise UsageError(f"`processes` must be at least 1, not {machine.processes}.")
+    return device
+
+
+def launch(machine: Machine) -> Fabric:
+    device = check_machine(machine)
     strategy = "ddp" if machine.processes > 1 else "auto"
     precision = _auto_precision(device) if machine.precision == "auto" else machine.precision
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells which precision was asked for

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from quick_benchmark import TINY, Trainings, plan_for
 from small_training import files_of
 from workplace import command_line, document
 
-from rstpm_edge.errors import OutputError, TrainingError
+from rstpm_edge.errors import OutputError, RstpmEdgeError, TrainingError, UsageError
 from rstpm_edge.progress import Progress
 from rstpm_edge.training.benchmark import run as benchmark
 from rstpm_edge.training.benchmark.results import (
@@ -235,27 +236,48 @@ def test_reports_of_each_result(tmp_path: Path, trainings: Trainings) -> None:
     assert said == [f"pcb1, seed 0 was finished without {page}: remove {result} to have it done again."]
 
 
+@pytest.mark.parametrize(
+    "reason",
+    [
+        TrainingError("The loss is not finite in epoch 2."),
+        UsageError("There are too many photos for this limit."),
+    ],
+)
 def test_a_training_that_fails_does_not_stop_the_others(
-    tmp_path: Path, trainings: Trainings, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, trainings: Trainings, monkeypatch: pytest.MonkeyPatch, reason: RstpmEdgeError
 ) -> None:
     root, output = mvtec(tmp_path / "data"), tmp_path / "out"
     quick = benchmark.train
 
     def train(files: list[Path], *rest: Any, folder: Path, **words: Any) -> Path:
         if "bottle" in folder.parts:
-            raise TrainingError("The loss is not finite in epoch 2.")
+            raise reason
         return quick(files, *rest, folder=folder, **words)  # type: ignore[no-any-return]
 
     monkeypatch.setattr(benchmark, "train", train)
     result = command_line("benchmark", root, "--seeds", "0,", "--output", output, *TINY)
     assert result.exit_code == 2
-    assert result.stderr.splitlines()[-1] == (
-        "Error: 1 training failed; bottle, seed 0: The loss is not finite in epoch 2."
-    )
+    assert result.stderr.splitlines()[-1] == f"Error: 1 training failed; bottle, seed 0: {reason}"
     assert "mean of 1" in result.stdout
     assert [failure["category"] for failure in document(output / "benchmark.json")["failures"]] == ["bottle"]
     monkeypatch.setattr(benchmark, "train", quick)
     assert command_line("benchmark", root, "--seeds", "0,", "--output", output, *TINY).exit_code == 0
+
+
+def test_a_machine_that_is_not_there_is_told_before_the_work(tmp_path: Path, trainings: Trainings) -> None:
+    root = mvtec(tmp_path / "data", "bottle")
+    with pytest.raises(UsageError, match="Cannot train on 'gpu'"):
+        run_benchmark(plan_for(root), load_categories(root, "mvtec"), tmp_path / "out", Machine("gpu"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_name_that_is_no_text(tmp_path: Path, trainings: Trainings) -> None:
+    name = os.fsdecode(b"geh\xe4use")
+    root, output = mvtec(tmp_path / "data", "bottle"), tmp_path / "out"
+    (root / "bottle").rename(root / name)
+    run_benchmark(plan_for(root), load_categories(root, "mvtec"), output)
+    assert "| geh\\xe4use | " in (output / "benchmark.md").read_text()
+    assert list(document(output / "benchmark.json")["categories"]) == [name]
 
 
 def test_a_full_disk_stops_everything(tmp_path: Path, trainings: Trainings, monkeypatch: pytest.MonkeyPatch) -> None:
