@@ -104,12 +104,12 @@ def format_audit(found: "Audit") -> str:
     """What people read: one line for each photo, and a summary."""
     lines = []
     if found.named:
-        width = max(len(one_line(one.path.name)) for one in found.named)
+        width = max(len(one_line(found.name(one.path))) for one in found.named)
         lines += [f"{'rank':>4}  {'score':>6}  {'file':{width}}  why"]
     for one in found.named:
         mark = "!" if one.suspicious else " "
         why = one_line("; ".join(remark.text for remark in one.remarks))
-        lines.append(f"{one.rank or '–':>3}{mark}  {_score(one):>6}  {one_line(one.path.name):{width}}  {why}")
+        lines.append(f"{one.rank or '–':>3}{mark}  {_score(one):>6}  {one_line(found.name(one.path)):{width}}  {why}")
     if found.named:
         lines.append("")
     lines.append(f"{found.images} photos, {found.minutes:.1f} minutes; {found.suspicious} suspicious (!).")

@@ -21,7 +21,7 @@ from rstpm_edge.image.preprocess import InputFormat, to_rgb
 from rstpm_edge.image.roi import Roi, crop
 from rstpm_edge.progress import Progress, Report
 
-from ..data.images import Seen, about_left_out, good_images, ignore
+from ..data.images import Seen, about_left_out, good_images, ignore, training_folder
 from ..data.learned_photos import PhotoCounter
 from ..learning.options import TrainingOptions, check_options
 from ..model.presets import EDGE
@@ -89,6 +89,10 @@ class Audit:
         """How many images should be looked at before training."""
         return sum(named.suspicious for named in self.named)
 
+    def name(self, path: Path) -> str:
+        """What an image is called: in folders below, several may have one name."""
+        return _name_in(self.folder, path)
+
     @property
     def unreadable(self) -> int:
         """How many images cannot be read."""
@@ -98,6 +102,7 @@ class Audit:
 def audit(
     data: str | Path,
     *,
+    below: bool = False,
     most: int = 10,
     size: tuple[int, int] = (256, 256),
     resize: ResizePolicy = "stretch",
@@ -107,6 +112,7 @@ def audit(
 ) -> Audit:
     """Look for images that should not be among the good ones of `data`; at most `most` for being unusual.
 
+    With `below`, images in folders below are looked at, too, as a training on sessions that are folders takes them.
     `size`, `resize`, `roi` and `weights` as for training with the preset `edge`, whose teacher 1 is what looks.
 
     Raises DatasetError where fewer than ten images can be read, UsageError and WeightsError as training does.
@@ -115,8 +121,8 @@ def audit(
     if most < 1:
         raise UsageError(f"`most` must be at least 1, not {most}.")
     check_options(TrainingOptions(size=size, resize=resize, roi=roi, weights=weights or {}))
-    files = good_images(data)
-    left_out = about_left_out(files[0].parent)
+    files, folder = good_images(data, below=below), training_folder(data)
+    left_out = [] if below else about_left_out(folder)
     for sentence in left_out:
         report(Progress("skipped", 0, 0, warning=sentence))
     model = RSTPM(EDGE, weights)  # wrong weights are told before the work
@@ -129,7 +135,7 @@ def audit(
     if len(photos) < MINIMUM_IMAGES:
         example = f": {unreadable[0][1]}" if unreadable else "."
         raise DatasetError(
-            f"{len(photos)} of the {len(files)} images in {files[0].parent} can be read, and an audit needs at least "
+            f"{len(photos)} of the {len(files)} images in {folder} can be read, and an audit needs at least "
             f"{MINIMUM_IMAGES} to say what is usual{example}"
         )
     remarks = judge_quality([photo.measures for photo in photos])
@@ -137,7 +143,7 @@ def audit(
     for group in find_duplicates([photo.fingerprint for photo in photos], inputs):
         first, *copies = group.rows
         for row in copies:
-            name = photos[first].path.name
+            name = _name_in(folder, photos[first].path)
             kind, text = ("copy", f"a copy of {name}") if group.exact else ("duplicate", f"nearly the same as {name}")
             remarks[row].append(Remark(kind, text))
             groups[row] = first
@@ -151,9 +157,11 @@ def audit(
     named = _name(photos, remarks, groups, ranking, most)
     named += [Named(path, (Remark("unreadable", problem),), suspicious=True) for path, problem in unreadable]
     minutes = (time.monotonic() - started) / 60
-    return Audit(
-        files[0].parent, len(files), tuple(photos), roi, size, tuple(named), ranking, minutes, tuple(left_out), bits
-    )
+    return Audit(folder, len(files), tuple(photos), roi, size, tuple(named), ranking, minutes, tuple(left_out), bits)
+
+
+def _name_in(folder: Path, path: Path) -> str:
+    return path.relative_to(folder).as_posix()
 
 
 def _read(

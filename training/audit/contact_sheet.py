@@ -30,7 +30,7 @@ def _cell(audit: Audit, one: Named) -> Cell:
     place = "" if one.rank is None else f"{one.rank}.  "
     score = "" if one.score is None else f"  (score {one.score:.2f})"
     reasons = "; ".join(remark.text for remark in one.remarks)
-    return Cell(_pictures(audit, one), f"{place}{one.path.name}{score}", reasons, one.suspicious)
+    return Cell(_pictures(audit, one), f"{place}{audit.name(one.path)}{score}", reasons, one.suspicious)
 
 
 def _pictures(audit: Audit, named: Named) -> Sequence[Image]:

@@ -37,8 +37,9 @@ from ..learning.checkpoint import load_checkpoint
 from ..learning.machine import Machine
 from ..learning.memory import limited_to, peak_memory
 from ..learning.run_config import load_config
-from ..learning.run_summary import Summary, load_summary
+from ..learning.run_summary import load_summary
 from ..learning.train import resume, train
+from ..learning.trained_model import is_finished
 from ..model.presets import EDGE
 from ..report.html import write_report
 from ..report.tables import promise
@@ -138,6 +139,7 @@ class _Work:
             try:
                 found = audit(
                     self._product.data,
+                    below=self._photos.below,
                     size=options.size or (256, 256),
                     resize=options.resize,
                     roi=options.roi,
@@ -232,8 +234,15 @@ def _state_of(run: Path, data: Path) -> str:
         config = load_config(run)
         checkpoint = load_checkpoint(run)
         if (run / "summary.json").exists():
-            summary: Summary = load_summary(run)
-            return "finished" if checkpoint is not None and summary.epochs else "none"
+            return "finished" if is_finished(checkpoint, load_summary(run)) else "none"
     except TrainingError:  # there is none, or it is damaged
         return "none"
-    return "begun" if Path(config.data) == data.absolute() and data.is_dir() else "none"
+    return "begun" if _is_folder(Path(config.data), data) else "none"
+
+
+def _is_folder(one: Path, other: Path) -> bool:
+    """Whether both are the same folder, however they are written: a run keeps the path of its photos without ".."."""
+    try:
+        return other.is_dir() and one.samefile(other)
+    except OSError:
+        return False

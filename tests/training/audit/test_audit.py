@@ -55,6 +55,21 @@ def mixed(clean: Path, tmp_path: Path) -> Path:
     return folder
 
 
+def test_photos_in_folders_below(clean: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "good"
+    shutil.copytree(clean / "train" / "good", folder / "monday")
+    first, second, *_ = sorted((folder / "monday").iterdir())
+    (folder / "tuesday").mkdir()
+    shutil.copy(first, folder / "tuesday" / second.name)
+    with pytest.raises(DatasetError, match="holds 0 image"):
+        audit(folder, size=SIZE)
+    found = audit(folder, below=True, size=SIZE)
+    assert (found.folder, found.images, found.left_out) == (folder, 25, ())
+    (copy,) = [one for one in found.named if one.twin is not None]
+    assert found.name(copy.path) == f"tuesday/{second.name}"
+    assert copy.remarks[0].text == f"a copy of monday/{first.name}"
+
+
 def read(path: Path) -> NDArray[np.uint8]:
     image = cv2.imread(str(path))
     assert image is not None

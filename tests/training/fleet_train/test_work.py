@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from rstpm_edge.training.fleet_train.result import ProductResult
 from rstpm_edge.training.fleet_train.status import ProductStatus
 from rstpm_edge.training.fleet_train.teller import Teller
 from rstpm_edge.training.fleet_train.work import Task, work
+from rstpm_edge.training.learning.checkpoint import load_checkpoint, save_checkpoint
 from rstpm_edge.training.learning.options import TrainingOptions
 
 OPTIONS = TrainingOptions(epochs=3, size=(64, 64))
@@ -165,10 +168,43 @@ def test_a_worker_that_dies_is_gone_on_from(parts: Path, tmp_path: Path, monkeyp
 
 
 def test_a_damaged_run_is_trained_again(parts: Path, copy: Path) -> None:
+    checkpoint = load_checkpoint(run_of(copy))
+    assert checkpoint
+    save_checkpoint(run_of(copy), replace(checkpoint, losses=checkpoint.losses[:1]))  # that of an epoch before
+    assert work_module._state_of(run_of(copy), parts) == "none"
     (run_of(copy) / "checkpoint.safetensors").write_bytes(b"damaged")
     result, stages = done(parts, copy)
     assert result.failure is None
     assert "students" in stages
+
+
+def test_a_run_is_gone_on_with_however_the_path_of_its_photos_is_written(parts: Path, copy: Path) -> None:
+    run = run_of(copy)
+    (run / "summary.json").unlink()
+    (copy / "link").symlink_to(parts)
+    for data in (parts, parts / "train" / "..", Path(os.path.relpath(parts)), copy / "link"):
+        assert work_module._state_of(run, Product("nut", data, OPTIONS).anywhere().data) == "begun"
+    for data in (parts / "train", parts / "missing"):
+        assert work_module._state_of(run, data) == "none"
+
+
+@pytest.mark.parametrize(("sessions", "below"), [(None, False), ("folder", True), ("^(.)", False)])
+def test_what_is_learned_from_is_audited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sessions: str | None, below: bool
+) -> None:
+    asked: list[bool] = []
+
+    def audit(data: Path, *, below: bool, **keywords: object) -> None:
+        asked.append(below)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(work_module, "audit", audit)
+    for number in range(5):
+        folder = tmp_path / "nut" / (f"day{number % 2}" if below else "")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number}.png").touch()
+    done(tmp_path / "nut", tmp_path / "models", replace(OPTIONS, sessions=sessions))
+    assert asked == [below]
 
 
 @pytest.mark.parametrize(
