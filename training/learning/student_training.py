@@ -75,9 +75,10 @@ def train_students(
                 group["lr"] = preset.learning_rate * _rate(preset, schedule)
             sums += _step(fabric, model, shared, optimizer, cache, rows)
             schedule += step
-            at, end = epoch * batches + done + 1, epoch + left
+            end = epoch + left
+            at, of = (epoch - first) * batches + done + 1, (end - first) * batches  # of this session, as its time is
             loss = losses[-1] if losses else _mean(sums, sum(map(len, parts[: done + 1])))
-            job.report(Progress("students", at, end * batches, loss, epoch=epoch + 1, epochs=end, plan=plan))
+            job.report(Progress("students", at, of, loss, epoch=epoch + 1, epochs=end, plan=plan))
         mean = _mean(cast(Tensor, fabric.all_reduce(sums, reduce_op="mean")), count)
         budget.stepped(time.monotonic() - began)
         if not all(map(math.isfinite, mean)):
