@@ -176,15 +176,16 @@ def load_inputs(
     roi: Roi | None = None,
     skip_unreadable: bool = False,
     bits: int = 16,
+    least: int = MINIMUM_IMAGES,
     seen: Seen = ignore,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[NDArray[np.uint8], list[Path], list[str]]:
     """Read images and bring them, or the part of them in `roi`, to the model's input.
 
     Returns the inputs (N, H, W, 3) uint8 RGB, the paths they came from, and a sentence for each file that was
-    skipped. Without `skip_unreadable`, one DatasetError lists every unreadable file at once. `bits` is the range of
-    16-bit values. `seen` is shown each photo as it is stored (BGR), and its input with the place that it has there.
-    `progress` is called with the number of files done.
+    skipped. Without `skip_unreadable`, one DatasetError lists every unreadable file at once; fewer images than `least`
+    are one, too. `bits` is the range of 16-bit values. `seen` is shown each photo as it is stored (BGR), and its input
+    with the place that it has there. `progress` is called with the number of files done.
     """
     inputs, kept, problems = [], [], []
     model_input = InputFormat(size, resize, bits)
@@ -204,8 +205,8 @@ def load_inputs(
             f"{len(problems)} of {len(paths)} images cannot be read; mend or remove them, or give "
             "`skip_unreadable`:\n  " + "\n  ".join([*problems[:NAMED], *(["…"] if len(problems) > NAMED else [])])
         )
-    if len(kept) < MINIMUM_IMAGES:
-        raise DatasetError(f"Only {len(kept)} images can be read; training needs at least {MINIMUM_IMAGES}.")
+    if len(kept) < least:
+        raise DatasetError(f"Only {len(kept)} images can be read; training needs at least {least}.")
     return np.stack(inputs), kept, problems
 
 

@@ -12,6 +12,8 @@ from ..data.input_size import LARGEST
 from ..model.presets import AUGMENTATIONS, EDGE, Augmentation, Preset
 from ..model.rstpm import DEEPEST
 
+LONGEST = 1_000_000  # minutes, two years: whoever has no limit gives none
+
 
 @dataclass(frozen=True)
 class TrainingOptions:
@@ -54,8 +56,8 @@ def check_options(options: TrainingOptions) -> None:
         raise UsageError(f"`holdout` is a share between 0 and 1, not {options.holdout:g}.")
     if options.epochs is not None and options.epochs < 1:
         raise UsageError(f"`epochs` must be at least 1, not {options.epochs}.")
-    if options.max_minutes is not None and not options.max_minutes > 0:
-        raise UsageError(f"`max_minutes` must be positive, not {options.max_minutes:g}.")
+    if options.max_minutes is not None and not 0 < options.max_minutes <= LONGEST:
+        raise UsageError(f"`max_minutes` must be positive, and at most {LONGEST}, not {options.max_minutes:g}.")
     if not 0 <= options.seed < 1 << 63:
         raise UsageError(f"`seed` must lie between 0 and 2^63 - 1, not {options.seed}.")
     unknown = set(options.weights) - {options.preset.teacher1, options.preset.teacher2}

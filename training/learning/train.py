@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from rstpm_edge import __version__
 from rstpm_edge.atomic_files import make_folder
+from rstpm_edge.errors import DatasetError
 from rstpm_edge.model.metadata import EMBEDDING
 from rstpm_edge.progress import Report
 
-from ..data.images import about_left_out, existing_folder, good_images, load_inputs, training_folder
+from ..data.images import about_left_out, good_images, load_inputs, training_folder
 from ..data.input_size import MOST, choose_size, sampled_sizes
 from ..data.run_files import RecordedFile, identify, recorded_files
 from ..data.sessions import FOLDERS, session_names
@@ -118,7 +119,11 @@ def resume(folder: Path, machine: Machine | None = None, *, report: Report = lam
 
 def _go_on(job: Job, folder: Path, config: RunConfig, checkpoint: Checkpoint | None) -> None:
     """All of `resume` that a line of the run's log tells the end of."""
-    source = existing_folder(config.data)
+    source = Path(config.data)
+    if not source.is_dir():
+        raise DatasetError(
+            f"The photos of the run {folder} were in {source}, and there is no such folder: put them back."
+        )
     photos = (*config.train, *config.holdout)
     tell = job.stage("reading", 2 * len(photos))
     paths = recorded_files(source, photos, "train again on the new images", progress=tell)
@@ -128,6 +133,7 @@ def _go_on(job: Job, folder: Path, config: RunConfig, checkpoint: Checkpoint | N
         config.resize,
         roi=config.roi,
         bits=config.bits,
+        least=1,  # without copies that were set aside, these may be fewer than a new training asks for
         progress=lambda done: tell(len(paths) + done),
     )
     learned, held_out = inputs[: len(config.train)], inputs[len(config.train) :]

@@ -199,7 +199,7 @@ def _photos(config: RunConfig, which: str, least: int, most: int | None, wanted:
             "with `data=FOLDER`."
         )
     paths = recorded_files(data, recorded, f"{name} needs the run's own photos: say where they are with `data=FOLDER`")
-    return list(load_inputs(paths, config.size, config.resize, roi=config.roi, bits=config.bits)[0])
+    return list(load_inputs(paths, config.size, config.resize, roi=config.roi, bits=config.bits, least=1)[0])
 
 
 def _spread(items: Any, most: int) -> Any:

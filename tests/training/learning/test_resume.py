@@ -20,9 +20,13 @@ from small_training import Stop, files_of, resume, same_results, teach
 from workplace import document, finish, start
 
 from rstpm_edge.errors import DatasetError, OutputError, TrainingError, UsageError
+from rstpm_edge.image.duplicates import Duplicates
 from rstpm_edge.progress import Progress
 from rstpm_edge.training.data import shift_augmentation
+from rstpm_edge.training.data.holdout import split
+from rstpm_edge.training.data.images import MINIMUM_IMAGES
 from rstpm_edge.training.learning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from rstpm_edge.training.learning.run_config import load_config
 from rstpm_edge.training.learning.run_summary import load_summary
 from rstpm_edge.training.learning.trained_model import load_model
 
@@ -87,6 +91,32 @@ def test_a_run_stopped_after_its_last_stage_of_learning_repeats_none(parts: Path
     assert "calibration" in stages
     assert not {"students", "residuals", "segmentation"} & set(stages)
     same_results(tmp_path / "run", whole)
+
+
+def test_the_progress_is_that_of_what_is_left(interrupted: Path) -> None:
+    told: list[Progress] = []
+    resume(interrupted, report=told.append)
+    students = [(one.done, one.total, one.epoch, one.epochs) for one in told if one.stage == "students"]
+    assert students == [(1, 2, 2, 3), (2, 2, 3, 3)]
+
+
+def test_a_run_of_few_photos_beside_copies_goes_on(parts: Path, tmp_path: Path) -> None:
+    good = tmp_path / "good"
+    good.mkdir()
+    for number, path in enumerate(sorted((parts / "train" / "good").iterdir())[:4]):
+        shutil.copy(path, good / f"{number}.png")
+    for number in (4, 5):
+        shutil.copy(good / "3.png", good / f"{number}.png")
+    copies = [Duplicates((3, 4, 5), exact=True)]
+    # One that holds out a copy, so that the others are set aside.
+    seed = next(seed for seed in range(100) if sum(map(len, split(6, 0.2, seed, copies))) < MINIMUM_IMAGES)
+    with pytest.raises(KeyboardInterrupt):
+        teach(good, tmp_path / "run", seed=seed, report=Stop(2))
+    config = load_config(tmp_path / "run")
+    assert len(config.train) + len(config.holdout) < MINIMUM_IMAGES
+    assert config.aside
+    resume(tmp_path / "run")
+    same_results(tmp_path / "run", teach(good, tmp_path / "whole", seed=seed))
 
 
 def test_a_run_stopped_in_its_first_epoch_starts_again(parts: Path, whole: Path, tmp_path: Path) -> None:
@@ -195,7 +225,7 @@ def test_a_checkpoint_that_the_summary_is_not_of(cut: Path, whole: Path, tmp_pat
     under_way = dataclasses.replace(done, tensors={**done.tensors, "optimizer/0/step": torch.ones(1)})
     for other in (of_epoch, under_way):
         save_checkpoint(run, other)
-        with pytest.raises(TrainingError, match=rf"^The checkpoint of the run {run} is not the one that its summary is"):
+        with pytest.raises(TrainingError, match=rf"^The checkpoint of the run {run} is not the one that its"):
             load_model(run)
     save_checkpoint(run, done)
     (run / "summary.json").unlink()
@@ -270,7 +300,7 @@ def test_images_that_have_changed(interrupted: Path, parts: Path, tmp_path: Path
     with pytest.raises(TrainingError, match=rf"^{name} in {good} is missing since the run began; train again"):
         resume(interrupted)
     shutil.rmtree(good)
-    with pytest.raises(DatasetError, match="good is missing"):
+    with pytest.raises(DatasetError, match=rf"were in {good}, and there is no such folder: put them back\.$"):
         resume(interrupted)
 
 
