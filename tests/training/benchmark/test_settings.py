@@ -19,7 +19,6 @@ from rstpm_edge.training.benchmark import run as benchmark
 from rstpm_edge.training.benchmark.plan import BenchmarkPlan
 from rstpm_edge.training.benchmark.run import run_benchmark
 from rstpm_edge.training.data.datasets import load_categories
-from rstpm_edge.training.learning.train import train
 from rstpm_edge.training.model.preset_overrides import override
 from rstpm_edge.training.model.presets import EDGE
 
@@ -188,9 +187,13 @@ def test_an_output_that_is_a_file(tmp_path: Path) -> None:
 
 def test_settings_without_results_bind_nobody(tmp_path: Path, trainings: Trainings) -> None:
     root, output = mvtec(tmp_path / "data", "bottle"), tmp_path / "out"
-    wrong = ["benchmark", root, "--output", output, "--set", "attention=no", "--device", "abacus", "--size", 64]
+
+    def interrupted(*arguments: Any, **words: Any) -> None:
+        raise KeyboardInterrupt
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(benchmark, "train", train)
-        assert command_line(*wrong).exit_code == 2
+        patch.setattr(benchmark, "train", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_benchmark(plan_for(root, epochs=2), load_categories(root, "mvtec"), output)
     assert files_of(output) == {"settings.json"}
     assert command_line("benchmark", root, "--output", output, *TINY).exit_code == 0
