@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from rstpm_edge.errors import TrainingError
+from rstpm_edge.printable import quoted
 
 from ..model.rstpm import RSTPM
 from .checkpoint import Checkpoint, load_checkpoint, load_trained_state
@@ -16,7 +17,10 @@ def load_model(run: Path) -> RSTPM:
     if checkpoint is None:
         raise TrainingError(f"The run {run} has no checkpoint; train again.")
     if not is_finished(checkpoint, summary):  # its maps would go with the threshold of others
-        raise TrainingError(f"The checkpoint of the run {run} is not the one that its summary is of; train again.")
+        raise TrainingError(
+            f"The checkpoint of the run {run} is not the one that its summary is of; go on with "
+            f"`rstpm-edge train --resume {quoted(run)}`."
+        )
     model = RSTPM(config.preset, config.weights)
     load_trained_state(model, checkpoint)
     return model.eval()

@@ -223,10 +223,11 @@ def test_a_checkpoint_that_the_summary_is_not_of(cut: Path, whole: Path, tmp_pat
     assert done
     assert of_epoch
     under_way = dataclasses.replace(done, tensors={**done.tensors, "optimizer/0/step": torch.ones(1)})
-    for other in (of_epoch, under_way):
+    for other in (under_way, of_epoch):
         save_checkpoint(run, other)
         with pytest.raises(TrainingError, match=rf"^The checkpoint of the run {run} is not the one that its"):
             load_model(run)
+    load_model(resume(run))  # as the sentence advises
     save_checkpoint(run, done)
     (run / "summary.json").unlink()
     with pytest.raises(TrainingError, match=r"has not finished; go on with `rstpm-edge train --resume "):
