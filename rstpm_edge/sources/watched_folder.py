@@ -140,10 +140,11 @@ class WatchedFolder:
     def _look_at(self, path: Path) -> Item:
         """The image, when its file is whole; it then is no arrival any more."""
         arrival, name = self._arrivals[path], path.name
-        listing = arrival.listing
+        listing, now = arrival.listing, time.monotonic()
+        if arrival.failing is not None and now < arrival.next_try:
+            return None
         try:
             state, taken = _state_of(path)
-            now = time.monotonic()
             if state != arrival.state:
                 arrival.state, arrival.since, arrival.told, arrival.failing = state, now, False, None
                 arrival.next_try = now + (0.0 if name in listing.written.moved else self._settle)

@@ -21,7 +21,7 @@ class Arrival:
     """
 
     def __init__(self, scope: Any, receive: Any, limits: Limits) -> None:
-        self.answered = False
+        self.answered = scope["method"] in ("GET", "HEAD")  # as if: nobody reads a body of theirs
         self._receive = receive
         self._most, self._seconds = limits.json_body, limits.body_seconds
         self._deadline = asyncio.get_running_loop().time() + limits.body_seconds

@@ -45,7 +45,8 @@ def opened(folder: Path, **options: Any) -> History:
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(path.name for path in (folder / "pictures").rglob("*") if path.is_file())
+    # Not by rglob, which raises where a folder is removed meanwhile.
+    return sorted(name for _, _, names in os.walk(folder / "pictures") for name in names)
 
 
 def test_verdicts_and_pictures_come_back(tmp_path: Path, detector: Detector, good: Image, bad: Image) -> None:
@@ -226,6 +227,14 @@ def test_parts_of_a_clock_that_was_not_set_are_as_old_as_those_beside_them(tmp_p
         assert ageing.run(2) == [first, START, START + 1, later]
         ageing.clock += 90 * DAY / 1000
         assert ageing.run(2) == [later]
+
+
+def test_parts_after_a_clock_that_was_ahead_go_by_when_they_were_judged(tmp_path: Path) -> None:
+    ahead = START + 3650 * DAY  # one part's clock; ids only grow from there
+    times = {ahead: ahead, ahead + 1: START, ahead + 2: 200_000, ahead + 3: START + 50 * DAY}
+    with contextlib.closing(Ageing(tmp_path / "kept", times)) as ageing:
+        ageing.clock += 90.5 * DAY / 1000
+        assert ageing.run(2) == [ahead, ahead + 2, ahead + 3]
 
 
 def test_a_full_disk_takes_old_pictures_for_new_ones(

@@ -108,7 +108,7 @@ class Evaluation:
     threshold: float
     alpha: float | None  # as the operating point's
     rate_with_confidence: float | None  # the same
-    operating_points: tuple[OperatingPoint, ...]  # by alpha, ascending; the model's own among them
+    operating_points: tuple[OperatingPoint, ...]  # by alpha, ascending; its own among them, alone with another ROI
     images: tuple[JudgedImage, ...]
 
     @property

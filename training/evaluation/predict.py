@@ -113,7 +113,7 @@ def predict(
     and the pixels of that part count.
 
     options: as a station runs, so that it is measured as it does. The calibration in the result's `bundle` has the rate
-        that was asked for, or the one that the threshold amounts to, if there is one.
+        that was asked for, or the one that the threshold amounts to.
     skip_unmasked: see `test_images`; such images have no part in the pixel metrics.
 
     Raises UsageError for those that cannot work, DatasetError, ImageError, ModelError and ProviderError.

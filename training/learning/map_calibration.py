@@ -1,11 +1,9 @@
 """From held-out good images: the maps' statistics and weights, and the scores of the conformal calibration."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from rstpm_edge.calibration import Calibration, calibrate
@@ -55,27 +53,14 @@ def calibrate_model(
     return calibrate_maps(outputs, model.preset, (images.shape[1], images.shape[2]), alpha)
 
 
-@contextmanager
-def _whole_float32() -> Iterator[None]:
-    """An NVIDIA GPU convolves in float32, as an exported model does, and not with the 10 bits of TF32: scores would be
-    others than the detector's."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
-
-
 def outputs_of(
     model: RSTPM, images: NDArray[np.uint8], *, progress: Callable[[int], None] = lambda done: None
 ) -> ModelOutputs:
     """What `model` gives for `images` (N, H, W, 3), some at a time; `progress` gets the number of images done."""
     batches = []
-    with _whole_float32():
-        for start in range(0, len(images), BATCH):
-            batches.append(model.outputs(images[start : start + BATCH]))
-            progress(min(start + BATCH, len(images)))
+    for start in range(0, len(images), BATCH):
+        batches.append(model.outputs(images[start : start + BATCH]))
+        progress(min(start + BATCH, len(images)))
     return ModelOutputs.concatenate(batches)
 
 

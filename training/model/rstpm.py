@@ -1,7 +1,8 @@
 """The whole of RSTPM as one module: images in, maps out: six, eight more for the score, one of a segmentation head; and
 an embedding of the whole image."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -104,7 +105,8 @@ class RSTPM(nn.Module):
     def outputs(self, images: NDArray[np.uint8]) -> ModelOutputs:
         """`forward` of images (N, H, W, 3), uint8 RGB, wherever the model is, as the runtime gives its outputs."""
         device = next(self.parameters()).device
-        found = self(torch.from_numpy(images).to(device))
+        with _whole_float32():
+            found = self(torch.from_numpy(images).to(device))
         return ModelOutputs.named(self.graph_outputs, [one.float().cpu().numpy() for one in found])
 
     def teachers(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -212,3 +214,15 @@ class Normalization(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return (image - self.mean) / self.std
+
+
+@contextmanager
+def _whole_float32() -> Iterator[None]:
+    """An NVIDIA GPU convolves in float32, as an exported model does, and not with the 10 bits of TF32: scores would be
+    others than the detector's."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

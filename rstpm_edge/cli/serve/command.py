@@ -55,7 +55,12 @@ COMMANDLINE, DEFAULT = ParameterSource.COMMANDLINE, ParameterSource.DEFAULT
     help="Of models: where they take more, let go of what nobody used for longest.  [default: no limit]",
 )
 @click.option(
-    "--max-body", type=click.IntRange(1, 4096), default=64, show_default=True, metavar="MB", help="Of a request."
+    "--max-body",
+    type=click.IntRange(1, 4096),
+    default=64,
+    show_default=True,
+    metavar="MB",
+    help="Of a request that brings images.",
 )
 @click.option(
     "--max-pixels", type=click.IntRange(1, 268), default=100, show_default=True, metavar="MEGAPIXELS",

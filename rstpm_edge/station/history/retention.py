@@ -34,7 +34,8 @@ class Room:
 
     What is too old goes by its id, not by when its clock says it was judged: an id is made of the time, and never lower
     than the one before, so parts of a clock that was set back are no older than those before. Those from before the
-    clock was ever set go with the next ones. And a clock that jumped, or has just begun, is waited for: in that time it
+    clock was ever set go with the next ones. Only ids from the future, where a clock was ahead once, say nothing: those
+    parts go by when they were judged. And a clock that jumped, or has just begun, is waited for: in that time it
     may be set right.
 
     database: its SQLite file, which is written with `writing` held. clock: seconds since 1970. monotonic: seconds, by
@@ -70,8 +71,12 @@ class Room:
             if not self._is_steady(now, clock) or self._retention.days is None or now < self._forget_at:
                 return
             oldest = int(clock * 1000 - self._retention.days * DAY)
-            ask = f"SELECT id FROM part WHERE id <= ({_LAST_OLD}) ORDER BY id LIMIT ?"
-            gone = [row[0] for row in self._database.execute(ask, (CLOCK_SET, oldest, FORGET_MOST))]
+            from_future = "id > ? AND judged BETWEEN ? AND ?"
+            ask = f"SELECT id FROM part WHERE id <= ({_LAST_OLD}) OR ({from_future}) ORDER BY id LIMIT ?"
+            found = self._database.execute(
+                ask, (CLOCK_SET, oldest, int(clock * 1000) + DAY, CLOCK_SET, oldest, FORGET_MOST)
+            )
+            gone = [row[0] for row in found]
             for part in gone:
                 self._pictures.remove(part)
             with self._writing, changing(self._database, synced=False):

@@ -7,7 +7,6 @@ from typing import cast
 
 import numpy as np
 import pytest
-import torch
 from bundles import make_bundle
 from numpy.typing import NDArray
 
@@ -22,7 +21,6 @@ from rstpm_edge.training.learning.map_calibration import (
     MapCalibration,
     calibrate_maps,
     calibrate_model,
-    outputs_of,
 )
 from rstpm_edge.training.model.presets import EDGE, Preset
 from rstpm_edge.training.model.rstpm import RSTPM
@@ -188,15 +186,3 @@ def test_a_head_that_is_as_sure_of_everything_good_does_not_drown_the_maps() -> 
 def test_too_few_images_for_a_rate() -> None:
     with pytest.raises(UsageError, match="needs at least 99 held-out good images"):
         calibrated(EDGE, 0.01)
-
-
-def test_a_gpu_gives_the_scores_of_a_calibration_in_whole_float32() -> None:
-    class Model:
-        def outputs(self, images: NDArray[np.uint8]) -> ModelOutputs:
-            assert not torch.backends.cudnn.allow_tf32
-            return outputs(EDGE, lambda side: np.zeros((len(images), side, side), np.float32))
-
-    before = torch.backends.cudnn.allow_tf32
-    found = outputs_of(cast(RSTPM, Model()), np.zeros((COUNT, SIZE, SIZE, 3), np.uint8))
-    assert len(found.anomaly_maps.six[0]) == COUNT
-    assert torch.backends.cudnn.allow_tf32 == before

@@ -440,3 +440,17 @@ def test_any_pair_makes_a_model(preset: str, teacher1: str, teacher2: str) -> No
         assert [one.shape for one in maps.six] == [(2, 64 // s, 96 // s) for s in chosen.strides] * 2
     assert all(((m >= -1e-5) & (m <= 2 + 1e-5)).all() for m in found.anomaly_maps.six)
     assert all(np.isfinite(m).all() for m in found.flat())
+
+
+def test_a_gpu_gives_outputs_in_whole_float32_as_exported_models_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = RSTPM(preset_with_teachers("edge", LITE0, SMALL), {SMALL: "random"}).eval()
+    forward, seen = RSTPM.forward, []
+
+    def noted(self: RSTPM, image: torch.Tensor) -> list[torch.Tensor]:
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return forward(self, image)
+
+    monkeypatch.setattr(RSTPM, "forward", noted)
+    before = torch.backends.cudnn.allow_tf32
+    model.outputs(np.zeros((1, 64, 64, 3), np.uint8))
+    assert (seen, torch.backends.cudnn.allow_tf32) == ([False], before)
