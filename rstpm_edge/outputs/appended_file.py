@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from rstpm_edge.errors import OutputError, UsageError
+from rstpm_edge.outputs.write_trouble import WriteTrouble
 
 
 class AppendedFile:
@@ -24,9 +25,9 @@ class AppendedFile:
 
     def __init__(self, path: Path, lead: Callable[[int], bytes], *, report: Callable[[str], None] | None) -> None:
         self.lost = 0
-        self._path, self._lead, self._report = path, lead, report
+        self._path, self._lead = path, lead
         self._lock = threading.Lock()
-        self._in_trouble = False
+        self._trouble = WriteTrouble(path, report)
         try:
             self._file = self._open()
             try:
@@ -57,18 +58,10 @@ class AppendedFile:
             self._write(self._before + line)
         except (OSError, UsageError) as error:
             self.lost += bool(line)
-            why = f": {error.strerror or error}." if isinstance(error, OSError) else f". {error}"
-            sentence = f"Cannot write {self._path}{why}"
-            told, self._in_trouble = self._in_trouble, True
-            if self._report is None:
-                raise OutputError(sentence) from error
-            if not told:
-                self._report(f"{sentence} Judging goes on without.")
+            self._trouble.begin(error)
         else:
             self._before = b""
-            if self._in_trouble and self._report is not None:
-                self._report(f"{self._path} can be written again.")
-            self._in_trouble = False
+            self._trouble.end()
 
     def _stay(self) -> None:
         """See to it that the next line goes to the end of `path`, whoever moved or emptied it, or filled the disk."""
@@ -79,7 +72,7 @@ class AppendedFile:
         if not there:
             older, self._file = self._file, self._open()
             os.close(older)
-        if not there or self._in_trouble or os.fstat(self._file).st_size == 0:
+        if not there or self._trouble.lasts or os.fstat(self._file).st_size == 0:
             self._before = self._lead(self._file)
 
     def _write(self, content: bytes) -> None:

@@ -25,6 +25,7 @@ from rstpm_edge.outputs.chain_writer import (
     who,
 )
 from rstpm_edge.outputs.hash_chain import last_of, next_aside
+from rstpm_edge.outputs.write_trouble import WriteTrouble
 from rstpm_edge.printable import one_line, without_passwords
 
 INTERVAL = 600.0  # seconds between two entries of counts
@@ -55,12 +56,13 @@ class AuditLog:
     ) -> None:
         self.lost = 0
         self.ending = "done"  # what the last entry is to say
-        self._path, self._report, self._largest, self._now = path, report, largest, now
+        self._path, self._largest, self._now = path, largest, now
         self._lock = threading.Lock()  # of the file, which a thread that writes holds until it is synced
         self._counting = threading.Lock()  # of the counts, for which nobody waits
         self._counts: Counter[str] = Counter()
         self._origins: dict[str, Counter[str]] = {}
-        self._in_trouble = self._started = False
+        self._trouble = WriteTrouble(path, report)
+        self._started = False
         self._told = now()
         try:
             self._file = self._open()
@@ -169,17 +171,9 @@ class AuditLog:
             self._end = append(self._file, self._end, event, fields)
         except (OSError, UsageError) as error:
             self.lost += 1
-            why = f": {error.strerror or error}." if isinstance(error, OSError) else f". {error}"
-            sentence = f"Cannot write {self._path}{why}"
-            told, self._in_trouble = self._in_trouble, True
-            if self._report is None:
-                raise OutputError(sentence) from error
-            if not told:
-                self._report(f"{sentence} Judging goes on without.")
+            self._trouble.begin(error)
         else:
-            if self._in_trouble and self._report is not None:
-                self._report(f"{self._path} can be written again.")
-            self._in_trouble = False
+            self._trouble.end()
 
     def _stay(self) -> None:
         """See to it that the next line goes to the end of `path`, whoever has moved the file, or filled the disk."""
@@ -193,7 +187,7 @@ class AuditLog:
         if not there:
             older, self._file = self._file, self._open()
             os.close(older)
-        if self._in_trouble or (not there and os.fstat(self._file).st_size):
+        if self._trouble.lasts or (not there and os.fstat(self._file).st_size):
             self._end = self._resume()
 
     def _open(self) -> int:
