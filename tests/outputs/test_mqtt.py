@@ -96,8 +96,9 @@ def test_an_alarm_comes_once_and_stays_for_whoever_comes_later(run: Any, broker:
     for number in range(40):  # each brighter than all but a tenth of the held-out ones
         cv2.imwrite(str(tmp_path / f"{number:02}.png"), np.full((64, 64), 146, np.uint8))
     run(tmp_path, "--json", "--drift", "1%", "--mqtt", url(broker))
-    first, alarm = (json.loads(one) for one in broker.payloads("line/4/drift"))
-    assert (first["drift"], alarm["drift"]) == ("stable", "scene changed")
+    *before, alarm = (json.loads(one) for one in broker.payloads("line/4/drift"))
+    assert alarm["drift"] == "scene changed"
+    assert [one["drift"] for one in before] in ([], ["stable"])  # where the alarm was quicker than the connection, none
     assert alarm["alarm_at"] == alarm["images"] < 40
     assert json.loads(broker.retained["line/4/drift"].payload) == alarm
 
