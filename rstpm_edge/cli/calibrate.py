@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from rstpm_edge.atomic_files import check_writable, write_bytes
-from rstpm_edge.cli.common import real, training_packages
+from rstpm_edge.cli.common import real, run_or_newest, training_packages
 from rstpm_edge.cli.options import photo_sessions_option
 from rstpm_edge.cli.parameter_types import FILE
 from rstpm_edge.cli.progress import show_progress
@@ -81,14 +81,13 @@ def calibrate(
     """
     with training_packages():
         from rstpm_edge.training.audit import held_out, held_out_sheet, sheet
-        from rstpm_edge.training.learning.run_folder import newest_run
         from rstpm_edge.training.learning.run_summary import load_summary
     if reset and (defective or sessions is not None):
         raise UsageError("Give either --reset, or --defective NAME and --sessions.")
     again = bool(defective) or sessions is not None
     _check_used(ctx, "--reset", ("most", "data", "output") if reset else ())
     _check_used(ctx, "--defective and --sessions", ("output",) if again else ())
-    run = run or newest_run()
+    run = run_or_newest(run)
     if reset:
         _say_reset(run, held_out.take_back(run), load_summary(run))
         return

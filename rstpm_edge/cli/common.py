@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from rstpm_edge.cli.terminal import say_note
+from rstpm_edge.cli.terminal import say, say_note
 from rstpm_edge.errors import UsageError
 
 
@@ -59,6 +59,25 @@ def check_no_picture(option: str, file: Path | None) -> None:
 
     if file is not None and is_image_name(file.name):
         raise UsageError(f"{option} does not write a picture: give it a name other than {file}.")
+
+
+def run_or_newest(run: Path | None) -> Path:
+    """`run`, or the newest that is finished below ./runs: then a line says which one that is.
+
+    Raises UsageError where the packages for training are missing, and TrainingError where no run is finished.
+    """
+    if run is not None:
+        return run
+    with training_packages():
+        from rstpm_edge.training.learning.run_folder import RUNS, newest_run
+    newest = newest_run()
+    finished = sum(1 for _ in RUNS.glob("*/summary.json"))
+    say(
+        f"Run: {newest}, the only one that is finished."
+        if finished == 1
+        else f"Run: {newest}, the newest of {finished} that are finished; name one to take another."
+    )
+    return newest
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from rstpm_edge.atomic_files import check_writable
-from rstpm_edge.cli.common import check_no_picture, training_packages
+from rstpm_edge.cli.common import check_no_picture, run_or_newest, training_packages
 from rstpm_edge.cli.parameter_types import FILE, MARGIN
 from rstpm_edge.cli.progress import show_progress
 from rstpm_edge.cli.terminal import say, say_table
@@ -106,7 +106,6 @@ def export(
     with training_packages():
         from rstpm_edge.training.export import export as export_module
         from rstpm_edge.training.export.triton import new_version
-        from rstpm_edge.training.learning import run_folder
         from rstpm_edge.training.quantization import acceptance, reduced_precision
     reduction = reduced_precision.Reduction(
         precision="int8" if int8 else "fp16" if fp16 else "fp32",
@@ -114,7 +113,7 @@ def export(
         data=data,
         margins=acceptance.checked_margins(dict(margins)),
     )
-    run = run or run_folder.newest_run()
+    run = run_or_newest(run)
     with (
         show_progress(reduced_precision.PLANS.get(reduction.precision)) as report,
         contextlib.nullcontext() if triton is None else new_version(triton, triton_name) as version,

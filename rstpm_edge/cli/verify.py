@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from rstpm_edge.cli.common import evenly_spread, images_of, one_model, training_packages
+from rstpm_edge.cli.common import evenly_spread, images_of, one_model, run_or_newest, training_packages
 from rstpm_edge.cli.options import model_option, public_key_option, session_options, size_change_option
 from rstpm_edge.cli.parameter_types import FILE
 from rstpm_edge.cli.progress import show_progress
@@ -117,9 +117,8 @@ def _compare(
 ) -> None:
     with training_packages():
         from rstpm_edge.training.export import verify as verify_module
-        from rstpm_edge.training.learning import run_folder
     images = images_of(paths)
-    run = run or run_folder.newest_run()
+    run = run_or_newest(run)
     with show_progress() as display:
         result = verify_module.verify(
             run,

@@ -217,7 +217,9 @@ def test_one_image_that_sets_the_threshold_is_named(
 def test_exporting_says_how_well_it_agrees(workplace: Workplace) -> None:
     size = workplace.model.stat().st_size / 1e6
     output, errors = workplace.said("export")
-    assert output.startswith(f"model.onnx ({size:.1f} MB): agrees with PyTorch on 6 images; largest difference ")
+    which, agrees = output.splitlines()
+    assert which == f"Run: runs/{workplace.run.name}, the only one that is finished."
+    assert agrees.startswith(f"model.onnx ({size:.1f} MB): agrees with PyTorch on 6 images; largest difference ")
     assert errors == ""
 
 
@@ -260,7 +262,7 @@ def test_the_exported_model_judges_and_is_evaluated(
 
 
 def test_a_run_may_be_named_and_the_newest_is_taken_otherwise(
-    workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workplace: Workplace, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from rstpm_edge.training.export import export
     from rstpm_edge.training.learning import run_folder as run
@@ -280,9 +282,13 @@ def test_a_run_may_be_named_and_the_newest_is_taken_otherwise(
         os.utime(folder / "summary.json", (1e9 - age, 1e9 - age))
     (tmp_path / "runs" / "unfinished").mkdir()
     assert run.newest_run() == Path("runs/c")
+    said = "Run: runs/c, the newest of 3 that are finished; name one to take another."
     result = command_line("export")
+    assert result.stdout.splitlines()[0] == said
     assert "Not every TensorRT or OpenVINO takes these operators: Erf." in result.stdout
-    command_line("export", "runs/a", "-o", "other.onnx", "--fused")
+    assert "Run: " not in command_line("export", "runs/a", "-o", "other.onnx", "--fused").stdout
+    for command in (["calibrate"], ["verify", parts, "--model", workplace.model]):
+        assert command_line(*command).stdout.splitlines() == [said], command  # and then that it holds nothing
     assert asked == [
         (Path("runs/c"), Path("model.onnx"), False),
         (Path("runs/a"), Path("other.onnx"), True),
