@@ -3,13 +3,13 @@
 import contextlib
 import json
 import os
-import queue
 import re
 import shlex
 import shutil
 import signal
 import subprocess
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ from rstpm_edge.errors import UsageError
 from rstpm_edge.printable import one_line
 
 WAITING = 64  # verdicts that may wait for the command; at most
+STOPPED = "the program is being stopped, and another command runs"
 PLACEHOLDERS = ("path", "score", "p_value", "threshold", "json")
 
 
@@ -38,7 +39,8 @@ class OnAnomaly:
     report: called with a sentence for each command that failed, was killed, or was not run. None of them ends the
         inspection; `failed` counts them.
 
-    Leaving the context waits for what is queued. Raises UsageError for a command that cannot be run.
+    Leaving the context waits for what is queued; after `stop`, only for the command that runs. Raises UsageError for a
+    command that cannot be run.
     """
 
     def __init__(
@@ -58,7 +60,9 @@ class OnAnomaly:
         self._unjudged = unjudged
         self._wait = wait
         self._report = report
-        self._queue: queue.Queue[Mapping[str, Any] | None] = queue.Queue(WAITING)
+        self._changed = threading.Condition()  # for what follows
+        self._waiting: deque[Mapping[str, Any]] = deque()
+        self._runs = self._stopped = self._left = False
         self._thread = threading.Thread(target=self._run_all, name="on-anomaly", daemon=True)
         self._thread.start()
 
@@ -68,11 +72,38 @@ class OnAnomaly:
             raise self._error
         if fields["verdict"] not in (("anomalous", "invalid", "failed") if self._unjudged else ("anomalous",)):
             return
-        try:
-            self._queue.put(fields, block=self._wait)
-        except queue.Full:
+        with self._changed:
+            if self._wait:
+                self._changed.wait_for(lambda: len(self._waiting) < WAITING or self._stopped)
+            if self._stopped and (self._runs or self._waiting):
+                refusal = STOPPED
+            elif len(self._waiting) >= WAITING:
+                refusal = f"{WAITING} others wait for it"
+            else:
+                self._waiting.append(fields)
+                self._changed.notify_all()
+                return
+        self._refuse(fields, refusal)
+
+    def stop(self) -> None:
+        """Refuse what waits, and from now on what would have to wait: a service manager kills who takes long to end.
+
+        Each is counted in `dropped` and reported. The command that runs is finished, and so is that of a verdict which
+        comes later, where none runs then.
+        """
+        with self._changed:
+            self._stopped = True
+            # Where none runs, the first does not wait for a command, but for the thread, which takes it at once.
+            next_one = [] if self._runs or not self._waiting else [self._waiting.popleft()]
+            refused, self._waiting = list(self._waiting), deque(next_one)
+            self._changed.notify_all()
+        for fields in refused:
+            self._refuse(fields, STOPPED)
+
+    def _refuse(self, fields: Mapping[str, Any], why: str) -> None:
+        with self._changed:
             self.dropped += 1
-            self._report(f"The command was not run for {one_line(fields['path'])}: {WAITING} others wait for it.")
+        self._report(f"The command was not run for {one_line(fields['path'])}: {why}.")
 
     def __enter__(self) -> "OnAnomaly":
         return self
@@ -82,13 +113,15 @@ class OnAnomaly:
     ) -> None:
         if kind is not None and not issubclass(kind, Exception):
             return  # the user will not wait; the thread ends with the process
-        self._queue.put(None)
+        with self._changed:
+            self._left = True
+            self._changed.notify_all()
         self._thread.join()
         if self._error is not None and kind is None:
             raise self._error
 
     def _run_all(self) -> None:
-        while (fields := self._queue.get()) is not None:
+        while (fields := self._next()) is not None:
             if self._error is not None:
                 continue  # taken from the queue all the same, so that nobody waits for room in it
             try:
@@ -98,6 +131,17 @@ class OnAnomaly:
                     self._report(f"The command for {one_line(fields['path'])} {problem}.")
             except Exception as error:
                 self._error = error
+
+    def _next(self) -> Mapping[str, Any] | None:
+        """Wait for the next verdict; None when the context was left and none is queued."""
+        with self._changed:
+            self._runs = False
+            self._changed.wait_for(lambda: self._waiting or self._left)
+            if not self._waiting:
+                return None
+            self._runs = True
+            self._changed.notify_all()  # there is room
+            return self._waiting.popleft()
 
     def _run(self, fields: Mapping[str, Any]) -> str | None:
         """Run the command once; what went wrong, if anything did."""

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from click.testing import Result
-from workplace import command_line
+from numpy.typing import NDArray
+from waiting import until
+from workplace import command_line, finish, running
 
 from rstpm_edge.outputs import command as on_anomaly
 from rstpm_edge.outputs.command import OnAnomaly
@@ -186,6 +192,63 @@ def test_when_too_many_wait(tmp_path: Path, reports: list[str], monkeypatch: pyt
         assert ran in expected
         assert command.dropped == len(reports) == 8 - ran
         assert set(reports) <= {"The command was not run for part.png: 2 others wait for it."}
+
+
+def test_after_a_stop_nothing_waits_for_a_command(held: str, tmp_path: Path, reports: list[str]) -> None:
+    refused = "The command was not run for {}: the program is being stopped, and another command runs."
+    with OnAnomaly(f"{held} {{path}}", timeout=60, report=reports.append) as command:
+        command.tell({**BAD, "path": "runs"})
+        until(lambda: command._runs)
+        for name in ("1", "2"):
+            command.tell({**BAD, "path": name})
+        command.stop()
+        assert reports == [refused.format(name) for name in ("1", "2")]
+        command.tell({**BAD, "path": "later"})
+        assert reports[2:] == [refused.format("later")]
+        release(tmp_path / "gate")
+        until(lambda: not command._runs)
+        (tmp_path / "ended").unlink()
+        command.tell({**BAD, "path": "last"})  # which waits for none: the part under way is rejected, too
+        release(tmp_path / "gate")
+    assert (tmp_path / "ended").read_text() == "on"
+    assert (command.dropped, len(reports), command.failed) == (3, 3, 0)
+
+
+def test_a_stop_lets_go_of_who_waits_for_room(
+    held: str, tmp_path: Path, reports: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_anomaly, "WAITING", 1)
+    with OnAnomaly(held, timeout=60, report=reports.append) as command:
+        command.tell(BAD)
+        until(lambda: command._runs)
+        command.tell(BAD)
+        waiting = threading.Thread(target=command.tell, args=(BAD,))
+        waiting.start()
+        command.stop()
+        waiting.join(30)
+        assert not waiting.is_alive()
+        assert len(reports) == 2
+        release(tmp_path / "gate")
+
+
+def test_infer_that_is_stopped_finishes_one_command(
+    held: str, model: Path, bad: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    folder, journal = tmp_path / "photos", tmp_path / "journal"  # with which photos that are there are judged
+    folder.mkdir()
+    for name in ("1.png", "2.png", "3.png"):
+        cv2.imwrite(str(folder / name), bad)
+    arguments = ["infer", folder, "--watch", "--journal", journal, "--model", model, "--json", "--on-anomaly", held]
+    with running(*arguments, "--on-anomaly-timeout", 120) as process:
+        assert [json.loads(process.stdout.readline())["verdict"] for _ in range(3)] == ["anomalous"] * 3
+        process.send_signal(signal.SIGTERM)
+        told = [process.stderr.readline() for _ in range(2)]  # before the one that runs has ended
+        release(tmp_path / "gate")
+        code, _, errors = finish(process)
+    because = "the program is being stopped, and another command runs"
+    assert told == [f"The command was not run for {folder / name}: {because}.\n" for name in ("2.png", "3.png")]
+    assert (code, (tmp_path / "ended").read_text()) == (1, "on")
+    assert errors.endswith("; 2 commands not run\n")
 
 
 def test_files_wait_for_the_command_and_a_line_does_not(

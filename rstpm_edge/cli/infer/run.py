@@ -113,6 +113,8 @@ def _infer(options: InferOptions) -> int:
             reload,
             shadow,
         )
+        if interrupts.received:
+            reactions.stop()
         if audit_log is not None and interrupts.received:
             audit_log.ending = f"signal {interrupts.received}"
     if source is not None:

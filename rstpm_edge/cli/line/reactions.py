@@ -46,6 +46,11 @@ class Reactions:
         """Those to parts alone."""
         return [self.command.tell] if self.command else []
 
+    def stop(self) -> None:
+        """A stop was asked for: no command runs any more that would have to wait for others."""
+        if self.command:
+            self.command.stop()
+
     def tell_source(self, there: bool) -> None:
         """A source without an end is lost, or is back."""
         if self.mqtt:

@@ -76,7 +76,11 @@ def _serve(options: ServeOptions) -> int:
             now = time.monotonic()
             if all(now - line.state.beat < STUCK or line.state.condition == "ended" for line in station.lines):
                 service.alive()
-            return interrupts.received is not None
+            if interrupts.received is None:
+                return False
+            if watched is not None:
+                watched.reactions.stop()
+            return True
 
         station.start()
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import ssl
@@ -121,6 +122,29 @@ def test_a_journal_and_what_follows_a_verdict(
     kept = command_line("journal", journal, "--json")
     assert [json.loads(line)["verdict"] for line in kept.stdout.splitlines()] == ["normal", "anomalous", "normal"]
     assert len(table.read_text().splitlines()) == 4
+
+
+def test_one_command_is_finished_when_the_end_comes(model: Path, tmp_path: Path, bad: NDArray[np.uint8]) -> None:
+    """A service manager kills who takes long to end: what waits for the command is told, not run."""
+    folder = tmp_path / "incoming"
+    folder.mkdir()
+    os.mkfifo(tmp_path / "gate")
+    names = ("1.png", "2.png", "3.png")
+    for name in names:
+        cv2.imwrite(str(folder / name), bad)
+    command = f"sh -c 'cat {tmp_path}/gate > {tmp_path}/ended'"
+    # With a journal, photos that are there at the start are judged.
+    arguments = [folder, "--watch", "--journal", tmp_path / "journal", "--model", model]
+    arguments += ["--on-anomaly", command, "--on-anomaly-timeout", 120]
+    with served(*arguments) as (process, address):
+        until(lambda: ask(f"{address}/v1/station")["lines"][0]["images"] == 3)
+        process.send_signal(signal.SIGTERM)
+        told = [process.stderr.readline() for _ in range(2)]  # while the first one runs
+        (tmp_path / "gate").write_text("on")
+        code, _, errors = finish(process)
+    because = "the program is being stopped, and another command runs"
+    assert told == [f"The command was not run for {folder / name}: {because}.\n" for name in names[1:]]
+    assert (code, errors, (tmp_path / "ended").read_text()) == (0, "2 commands not run.\n", "on")
 
 
 def ask_json(url: str, document: object) -> Any:
