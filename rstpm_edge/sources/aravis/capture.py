@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import math
 import time
 from ctypes import byref, c_int, c_size_t
 from typing import Any
@@ -21,6 +22,7 @@ POLL = 0.2  # seconds in one call for a frame
 SILENCE = 5.0  # seconds without a frame, beside exposure and rate, after which a camera that should give one is lost
 NO_WHOLE = 30.0  # seconds of incomplete frames, after which the stream is opened anew
 CHECK = 1.0  # seconds without a frame, after which it is asked whether the camera is still there
+ANSWER = 10.0  # seconds in one call, after which the caller hears that a slow camera is there: who says nothing hangs
 MOST_MISSING = 1000  # a jump in the numbers of frames beyond that is no loss, but a camera that began anew
 CONTINUOUS, AUTO_OFF, SUCCESS, LAST_OF_16_BITS = 0, 0, 0, 0xFFFF
 PICTURES = (0x0001, 0x0005, 0x000A)  # kinds of payload: an image, one with chunks behind it, one of several parts
@@ -40,7 +42,9 @@ class AravisCapture:
         self._now = 0  # the buffer that was grabbed, or 0 for a frame that never came
         self._camera = self._open()
         try:
-            _Setup(self._aravis, self._camera, self._name, self._settings).run()
+            setup = _Setup(self._aravis, self._camera, self._name, self._settings)
+            setup.run()
+            self._patience = setup.patience()
             self._start()
         except AravisError as error:
             self.release()
@@ -50,7 +54,9 @@ class AravisCapture:
             raise
 
     def grab(self) -> bool | None:
-        """Take the next frame; None while a camera waits for its trigger, and False where the camera is lost.
+        """Take the next frame; None while a camera that is there has none yet, and False where the camera is lost.
+
+        None comes while the camera waits for its trigger, and after ten seconds of one that takes frames rarely.
 
         A frame that never came, as the numbers of frames tell, is grabbed and cannot be retrieved.
         """
@@ -139,12 +145,10 @@ class AravisCapture:
         self._triggered = -float("inf")
 
     def _next_buffer(self) -> bool | None:
-        """Wait for a buffer: True when one is there, None where the camera waits for its trigger, False when lost."""
-        settings = self._settings
-        silence = SILENCE + (settings.exposure or 0) / 1e6 + (1 / settings.rate if settings.rate else 0)
+        """Wait for a buffer: True when one is there, None where the camera is there and has none, False when lost."""
+        started = time.monotonic()
         while True:
-            if settings.trigger == SOFTWARE:
-                self._trigger()
+            due = self._settings.trigger != SOFTWARE or self._trigger()
             buffer = self._aravis.call("arv_stream_timeout_pop_buffer", self._stream, int(POLL * 1e6))
             now = time.monotonic()
             if buffer:
@@ -157,11 +161,11 @@ class AravisCapture:
                 self._asked = now
                 if not self._is_there():
                     return False
-            if settings.trigger not in (FREE, SOFTWARE):
-                self._whole = now
-                return None
-            if now - self._last > silence:
+            if now - self._last > self._patience:
                 return False
+            if not due or self._patience == math.inf or now - started > ANSWER:
+                self._whole = now  # silence is no row of incomplete frames
+                return None
 
     def _take(self, buffer: int) -> None:
         """Keep the buffer, and count how many frames should have come before it."""
@@ -175,16 +179,19 @@ class AravisCapture:
                 self._missing = missing
         self._frame = number
 
-    def _trigger(self) -> None:
-        """Ask for a frame, no sooner than the rate allows, and once more where none has come."""
+    def _trigger(self) -> bool:
+        """Ask for a frame, no sooner than the rate allows, and once more where none has come; whether one is due."""
         now, rate = time.monotonic(), self._settings.rate
         waits_for = self._triggered > self._last  # for the frame that was asked for last
         if now - self._triggered < (SILENCE / 2 if waits_for else 0):
-            return
-        if rate and now - self._triggered < 1 / rate:
-            time.sleep(1 / rate - (now - self._triggered))
+            return True
+        rest = 1 / rate - (now - self._triggered) if rate else 0
+        if rest > POLL:
+            return False
+        time.sleep(max(rest, 0))
         self._triggered = time.monotonic()
         self._aravis.call("arv_camera_software_trigger", self._camera)
+        return True
 
     def _is_there(self) -> bool:
         """Whether the camera still answers, and to us: one that was without power has forgotten who controls it."""
@@ -229,6 +236,41 @@ class _Setup:
             device = call("arv_camera_get_device", camera)
             text = " ".join(f"{key}={value}" for key, value in settings.features)
             call("arv_device_set_features_from_string", device, text.encode())
+
+    def patience(self) -> float:
+        """After how many seconds without a frame the camera is lost; infinite where it waits for somebody's trigger."""
+        settings = self._settings
+        asked_for = settings.trigger == SOFTWARE
+        if settings.trigger not in (FREE, SOFTWARE) or (not asked_for and self._is_triggered()):
+            return math.inf
+        exposure = settings.exposure or self._told("exposure_time")
+        rate = settings.rate or (0 if asked_for else self._told("frame_rate"))
+        return SILENCE + exposure / 1e6 + (1 / rate if rate > 0 else 0)
+
+    def _is_triggered(self) -> bool:
+        """Whether the camera says that a trigger is on, as features may have it, or a set of them in the camera."""
+        call, device = self._aravis.call, self._aravis.call("arv_camera_get_device", self._camera)
+        get, put = "arv_device_get_string_feature_value", "arv_device_set_string_feature_value"
+        try:
+            chosen = call(get, device, b"TriggerSelector")
+            modes = []
+            for trigger in self._aravis.texts("arv_camera_dup_available_triggers", self._camera):
+                call(put, device, b"TriggerSelector", trigger.encode())
+                modes.append(call(get, device, b"TriggerMode"))
+            call(put, device, b"TriggerSelector", chosen)
+        except AravisError:  # it has no triggers, or no choice of them
+            try:
+                modes = [call(get, device, b"TriggerMode")]
+            except AravisError:
+                return False
+        return b"On" in modes
+
+    def _told(self, what: str) -> float:
+        """What the camera says of itself; 0 where it does not."""
+        try:
+            return float(self._aravis.call(f"arv_camera_get_{what}", self._camera))
+        except AravisError:
+            return 0.0
 
     def _check_format(self) -> None:
         if self._aravis.call("arv_camera_get_pixel_format", self._camera) in FORMATS:

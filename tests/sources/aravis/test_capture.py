@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -54,8 +55,8 @@ def test_wrong_use_is_told_before_anything_is_opened(model: Any) -> None:
 class MadeUp:
     """A library whose camera sends `frames`: (number, status), None for a moment without any, or an error."""
 
-    def __init__(self, frames: list[Any]) -> None:
-        self.frames = frames
+    def __init__(self, frames: list[Any], tells: dict[str, Any] | None = None) -> None:
+        self.frames, self.tells = frames, tells or {}
         self.called: list[str] = []
         self._current: Any = None
         self._bytes = (ctypes.c_uint8 * 16)(*range(16))
@@ -67,6 +68,8 @@ class MadeUp:
             if isinstance(self._current, Exception):
                 raise self._current
             return 0 if self._current is None else 5
+        if name == "arv_device_get_string_feature_value":
+            return self.tells.get(arguments[1].decode())
         if name == "arv_buffer_get_data":
             arguments[1]._obj.value = 16
             return ctypes.addressof(self._bytes)
@@ -82,6 +85,7 @@ class MadeUp:
             "arv_camera_new": 1,
             "arv_camera_create_stream": 2,
             "arv_buffer_new_allocate": 3,
+            **self.tells,
         }.get(name, 0)
 
     def texts(self, name: str, camera: int) -> list[str]:
@@ -90,8 +94,8 @@ class MadeUp:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AravisCapture]:
-    def of(frames: list[Any], typed: str = "") -> AravisCapture:
-        monkeypatch.setattr(capture, "load_aravis", lambda: MadeUp(frames))
+    def of(frames: list[Any], typed: str = "", **tells: Any) -> AravisCapture:
+        monkeypatch.setattr(capture, "load_aravis", lambda: MadeUp(frames, tells))
         return AravisCapture("aravis:a" + typed)
 
     return of
@@ -136,6 +140,38 @@ def test_one_that_waits_for_its_trigger_is_not(opened: Any, monkeypatch: pytest.
     assert [found.grab() for _ in range(4)] == [None, None, True, None]
     monkeypatch.setattr(capture, "CHECK", -1.0)
     monkeypatch.setattr(AravisCapture, "_is_there", lambda self: False)
+    assert found.grab() is False
+
+
+def test_one_whose_features_turn_a_trigger_on_waits_too(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture, "SILENCE", 0.0)
+    typed = ",TriggerMode=On,TriggerSource=Line1"
+    assert opened([], typed, TriggerMode=b"Off").grab() is False
+    found = opened([None, (1, 0), None], typed, TriggerMode=b"On", TriggerSelector=b"FrameStart")
+    assert [found.grab() for _ in range(3)] == [None, True, None]
+    monkeypatch.setattr(capture, "CHECK", -1.0)
+    monkeypatch.setattr(AravisCapture, "_is_there", lambda self: False)
+    assert found.grab() is False
+
+
+def test_no_call_waits_for_a_rate_below_one_a_minute(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call of more than a minute is one of a driver that hangs."""
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"{seconds} seconds") if seconds > 1 else None)
+    found = opened([(1, 0)], ",trigger=software,fps=0.01")
+    assert [found.grab() for _ in range(3)] == [True, None, None]
+    assert found._aravis.called.count("arv_camera_software_trigger") == 1
+
+
+@pytest.mark.parametrize("tells", [{"arv_camera_get_frame_rate": 0.01}, {"arv_camera_get_exposure_time": 9e7}])
+def test_a_camera_that_runs_slowly_by_itself_is_waited_for(
+    opened: Any, monkeypatch: pytest.MonkeyPatch, tells: dict[str, float]
+) -> None:
+    monkeypatch.setattr(capture, "SILENCE", 0.0)
+    monkeypatch.setattr(capture, "ANSWER", 0.0)
+    monkeypatch.setattr(capture, "NO_WHOLE", 0.1)
+    found = opened([(1, 0), None], "", **tells)
+    assert [found.grab() for _ in range(3)] == [True, None, None]
+    found._last -= 101
     assert found.grab() is False
 
 

@@ -17,10 +17,13 @@ from workplace import command_line
 
 from rstpm_edge.errors import SourceError
 from rstpm_edge.sources import live
+from rstpm_edge.sources.aravis import capture
 from rstpm_edge.sources.aravis.capture import AravisCapture
 from rstpm_edge.sources.live import Live
 
 pytestmark = pytest.mark.aravis
+
+WAITING = [",trigger=Line0", ",TriggerSelector=FrameStart,TriggerMode=On,TriggerSource=Line0"]  # for a line
 
 
 @pytest.fixture
@@ -96,8 +99,12 @@ def test_the_rate_takes_effect(camera: FakeCamera) -> None:
             found.release()
 
 
-def test_a_line_that_nobody_pulls_gives_no_frame_and_no_loss(camera: FakeCamera) -> None:
-    found = AravisCapture(f"{camera.source},trigger=Line0")
+@pytest.mark.parametrize("typed", WAITING)
+def test_a_line_that_nobody_pulls_gives_no_frame_and_no_loss(
+    camera: FakeCamera, typed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capture, "SILENCE", 0.1)
+    found = AravisCapture(camera.source + typed)
     try:
         assert [found.grab() for _ in range(10)] == [None] * 10
     finally:
@@ -160,7 +167,16 @@ def test_packets_that_are_lost_are_counted_and_their_frames_never_judged() -> No
         assert f" {source.live.damaged} of them damaged" in source.live.summary()
 
 
-@pytest.mark.parametrize("typed", ["", ",trigger=Line0"])
+def test_one_that_is_asked_rarely_does_not_hang(camera: FakeCamera, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "HANGS", 1.5)  # of which the rate is less than one
+    with Source("camera", f"{camera.source},trigger=software,fps=0.25") as source:
+        first, second = source.next(), source.next()
+        assert second.number == 1
+        assert second.taken - first.taken == pytest.approx(4, rel=0.25)
+        assert source.reports == []
+
+
+@pytest.mark.parametrize("typed", ["", *WAITING])
 def test_unplugged_and_plugged_in_again(typed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "FIRST_WAIT", 0.1)
     with FakeCamera() as camera, Source("camera", camera.source + typed) as source:
