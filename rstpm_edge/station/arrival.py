@@ -16,7 +16,7 @@ class Arrival:
     """What ASGI calls `receive`, of one request, with limits.
 
     Where those are passed it raises HTTPException, 413 or 408: the only one that FastAPI lets through where it reads a
-    body by itself, which it does before it looks at tokens. Whoever takes more than `Limits.json_body` says so first:
+    body by itself. Whoever takes more than `Limits.json_body` says so first:
     `allow`. What a client sends once it is answered is only thrown away: `answered`.
     """
 

@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
+from fastapi.routing import APIRoute
+from starlette.responses import Response
 
 from rstpm_edge.station.access import Access, Scope, Token, allows
 from rstpm_edge.station.answers import Refusal
@@ -12,21 +15,40 @@ from rstpm_edge.station.answers import Refusal
 _PORT = re.compile(r":([0-9]+)\Z")
 
 
-def needs(access: Access, scope: Scope) -> Callable[[Request], Coroutine[Any, Any, None]]:
-    """Raises Refusal, 401 or 403, for a request that may not do what needs this scope."""
+@dataclass(frozen=True, eq=False)
+class Needs:
+    """Called with a request, raises Refusal, 401 or 403, where that may not do what needs this scope."""
 
-    async def check(request: Request) -> None:
-        if access.is_open:
+    access: Access
+    scope: Scope
+
+    async def __call__(self, request: Request) -> None:
+        """Look at the token, or the cookie."""
+        if self.access.is_open:
             return
-        has = scope_of(access, request)
+        has = scope_of(self.access, request)
         if has is None:
             raise Refusal(
                 401, "Send a token of this station: `Authorization: Bearer TOKEN`.", {"WWW-Authenticate": "Bearer"}
             )
-        if not allows(has, scope):
-            raise Refusal(403, f"This token may not do that: it takes one with the scope {scope}.")
+        if not allows(has, self.scope):
+            raise Refusal(403, f"This token may not do that: it takes one with the scope {self.scope}.")
 
-    return check
+
+class TokenFirst(APIRoute):
+    """A route whose body FastAPI reads: it would do so before it asks dependencies, of whoever has no token, too."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """What answers a request, once its token was looked at."""
+        answer = super().get_route_handler()
+        needed = [one.dependency for one in self.dependencies if isinstance(one.dependency, Needs)]
+
+        async def checked(request: Request) -> Response:
+            for check in needed:
+                await check(request)
+            return await answer(request)
+
+        return checked
 
 
 def scope_of(access: Access, request: Request) -> Scope | None:

@@ -7,6 +7,7 @@ import http.client
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -310,28 +311,48 @@ TAKES_JSON = ("/v1/session", "/v1/station/product", "/v1/inspections/1/notes", "
 
 @pytest.mark.parametrize("path", TAKES_JSON)
 def test_no_route_takes_much_or_waits_for_long(model: Path, tmp_path: Path, path: str) -> None:
-    """Not even of those who have a token, and each of them has none: FastAPI reads a body before it asks for one."""
-    access = Access(read_tokens(None, {"T": f"inspect {INSPECT}"}, "T"))
+    """Not even of those who have a token."""
+    access, token = Access(read_tokens(None, {"T": f"manage {MANAGE}"}, "T")), f"Authorization: Bearer {MANAGE}"
     limits = Limits(body_seconds=1)
     too_long = (413, "The request has more than 65,536 bytes.", True)
     too_late = (408, "The request did not arrive within 1 seconds.", True)
     with page_station(model, tmp_path / "kept", access=access, limits=limits) as client:
         chunk = b"%x\r\n%s\r\n" % (1 << 15, b"1" * (1 << 15))
         for sent, expected in (
-            (posted(path, "Content-Length: 300000000"), too_long),
-            (posted(path, "Content-Length: " + "9" * 18), too_long),
-            (posted(path, CHUNKED, body=chunk * 3), too_long),
+            (posted(path, token, "Content-Length: 300000000"), too_long),
+            (posted(path, token, "Content-Length: " + "9" * 18), too_long),
+            (posted(path, token, CHUNKED, body=chunk * 3), too_long),
             (
-                posted(path, "Content-Length: 50", body=b"{"),
+                posted(path, token, "Content-Length: 50", body=b"{"),
                 too_late,
             ),
-            (posted(path, CHUNKED, body=chunk), too_late),
+            (posted(path, token, CHUNKED, body=chunk), too_late),
         ):
             with socket.create_connection(("127.0.0.1", client.port), timeout=30) as connection:
                 connection.sendall(sent)
                 assert answer_to(connection) == expected
-        assert client.post(path, b" " * 65_536, {"Content-Type": "application/json"}).status == 400  # no JSON
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {MANAGE}"}
+        assert client.post(path, b" " * 65_536, headers).status == 400  # no JSON
         assert client.said == []
+
+
+def test_who_has_no_token_is_told_before_a_body_is_read(model: Path, tmp_path: Path) -> None:
+    access = Access(read_tokens(None, {"T": f"inspect {INSPECT}\nmanage {MANAGE}"}, "T"))
+    with page_station(model, tmp_path / "kept", access=access, limits=Limits(body_seconds=20)) as client:
+        paths = client.get("/openapi.json", {"Authorization": f"Bearer {INSPECT}"}).document["paths"]
+        taking = {path for path, methods in paths.items() if "requestBody" in methods.get("post", {})}
+        assert taking > {"/v1/station/product", "/v1/inspections/{part}/notes", "/v1/recalibration", "/v1/inspect"}
+        for path in taking - {"/v1/session"}:  # whose body is the token
+            url = path.replace("{part}", "1").replace("{model}", "model").replace("{version}", "1")
+            for header, status in ((f"X: {INSPECT}", 401), (f"Authorization: Bearer {INSPECT}", 403)):
+                if status == 403 and path not in ("/v1/station/product", "/v1/recalibration"):
+                    continue
+                start = time.monotonic()
+                with socket.create_connection(("127.0.0.1", client.port), timeout=30) as connection:
+                    connection.sendall(posted(url, header, "Content-Length: 50000", body=b"{"))
+                    assert answer_to(connection)[0] == status, path
+                assert time.monotonic() - start < 15
+                assert client.post(url, b"no JSON", {header.split(":")[0]: header.split(": ")[1]}).status == status
 
 
 def test_a_body_that_nobody_reads_must_end(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from rstpm_edge.station.answers import json_answer
 from rstpm_edge.station.line import Line
 from rstpm_edge.station.line_state import LineState, judging_facts
-from rstpm_edge.station.permission import needs, who_asks
+from rstpm_edge.station.permission import Needs, TokenFirst, who_asks
 from rstpm_edge.station.product import Product, ProductName
 from rstpm_edge.station.routes.inspect import ERRORS
 from rstpm_edge.station.shift import ShiftCounts
@@ -30,9 +30,9 @@ class Selection(BaseModel):
 
 def control_router(station: Station) -> APIRouter:
     """The routes of this subject."""
-    router = APIRouter(tags=["station"], responses=ERRORS)
-    reads = [Depends(needs(station.access, "inspect"))]
-    steers = [Depends(needs(station.access, "manage"))]
+    router = APIRouter(route_class=TokenFirst, tags=["station"], responses=ERRORS)
+    reads = [Depends(Needs(station.access, "inspect"))]
+    steers = [Depends(Needs(station.access, "manage"))]
 
     def record(event: str, request: Request, line: Line) -> None:
         station.record(event, {"by": who_asks(station.access, request), **judging_facts(line.state)})

@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from rstpm_edge.station.event import Inspection
 from rstpm_edge.station.feed import Subscription
 from rstpm_edge.station.gate import Overloaded
-from rstpm_edge.station.permission import needs
+from rstpm_edge.station.permission import Needs
 from rstpm_edge.station.routes.inspect import ERRORS
 from rstpm_edge.station.station import Station
 
@@ -27,7 +27,7 @@ OriginQuery = Annotated[
 
 def events_router(station: Station) -> APIRouter:
     """The routes of this subject."""
-    router = APIRouter(tags=["events"], dependencies=[Depends(needs(station.access, "inspect"))])
+    router = APIRouter(tags=["events"], dependencies=[Depends(Needs(station.access, "inspect"))])
 
     @router.get(
         "/v1/events",

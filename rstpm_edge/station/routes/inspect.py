@@ -11,7 +11,7 @@ from rstpm_edge.outputs.overlay import encode_overlay
 from rstpm_edge.station.answers import Refusal, json_answer
 from rstpm_edge.station.event import REQUEST, Inspection
 from rstpm_edge.station.judging import decode, find_product, judge_sent
-from rstpm_edge.station.permission import needs
+from rstpm_edge.station.permission import Needs
 from rstpm_edge.station.product import Product
 from rstpm_edge.station.station import Station
 from rstpm_edge.station.uploads import LONGEST_NAME, Upload, read_images
@@ -42,7 +42,7 @@ _VERDICT = {"type": "object", "required": ["verdict", "path"], "properties": {"v
 
 def inspect_router(station: Station) -> APIRouter:
     """The routes of this subject."""
-    router = APIRouter(tags=["inspect"], dependencies=[Depends(needs(station.access, "inspect"))])
+    router = APIRouter(tags=["inspect"], dependencies=[Depends(Needs(station.access, "inspect"))])
 
     @router.post(
         "/v1/inspect",

@@ -18,7 +18,7 @@ from rstpm_edge.station.history.history import History
 from rstpm_edge.station.history.notes import MOST_COMMENT, MOST_PERSON, Note
 from rstpm_edge.station.history.parts import Part
 from rstpm_edge.station.history.pictures import MAP, PHOTO, SMALL, SMALL_SIDE, jpeg, map_png
-from rstpm_edge.station.permission import needs, who_asks
+from rstpm_edge.station.permission import Needs, TokenFirst, who_asks
 from rstpm_edge.station.photos import heat_png, rgb_of
 from rstpm_edge.station.routes.inspect import ERRORS
 from rstpm_edge.station.station import Station
@@ -49,7 +49,12 @@ class NewNote(BaseModel):
 
 def inspections_router(station: Station, history: History | None) -> APIRouter:
     """The routes of this subject. Without a history, they know the last verdicts, and keep no notes."""
-    router = APIRouter(tags=["inspections"], dependencies=[Depends(needs(station.access, "inspect"))], responses=ERRORS)
+    router = APIRouter(
+        route_class=TokenFirst,
+        tags=["inspections"],
+        dependencies=[Depends(Needs(station.access, "inspect"))],
+        responses=ERRORS,
+    )
     corrections = None if history is None else Corrections(history)
 
     @router.get("/v1/inspections", response_class=Response)

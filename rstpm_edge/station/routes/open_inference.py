@@ -15,7 +15,7 @@ from rstpm_edge.result import Result
 from rstpm_edge.station.answers import Refusal, json_answer
 from rstpm_edge.station.event import REQUEST
 from rstpm_edge.station.judging import find_product, judge_sent
-from rstpm_edge.station.permission import needs, who_asks
+from rstpm_edge.station.permission import Needs, who_asks
 from rstpm_edge.station.product import Product, ProductName
 from rstpm_edge.station.routes.inspect import ERRORS
 from rstpm_edge.station.station import Station
@@ -44,7 +44,7 @@ _REQUEST = {
 def open_inference_router(station: Station) -> APIRouter:
     """The routes of this subject."""
     router = APIRouter(
-        tags=["open inference"], dependencies=[Depends(needs(station.access, "inspect"))], responses=ERRORS
+        tags=["open inference"], dependencies=[Depends(Needs(station.access, "inspect"))], responses=ERRORS
     )
     infers = {"requestBody": {"required": True, "content": {"application/json": {"schema": _REQUEST}}}}
 
@@ -106,7 +106,7 @@ def repository_router(station: Station) -> APIRouter:
     router = APIRouter(tags=["models"], responses=ERRORS)
 
     @router.post(
-        "/v2/repository/index", dependencies=[Depends(needs(station.access, "inspect"))], response_class=Response
+        "/v2/repository/index", dependencies=[Depends(Needs(station.access, "inspect"))], response_class=Response
     )
     async def index() -> Response:
         """All products and versions; those that are in memory are READY."""
@@ -124,7 +124,7 @@ def repository_router(station: Station) -> APIRouter:
             ]
         )
 
-    manages = [Depends(needs(station.access, "manage"))]
+    manages = [Depends(Needs(station.access, "manage"))]
 
     async def record(event: str, request: Request, name: ProductName) -> None:
         """In a thread, since it waits for the disk."""

@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from rstpm_edge.station.answers import json_answer
 from rstpm_edge.station.part_feed import PartFeed
-from rstpm_edge.station.permission import needs, who_asks
+from rstpm_edge.station.permission import Needs, who_asks
 from rstpm_edge.station.routes.inspect import ERRORS
 from rstpm_edge.station.station import Station
 
@@ -15,12 +15,12 @@ def parts_router(station: Station, parts: PartFeed) -> APIRouter:
     router = APIRouter(tags=["station"], responses=ERRORS)
     access = station.access
 
-    @router.get("/v1/parts", dependencies=[Depends(needs(access, "inspect"))], response_class=Response)
+    @router.get("/v1/parts", dependencies=[Depends(Needs(access, "inspect"))], response_class=Response)
     async def state() -> Response:
         """Which views make a part, and why they cannot be joined, where they cannot."""
         return json_answer(_document(parts))
 
-    @router.post("/v1/parts/realign", dependencies=[Depends(needs(access, "manage"))], response_class=Response)
+    @router.post("/v1/parts/realign", dependencies=[Depends(Needs(access, "manage"))], response_class=Response)
     def realign(request: Request) -> Response:
         """The line is empty: the next picture of each camera is of one part."""
         parts.realign()

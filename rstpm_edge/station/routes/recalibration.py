@@ -17,7 +17,7 @@ from rstpm_edge.station.answers import Refusal, json_answer
 from rstpm_edge.station.history.history import History
 from rstpm_edge.station.history.notes import MOST_PERSON
 from rstpm_edge.station.history.recalibrating import keep_model, recalibrated, stretch_of
-from rstpm_edge.station.permission import needs, who_asks
+from rstpm_edge.station.permission import Needs, TokenFirst, who_asks
 from rstpm_edge.station.product import Product
 from rstpm_edge.station.products import Products
 from rstpm_edge.station.routes.inspect import ERRORS
@@ -52,9 +52,9 @@ class NewCalibration(BaseModel):
 
 def recalibration_router(station: Station, history: History | None) -> APIRouter:
     """The routes of this subject."""
-    router = APIRouter(tags=["recalibration"], responses=ERRORS)
-    reads = [Depends(needs(station.access, "inspect"))]
-    steers = [Depends(needs(station.access, "manage"))]
+    router = APIRouter(route_class=TokenFirst, tags=["recalibration"], responses=ERRORS)
+    reads = [Depends(Needs(station.access, "inspect"))]
+    steers = [Depends(Needs(station.access, "manage"))]
     one_at_a_time = threading.Lock()
 
     def found(line: str | None, product: str | None, version: str | None) -> tuple[Products, Product]:
