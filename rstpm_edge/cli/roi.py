@@ -34,7 +34,8 @@ def roi(source: str, output: Path | None, page: Path | None, chosen: "Roi | None
     The picture shows the photo with a grid; its numbers are the photo's own pixels. The page needs no network: drag a
     rectangle and copy the option, or draw what does not count and save it as a mask.
 
-    PHOTO may also be a folder (its first photo), a video, a camera or a stream (the first frame).
+    PHOTO may also be a folder (its first photo; pictures that this command wrote are none), a video, a camera or a
+    stream (the first frame).
 
     \b
     Examples:
@@ -42,14 +43,13 @@ def roi(source: str, output: Path | None, page: Path | None, chosen: "Roi | None
       rstpm-edge roi photos/good/1.png --roi 320,180,1280,720 --mask mask.png -o check.png
       rstpm-edge roi camera:0 --page roi.html
     """
-    import cv2
-
     from rstpm_edge.atomic_files import write_bytes
     from rstpm_edge.cli.common import images_below
+    from rstpm_edge.image.decode import read_image
     from rstpm_edge.image.mask import load_mask
     from rstpm_edge.image.roi import crop
     from rstpm_edge.outputs.roi_page import page_of
-    from rstpm_edge.outputs.roi_picture import draw_grid
+    from rstpm_edge.outputs.roi_picture import draw_grid, encode_roi_picture, is_roi_picture
     from rstpm_edge.printable import without_password
     from rstpm_edge.sources.files import kind_of
 
@@ -62,12 +62,16 @@ def roi(source: str, output: Path | None, page: Path | None, chosen: "Roi | None
         raise UsageError(f"--output writes a PNG or JPEG picture: name it as one, such as roi.png, not {picture}.")
     written = page or picture
     images = images_below(Path(source)) if kind_of(source) == "folder" else []
-    if _is_one_of(written, images or [Path(source)]):
+    first = next((image for image in images if not is_roi_picture(image)), None)
+    if images and first is None:
+        raise UsageError(f"There are no photos in the folder {source}, but pictures that `rstpm-edge roi` wrote.")
+    # A picture of an earlier call in that folder is no photo, and may be written over.
+    if not (images and is_roi_picture(written)) and _is_one_of(written, images or [Path(source)]):
         what = f"a photo in {source}" if images else "the photo itself"
         raise UsageError(f"{written} is {what}: give the picture another name.")
     if mask is not None and _is_one_of(written, [mask]):
         raise UsageError(f"{written} is the mask: give the picture another name.")
-    photo, name = _first_image(source, images)
+    photo, name = _first_image(source) if first is None else (read_image(first, channels="bgr"), str(first))
     height, width = photo.shape[:2]
     crop(photo, chosen, name)
     if page is not None:
@@ -75,7 +79,7 @@ def roi(source: str, output: Path | None, page: Path | None, chosen: "Roi | None
         say(f"{page}: open it in a browser; drag a rectangle, or draw what does not count.")
         return
     drawn = draw_grid(photo, chosen, None if mask is None else load_mask(mask))
-    write_bytes(picture, cv2.imencode(picture.suffix, drawn)[1].tobytes())
+    write_bytes(picture, encode_roi_picture(drawn, picture.suffix))
     say(f"{picture}: {without_password(name)} ({width}×{height} pixels) with its pixel numbers.")
     if chosen is None:
         example = f"{width // 4},{height // 4},{max(width // 2, 1)},{max(height // 2, 1)}"
@@ -88,8 +92,8 @@ def _is_one_of(written: Path, files: Sequence[Path]) -> bool:
     return os.path.exists(written) and any(os.path.exists(file) and os.path.samefile(written, file) for file in files)
 
 
-def _first_image(source: str, images: Sequence[Path]) -> "tuple[NDArray[np.uint8], str]":
-    """The first image of a source, (H, W, 3) BGR, and its name; `images` are those of a folder.
+def _first_image(source: str) -> "tuple[NDArray[np.uint8], str]":
+    """The first image of a source that is no folder, (H, W, 3) BGR, and its name.
 
     Raises UsageError, ImageError or SourceError.
     """
@@ -99,8 +103,7 @@ def _first_image(source: str, images: Sequence[Path]) -> "tuple[NDArray[np.uint8
     from rstpm_edge.sources.live import Live
 
     kind = kind_of(source)
-    if kind == "folder":
-        source, kind = str(images[0]), "image"
+    assert kind != "folder"
     if kind == "image":
         return read_image(source, channels="bgr"), source
     if kind == "video":

@@ -1,5 +1,9 @@
 """A photo with a grid of pixel numbers over it, from which a ROI can be read."""
 
+import struct
+import zlib
+from pathlib import Path
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +19,30 @@ MARGIN, FOOTER = 52, 34  # pixels around the photo, for numbers
 APART, CLOSER = 56, 24  # pixels between two lines at least: numbers of five digits fit; in the height of a low photo
 BACKGROUND, TEXT = (30, 26, 24), (240, 240, 240)  # BGR, as everything here
 ROI_COLOUR, IGNORED = (0, 94, 213), (213, 0, 170)  # vermilion, violet
+MARK, HEAD = b"rstpm-edge roi", 128  # in the file, and among so many bytes
 FONT, SIZE = cv2.FONT_HERSHEY_SIMPLEX, 0.44
+
+
+def encode_roi_picture(drawn: NDArray[np.uint8], suffix: str) -> bytes:
+    """What `draw_grid` gave, as a file of this kind (.png, .jpg, .jpeg) with a mark for `is_roi_picture`."""
+    content = cv2.imencode(suffix, drawn)[1].tobytes()
+    if suffix.lower() == ".png":  # a text chunk behind the first one, which is 25 bytes long, as is the signature 8
+        chunk = b"tEXt" + b"Software\0" + MARK
+        place, added = 33, struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    else:  # a comment behind the first segment, JFIF's
+        place, added = 4 + int.from_bytes(content[4:6], "big"), b"\xff\xfe" + struct.pack(">H", len(MARK) + 2) + MARK
+    return content[:place] + added + content[place:]
+
+
+def is_roi_picture(file: Path) -> bool:
+    """Whether `file` is a picture that `encode_roi_picture` made; False for one that cannot be read."""
+    try:
+        if not file.is_file():
+            return False
+        with open(file, "rb") as opened:
+            return MARK in opened.read(HEAD)
+    except OSError:
+        return False
 
 
 def draw_grid(photo: NDArray[np.uint8], roi: Roi | None = None, mask: Mask | None = None) -> NDArray[np.uint8]:

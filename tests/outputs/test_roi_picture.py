@@ -121,6 +121,28 @@ def test_no_photo_and_no_mask_is_written_over(tmp_path: Path, monkeypatch: pytes
         assert command_line("roi", "photos", "--mask", "mask.png", "-o", "check.png").exit_code == 0
 
 
+@pytest.mark.parametrize("name", ["roi.png", "0.jpg", "0.JPEG"])
+def test_its_own_picture_in_the_folder_is_no_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite("1.png", photo(320, 240))
+    for _ in range(2):
+        result = command_line("roi", ".", "-o", name)
+        assert result.exit_code == 0, result.stderr
+        assert result.stdout.startswith(f"{name}: 1.png (320×240 pixels)")
+    cv2.imwrite("other.png", cv2.imread(name))  # drawn, but not by this command: who knows
+    result = command_line("roi", ".", "-o", "other.png")
+    assert (result.exit_code, Path("other.png").exists()) == (2, True)
+    Path("1.png").unlink()
+    Path("other.png").unlink()
+    result = command_line("roi", ".", "-o", name)
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "Error: There are no photos in the folder ., but pictures that `rstpm-edge roi` wrote.\n",
+    )
+    result = command_line("roi", name, "-o", name)
+    assert f"{name} is the photo itself: give the picture another name." in result.stderr
+
+
 def test_the_first_frame_of_a_video_or_stream(tmp_path: Path) -> None:
     video = write_video(tmp_path / "video.avi")
     assert command_line("roi", video, "-o", tmp_path / "a.png").exit_code == 0
