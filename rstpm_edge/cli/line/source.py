@@ -40,8 +40,9 @@ def plan_sources(
     """Check what was typed. `leave_out` are folders that are written to; where they lie in a folder that is read, their
     images are not. None for `every` and `settle` is what holds without the option.
 
-    Raises UsageError for what does not go together, for an empty name, and for a folder without images, or that is
-    written to itself.
+    Raises UsageError for what does not go together, for an empty name, for a folder without images, or that is written
+    to itself, and for one of several that is missing and would be made by what is written. One alone that is missing is
+    no wrong use: a share may be mounted late, and nothing is written before.
     """
     if "" in sources:  # as of a variable that is not set; a path of no name would be the current folder
         raise UsageError("The name of a source is empty: give a file, a folder, a camera or a stream.")
@@ -51,6 +52,11 @@ def plan_sources(
             raise UsageError(
                 f"Pictures and maps cannot be written into {source} itself, whose images are judged: "
                 f"give another folder, such as {Path(source) / 'results'}."
+            )
+        if len(sources) > 1 and any(lies_in_missing(to, [source]) for to in leave_out):
+            raise UsageError(
+                f"{source} is not there, and the first picture or map that is written would make it, as an empty "
+                "folder: name a source that is there, or another folder for pictures and maps."
             )
     if every is not None and not {"video", "camera", "stream", "pipeline"} & set(kinds):
         raise UsageError("--every is for videos, cameras and streams.")

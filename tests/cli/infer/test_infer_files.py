@@ -107,6 +107,22 @@ def test_pictures_beside_the_folder_that_is_judged(run: Any, photos: Path, monke
     assert written == sorted(f"{path.name}.overlay.png" for path in photos.iterdir() if path.suffix == ".png")
 
 
+@pytest.mark.parametrize("option", ["--save-overlay", "--save-map"])
+@pytest.mark.parametrize("below", ["", "out"])
+def test_what_is_written_never_makes_a_source_that_is_missing(
+    run: Any, photos: Path, tmp_path: Path, option: str, below: str
+) -> None:
+    missing = tmp_path / "missing"
+    result = run("infer", photos / "1.png", missing, option, missing / below)
+    assert (result.exit_code, result.stdout) == (2, "")  # nothing was judged
+    one_line(
+        result.stderr, f"Error: {missing} is not there, and the first picture or map that is written would make it"
+    )
+    assert not missing.exists()
+    assert run("infer", photos / "1.png", missing, option, tmp_path / "out").exit_code == 3
+    assert not missing.exists()
+
+
 def test_links_that_lead_in_a_circle(run: Any, photos: Path, tmp_path: Path) -> None:
     (photos / "loop.png").symlink_to(photos / "loop.png")
     result = run("infer", photos, "--save-overlay", tmp_path / "out")
