@@ -20,6 +20,7 @@ from rstpm_edge.cli.parameter_types import FILE, RATE
 from rstpm_edge.cli.progress import show_progress
 from rstpm_edge.cli.terminal import confident, percent, say, say_note, say_table
 from rstpm_edge.errors import DatasetError, UsageError
+from rstpm_edge.outputs.model_words import NO_PROMISE
 from rstpm_edge.printable import one_line
 from rstpm_edge.progress import Progress
 
@@ -124,10 +125,7 @@ def evaluate(
         for sentence in images.about_test_folders(data):
             say(sentence)
         if result.alpha is None:
-            say(
-                f"Threshold {result.threshold:.4g}. Nothing is promised of it: another part of the photos is judged "
-                "than the model was calibrated with, or it lies below the scores of all good images of the calibration."
-            )
+            say(f"Threshold {result.threshold:.4g}. {NO_PROMISE}")
         elif threshold is not None or alpha is not None:
             say(
                 f"Threshold {result.threshold:.4g}, for at most {percent(result.alpha)} of good parts rejected on "

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rstpm_edge.atomic_files import write_bytes
 from rstpm_edge.model.session_rates import session_rates
+from rstpm_edge.outputs.model_words import NO_PROMISE
 
 from ..evaluation.evaluation import Evaluation, JudgedImage, Metrics, Verdicts
 from ..evaluation.predict import Predictions
@@ -19,7 +20,7 @@ from .charts import roc_chart, score_chart
 from .page import fill_in
 from .pictures import EmbeddedPicture, Painter, Views
 from .selection import ends, fitting, gallery_order, worst_first
-from .tables import NO_PROMISE, Promise, configuration, environment, promise
+from .tables import Promise, configuration, environment, promise
 
 MAX_BYTES = 8_000_000  # a mail takes it, and a tablet opens it at once
 MAX_ROWS = 12  # histograms, one for each kind; with more kinds there is one for all defects

@@ -9,18 +9,13 @@ from scipy.stats import betabinom
 from rstpm_edge.calibration import CONFIDENCE, Calibration
 from rstpm_edge.model.session_rates import SessionRates, about_sessions, rate_with_confidence
 from rstpm_edge.model.training_summary import KEY, OLD_KEY, synthetic_defects
+from rstpm_edge.outputs.model_words import score_terms
 
 from ..evaluation.evaluation import Verdicts
 from ..evaluation.predict import Predictions
 
 Rows = list[tuple[str, str]]
 SUSPICIOUS = 0.01  # probability below which chance no longer explains the false rejects
-
-
-NO_PROMISE = (
-    "No false-reject rate is promised: another part of the photos is judged than the model was calibrated with, or the "
-    "threshold that was given lies below the scores of all good images that it was calibrated on."
-)
 
 
 @dataclass(frozen=True)
@@ -95,12 +90,9 @@ def configuration(predictions: Predictions) -> Rows:
     if (head := fusion.head) is not None:
         rows.append(("Head", f"mean {head.mean:.4g}, deviation {head.std:.4g}, weight {head.weight:.4g}"))
     if bundle.score_fusion is not None:
-        coarse, map_weight = bundle.score_fusion.coarse, bundle.score_fusion.map_weight
-        score = ["highest of the fused score maps"]
-        of_pairs = () if coarse is None else (coarse.weights[:2], coarse.weights[2:])
-        kinds = [kind for kind, weights in zip(("residuals", "angles"), of_pairs, strict=False) if any(weights)]
-        score += [f"highest cell of the coarsest level, of {kind}" for kind in kinds]
-        score += [f"{map_weight:.4g} × highest of the map"] if map_weight else []
+        coarse = bundle.score_fusion.coarse
+        weights = None if coarse is None else coarse.weights
+        score = score_terms(bundle.score_fusion.kind, weights, bundle.score_fusion.map_weight)
         rows += [
             ("Score", " + ".join([*score, f"{bundle.score_fusion.bias:.4g}"])),
             ("Score maps", ", ".join(bundle.score_map_names)),

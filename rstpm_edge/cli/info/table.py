@@ -11,6 +11,7 @@ from rstpm_edge.image.input_profile import GREY, describe_sizes
 from rstpm_edge.image.stored_mask import parse_mask
 from rstpm_edge.model.session_rates import about_sessions, session_rates
 from rstpm_edge.model.training_summary import KEY, OLD_KEY, synthetic_defects
+from rstpm_edge.outputs.model_words import score_terms
 from rstpm_edge.printable import one_line
 
 IN_WORDS = (KEY, OLD_KEY, "sessions")  # of the training's summary, what has rows of its own
@@ -154,16 +155,10 @@ def _in_use(runtime: dict[str, Any]) -> str:
 
 def _score(score_fusion: dict[str, Any] | None) -> str:
     if score_fusion is None:
-        return "the highest value of the anomaly map"
-    coarse, weight = score_fusion["coarse"], score_fusion["map_weight"]
-    parts = [f"the highest value of the fused score maps, of {score_fusion['kind']}"]
-    if coarse is not None:
-        of_pairs = (coarse["weights"][:2], coarse["weights"][2:])
-        kinds = [kind for kind, weights in zip(("residuals", "angles"), of_pairs, strict=True) if any(weights)]
-        parts += [f"the highest cell of the coarsest level, of {kind}" for kind in kinds]
-    if weight:
-        parts.append(f"{weight:.4g} of the highest value of the anomaly map")
-    return " + ".join(parts)
+        return " + ".join(score_terms(None, None, 0))
+    coarse = score_fusion["coarse"]
+    weights = None if coarse is None else coarse["weights"]
+    return " + ".join(score_terms(score_fusion["kind"], weights, score_fusion["map_weight"]))
 
 
 def _numbers(values: Iterable[float]) -> str:

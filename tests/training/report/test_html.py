@@ -346,7 +346,8 @@ def test_the_terms_of_the_score_are_those_that_weigh(
     score = ScoreFusion(Fusion(), 0.5, CoarseCells((0.0,) * 4, (1.0,) * 4, weights), kind="errors")
     predictions = predict(write_labelled(tmp_path / "data", {"good": 1, "spot": 1}), model_factory(score_fusion=score))
     shown = dict(configuration(predictions))["Score"].split(" + ")
-    assert shown[1:] == [*(f"highest cell of the coarsest level, of {kind}" for kind in terms), "0.5"]
+    assert shown[0] == "the highest value of the fused score maps, of errors"  # in the words of `info`
+    assert shown[1:] == [*(f"the highest cell of the coarsest level, of {kind}" for kind in terms), "0.5"]
 
 
 def test_a_model_of_a_part_of_the_photo_shows_that_part(model_factory: ModelFactory, tmp_path: Path) -> None:
