@@ -65,10 +65,7 @@ class AppendedFile:
 
     def _stay(self) -> None:
         """See to it that the next line goes to the end of `path`, whoever moved or emptied it, or filled the disk."""
-        try:
-            there = os.path.samestat(os.fstat(self._file), os.stat(self._path))
-        except FileNotFoundError:
-            there = False
+        there = is_at(self._file, self._path)
         if not there:
             older, self._file = self._file, self._open()
             os.close(older)
@@ -84,6 +81,14 @@ class AppendedFile:
 
     def _open(self) -> int:
         return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+
+
+def is_at(file: int, path: Path) -> bool:
+    """Whether an open file is the one at `path`; False where it was moved, replaced or deleted. Raises OSError."""
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def missing_line_break(file: int) -> bytes:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from rstpm_edge.errors import OutputError, UsageError
+from rstpm_edge.outputs.appended_file import is_at
 from rstpm_edge.outputs.chain_writer import (
     ChainEnd,
     ForeignLineError,
@@ -177,10 +178,7 @@ class AuditLog:
 
     def _stay(self) -> None:
         """See to it that the next line goes to the end of `path`, whoever has moved the file, or filled the disk."""
-        try:
-            there = os.path.samestat(os.fstat(self._file), os.stat(self._path))
-        except FileNotFoundError:
-            there = False
+        there = is_at(self._file, self._path)
         if there and os.fstat(self._file).st_size >= self._largest and self._end.torn is None:
             os.rename(self._path, next_aside(self._path))  # who dies here leaves it to the next one to go on
             there = False
