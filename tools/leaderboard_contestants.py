@@ -55,6 +55,7 @@ VARIANTS: dict[str, dict[str, str]] = {
     "paper-distance": {"distance": "cosine"},
     "all-errors": {"mining_share": "1"},
     "no-augmentation": {"augmentation": "none"},
+    "shift": {"augmentation": "shift"},
     "rotate": {"augmentation": "rotate"},
     "flip": {"augmentation": "flip"},
     "pairs-alike": {"reconstruction_weight": "1"},

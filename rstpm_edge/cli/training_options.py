@@ -1,7 +1,7 @@
 """Options that every command which trains has, and those of a single product."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,7 +23,7 @@ class SharedTrainingOptions:
     preset: str
     overrides: tuple[tuple[str, str], ...]  # name of a preset's field and value
     weights: tuple[tuple[str, str], ...]  # name of a teacher and file
-    augment: "Augmentation | Literal['auto']"
+    augment: "Augmentation | None"
     epochs: int | None
     max_minutes: float | None
     size: tuple[int, int] | None  # height, width
@@ -43,7 +43,7 @@ class SharedTrainingOptions:
 
         return TrainingOptions(
             preset=override(preset_with_teachers(self.preset, teacher1, teacher2), dict(self.overrides)),
-            augment=None if self.augment == "auto" else self.augment,
+            augment=self.augment,
             epochs=self.epochs,
             max_minutes=self.max_minutes,
             size=self.size,
@@ -109,10 +109,9 @@ def shared_training_options(command: Command) -> Command:
             click.option(
                 "--augment",
                 type=click.Choice(["auto", "none", "shift", "rotate", "flip"]),
-                default="auto",
-                show_default=True,
-                help="Learn from copies, too. shift (auto; none with paper): of 16 to 256 photos. rotate, flip: where "
-                "few photos show parts that lie at any angle, or mirrored; see by `evaluate` whether it pays.",
+                help="Learn from copies, too. auto: shift, where parts lie alike in the photos. shift: of 16 to 256 "
+                "photos. rotate, flip: where few photos show parts that lie at any angle, or mirrored; see by "
+                "`evaluate` whether it pays.  [default: the preset's: auto; none with paper]",
             ),
             click.option("--epochs", type=int, help="Passes over the images.  [default: the preset's; rotate: twice]"),
             click.option(

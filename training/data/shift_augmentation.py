@@ -13,6 +13,10 @@ SHIFT = 6  # pixels of the input: more than half a cell of the finest map, so co
 FEWEST = 16  # photos; of fewer there are so few steps that copies would be learned from in too few of them
 ENOUGH = 512  # images to learn from, copies included
 MOST = 3  # copies of each photo: every version of it is to be learned from many times
+# Of the variance of pixels, the share that their positions explain, above which parts lie alike. Photos of such parts
+# have 0.79 to 0.94, of surfaces, screws, tiles and solar cells 0.00 to 0.61: docs/experiments.md.
+ALIKE = 2 / 3
+CELL = 8  # pixels each way that one value of that comparison is the mean of: finer detail lies nowhere alike
 
 
 def with_shifted_copies(photos: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
@@ -32,6 +36,18 @@ def with_shifted_copies(photos: NDArray[np.uint8], seed: int) -> NDArray[np.uint
         padded = cv2.copyMakeBorder(image, SHIFT, SHIFT, SHIFT, SHIFT, cv2.BORDER_REFLECT_101)
         image[:] = padded[SHIFT + y : SHIFT + y + height, SHIFT + x : SHIFT + x + width]
     return images
+
+
+def lie_alike(photos: NDArray[np.uint8]) -> bool:
+    """Whether the parts in `photos` (N, H, W, 3), two or more, lie alike: the mean photo tells most of each of them.
+
+    Where they do not, the photos themselves show what is where in every way, as shifted copies would.
+    """
+    height, width = (max(1, side // CELL) for side in photos.shape[1:3])
+    small = np.stack([cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA) for photo in photos])
+    values = small.astype(np.float64)  # (N, H/8, W/8, 3)
+    at_one_position = values.var(axis=0, ddof=1).mean()
+    return bool(at_one_position <= (1 - ALIKE) * values.var(axis=(0, 1, 2)).mean())
 
 
 def shifted_copies(photos: int) -> int:

@@ -12,7 +12,7 @@ from rstpm_edge.image.roi import crop
 from ..data import rotation_augmentation, shift_augmentation
 from ..data.flip_augmentation import flipped_copies, with_flipped_copies
 from ..data.rotation_augmentation import rotated_copies, with_rotated_copies
-from ..data.shift_augmentation import shifted_copies, with_shifted_copies
+from ..data.shift_augmentation import lie_alike, shifted_copies, with_shifted_copies
 from ..model.presets import Preset
 from .options import TrainingOptions
 from .run_config import RunConfig
@@ -40,9 +40,28 @@ def with_rotation_aspect(config: RunConfig, photo: Path) -> RunConfig:
     return replace(config, rotation_aspect=float((width / config.width) / (height / config.height)))
 
 
+def with_decided_augmentation(config: RunConfig, photos: NDArray[np.uint8]) -> tuple[RunConfig, str | None]:
+    """`config` with shifted copies or none in the place of "auto", as `photos` (N, H, W, 3), those to learn from, ask.
+
+    And what to say of it where so many photos would have copies.
+    """
+    if config.preset.augmentation != "auto":
+        return config, None
+    if not shifted_copies(len(photos)):
+        alike, sentence = False, None
+    elif alike := lie_alike(photos):
+        sentence = "Parts lie alike in these photos, and photos are few: students learn from shifted copies, too."
+    else:
+        sentence = "Parts do not lie alike in these photos: students learn from them alone, not from shifted copies."
+    preset = replace(config.preset, augmentation="shift" if alike else "none")
+    return replace(config, preset=preset), sentence
+
+
 def with_copies(config: RunConfig, photos: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """`photos` (N, H, W, 3), and after all of them their copies, in the same order, as often as it takes."""
     match config.preset.augmentation:
+        case "auto":
+            raise ValueError("which copies there are is to be decided before")
         case "none":
             return photos
         case "shift":
@@ -55,8 +74,9 @@ def with_copies(config: RunConfig, photos: NDArray[np.uint8]) -> NDArray[np.uint
 
 
 def versions(preset: Preset, photos: int) -> int:
-    """How many images `with_copies` gives of each of so many photos: itself, and its copies."""
+    """How many images `with_copies` gives of each of so many photos, at most: itself, and its copies."""
     copies = {
+        "auto": shifted_copies(photos),
         "none": 0,
         "shift": shifted_copies(photos),
         "rotate": rotated_copies(photos),
@@ -67,7 +87,7 @@ def versions(preset: Preset, photos: int) -> int:
 
 def about_missing_copies(options: TrainingOptions, photos: int) -> str | None:
     """What to say where somebody asks for copies, and there are too few or too many photos for any."""
-    if options.augment in (None, "none") or versions(run_preset(options), photos) > 1:
+    if options.augment in (None, "auto", "none") or versions(run_preset(options), photos) > 1:
         return None
     few, many = shift_augmentation.FEWEST, shift_augmentation.ENOUGH // 2
     if options.augment == "rotate":

@@ -85,8 +85,9 @@ def load_config(folder: Path) -> RunConfig:
             raise ValueError(f"rotation_aspect is {aspect}, no ratio of lengths")
         if (preset.get("augmentation") == "rotate") != (aspect is not None):
             raise ValueError("rotation_aspect goes with augmentation=rotate")
-        if preset.get("augmentation", "none") not in AUGMENTATIONS:
-            raise ValueError(f"augmentation is one of {', '.join(AUGMENTATIONS)}")
+        decided = [name for name in AUGMENTATIONS if name != "auto"]
+        if preset.get("augmentation", "none") not in decided:
+            raise ValueError(f"augmentation is one of {', '.join(decided)}")
         if preset["fusion"] == "paper" and preset["smoothing_sigma"]:
             raise ValueError("it smooths a product of maps, as rstpm-edge no longer does")
         return RunConfig(

@@ -25,7 +25,13 @@ from ..data.input_size import MOST, choose_size, sampled_sizes
 from ..data.run_files import RecordedFile, identify, recorded_files
 from ..data.sessions import FOLDERS, session_names
 from ..model.rstpm import RSTPM
-from .augmentation import about_missing_copies, run_preset, with_copies, with_rotation_aspect
+from .augmentation import (
+    about_missing_copies,
+    run_preset,
+    with_copies,
+    with_decided_augmentation,
+    with_rotation_aspect,
+)
 from .checkpoint import Checkpoint, complete_checkpoint, load_checkpoint
 from .feature_cache import compute_features, remove_features
 from .head_training import train_segmentation_head
@@ -88,11 +94,11 @@ def train(
     names = {path: file.name for path, file in zip(files, recorded, strict=True)}
     photos = choose_photos(job, files, size, options, names, progress=lambda done: tell(len(files) + done))
     config = _configuration(source, dict(zip(files, recorded, strict=True)), photos, size, options)
-    config = with_rotation_aspect(config, photos.paths[0])
-    model = _build(config)
     learned, held_out = photos.inputs[photos.learned], photos.inputs[photos.held_out]
-    if missing := about_missing_copies(options, len(learned)):
-        job.warn("augmentation", missing)
+    config, decided = with_decided_augmentation(with_rotation_aspect(config, photos.paths[0]), learned)
+    model = _build(config)
+    if about := decided or about_missing_copies(options, len(learned)):
+        job.warn("augmentation", about)
     plan_stages(job, config, model, learned, held_out)
     job.check_time(len(files))
     with _new_run(job, folder, config, [photos.paths[i] for i in photos.held_out]) as run, job.log.ended():

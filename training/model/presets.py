@@ -6,7 +6,8 @@ from typing import Literal, get_args
 from rstpm_edge.errors import UsageError
 from rstpm_edge.model.metadata import FusionMode
 
-Augmentation = Literal["none", "shift", "rotate", "flip"]
+# auto: shift where parts lie alike in the photos, else none
+Augmentation = Literal["auto", "none", "shift", "rotate", "flip"]
 AUGMENTATIONS: tuple[Augmentation, ...] = get_args(Augmentation)
 
 
@@ -78,9 +79,9 @@ EDGE = Preset(
     # What is hard on good parts is what a map must not light up at; the mean of all hardly sees it.
     mining_share=0.1,
     segmentation_head=True,
-    # Where photos are few, the students would know them by heart. Rotated and mirrored copies cost where photos show by
-    # themselves how parts lie: a person asks for them.
-    augmentation="shift",
+    # Where few photos show parts that lie alike, the students would know each pixel's place by heart. Elsewhere photos
+    # show by themselves how parts lie, and copies cost: a person asks for them.
+    augmentation="auto",
     # Pair 2 is the surer of the two about whether there is a defect, pair 1 about where it ends.
     reconstruction_weight=1.5,
 )

@@ -62,7 +62,7 @@ def test_a_damaged_result_is_named_before_any_work(
     ("changes", "says"),
     [
         ({"epochs": 2}, "preset.epochs 1 there, 2 here"),
-        ({"augment": "rotate"}, "preset.augmentation shift there, rotate here"),
+        ({"augment": "rotate"}, "preset.augmentation auto there, rotate here"),
         ({"size": (64, 96)}, "width 64 there, 96 here"),
         ({"max_images": 5}, "max_images None there, 5 here"),
         ({"dataset": "folder"}, "dataset mvtec there, folder here"),
@@ -86,16 +86,17 @@ def test_a_folder_of_other_settings(tmp_path: Path, trainings: Trainings, change
 def test_a_folder_from_before_augmentation_had_one_name(tmp_path: Path, trainings: Trainings) -> None:
     root, output = mvtec(tmp_path / "data", "bottle"), tmp_path / "out"
     categories = load_categories(root, "mvtec")
-    run_benchmark(plan_for(root), categories, output)
+    shifted = plan_for(root, augment="shift")
+    run_benchmark(shifted, categories, output)
     settings = document(output / "settings.json")
     assert settings["preset"].pop("augmentation") == "shift"
     settings["preset"] |= {"shift_augmentation": 6, "rotation_augmentation": True}
     (output / "settings.json").write_text(json.dumps(settings))
-    assert len(run_benchmark(plan_for(root), categories, output).results) == len(trainings) == 1
+    assert len(run_benchmark(shifted, categories, output).results) == len(trainings) == 1
     settings["preset"]["shift_augmentation"] = 0
     (output / "settings.json").write_text(json.dumps(settings))
     with pytest.raises(UsageError, match=r"other settings \(preset\.augmentation none there, shift here\)"):
-        run_benchmark(plan_for(root), categories, output)
+        run_benchmark(shifted, categories, output)
 
 
 def test_one_command_at_a_time_writes_to_a_folder(tmp_path: Path, trainings: Trainings) -> None:

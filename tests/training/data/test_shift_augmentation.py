@@ -1,4 +1,4 @@
-"""Copies of a few photos, moved by whole pixels."""
+"""Copies of a few photos, moved by whole pixels, and which photos show parts that lie alike."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rstpm_edge.training.data import shift_augmentation
-from rstpm_edge.training.data.shift_augmentation import ENOUGH, MOST, SHIFT, with_shifted_copies
+from rstpm_edge.training.data.shift_augmentation import ENOUGH, MOST, SHIFT, lie_alike, with_shifted_copies
 
 
 def noise(count: int, height: int = 8, width: int = 12) -> NDArray[np.uint8]:
@@ -59,3 +59,24 @@ def test_the_same_seed_gives_the_same_copies() -> None:
     photos = noise(16)
     np.testing.assert_array_equal(with_shifted_copies(photos, 5), with_shifted_copies(photos, 5))
     assert not np.array_equal(with_shifted_copies(photos, 5), with_shifted_copies(photos, 6))
+
+
+def photographed(shifts: NDArray[np.int64], light: float) -> NDArray[np.uint8]:
+    """Photos of one part with noise, each moved by so many pixels, under a light that varies by this share."""
+    draw = np.random.default_rng(1)
+    part = np.kron(draw.integers(40, 200, (8, 10, 3)), np.ones((16, 16, 1)))
+    photos = [np.roll(part, shift, (0, 1)) * draw.uniform(1 - light, 1 + light) for shift in shifts]
+    return np.clip(np.stack(photos) + draw.normal(0, 5, (len(shifts), *part.shape)), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("reach", "light", "alike"), [(0, 0.0, True), (4, 0.1, True), (64, 0.1, False), (4, 0.9, False)]
+)
+def test_whether_parts_lie_alike(reach: int, light: float, alike: bool) -> None:
+    shifts = np.random.default_rng(0).integers(-reach, reach, (20, 2), endpoint=True)
+    assert lie_alike(photographed(shifts, light)) is alike
+
+
+def test_whether_parts_of_which_a_photo_shows_nothing_lie_alike() -> None:
+    assert lie_alike(np.full((16, 4, 6, 3), 90, np.uint8))  # smaller than one value of the comparison
+    assert not lie_alike(noise(16, 64, 64))

@@ -204,7 +204,7 @@ def test_where_no_copies_are_made_of_what_was_asked_for_it_is_told(parts: Path, 
 
 
 def test_an_augmentation_that_there_is_not(parts: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"^`augment` is one of none, shift, rotate, flip, not 'turn'\.$"):
+    with pytest.raises(UsageError, match=r"^`augment` is one of auto, none, shift, rotate, flip, not 'turn'\.$"):
         teach(parts, tmp_path / "run", augment="turn")
     assert not (tmp_path / "run").exists()
 
@@ -282,7 +282,7 @@ def test_another_pair_of_teachers_and_paper_fusion(parts: Path, tmp_path: Path) 
     fusion = load_summary(folder).fusion
     assert fusion.mode == "paper"
     assert fusion.weights == (1.0,) * 6
-    assert load_config(folder).preset == dataclasses.replace(preset, epochs=1)
+    assert load_config(folder).preset == dataclasses.replace(preset, epochs=1, augmentation="none")
 
 
 def test_a_run_folder_that_cannot_be_made(parts: Path, tmp_path: Path) -> None:

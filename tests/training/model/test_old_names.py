@@ -196,10 +196,10 @@ def test_schema_2_has_todays_names_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("preset", "aspect"),
     [
-        (EDGE, None),
+        (replace(EDGE, augmentation="shift"), None),
         (PAPER, None),
         (replace(EDGE, augmentation="rotate"), 1.5),
-        (replace(EDGE, segmentation_head=False, mining_share=0.5), None),
+        (replace(EDGE, augmentation="shift", segmentation_head=False, mining_share=0.5), None),
     ],
 )
 def test_a_config_of_before(tmp_path: Path, preset: Preset, aspect: float | None) -> None:
@@ -340,7 +340,7 @@ def test_a_field_that_is_set_under_both_names_is_refused() -> None:
 @pytest.mark.parametrize("name", ["moved", "shift_augmentation", "turned", "rotation_augmentation"])
 def test_a_value_that_never_was_is_refused_as_one_of_today(name: str) -> None:
     with pytest.raises(
-        UsageError, match=r"^`preset\.augmentation` takes one of none, shift, rotate, flip, not 'some'\.$"
+        UsageError, match=r"^`preset\.augmentation` takes one of auto, none, shift, rotate, flip, not 'some'\.$"
     ):
         override(EDGE, {name: "some"})
 

@@ -98,7 +98,7 @@ def test_the_presets_themselves_pass(preset: Preset) -> None:
         ({"teacher2_shrink": "0"}, "`preset.teacher2_shrink` must be at least 1, not 0."),
         ({"mining_share": "0"}, "`preset.mining_share` is a share above 0, up to 1, not 0."),
         ({"mining_share": "nan"}, "`preset.mining_share` is a share above 0, up to 1, not nan."),
-        ({"augmentation": "turn"}, "`preset.augmentation` takes one of none, shift, rotate, flip, not 'turn'."),
+        ({"augmentation": "turn"}, "`preset.augmentation` takes one of auto, none, shift, rotate, flip, not 'turn'."),
         ({"teacher1_shrink": "8"}, "`preset.teacher1_shrink=8` leaves nothing of the strides 8,16,32"),
         ({"teacher1_shrink": "4"}, "`preset.shared_stem=4`: teacher 1 has no such feature with teacher1_shrink=4"),
         ({"shared_stem": "8"}, "`preset.shared_stem=8`: student 1 starts from the image (none) or from a stride"),
