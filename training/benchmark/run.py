@@ -76,11 +76,14 @@ def run_benchmark(
     `report` gets the progress of each training and test, `say` a line when one begins or fails. A category that cannot
     be read, does not suit the options, diverges, or cannot be exported is a FailedTraining, and the others go on.
 
-    Raises UsageError for a plan that cannot work, or an `output` of other settings, or where another process writes;
-    TrainingError when an older result is damaged; WeightsError; OutputError.
+    Raises UsageError for a plan that cannot work, a machine of several processes, or an `output` of other settings, or
+    where another process writes; TrainingError when an older result is damaged; WeightsError;
+    OutputError.
     """
     check_plan(plan)
     check_machine(machine or Machine())
+    if machine is not None and machine.processes > 1:  # each runs the caller's script, and one folder is for one
+        raise UsageError(f"A benchmark trains in one process, not in {machine.processes}: leave out `processes`.")
     with claimed(output, plan) as ours:
         return _complete(plan, categories, output, ours, machine, report, say)
 

@@ -268,6 +268,8 @@ def test_a_machine_that_is_not_there_is_told_before_the_work(tmp_path: Path, tra
     root = mvtec(tmp_path / "data", "bottle")
     with pytest.raises(UsageError, match="Cannot train on 'gpu'"):
         run_benchmark(plan_for(root), load_categories(root, "mvtec"), tmp_path / "out", Machine("gpu"))
+    with pytest.raises(UsageError, match=r"^A benchmark trains in one process, not in 2: leave out `processes`\.$"):
+        run_benchmark(plan_for(root), load_categories(root, "mvtec"), tmp_path / "out", Machine("cpu", processes=2))
     assert not (tmp_path / "out").exists()
 
 
