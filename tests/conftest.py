@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import os
 import struct
 import zlib
@@ -102,6 +103,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     ]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_collection_finish() -> None:
+    """What the tests have imported stays: without it, the garbage collector has a million objects fewer to look at."""
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
