@@ -6,6 +6,7 @@ import ast
 import gc
 import os
 import struct
+import sys
 import zlib
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -118,6 +119,17 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome, report.longrepr = "failed", f"RSTPM_EDGE_NO_SKIPS is set, but this was skipped: {reason}"
     return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def teachers_once() -> Iterator[None]:
+    """Where tests train, a process reads each packaged teacher once."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "rstpm_edge.training.model.rstpm" in sys.modules:  # imported by one of the tests: there is torch
+            from teachers_once import read_teachers_once
+
+            read_teachers_once(patch)
+        yield
 
 
 @pytest.fixture
