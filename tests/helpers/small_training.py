@@ -8,18 +8,45 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
 
 from rstpm_edge.progress import Progress
 from rstpm_edge.training.learning import head_training, stage_times, synthetic_scores, train
 from rstpm_edge.training.learning.checkpoint import load_checkpoint
+from rstpm_edge.training.learning.job import Job
 from rstpm_edge.training.learning.machine import Machine
 from rstpm_edge.training.learning.options import TrainingOptions
+from rstpm_edge.training.learning.run_config import RunConfig
 from rstpm_edge.training.learning.run_summary import load_summary
+from rstpm_edge.training.learning.stage_times import StageRates, measure_rates, plan_stages
+from rstpm_edge.training.model.presets import Preset
+from rstpm_edge.training.model.rstpm import RSTPM
 
 CPU = Machine("cpu", precision="32-true")
 SIZE = (64, 64)
+RATES: dict[tuple[Preset, tuple[int, ...]], StageRates] = {}  # by the shape of the photos
+
+
+def rates_once(fabric: Fabric, model: RSTPM, photos: NDArray[np.uint8]) -> StageRates:
+    """As `measure_rates`, which is a fifth of a small training; a process measures each kind of training once."""
+    kind = model.preset, photos.shape
+    if kind not in RATES:
+        RATES[kind] = measure_rates(fabric, model, photos)
+    return RATES[kind]
+
+
+def plan_quickly(
+    job: Job, config: RunConfig, model: RSTPM, learned: NDArray[np.uint8], held_out: NDArray[np.uint8]
+) -> None:
+    """As `plan_stages`; without a time limit what the stages take is only told, and may be known from before."""
+    with pytest.MonkeyPatch.context() as patch:
+        if job.budget.max_minutes is None:
+            patch.setattr(stage_times, "measure_rates", rates_once)
+        plan_stages(job, config, model, learned, held_out)
 
 
 @contextlib.contextmanager
@@ -29,6 +56,7 @@ def short_stages(synthetic: int = 8) -> Iterator[None]:
     The segmentation head learns in few steps, and few (`synthetic`) defects are painted into held-out photos.
     """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "plan_stages", plan_quickly)
         patch.setattr(synthetic_scores, "LEAST", synthetic)
         for module in (head_training, stage_times):
             patch.setattr(module, "STEPS", 20)
