@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 from bundles import make_bundle, write_model
 from google.protobuf import text_format
+from traced import traced_already
 from triton_schema import parse_config
 from workplace import Workplace, command_line
 
@@ -27,8 +28,9 @@ def add(folder: Path, name: str = "bracket", **bundle: object) -> Path:
 
 
 @pytest.mark.training
-def test_a_repository_of_a_real_model(workplace: Workplace, tmp_path: Path) -> None:
+def test_a_repository_of_a_real_model(workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each tensor of the configuration is one of the graph, and the file judges as any other."""
+    monkeypatch.setattr("rstpm_edge.training.export.export.to_onnx", traced_already(workplace.model))
     said = command_line("export", workplace.run, "--triton", tmp_path / "models", "--triton-name", "bracket")
     assert said.exit_code == 0, said.stderr
     model = tmp_path / "models" / "bracket" / "1" / "model.onnx"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from traced import traced_already
 from workplace import Workplace, command_line
 
 from rstpm_edge.errors import UsageError
@@ -35,7 +36,6 @@ RATES = Rates(
 PLAIN = dataclasses.replace(EDGE, segmentation_head=False)
 OPTIONS = TrainingOptions(preset=PLAIN, epochs=10)
 HUNDRED = Workload(1, 100, (256, 256))
-TRACED: dict[tuple[int, int], Any] = {}
 
 
 def planned(*loads: Workload, photos: int = 0, within: float = 24.0, options: TrainingOptions = OPTIONS) -> Plan:
@@ -85,20 +85,13 @@ def test_what_cannot_be_planned() -> None:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """`fleet plan` at a small size, which judges for a moment, and traces a model once for all tests here."""
+def quick(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """`fleet plan` at a small size, which judges for a moment, and traces no model: a trained one has its size."""
     from rstpm_edge.training.fleet_plan import rates
 
-    to_onnx = rates.to_onnx
-
-    def traced(model: Any, size: tuple[int, int]) -> Any:
-        if size not in TRACED:
-            TRACED[size] = to_onnx(model, size)
-        return TRACED[size]
-
-    monkeypatch.setattr(rates, "to_onnx", traced)
+    monkeypatch.setattr(rates, "to_onnx", traced_already(workplace.model))
     monkeypatch.setattr(rates, "SCORING", 0.2)
-    return lambda *arguments: command_line("fleet", "plan", "--size", "64", *arguments)
+    return lambda *arguments: command_line("fleet", "plan", "--size", "64x96", *arguments)
 
 
 def test_a_plan_of_this_machine(quick: Any, parts: Path, workplace: Workplace) -> None:
@@ -121,7 +114,7 @@ def test_a_plan_without_photos_of_ones_own(quick: Any) -> None:
     lines = said.stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["training", "export", "scoring", "all", "measured", "load"]
     assert "1000 products: " in lines[0]
-    assert "(50,000 good photos, input 64x64)" in lines[0]
+    assert "(50,000 good photos, input 64x96)" in lines[0]
     assert "1 machine for 1e+06 hours" in lines[3]
 
 
