@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from small_training import Stop, files_of, resume, same_results, teach
-from workplace import document, finish, start
+from workplace import command_line, document, finish, start
 
 from rstpm_edge.errors import DatasetError, OutputError, TrainingError, UsageError
 from rstpm_edge.image.duplicates import Duplicates
@@ -157,7 +157,7 @@ def test_a_finished_run_stays_as_it_is(whole: Path, tmp_path: Path) -> None:
     same_results(copy, whole)
 
 
-def test_a_killed_process_can_be_resumed(parts: Path, tmp_path: Path) -> None:
+def test_a_killed_process_can_be_resumed(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ["--device", "cpu", "--precision", "32-true"]
     brief = ["--size", 64, "--epochs", 100, "--set", "segmentation_head=false"]
     process = start("train", parts, *brief, *options, cwd=tmp_path)
@@ -175,11 +175,10 @@ def test_a_killed_process_can_be_resumed(parts: Path, tmp_path: Path) -> None:
     config = document(checkpoint.parent / "config.json")
     config["preset"]["epochs"] = done.epoch + 2  # the rest would take long
     (checkpoint.parent / "config.json").write_text(json.dumps(config))
-    code, output, errors = finish(
-        start("train", "--resume", checkpoint.parent.relative_to(tmp_path), *options, cwd=tmp_path)
-    )
-    assert code == 0, errors
-    assert f"{done.epoch + 2} epochs on 10 images" in output
+    monkeypatch.chdir(tmp_path)
+    resumed = command_line("train", "--resume", checkpoint.parent.relative_to(tmp_path), *options)
+    assert resumed.exit_code == 0, resumed.stderr
+    assert f"{done.epoch + 2} epochs on 10 images" in resumed.stdout
     losses = load_summary(checkpoint.parent).losses
     assert losses[: done.epoch] == done.losses
     assert len(losses) == done.epoch + 2
