@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+from click.testing import Result
 from numpy.typing import NDArray
 from once import once
 from onnx import TensorProto, helper
@@ -35,6 +37,7 @@ from rstpm_edge.training.quantization.kept_in_float import Subject, Trial
 from rstpm_edge.training.quantization.reduced_precision import LEAST_HELD_OUT, LEAST_LEARNED
 
 RANGES: dict[str, Any] = {}  # taken once for all tests: they are of the same network and photos
+EXPORTED: dict[tuple[str, ...], tuple[Path, Result]] = {}  # by the options, once for all tests too
 WIDE = [argument for name in Margins.__dataclass_fields__ for argument in ("--margin", f"{name}=100")]
 
 
@@ -75,6 +78,21 @@ def quick(reducible: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reducing, "collect_ranges", collect)
     monkeypatch.setattr(reducing, "SECONDS", 0.0)
     monkeypatch.setattr(reducing, "time", SimulatedTime())  # pauses between measurements
+
+
+@pytest.fixture
+def int8(
+    reducible: Workplace, quick: None, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., tuple[Path, Result]]:
+    """`export --int8` with more options: the file, and what was said. Each is exported once; do not change the file."""
+
+    def export(*options: str) -> tuple[Path, Result]:
+        if options not in EXPORTED:
+            path = tmp_path_factory.mktemp("int8") / "int8.onnx"
+            EXPORTED[options] = path, command_line("export", reducible.run, "--int8", "-o", path, *WIDE, *options)
+        return EXPORTED[options]
+
+    return export
 
 
 @pytest.fixture
@@ -136,12 +154,9 @@ def check_contract(path: Path, place: Workplace, fused: bool) -> None:
 # INT8
 
 
-@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("fused", [False, True])
-def test_int8(reducible: Workplace, tmp_path: Path, fused: bool) -> None:
-    path = tmp_path / "int8.onnx"
-    arguments = ["export", reducible.run, "--int8", "-o", path, *WIDE, *(["--fused"] if fused else [])]
-    result = command_line(*arguments)
+def test_int8(reducible: Workplace, int8: Callable[..., tuple[Path, Result]], fused: bool) -> None:
+    path, result = int8(*(["--fused"] if fused else []))
     assert result.exit_code == 0, result.stderr
     check_contract(path, reducible, fused)
     graph = onnx.load(path)
@@ -172,10 +187,9 @@ def test_int8(reducible: Workplace, tmp_path: Path, fused: bool) -> None:
 
 
 @pytest.mark.extra
-@pytest.mark.usefixtures("quick")
-def test_openvino_runs_int8(reducible: Workplace, tmp_path: Path) -> None:
-    path = tmp_path / "int8.onnx"
-    assert command_line("export", reducible.run, "--int8", "-o", path, *WIDE).exit_code == 0
+def test_openvino_runs_int8(reducible: Workplace, int8: Callable[..., tuple[Path, Result]]) -> None:
+    path, result = int8()
+    assert result.exit_code == 0, result.stderr
     photos = held_out(reducible)
     by = [
         [result.score for result in Detector(path, providers=name).predict_batch(photos, batch_size=1)]
