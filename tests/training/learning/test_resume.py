@@ -172,6 +172,8 @@ def test_a_killed_process_can_be_resumed(parts: Path, tmp_path: Path, monkeypatc
     done = load_checkpoint(checkpoint.parent)
     assert done
     assert 0 < done.epoch < 100
+    done = dataclasses.replace(done, losses=((7.0, 8.0),) * done.epoch)  # that no training from the start would give
+    save_checkpoint(checkpoint.parent, done)
     config = document(checkpoint.parent / "config.json")
     config["preset"]["epochs"] = done.epoch + 2  # the rest would take long
     (checkpoint.parent / "config.json").write_text(json.dumps(config))
