@@ -164,7 +164,8 @@ class AravisCapture:
             if now - self._last > self._patience:
                 return False
             if not due or self._patience == math.inf or now - started > ANSWER:
-                self._whole = now  # silence is no row of incomplete frames
+                if now - self._last > SILENCE:
+                    self._whole = now  # silence is no row of incomplete frames; a moment between two of them is none
                 return None
 
     def _take(self, buffer: int) -> None:
@@ -180,14 +181,17 @@ class AravisCapture:
         self._frame = number
 
     def _trigger(self) -> bool:
-        """Ask for a frame, no sooner than the rate allows, and once more where none has come; whether one is due."""
+        """Ask for a frame, no sooner than the rate allows, and once more where none has come; whether one is due.
+
+        One is that was asked for and has not come: while the rate allows no other, it is still waited for.
+        """
         now, rate = time.monotonic(), self._settings.rate
         waits_for = self._triggered > self._last  # for the frame that was asked for last
         if now - self._triggered < (SILENCE / 2 if waits_for else 0):
             return True
         rest = 1 / rate - (now - self._triggered) if rate else 0
         if rest > POLL:
-            return False
+            return waits_for
         time.sleep(max(rest, 0))
         self._triggered = time.monotonic()
         self._aravis.call("arv_camera_software_trigger", self._camera)
@@ -251,18 +255,18 @@ class _Setup:
         """Whether the camera says that a trigger is on, as features may have it, or a set of them in the camera."""
         call, device = self._aravis.call, self._aravis.call("arv_camera_get_device", self._camera)
         get, put = "arv_device_get_string_feature_value", "arv_device_set_string_feature_value"
-        try:
+        modes = []
+        with contextlib.suppress(AravisError):  # it has no triggers
+            modes.append(call(get, device, b"TriggerMode"))
+        with contextlib.suppress(AravisError):  # no choice of them
             chosen = call(get, device, b"TriggerSelector")
-            modes = []
-            for trigger in self._aravis.texts("arv_camera_dup_available_triggers", self._camera):
-                call(put, device, b"TriggerSelector", trigger.encode())
-                modes.append(call(get, device, b"TriggerMode"))
-            call(put, device, b"TriggerSelector", chosen)
-        except AravisError:  # it has no triggers, or no choice of them
             try:
-                modes = [call(get, device, b"TriggerMode")]
-            except AravisError:
-                return False
+                for trigger in self._aravis.texts("arv_camera_dup_available_triggers", self._camera):
+                    with contextlib.suppress(AravisError):  # one that cannot be chosen now, or has no mode
+                        call(put, device, b"TriggerSelector", trigger.encode())
+                        modes.append(call(get, device, b"TriggerMode"))
+            finally:
+                call(put, device, b"TriggerSelector", chosen)
         return b"On" in modes
 
     def _told(self, what: str) -> float:

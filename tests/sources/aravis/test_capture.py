@@ -154,6 +154,28 @@ def test_one_whose_features_turn_a_trigger_on_waits_too(opened: Any, monkeypatch
     assert found.grab() is False
 
 
+def test_a_trigger_that_tells_no_mode_hides_no_other(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the one that the features chose is chosen again."""
+    chosen, modes = ["FrameStart"], {"FrameStart": b"Off", "Line1": b"On"}  # Software has none
+    call = MadeUp.call
+
+    def of_camera(made_up: MadeUp, name: str, *arguments: Any) -> Any:
+        if name == "arv_device_set_string_feature_value":
+            chosen.append(arguments[2].decode())
+        elif name == "arv_device_get_string_feature_value" and arguments[1] == b"TriggerSelector":
+            return chosen[-1].encode()
+        elif name == "arv_device_get_string_feature_value":
+            if chosen[-1] not in modes:
+                raise AravisError("not available")
+            return modes[chosen[-1]]
+        return call(made_up, name, *arguments)
+
+    monkeypatch.setattr(capture, "SILENCE", 0.0)
+    monkeypatch.setattr(MadeUp, "call", of_camera)
+    assert opened([]).grab() is None
+    assert chosen == ["FrameStart", "Line1", "Software", "FrameStart"]
+
+
 def test_no_call_waits_for_a_rate_below_one_a_minute(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call of more than a minute is one of a driver that hangs."""
     monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"{seconds} seconds") if seconds > 1 else None)
@@ -179,6 +201,22 @@ def test_only_incomplete_frames_are_a_loss(opened: Any, monkeypatch: pytest.Monk
     monkeypatch.setattr(capture, "NO_WHOLE", 0.0)
     found = opened([(1, INCOMPLETE)])
     assert found.grab() is False
+
+
+@pytest.mark.parametrize("typed", [",trigger=Line1", ",trigger=software,fps=1"])
+def test_moments_between_incomplete_frames_are_no_silence(opened: Any, typed: str) -> None:
+    found = opened([(1, INCOMPLETE), None, (2, INCOMPLETE)], typed)
+    assert found.grab() is True
+    found._whole -= capture.NO_WHOLE
+    assert found.grab() is None
+    assert found.grab() is False
+
+
+def test_a_frame_that_was_asked_for_is_waited_for(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A camera that gives none is lost, and in the meantime nobody hears that it waits for anything."""
+    monkeypatch.setattr(capture, "SILENCE", 0.1)
+    monkeypatch.setattr(capture, "POLL", 0.01)
+    assert opened([], ",trigger=software,fps=2").grab() is False
 
 
 def test_an_error_of_the_library_is_a_loss(opened: Any) -> None:
