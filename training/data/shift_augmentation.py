@@ -41,13 +41,17 @@ def with_shifted_copies(photos: NDArray[np.uint8], seed: int) -> NDArray[np.uint
 def lie_alike(photos: NDArray[np.uint8]) -> bool:
     """Whether the parts in `photos` (N, H, W, 3), two or more, lie alike: the mean photo tells most of each of them.
 
-    Where they do not, the photos themselves show what is where in every way, as shifted copies would.
+    Where they do not, the photos themselves show what is where in every way, as shifted copies would. Where all photos
+    are the same, as in what pads them, does not count.
     """
     height, width = (max(1, side // CELL) for side in photos.shape[1:3])
     small = np.stack([cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA) for photo in photos])
     values = small.astype(np.float64)  # (N, H/8, W/8, 3)
+    values = values[:, (values != values[0]).any(axis=(0, 3))]  # (N, positions, 3)
+    if not values.size:
+        return True
     at_one_position = values.var(axis=0, ddof=1).mean()
-    return bool(at_one_position <= (1 - ALIKE) * values.var(axis=(0, 1, 2)).mean())
+    return bool(at_one_position <= (1 - ALIKE) * values.var(axis=(0, 1)).mean())
 
 
 def shifted_copies(photos: int) -> int:

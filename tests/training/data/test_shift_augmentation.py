@@ -77,6 +77,13 @@ def test_whether_parts_lie_alike(reach: int, light: float, alike: bool) -> None:
     assert lie_alike(photographed(shifts, light)) is alike
 
 
+@pytest.mark.parametrize("reach", [0, 64])
+def test_what_pads_all_photos_does_not_count(reach: int) -> None:
+    photos = photographed(np.random.default_rng(0).integers(-reach, reach, (20, 2), endpoint=True), 0.1)
+    padded = np.pad(photos // 4, ((0, 0), (96, 96), (0, 0), (0, 0)), constant_values=114)  # dark, between grey bars
+    assert lie_alike(padded) is (reach == 0)
+
+
 def test_whether_parts_of_which_a_photo_shows_nothing_lie_alike() -> None:
     assert lie_alike(np.full((16, 4, 6, 3), 90, np.uint8))  # smaller than one value of the comparison
     assert not lie_alike(noise(16, 64, 64))
