@@ -77,8 +77,7 @@ def run_benchmark(
     be read, does not suit the options, diverges, or cannot be exported is a FailedTraining, and the others go on.
 
     Raises UsageError for a plan that cannot work, a machine of several processes, or an `output` of other settings, or
-    where another process writes; TrainingError when an older result is damaged; WeightsError;
-    OutputError.
+    where another process writes; TrainingError when an older result is damaged; WeightsError; OutputError.
     """
     check_plan(plan)
     check_machine(machine or Machine())
